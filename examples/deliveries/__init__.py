@@ -1,0 +1,1 @@
+"""Webhook deliveries: a receiver with good and bad days, and payloads to send to it."""

@@ -1,0 +1,361 @@
+"""Typed settings from the environment and the environment's file.
+
+The platform's variables keep their names (``REDIS_URL``); Fourlane's own begin with ``FOURLANE_``.
+``FOURLANE_ENVIRONMENT`` chooses the file, ``.env.local``, ``.env.staging`` or ``.env.production``, in the
+current directory. What the process environment says wins over the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fourlane.errors import SettingsError
+from fourlane.names import check_service, parse_queue
+
+__all__ = ["QueueLimit", "Settings", "load_settings"]
+
+_PREFIX: Final = "FOURLANE_"
+_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_URLS: Final = ("redis_url", "database_url")
+_NAMESPACE: Final = re.compile(r"[a-zA-Z0-9_-]{1,63}")
+
+
+def _canonical(environment: Any) -> Any:
+    """The platform's document says "preview" where its names say "staging"."""
+    return "staging" if environment == "preview" else environment
+
+
+def _or_say(fault: str) -> WrapValidator:
+    """Name the fault and the fix in our words, in place of pydantic's."""
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(f"{value!r} is {fault}") from None
+
+    return WrapValidator(check)
+
+
+def _at_least(least: int) -> WrapValidator:
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            number = validate(value)
+        except ValidationError:
+            raise ValueError(f"{value!r} is not a whole number; use {least} or more") from None
+        if number < least:
+            raise ValueError(f"{value!r} is too small; use {least} or more")
+        return number
+
+    return WrapValidator(check)
+
+
+def _check_namespace(namespace: str) -> str:
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ValueError(f"{namespace!r} is no namespace; use letters, digits, - and _, at most 63")
+    return namespace
+
+
+def _full_name(queue: str, info: ValidationInfo) -> str:
+    environment = info.data.get("environment")
+    # A wrong environment is a fault of its own; the queue cannot be judged then.
+    return queue if environment is None else parse_queue(queue, environment).name(environment)
+
+
+def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is not JSON: {error}; {_LIMITS_FIX}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"is not a JSON object; {_LIMITS_FIX}")
+    limits = validate(value)
+    if len(limits) < len(value):
+        raise ValueError("names a queue twice, in full and without its environment; keep one of them")
+    return limits
+
+
+_LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
+
+Positive = Annotated[int, _at_least(1)]
+ZeroOrMore = Annotated[int, _at_least(0)]
+Switch = Annotated[bool, _or_say("not a switch; use true or false")]
+Environment = Annotated[
+    Literal["local", "staging", "production"],
+    _or_say("no environment; use local, staging or production"),
+    BeforeValidator(_canonical),
+]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARN", "ERROR"], _or_say("no log level; use DEBUG, INFO, WARN or ERROR")
+]
+
+
+class QueueLimit(BaseModel):
+    """How many jobs of one queue may start in a time, and how many may run at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rate: Positive | None = None
+    """Jobs that may start in ``per_ms``; None: any number."""
+    per_ms: Positive = 1_000
+    burst: Positive | None = None
+    """Jobs that may start together after a quiet time; None: left to the limiter."""
+    concurrency: Positive | None = None
+    """Jobs that may run at once, over all workers; None: any number."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.rate is None and (self.concurrency is None or self.burst is not None):
+            raise ValueError("has no rate; give one, or a concurrency alone")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, checked. Get one from ``load_settings``."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_prefix=_PREFIX,
+        env_ignore_empty=True,
+        populate_by_name=True,
+        # A .env file is shared with the web tier and holds names that are none of ours;
+        # load_settings finds the misspelt ones among those that are.
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    # First, because the checks of others look at it.
+    environment: Environment = "local"
+    """Which of the platform's environments this is; the first word of every queue's name."""
+
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL", validate_default=True)
+    """Where the queues are; production needs it, elsewhere None means the embedded server."""
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    stripe_secret_key: SecretStr | None = Field(None, validation_alias="STRIPE_SECRET_KEY")
+    stripe_publishable_key: str | None = Field(None, validation_alias="STRIPE_PUBLISHABLE_KEY")
+    paypal_client_id: str | None = Field(None, validation_alias="PAYPAL_CLIENT_ID")
+    paypal_client_secret: SecretStr | None = Field(None, validation_alias="PAYPAL_CLIENT_SECRET")
+    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
+    anthropic_api_key: SecretStr | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
+    google_ai_api_key: SecretStr | None = Field(None, validation_alias="GOOGLE_AI_API_KEY")
+    next_public_supabase_url: str | None = Field(None, validation_alias="NEXT_PUBLIC_SUPABASE_URL")
+    supabase_service_role_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SERVICE_ROLE_KEY")
+
+    namespace: Annotated[str, AfterValidator(_check_namespace)] = "fourlane"
+    """The first word of every key in Redis."""
+    service: Annotated[str, AfterValidator(check_service)] = "default"
+    """The service of tasks that name none."""
+    data_dir: Path = Path(".fourlane")
+    """Where the embedded server and SQLite keep their data."""
+
+    processes: Positive = 1
+    """Worker processes under one supervisor."""
+    slots: Positive = 8
+    """Plain functions that one process runs at once, each in a thread."""
+    concurrency: Positive = 1_000
+    """Async jobs that one process runs at once."""
+    grace_seconds: ZeroOrMore = 25
+    """How long running jobs may go on after SIGTERM."""
+    recycle_jobs: ZeroOrMore = 0
+    """Replace a process after so many jobs; 0: never."""
+    recycle_seconds: ZeroOrMore = 0
+    """Replace a process at this age; 0: never."""
+    recycle_rss_mb: ZeroOrMore = 0
+    """Replace a process that holds more memory; 0: never."""
+
+    max_retries: ZeroOrMore = 5
+    """Runs after the first one, before the job becomes a dead letter."""
+    min_backoff_ms: Positive = 1_000
+    max_backoff_ms: Positive = 3_600_000
+    timeout_ms: Positive = 600_000
+    """A running job is interrupted after this."""
+    hard_timeout_ms: Positive | None = None
+    """The process of a running job is killed after this; None: never."""
+    crash_limit: Positive = 3
+    """A job that took so many processes down becomes a dead letter."""
+    result_ttl_ms: ZeroOrMore = 0
+    """How long results are kept; 0: not at all."""
+    max_body_bytes: Positive = 1_048_576
+    dead_ttl_days: Positive = 30
+    dead_max: Positive = 100_000
+    """Dead letters kept for a service; the oldest go first."""
+    limits: Annotated[
+        dict[Annotated[str, AfterValidator(_full_name)], QueueLimit], WrapValidator(_read_limits), NoDecode
+    ] = Field(default_factory=dict)
+    """Limits by the queue's full name; in the variable, a JSON object."""
+
+    log_level: LogLevel = "INFO"
+    log_jobs: Switch = False
+    """Log a line when a job begins and when it ends."""
+
+    webhook_allow_private: Switch = False
+    """Deliver webhooks to private and loopback addresses too."""
+    webhook_timeout_seconds: Positive = 30
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is None:
+            if info.data.get("environment") == "production":
+                raise ValueError("is not set, and production needs it; set it to rediss://…")
+        elif not url.get_secret_value().startswith(_REDIS_SCHEMES):
+            # The value is a secret even when it is malformed.
+            raise ValueError("has no scheme that Redis knows; begin it with redis://, rediss:// or unix://")
+        return url
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """Every variable with its value, fit to be shown, and its source.
+
+        A source is ``default``, ``environment``, the file's name, or ``override`` for what the caller gave.
+        """
+        return [
+            (_variable(field), _shown(field, getattr(self, field)), self._sources.get(field, "default"))
+            for field in type(self).model_fields
+        ]
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; overrides, by field name, win over the environment and the file.
+
+    Raises SettingsError with a line for every fault.
+    """
+    process = _variables(os.environ)
+    environment = _canonical(overrides.get("environment", process.get("FOURLANE_ENVIRONMENT") or "local"))
+    file = Path(f".env.{environment}")
+    filed = _read_file(file)
+
+    faults = _unfit(filed | process) + _unknown(overrides, Settings.model_fields)
+    # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
+    if _canonical(filed.get("FOURLANE_ENVIRONMENT") or environment) != environment:
+        faults.append(f"FOURLANE_ENVIRONMENT: {file} cannot set it; set it in the process environment")
+    given = overrides | {"environment": environment, "_env_file": file}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        faults += [_fault(detail) for detail in error.errors(include_url=False)]
+    # Outside the except clause, so that no context carries the values that were refused.
+    if faults:
+        raise SettingsError("\n".join(faults))
+
+    places = dict.fromkeys(filed, file.name) | dict.fromkeys(process, "environment")
+    settings._sources = {
+        field: "override" if field in overrides else places.get(_variable(field), "default")
+        for field in Settings.model_fields
+    }
+    return settings
+
+
+def _read_file(file: Path) -> dict[str, str | None]:
+    try:
+        return _variables(dotenv_values(file))
+    except OSError as error:
+        fault = f"{file}: cannot be read ({error.strerror}); let this user read it, or remove it"
+    except UnicodeDecodeError:
+        fault = f"{file}: is not UTF-8 text; save it as UTF-8"
+    raise SettingsError(fault)
+
+
+def _variables(given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What is given, by upper-case name. A platform variable that is empty counts as absent."""
+    named = {name.upper(): value for name, value in given.items()}
+    return {name: value for name, value in named.items() if value or name.startswith(_PREFIX)}
+
+
+def _variable(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else _PREFIX + field.upper()
+
+
+def _unfit(variables: Mapping[str, str | None]) -> list[str]:
+    """Faults that the variables show before their values are read."""
+    known = {_variable(field) for field in Settings.model_fields}
+    own = {name: value for name, value in variables.items() if name.startswith(_PREFIX)}
+    empty = [name for name, value in own.items() if not value and name in known]
+    return _unknown(own, known) + [f"{name}: is empty; give it a value or remove it" for name in empty]
+
+
+def _unknown(names: Iterable[str], known: Collection[str]) -> list[str]:
+    # Compared without the prefix, which would make all names alike and hide FOURLANE_REDIS_URL's meaning.
+    bare = {name.lower().removeprefix(_PREFIX.lower()): name for name in known}
+    faults = []
+    for name in names:
+        if name not in known:
+            [closest] = get_close_matches(name.lower().removeprefix(_PREFIX.lower()), bare, n=1, cutoff=0)
+            faults.append(f"{name}: there is no such setting; did you mean {bare[closest]}?")
+    return faults
+
+
+def _fault(detail: ErrorDetails) -> str:
+    field, *inner = (str(part) for part in detail["loc"] if part != "[key]")
+    match detail["type"]:
+        case "value_error":
+            text = str(detail["ctx"]["error"])
+        case "model_type":
+            text = 'is not an object; write {"rate": 10}'
+        case "extra_forbidden":
+            text = f"is not known; use {', '.join(QueueLimit.model_fields)}"
+        case _:
+            text = detail["msg"]
+    variable = _variable(field) if field in Settings.model_fields else field
+    return ": ".join([variable, *inner, text])
+
+
+def _shown(field: str, value: Any) -> str:
+    match value:
+        case None:
+            return "not set"
+        case SecretStr():
+            hidden = "set (hidden)"
+            return _without_credentials(value.get_secret_value()) or hidden if field in _URLS else hidden
+        case bool():
+            return str(value).lower()
+        case dict():
+            return json.dumps(
+                {queue: limit.model_dump(exclude_defaults=True) for queue, limit in value.items()}
+            )
+        case _:
+            return str(value)
+
+
+def _without_credentials(url: str) -> str | None:
+    """Scheme, host, port and database of a URL; None where they cannot be told from a password."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises ValueError when it is none)
+    except ValueError:
+        return None
+    # An unescaped / ? or # in a password ends the host too early, and then an @ is left behind it.
+    if "://" not in url or "@" in parts.path + parts.query + parts.fragment:
+        return None
+    db = parse_qs(parts.query).get("db")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{address}?db={db[0]}" if db else address

@@ -1,0 +1,1 @@
+"""Calls to services outside: guarded HTTP to addresses that users gave us."""

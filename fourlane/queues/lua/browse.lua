@@ -1,0 +1,23 @@
+-- The depths and oldest ages of a service. Reads only, and scans nothing.
+-- KEYS  the service's
+-- Reply for each tier: ready, void among them, oldest ready since, dead; then delayed, next due, workers, control, now
+--@include keys
+--@include entries
+--@include time
+
+local reply = {}
+for tier = 0, 3 do
+    local key = tostring(tier)
+    local head = redis.call('LINDEX', READY[key], 0)
+    reply[#reply + 1] = redis.call('LLEN', READY[key])
+    reply[#reply + 1] = tonumber(redis.call('HGET', STATS, 'void:' .. key) or 0)
+    reply[#reply + 1] = string.format('%.0f', head and waiting_since(head) or 0)
+    reply[#reply + 1] = redis.call('ZCARD', DEAD[key])
+end
+local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+reply[#reply + 1] = redis.call('ZCARD', DELAYED)
+reply[#reply + 1] = first[2] or ''
+reply[#reply + 1] = redis.call('ZCARD', WORKERS)
+reply[#reply + 1] = redis.call('HGET', JOBS, CONTROL) or ''
+reply[#reply + 1] = string.format('%.0f', now_ms())
+return reply

@@ -1,0 +1,37 @@
+-- Cancel a job in whatever state it is.
+-- KEYS  the service's, then the leased sets of its workers
+-- ARGV  1 the job's id
+-- Reply the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"
+--@include keys
+--@include entries
+--@include time
+--@include batches
+--@include wake
+--@include forget
+
+local id = ARGV[1]
+local body = redis.call('HGET', JOBS, id)
+if not body then return 'unknown' end
+if body == '' then return 'cancelled' end
+local tier = tier_of(id)
+if redis.call('ZREM', DEAD[tier], id) == 1 then
+    redis.call('HDEL', REASONS, id)
+    forget({ with_record(id) })
+    return 'dead'
+end
+if redis.call('ZREM', DELAYED, id, with_record(id)) > 0 then
+    forget({ with_record(id) })
+    return 'delayed'
+end
+for i = FIRST_OWN_KEY, #KEYS do
+    for _, entry in ipairs(redis.call('SMEMBERS', KEYS[i])) do
+        if id_of(entry) == id then
+            redis.call('ZADD', CANCELS, now_ms(), id)
+            return 'running'
+        end
+    end
+end
+-- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
+redis.call('HSET', JOBS, id, '')
+redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
+return 'ready'

@@ -1,0 +1,64 @@
+-- Take a dead worker's jobs back, to the front of their queues; at most 500 a call.
+-- KEYS  the service's, then the dead worker's leased set
+-- ARGV  1 its lease name, 2 "silent" (its time must have run out) or "reported" (its supervisor saw it die),
+--       3 crashes that make a dead letter, 4 dead letters to keep, 5 milliseconds to keep them,
+--       6 what befell it, in words; when reported, then the entries of the jobs that had begun
+-- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
+--@include keys
+--@include entries
+--@include time
+--@include batches
+--@include wake
+--@include forget
+--@include bury
+--@include cancelled
+
+local LEASED = KEYS[FIRST_OWN_KEY]
+local name, how = ARGV[1], ARGV[2]
+local limit, most, ttl, fate = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+
+local now = now_ms()
+local deadline = redis.call('ZSCORE', WORKERS, name)
+if how == 'silent' and deadline and tonumber(deadline) > now then return { 0, {}, -1 } end
+
+local held = redis.call('SRANDMEMBER', LEASED, 500)
+if #held == 0 then
+    redis.call('ZREM', WORKERS, name)
+    return { 0, {}, 0 }
+end
+table.sort(held)
+
+local begun
+if how == 'reported' then
+    begun = {}
+    for i = 7, #ARGV do begun[ARGV[i]] = true end
+end
+local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
+local back, poisoned = 0, {}
+for i = #held, 1, -1 do -- the last first: each goes to the front
+    local entry = held[i]
+    local id, tier = id_of(entry), tier_of(entry)
+    if limited then redis.call('SREM', SLOTS[tier], id) end
+    if was_cancelled(id) then
+        forget({ with_record(entry) })
+    else
+        local crashes = 0
+        if not begun or begun[entry] then
+            crashes = redis.call('HINCRBY', CRASHES, id, 1)
+            entry = with_record(entry)
+        end
+        if crashes >= limit then
+            bury(entry, now, 'poison\n' .. fate, '', most, ttl)
+            poisoned[#poisoned + 1] = id
+        else
+            redis.call('LPUSH', READY[tier], entry)
+            back = back + 1
+        end
+    end
+end
+redis.call('SREM', LEASED, unpack(held))
+redis.call('HINCRBY', STATS, 'reclaimed', back)
+local left = redis.call('SCARD', LEASED)
+if left == 0 then redis.call('ZREM', WORKERS, name) end
+wake_all()
+return { back, poisoned, left }

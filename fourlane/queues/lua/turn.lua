@@ -1,0 +1,367 @@
+-- One turn of a worker: settle what finished, return what is due, lease what fits.
+-- KEYS  the service's, then the worker's leased set, then a result key for each "result", and for each "dead"
+--       that has a value for who waits
+-- ARGV  1 the worker's lease name
+--       2 flags: b beat, c the service has a control, k keep house, n read the news, o other workers serve this
+--                service too, s look for tiers past their target, w tell the others to watch this worker
+--       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none
+--       5 the number of leases that it believes to hold besides those settled here
+--       6 dead letters to keep, 7 milliseconds to keep them
+--       8 how many jobs it wants, 9 tiers to try in their order, such as "013"
+--       10 tiers to try before, and the most from each, such as "2:1"
+--       11 the number of jobs that are done, then their entries
+--       then for each other finished job six: outcome, entry, and what the outcome needs, else ""
+--         result     value, milliseconds to keep it
+--         retry      delay in milliseconds, record                       an attempt was spent
+--         postpone   delay in milliseconds, record, unknown task's name  no attempt was spent
+--         back                                                           to the front, no attempt was spent
+--         cancelled
+--         dead       reason, record, value for who waits, milliseconds to keep it
+-- Reply 1 "ok" or "lost": the leases ran out, nothing was done
+--       2 entries refused, 3 news, 4 tiers that may have more
+--       5 milliseconds until the next delayed job is due
+--       6 names of workers whose time ran out, 7 milliseconds until the next one's does, 8 the number of workers
+--       9 tiers past their target, 10 1 when the service has a control, 11 milliseconds until a limit has room
+--       12 entries leased, 13 their bodies, 14 for each that has a record: the record and its crashes
+--       15 the time, 0 when it was not asked
+--       In 5, 7, 8 and 11 -1 means none, -2 not looked at.
+--@include keys
+--@include entries
+--@include time
+--@include batches
+--@include wake
+--@include forget
+--@include bury
+--@include cancelled
+
+local LEASED = KEYS[FIRST_OWN_KEY]
+local me, flags, silence, idle_silence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local held, most, ttl = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local want, tiers, first_share = tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local done_count, others = tonumber(ARGV[11]), 12 + tonumber(ARGV[11])
+local DUE_AT_ONCE = 200
+local TARGETS = { ['0'] = 1000, ['1'] = 10000, ['2'] = 60000, ['3'] = 60000 } -- names.py: Tier.target_ms
+
+local function asked(flag) return string.find(flags, flag, 1, true) ~= nil end
+
+local now
+local function clock()
+    now = now or now_ms()
+    return now
+end
+
+-- Settle ----------------------------------------------------------------------------------------------------
+
+local finished = {}
+for i = 12, others - 1 do finished[#finished + 1] = ARGV[i] end
+for i = others, #ARGV, 6 do finished[#finished + 1] = ARGV[i + 1] end
+
+if held > 0 and redis.call('EXISTS', LEASED) == 0 then
+    if #finished > 0 then redis.call('HINCRBY', STATS, 'stale', #finished) end
+    return { 'lost', finished, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0 }
+end
+
+local mine = {}
+if #finished == 1 and done_count == 1 then
+    mine[1] = redis.call('SREM', LEASED, finished[1]) == 1
+else
+    each_piece(finished, function(first, last)
+        for i, present in ipairs(redis.call('SMISMEMBER', LEASED, unpack(finished, first, last))) do
+            mine[first + i - 1] = present == 1
+        end
+    end)
+end
+
+local due_changed = false
+local function delay(entry, milliseconds)
+    redis.call('ZADD', DELAYED, clock() + milliseconds, entry)
+    due_changed = true
+end
+
+local result_key = FIRST_OWN_KEY
+local function store_result(value, milliseconds)
+    result_key = result_key + 1
+    redis.call('DEL', KEYS[result_key])
+    redis.call('RPUSH', KEYS[result_key], value)
+    redis.call('PEXPIRE', KEYS[result_key], milliseconds)
+end
+
+local settle = {}
+
+function settle.result(entry, value, milliseconds)
+    store_result(value, milliseconds)
+    forget({ entry })
+end
+
+function settle.retry(entry, milliseconds, record)
+    if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    redis.call('HSET', RECORDS, id_of(entry), record)
+    delay(with_record(entry), milliseconds)
+end
+
+function settle.postpone(entry, milliseconds, record, unknown_task)
+    if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    if unknown_task ~= '' then
+        redis.call('ZADD', UNKNOWN, clock(), unknown_task)
+        redis.call('ZREMRANGEBYRANK', UNKNOWN, 0, -1001)
+    end
+    if record ~= '' then redis.call('HSET', RECORDS, id_of(entry), record) end
+    delay((record ~= '' or has_record(entry)) and with_record(entry) or id_of(entry), milliseconds)
+end
+
+function settle.back(entry)
+    if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    redis.call('LPUSH', READY[tier_of(entry)], entry)
+    wake(tier_of(entry))
+end
+
+function settle.cancelled(entry)
+    redis.call('ZREM', CANCELS, id_of(entry))
+    forget({ with_record(entry) })
+end
+
+function settle.dead(entry, reason, record, value, milliseconds)
+    if value ~= '' then store_result(value, milliseconds) end
+    bury(entry, clock(), reason, record, most, ttl)
+end
+
+local refused, done, settled = {}, {}, {}
+for i = 1, done_count do
+    if mine[i] then done[#done + 1] = finished[i] else refused[#refused + 1] = finished[i] end
+end
+if #done > 0 then
+    forget(done)
+    if #finished > 1 then all('SREM', LEASED, done) end
+end
+for i = others, #ARGV, 6 do
+    local outcome, entry = ARGV[i], ARGV[i + 1]
+    if mine[done_count + (i - others) / 6 + 1] then
+        -- First into its new place, then out of the old one: an error between the two loses nothing.
+        settle[outcome](entry, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+        settled[#settled + 1] = entry
+    else
+        refused[#refused + 1] = entry
+        if outcome == 'result' or outcome == 'dead' and ARGV[i + 4] ~= '' then result_key = result_key + 1 end
+    end
+end
+if #settled > 0 then all('SREM', LEASED, settled) end
+if #refused > 0 then redis.call('HINCRBY', STATS, 'stale', #refused) end
+
+local control = asked('c') and redis.call('HGET', JOBS, CONTROL)
+if control then
+    local released = {}
+    for _, list in ipairs({ done, settled }) do
+        for _, entry in ipairs(list) do
+            local tier = tier_of(entry)
+            released[tier] = released[tier] or {}
+            table.insert(released[tier], id_of(entry))
+        end
+    end
+    for tier, ids in pairs(released) do
+        if all('SREM', SLOTS[tier], ids) > 0 and redis.call('LLEN', READY[tier]) > 0 then wake(tier) end
+    end
+end
+
+-- Keep house ------------------------------------------------------------------------------------------------
+
+local news, due_in, expired, expires_in, workers = {}, -2, {}, -2, -2
+
+if asked('n') then
+    local told = redis.call('ZPOPMIN', NEWS, 2)
+    for i = 1, #told, 2 do news[#news + 1] = told[i] end
+end
+
+local function next_due()
+    local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+    return first[2] and math.max(0, tonumber(first[2]) - clock()) or -1
+end
+
+if asked('k') then
+    due_in = next_due()
+    if due_in == 0 then
+        local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', clock(), 'WITHSCORES', 'LIMIT', 0, DUE_AT_ONCE)
+        local ready, members = {}, {}
+        for i = 1, #due, 2 do
+            local tier = tier_of(due[i])
+            members[#members + 1] = due[i]
+            if READY[tier] then
+                ready[tier] = ready[tier] or {}
+                table.insert(ready[tier], ready_since(due[i], tonumber(due[i + 1])))
+            end
+        end
+        for tier, entries in pairs(ready) do
+            redis.call('RPUSH', READY[tier], unpack(entries))
+            wake(tier)
+        end
+        redis.call('ZREM', DELAYED, unpack(members))
+        due_changed = true
+    end
+
+    expires_in = -1
+    local soonest = redis.call('ZRANGE', WORKERS, 0, 9, 'WITHSCORES')
+    for i = 1, #soonest, 2 do
+        if soonest[i] ~= me then
+            local left = tonumber(soonest[i + 1]) - clock()
+            if left <= 0 then
+                expired[#expired + 1] = soonest[i]
+            elseif expires_in < 0 then
+                expires_in = left
+            end
+        end
+    end
+    workers = redis.call('ZCARD', WORKERS)
+    control = control or redis.call('HGET', JOBS, CONTROL)
+end
+
+local starving = ''
+if asked('s') then
+    for tier = 0, 3 do
+        local head = redis.call('LINDEX', READY[tostring(tier)], 0)
+        local since = head and waiting_since(head)
+        if since and clock() - since > TARGETS[tostring(tier)] then starving = starving .. tier end
+    end
+end
+
+-- Lease -----------------------------------------------------------------------------------------------------
+
+local room_in = -1
+
+-- How many jobs of a tier its pause, concurrency and rate allow now.
+local function allowed(limit, tier, count)
+    if limit.paused then return 0 end
+    if limit.concurrency then
+        count = math.max(0, math.min(count, limit.concurrency - redis.call('SCARD', SLOTS[tier])))
+    end
+    if limit.rate and count > 0 then
+        local burst = limit.burst or limit.rate
+        local bucket = redis.call('HMGET', BUCKETS, tier .. 'level', tier .. 'time')
+        local passed = math.max(0, clock() - (tonumber(bucket[2]) or 0))
+        local level = math.min(burst, (tonumber(bucket[1]) or burst) + passed * limit.rate / limit.per_ms)
+        redis.call('HSET', BUCKETS, tier .. 'level', level, tier .. 'time', clock())
+        if count > math.floor(level) then
+            local wait = math.ceil((math.floor(level) + 1 - level) * limit.per_ms / limit.rate)
+            if room_in < 0 or wait < room_in then room_in = wait end
+            count = math.floor(level)
+        end
+    end
+    return count
+end
+
+local function spend(limit, tier, entries)
+    if limit.rate then redis.call('HINCRBYFLOAT', BUCKETS, tier .. 'level', -#entries) end
+    if limit.concurrency then
+        for _, entry in ipairs(entries) do redis.call('SADD', SLOTS[tier], id_of(entry)) end
+    end
+end
+
+local more = {}
+local function pop(limits)
+    local entries = {}
+    local function take(tier, count)
+        count = math.min(count, want - #entries)
+        if count == 0 then
+            more[tier] = true
+            return
+        end
+        local limit = limits[tier]
+        local permit = limit and allowed(limit, tier, count) or count
+        local got = permit > 0 and redis.call('LPOP', READY[tier], permit) or {}
+        for _, entry in ipairs(got) do
+            if tier_of(entry) == tier then
+                entries[#entries + 1] = entry
+            else
+                redis.call('HINCRBY', STATS, 'orphans', 1)
+            end
+        end
+        if limit and #got > 0 then spend(limit, tier, got) end
+        more[tier] = permit == count and #got == count
+    end
+    for tier, count in string.gmatch(first_share, '(%d):(%d+)') do take(tier, tonumber(count)) end
+    for tier in string.gmatch(tiers, '%d') do take(tier, want) end
+    return entries
+end
+
+local function put_back(entries)
+    for i = #entries, 1, -1 do redis.call('LPUSH', READY[tier_of(entries[i])], entries[i]) end
+end
+
+local function read_limits(text)
+    local read, limits = pcall(cjson.decode, text)
+    return read and type(limits) == 'table' and limits or {}
+end
+
+-- The bodies of entries. The control lies beside them, so that a service that has none pays nothing to know it.
+local function read_bodies(entries)
+    local ids, bodies, found_control = {}, {}, nil
+    for i = 1, #entries do ids[i] = id_of(entries[i]) end
+    each_piece(ids, function(first, last)
+        local got = redis.call('HMGET', JOBS, CONTROL, unpack(ids, first, last))
+        found_control = got[1]
+        for i = 2, #got do bodies[first + i - 2] = got[i] end
+    end)
+    return bodies, found_control
+end
+
+local entries, bodies, records = {}, {}, {}
+if want > 0 then
+    local leased = pop(control and read_limits(control) or {})
+    local found = {}
+    if #leased > 0 then
+        local read, got, found_control = pcall(read_bodies, leased)
+        if not read then
+            put_back(leased)
+            return redis.error_reply('WRONGTYPE ' .. JOBS .. ' is not a hash')
+        end
+        found = got
+        if found_control and not control then
+            control = found_control
+            put_back(leased)
+            leased = pop(read_limits(control))
+            found = #leased > 0 and read_bodies(leased) or {}
+        end
+    end
+    for i, entry in ipairs(leased) do
+        if found[i] and found[i] ~= '' then
+            entries[#entries + 1] = entry
+            bodies[#bodies + 1] = found[i]
+        elseif found[i] then -- cancelled while it waited
+            forget({ with_record(entry) })
+            redis.call('HINCRBY', STATS, 'void:' .. tier_of(entry), -1)
+        else
+            redis.call('HINCRBY', STATS, 'orphans', 1)
+        end
+    end
+    if #entries > 0 then
+        if not pcall(all, 'SADD', LEASED, entries) then
+            put_back(entries)
+            return redis.error_reply('WRONGTYPE ' .. LEASED .. ' is not a set')
+        end
+        for _, entry in ipairs(entries) do
+            if has_record(entry) then
+                records[#records + 1] = redis.pcall('HGET', RECORDS, id_of(entry)) or ''
+                records[#records + 1] = redis.pcall('HGET', CRASHES, id_of(entry)) or ''
+            end
+        end
+    end
+end
+
+local rest = ''
+for tier, left in pairs(more) do
+    if left then
+        rest = rest .. tier
+        if asked('o') then wake(tier) end -- for another idle worker
+    end
+end
+
+-- Beat ------------------------------------------------------------------------------------------------------
+
+if asked('b') then
+    redis.call('ZADD', WORKERS, clock() + (held + #entries > 0 and silence or idle_silence), me)
+end
+if asked('w') and #entries > 0 then tell('w') end
+if due_changed then due_in = next_due() end
+
+return {
+    'ok', refused, news, rest, due_in, expired, expires_in, workers, starving, control and 1 or 0, room_in,
+    entries, bodies, records, now or 0,
+}

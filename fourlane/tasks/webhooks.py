@@ -1,0 +1,272 @@
+"""Webhooks that we send: signed by the Standard Webhooks scheme, retried after 1, 2 and 4 seconds.
+
+What an answer means is the table in `outcome_of`; how the request is guarded, `fourlane.providers.http`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import email.utils
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypedDict
+
+import dramatiq.errors
+import standardwebhooks
+
+from fourlane.errors import FourlaneError, Reject
+from fourlane.providers import http
+from fourlane.retry import Backoff
+from fourlane.tasks.task import current_job, task
+
+__all__ = [
+    "Delivered",
+    "DeliveryFailed",
+    "Outcome",
+    "attempt",
+    "configure",
+    "deliver",
+    "outcome_of",
+    "sign",
+]
+
+_JOB_TIMEOUT_MS: Final = 60_000
+
+
+class DeliveryFailed(FourlaneError):
+    """The receiver did not take the webhook this time; the job is tried again."""
+
+
+class Delivered(TypedDict):
+    """The result of a delivery: the status, the beginning of the body, and how long the call took."""
+
+    status: int
+    body: str
+    elapsed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    allow_private: bool = False
+    timeout_seconds: float = 30.0
+
+
+_policy = _Policy()
+
+
+def configure(*, allow_private: bool, timeout_seconds: float) -> None:
+    """Set how this process delivers; `app.py` calls it with the settings' values.
+
+    Parameters:
+      allow_private: whether receivers may be on loopback and private networks; for development.
+      timeout_seconds: for one attempt, redirects included; less than the job's own limit of 60 s.
+    """
+    global _policy
+    if not 0 < timeout_seconds < _JOB_TIMEOUT_MS / 1000:
+        raise ValueError(f"timeout_seconds must be above 0 and below 60, not {timeout_seconds!r}")
+    _policy = _Policy(allow_private=allow_private, timeout_seconds=timeout_seconds)
+
+
+@task(
+    name="fourlane.webhooks.deliver",
+    service="webhooks",
+    tier="P1",
+    max_retries=3,
+    backoff=Backoff(min_ms=1_000, max_ms=4_000, jitter=False),
+    timeout_ms=_JOB_TIMEOUT_MS,
+    result_ttl_ms=86_400_000,
+)
+def deliver(
+    url: str,
+    payload: Any,
+    *,
+    secret: str | None = None,
+    event_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Delivered:
+    """POST a payload to a receiver as JSON.
+
+    At least once: an answer that is lost on its way leads to a second delivery, under the same
+    ``webhook-id``, by which the receiver can tell.
+
+    Parameters:
+      payload: anything that JSON can hold.
+      secret: base64, with or without ``whsec_`` before it; without a secret nothing is signed. It is an
+        argument like any other, so it lies in Redis in the job's body, until the job is gone: turn on
+        the encryption of arguments where that matters.
+      event_id: the ``webhook-id``, the same in every attempt; the job's id unless given.
+      headers: sent too, e.g. ``Authorization``.
+
+    Raises:
+      Reject: it can never succeed: a wrong secret, a refused address, an answer such as 404 or 410.
+      dramatiq.errors.Retry: the receiver said when to come again.
+      DeliveryFailed: no answer, or one that may change, such as 503.
+    """
+    return attempt(url, payload, webhook_id=event_id or _job_id(), secret=secret, headers=headers)
+
+
+def _job_id() -> str:
+    job = current_job()
+    return job.id if job is not None else f"msg_{uuid.uuid4().hex}"  # called as a plain function
+
+
+def attempt(
+    url: str,
+    payload: Any,
+    *,
+    webhook_id: str,
+    secret: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Delivered:
+    """Deliver once; arguments and errors are those of `deliver`."""
+    body = _encode(payload)
+    signed = sign(body, webhook_id=webhook_id, at_seconds=int(time.time()), secret=secret)
+    given = {name.lower(): value for name, value in (headers or {}).items()}
+    try:
+        response = http.post(
+            url,
+            body=body,
+            headers={"content-type": "application/json"} | given | signed,
+            timeout_seconds=_policy.timeout_seconds,
+            allow_private=_policy.allow_private,
+        )
+    except http.TargetRefused as error:
+        raise Reject(f"refused: {error}") from error
+    except http.TransportError as error:
+        raise DeliveryFailed(str(error)) from error
+
+    outcome = outcome_of(response, now_seconds=time.time())
+    if outcome.verdict == "dead":
+        raise Reject(outcome.reason)
+    if outcome.verdict == "retry" and outcome.after_ms is not None:
+        raise dramatiq.errors.Retry(outcome.reason, delay=outcome.after_ms)
+    if outcome.verdict == "retry":
+        raise DeliveryFailed(outcome.reason)
+    return Delivered(
+        status=response.status,
+        body=response.body.decode("utf-8", errors="replace"),
+        elapsed_ms=round(response.elapsed_ms),
+    )
+
+
+def _encode(payload: Any) -> bytes:
+    try:
+        return json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Reject(f"the payload is not JSON: {error}") from error
+
+
+# --- Signing ---------------------------------------------------------------------------------------
+
+
+def sign(body: bytes, *, webhook_id: str, at_seconds: int, secret: str | None) -> dict[str, str]:
+    """The Standard Webhooks headers of one attempt; without a secret, all but the signature.
+
+    Parameters:
+      at_seconds: when the attempt is made (Unix time). Receivers refuse what is five minutes off.
+
+    Raises:
+      Reject: the secret is not base64, or the id would blur the text that is signed.
+    """
+    # The signed text is id.timestamp.body: an id with a dot could move the borders between them.
+    if not webhook_id or "." in webhook_id or not all("!" <= char <= "~" for char in webhook_id):
+        raise Reject(f"{webhook_id!r} is no webhook-id: use visible ASCII characters without a dot")
+    headers = {"webhook-id": webhook_id, "webhook-timestamp": str(at_seconds)}
+    if secret is not None:
+        moment = datetime.fromtimestamp(at_seconds, UTC)
+        webhook = standardwebhooks.Webhook(_key(secret))
+        headers["webhook-signature"] = webhook.sign(webhook_id, moment, body.decode())
+    return headers
+
+
+def _key(secret: str) -> bytes:
+    """Decode a secret strictly: the library skips letters that are not base64, and signs with the rest."""
+    text = secret.removeprefix("whsec_").rstrip("=")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise Reject("the webhook secret is not base64 (with or without whsec_ before it)")
+    return key
+
+
+# --- What an answer means --------------------------------------------------------------------------
+
+_Verdict = Literal["done", "retry", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an answer means for the job.
+
+    Parameters:
+      reason: status and the beginning of the body, in one line; empty when done.
+      after_ms: for a retry, when the receiver asked for; None leaves it to the task's backoff.
+    """
+
+    verdict: _Verdict
+    reason: str = ""
+    after_ms: int | None = None
+
+
+# The first row that holds the status counts; a status in none is dead: a redirect that was not followed,
+# 410 and all that blame the request itself, which the next attempt would only repeat.
+_VERDICTS: Final[tuple[tuple[range | frozenset[int], _Verdict], ...]] = (
+    (range(200, 300), "done"),
+    (frozenset({408, 425, 429}), "retry"),  # too slow, too early, too many
+    (range(500, 600), "retry"),
+)
+_MAX_RETRY_AFTER_SECONDS: Final = 3_600
+_REASON_BODY_CHARACTERS: Final = 200
+
+
+def outcome_of(response: http.Response, *, now_seconds: float) -> Outcome:
+    """Judge an answer.
+
+    Parameters:
+      now_seconds: Unix time, against which a ``Retry-After`` that is a date is measured.
+    """
+    verdict = next((verdict for statuses, verdict in _VERDICTS if response.status in statuses), "dead")
+    if verdict == "done":
+        return Outcome("done")
+    if verdict == "retry":
+        after_ms = _retry_after_ms(response.headers.get("retry-after", ""), now_seconds)
+        return Outcome("retry", _reason(response), after_ms)
+    return Outcome("dead", _reason(response))
+
+
+def _reason(response: http.Response) -> str:
+    try:
+        status = f"HTTP {response.status} {HTTPStatus(response.status).phrase}"
+    except ValueError:
+        status = f"HTTP {response.status}"
+    body = " ".join(response.body.decode("utf-8", errors="replace").split())
+    return f"{status}: {body[:_REASON_BODY_CHARACTERS]}" if body else status
+
+
+def _retry_after_ms(value: str, now_seconds: float) -> int | None:
+    """Read ``Retry-After``, seconds or an HTTP date, up to an hour; None when it asks for no wait."""
+    seconds = _retry_after_seconds(value.strip(), now_seconds)
+    if seconds is None or seconds <= 0:
+        return None
+    return int(min(seconds, _MAX_RETRY_AFTER_SECONDS) * 1000)
+
+
+def _retry_after_seconds(value: str, now_seconds: float) -> float | None:
+    if value.isascii() and value.isdigit():
+        # Python refuses to read a number of thousands of digits.
+        return int(value) if len(value) < 10 else _MAX_RETRY_AFTER_SECONDS
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.timestamp() - now_seconds

@@ -1,0 +1,78 @@
+"""Fixtures of all tests: real servers (tests/servers.py), names that do not collide, a clean environment."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import redis
+
+from tests.servers import Server, cluster
+
+
+class StartServer(Protocol):
+    """Starts a server with the options of :class:`tests.servers.Server`."""
+
+    def __call__(self, **options: Any) -> Server: ...
+
+
+@pytest.fixture(autouse=True)
+def clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's shell reaches a test."""
+    for name in list(os.environ):
+        if name.upper().startswith("FOURLANE_") or name.upper() in {"REDIS_URL", "DATABASE_URL"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server that tests share: TEST_REDIS_URL, or one of our own. Use ``namespace`` in every key."""
+    given = os.environ.get("TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    with Server(tmp_path_factory.mktemp("redis"), aof=False) as server:
+        yield server.url
+
+
+@pytest.fixture
+def namespace(redis_url: str) -> Iterator[str]:
+    """A word of this test alone; keys that contain it are deleted from the shared server afterwards."""
+    name = "t" + uuid.uuid4().hex[:8]
+    yield name
+    with redis.Redis.from_url(redis_url) as client:
+        keys = list(client.scan_iter(match=f"*{name}*", count=1000))
+        for start in range(0, len(keys), 1000):
+            client.unlink(*keys[start : start + 1000])
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers of this test's own: ``start_server(password="x")``; they end with the test."""
+    with ExitStack() as stack:
+        number = 0
+
+        def start(**options: Any) -> Server:
+            nonlocal number
+            number += 1
+            return stack.enter_context(Server(tmp_path / f"server{number}", **options))
+
+        yield start
+
+
+@pytest.fixture
+def redis_server(start_server: StartServer) -> Server:
+    """A plain server of this test's own, to stop, kill, pause or configure."""
+    return start_server()
+
+
+@pytest.fixture(scope="session")
+def cluster_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The nodes of a healthy cluster of three, shared by all tests."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield [node.url for node in nodes]

@@ -1,0 +1,217 @@
+"""A TCP proxy that breaks connections on demand, to see how clients reconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = ["FaultyProxy"]
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 65536
+
+
+class FaultyProxy:
+    """Listens on ``port`` of 127.0.0.1 and forwards to a server, until told to misbehave.
+
+    It works from the moment it is made, in a thread of its own; use it as a context manager, or close it.
+    Each method returns once the fault is in force.
+
+        with FaultyProxy("127.0.0.1", server.port) as proxy:
+            client = redis.Redis.from_url(proxy.url(server.url))
+            proxy.cut()
+    """
+
+    def __init__(self, target_host: str, target_port: int) -> None:
+        self._target = (target_host, target_port)
+        self._links: set[_Link] = set()
+        self._mode = _Mode.FORWARD
+        self._armed: bytes | None = None
+        self._dropped = threading.Event()
+        self._listener: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="faulty-proxy", daemon=True)
+        self._thread.start()
+        self.host = "127.0.0.1"
+        self.port = 0  # the system chooses one at first, refuse() and accept() keep it
+        self._run(self._listen())
+
+    def url(self, server_url: str) -> str:
+        """``server_url``, but by way of this proxy."""
+        parts = urlsplit(server_url)
+        login, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{login}{at}{self.host}:{self.port}"))
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected now."""
+        return self._call(lambda: len(self._links))
+
+    def cut(self) -> None:
+        """Reset all connections; new ones are served."""
+        self._call(self._abort_all)
+
+    def refuse(self) -> None:
+        """Refuse new connections; those that exist go on."""
+        self._call(self._stop_listening)
+
+    def accept(self) -> None:
+        """Accept new connections again, after :meth:`refuse`."""
+        self._run(self._listen())
+
+    def blackhole(self) -> None:
+        """Keep and accept connections, but swallow all that is sent, both ways: a half-open network."""
+        self._call(lambda: self._set_mode(_Mode.SWALLOW))
+
+    def drop_next_reply(self, containing: bytes = b"") -> None:
+        """Forward the next request (that has ``containing`` in it), swallow its reply, reset its connection.
+
+        The server has then done what it was asked, and the client cannot know.
+        Await it by :meth:`wait_dropped`.
+        """
+        self._dropped.clear()
+        self._call(lambda: self._arm(containing))
+
+    def wait_dropped(self, timeout: float = 5.0) -> None:
+        """Wait until :meth:`drop_next_reply` has happened; AssertionError after ``timeout`` seconds."""
+        assert self._dropped.wait(timeout), f"no reply was dropped within {timeout:g} s"
+
+    def heal(self) -> None:
+        """Behave again. Connections that lost data in a black hole are reset: what they carry is garbled."""
+        self._call(self._heal)
+        self.accept()
+
+    def close(self) -> None:
+        """Stop listening, reset all connections and end the thread."""
+        if self._loop.is_closed():
+            return
+        self._run(self._shut_down())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> FaultyProxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # All below runs in the proxy's thread, but for these two, which get it there.
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def _call(self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            result = function()
+            await asyncio.sleep(0)  # asyncio closes aborted sockets one turn of its loop later
+            return result
+
+        return self._run(call())
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._serve, self.host, self.port)
+            self.port = self._listener.sockets[0].getsockname()[1]
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _set_mode(self, mode: _Mode) -> None:
+        self._mode = mode
+
+    def _arm(self, containing: bytes) -> None:
+        self._armed = containing
+
+    def _abort_all(self) -> None:
+        for link in self._links:
+            link.abort()
+
+    def _heal(self) -> None:
+        self._mode = _Mode.FORWARD
+        self._armed = None
+        for link in self._links:
+            if link.garbled:
+                link.abort()
+
+    async def _shut_down(self) -> None:
+        self._stop_listening()
+        self._abort_all()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = _Link(writer)
+        self._links.add(link)
+        try:
+            if self._mode is _Mode.SWALLOW:
+                await self._swallow(reader, link)
+            else:
+                await self._forward(reader, writer, link)
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is down, one side hung up, or we are closing: the same to the client
+        finally:
+            self._links.discard(link)
+            link.abort()
+
+    async def _swallow(self, reader: asyncio.StreamReader, link: _Link) -> None:
+        link.garbled = True
+        while await reader.read(CHUNK_BYTES):
+            pass
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link) -> None:
+        server_reader, server_writer = await asyncio.open_connection(*self._target)
+        link.writers.append(server_writer)
+        await asyncio.gather(
+            self._pump(reader, server_writer, link, request=True),
+            self._pump(server_reader, writer, link, request=False),
+        )
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: _Link, *, request: bool
+    ) -> None:
+        """Carry what one side says to the other, until it has no more to say."""
+        while data := await source.read(CHUNK_BYTES):
+            if self._mode is _Mode.SWALLOW:
+                link.garbled = True
+                continue
+            if request and self._armed is not None and self._armed in data:
+                self._armed = None
+                link.reply_unwanted = True
+            elif not request and link.reply_unwanted:
+                self._dropped.set()
+                link.abort()
+                return
+            sink.write(data)
+            await sink.drain()
+        if self._mode is _Mode.SWALLOW and not request:
+            link.garbled = True  # nor does the client learn, in a black hole, that the server hung up
+        else:
+            link.abort()  # half a connection is of no use to Redis: one side's end is the end of both
+
+
+class _Mode(enum.Enum):
+    FORWARD = enum.auto()
+    SWALLOW = enum.auto()
+
+
+class _Link:
+    """One client's connection, and ours to the server for it."""
+
+    def __init__(self, client: asyncio.StreamWriter) -> None:
+        self.writers = [client]
+        self.garbled = False
+        self.reply_unwanted = False
+
+    def abort(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
