@@ -1,0 +1,121 @@
+"""A job to bytes and back: a JSON array, as short as the job allows.
+
+``["task", [args], {kwargs}, {options}, enqueued_ms]``, with what is empty left off at the end. The id and the
+queue are not in it: Redis keeps the body under the id, and the id begins with the tier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fourlane.errors import InvalidArguments, JobTooLarge, UnreadableJob
+
+__all__ = ["MAX_BODY_BYTES", "Envelope", "decode", "decode_value", "encode", "encode_value"]
+
+MAX_BODY_BYTES: Final = 1_048_576
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A job's body, decoded."""
+
+    task: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    enqueued_ms: int = 0
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_refuse).encode
+_decode = msgspec.json.Decoder(Envelope).decode
+_PLAIN: Final = (str, int, bool, type(None))
+
+
+def encode(
+    task: str,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    enqueued_ms: int = 0,
+    max_bytes: int = MAX_BODY_BYTES,
+) -> bytes:
+    """A job's body.
+
+    Raises:
+      InvalidArguments: a value that JSON cannot carry, with the path to it.
+      JobTooLarge: the body is over ``max_bytes``.
+    """
+    parts: tuple[Any, ...]
+    if enqueued_ms:
+        parts = (task, args, kwargs or {}, options or {}, enqueued_ms)
+    elif options:
+        parts = (task, args, kwargs or {}, options)
+    elif kwargs:
+        parts = (task, args, kwargs)
+    else:
+        parts = (task, args)
+    for value in args:
+        if type(value) not in _PLAIN:
+            _check(args, "args")
+            break
+    if kwargs:
+        _check(kwargs, "kwargs")
+    try:
+        body = _encode(parts)
+    except (TypeError, ValueError, UnicodeEncodeError) as error:
+        raise InvalidArguments(f"{task}: {error}") from None
+    if len(body) > max_bytes:
+        raise JobTooLarge(
+            f"{task}: the job's body has {len(body):,} bytes, the limit is {max_bytes:,}; "
+            "store the data elsewhere and pass a reference to it"
+        )
+    return body
+
+
+def decode(body: bytes) -> Envelope:
+    """Read a body. Raises UnreadableJob."""
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableJob(f"the job's body cannot be read: {error}") from None
+
+
+def encode_value(value: Any, what: str) -> bytes:
+    """A result, or any other value, as JSON. Raises InvalidArguments with the path of what JSON cannot carry."""
+    _check(value, what)
+    return _encode(value)
+
+
+def decode_value(data: bytes | str) -> Any:
+    return msgspec.json.decode(data)
+
+
+def _check(value: Any, path: str) -> None:
+    """Refuse what JSON cannot carry back unchanged in kind. msgspec alone would write dates, sets and NaN."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind is float:
+        if not math.isfinite(value):
+            raise InvalidArguments(f"{path}: {value!r} cannot be carried as JSON")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidArguments(f"{path}: the key {key!r} is {type(key).__name__}; JSON keys are strings")
+            _check(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check(item, f"{path}[{index}]")
+    elif not isinstance(value, (str, int, float)):
+        raise InvalidArguments(
+            f"{path}: {kind.__module__}.{kind.__qualname__} cannot be carried as JSON; pass a string, a number, "
+            "a list or a dict instead"
+        )

@@ -1,0 +1,63 @@
+"""The closed set of ways in which a run ends. Made by the worker, written by one turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["Back", "Cancel", "Dead", "Done", "Outcome", "Postpone", "Result", "Retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It succeeded and nothing of it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """It succeeded and its value is kept for a while."""
+
+    value: bytes
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """It failed and runs again: an attempt was spent."""
+
+    delay_ms: int
+    record: bytes
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """It may not run now (limited, snoozed, task not known here): no attempt was spent."""
+
+    delay_ms: int
+    record: bytes = b""
+    unknown_task: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """It goes back to the front of its queue (a deploy, or no slot for it here): no attempt was spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """It was cancelled while it ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """It will not run again by itself. Reasons: error, rejected, expired, unknown-task (poison is Redis's)."""
+
+    reason: str
+    detail: str
+    record: bytes
+    value: bytes = b""
+    ttl_ms: int = 0
+
+
+Outcome: TypeAlias = Done | Result | Retry | Postpone | Back | Cancel | Dead

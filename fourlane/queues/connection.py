@@ -1,0 +1,201 @@
+"""Connections to Redis: the only place that knows redis-py, and how its errors become ours.
+
+A Link is one connection, used by one thread at a time, without redis-py's upper layers: those cost more than
+the round trip. A Connector opens links like the client that it was given (TLS, ACL, sentinel, cluster) and
+keeps idle ones for callers that come and go.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import redis.exceptions as failures
+from redis.cluster import RedisCluster
+
+from fourlane.errors import RedisUnavailable
+from fourlane.queues.scripts import Script, script
+
+__all__ = ["Connector", "Link", "connect"]
+
+SOCKET_TIMEOUT_SECONDS = 5.0
+_RETRIES = 3
+_PASSING = (failures.ConnectionError, failures.TimeoutError, failures.ReadOnlyError, failures.MovedError,
+            failures.AskError, failures.ClusterDownError, failures.TryAgainError, OSError)  # fmt: skip
+_FATAL = (failures.AuthenticationError, failures.AuthorizationError, failures.NoPermissionError)
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for this URL that never waits for ever on a silent socket."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+    )
+
+
+class Link:
+    """One connection."""
+
+    def __init__(self, connector: Connector, connection: Any) -> None:
+        self.connector = connector
+        self.connection = connection
+
+    def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Run a script. Raises RedisUnavailable; whether the script ran is then unknown."""
+        wanted = script(name)
+        try:
+            return self.command("EVALSHA", wanted.sha, len(keys), *keys, *args)
+        except failures.NoScriptError:
+            return self._load(wanted, keys, args)
+
+    def _load(self, wanted: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        return self.command("EVAL", wanted.source, len(keys), *keys, *args)
+
+    def command(self, *words: Any) -> Any:
+        """Send one command and read its reply."""
+        self.send(*words)
+        return self.receive()
+
+    def send(self, *words: Any) -> None:
+        try:
+            self.connection.send_packed_command(self.connection.pack_command(*words), check_health=False)
+        except Exception as error:
+            self.close()
+            raise unavailable(error) from error
+
+    def receive(self) -> Any:
+        """Read one reply."""
+        try:
+            return self.connection.read_response()
+        except failures.NoScriptError:
+            raise
+        except Exception as error:
+            # A server that answers with an error is in a known state, but READONLY and the like want a new address.
+            if not isinstance(error, failures.ResponseError) or isinstance(error, _PASSING):
+                self.close()
+            raise unavailable(error) from error
+
+    def fileno(self) -> int:
+        """The socket, for a selector. Connects when it must."""
+        try:
+            self.connection.connect()
+        except Exception as error:
+            raise unavailable(error) from error
+        return int(self.connection._sock.fileno())
+
+    def close(self) -> None:
+        self.connection.disconnect()
+
+
+class Connector:
+    """Opens links."""
+
+    def __init__(self, client: redis.Redis | RedisCluster) -> None:
+        self.client = client
+        self.clustered = isinstance(client, RedisCluster)
+        self._idle: dict[Any, deque[Link]] = {}
+        self._pid = os.getpid()
+
+    def open(self, key: bytes) -> Link:
+        """A new link to the server that holds this key."""
+        return Link(self, self._connection(self._node(key)))
+
+    def _node(self, key: bytes) -> Any:
+        if not isinstance(self.client, RedisCluster):
+            return None
+        return self._guard(lambda: self.client.get_node_from_key(key))
+
+    def _connection(self, node: Any) -> Any:
+        client = self.client
+        if node is not None:
+            client = self.client.get_redis_connection(node)  # type: ignore[union-attr]
+        connection = client.connection_pool.make_connection()  # type: ignore[union-attr]
+        connection.encoder = type(connection.encoder)("utf-8", "strict", False)
+        return connection
+
+    def _guard(self, ask: Any) -> Any:
+        try:
+            return ask()
+        except Exception as error:
+            raise unavailable(error) from error
+
+    def refresh(self) -> None:
+        """Learn anew who holds what, after a cluster said so."""
+        if isinstance(self.client, RedisCluster):
+            self._guard(self.client.nodes_manager.initialize)
+
+    def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Run a script on an idle link; repeat it after a lost connection. Only for scripts that bear repetition."""
+        return self._repeat(keys[0], lambda link: link.run(name, keys, args))
+
+    def command(self, key: bytes, *words: Any) -> Any:
+        """Run one command on an idle link, likewise."""
+        return self._repeat(key, lambda link: link.command(*words))
+
+    def _repeat(self, key: bytes, use: Any) -> Any:
+        for retry in range(_RETRIES + 1):
+            idle, node = self._idle_links(key)
+            try:
+                link = idle.pop()
+            except IndexError:
+                link = Link(self, self._connection(node))
+            try:
+                reply = use(link)
+            except RedisUnavailable as error:
+                if not is_passing(error) or retry == _RETRIES:
+                    raise
+                self.refresh()
+                time.sleep(0.05 * 2**retry)
+            else:
+                idle.append(link)
+                return reply
+        raise AssertionError("unreachable")
+
+    def _idle_links(self, key: bytes) -> tuple[deque[Link], Any]:
+        if os.getpid() != self._pid:  # a fork's parent owns those sockets
+            self._idle, self._pid = {}, os.getpid()
+        node = self._node(key) if self.clustered else None
+        name = node.name if node is not None else None
+        links = self._idle.get(name)
+        if links is None:
+            links = self._idle.setdefault(name, deque(maxlen=64))
+        return links, node
+
+    def close(self) -> None:
+        for links in self._idle.values():
+            while links:
+                links.pop().close()
+        self.client.close()
+
+
+def is_passing(error: RedisUnavailable) -> bool:
+    """True when the same call may succeed on a new connection."""
+    return isinstance(error.__cause__, _PASSING) and not isinstance(error.__cause__, _FATAL)
+
+
+def unavailable(error: Exception) -> RedisUnavailable:
+    """Our error for one of redis-py's, with what to do."""
+    if isinstance(error, RedisUnavailable):
+        return error
+    text = str(error)
+    if isinstance(error, _FATAL) or "NOAUTH" in text or "WRONGPASS" in text:
+        hint = "check the user and the password in REDIS_URL, and the user's permissions"
+    elif "OOM" in text:
+        hint = "Redis is out of memory; give it more, or drop dead letters"
+    elif "MISCONF" in text:
+        hint = "Redis cannot write to its disk and refuses writes; free space there"
+    elif isinstance(error, failures.ReadOnlyError):
+        hint = "this server is a replica; is a failover under way?"
+    elif isinstance(error, failures.BusyLoadingError):
+        hint = "Redis is loading its data; it will answer soon"
+    elif isinstance(error, failures.ResponseError):
+        hint = "Redis answered with an error"
+    else:
+        hint = "is the server running, and REDIS_URL right?"
+    return RedisUnavailable(f"Redis: {text or type(error).__name__} ({hint})")

@@ -1,0 +1,96 @@
+"""The catalogue of keys: nothing else builds one.
+
+=============  ========  =====================================================  ==============================
+key            type      content                                                 bound by
+=============  ========  =====================================================  ==============================
+jobs           hash      id → body ("" when cancelled while ready); "!" →        the job's life
+                         pauses and limits
+ready:T        list      entries that may run now, the next one first            the job's life
+delayed        zset      entries by the time at which they are due               the job's life
+workers        zset      lease names by the time at which they count as dead     each worker; reclaim
+wake:T, news   zset      at most one token each, to end an idle worker's wait    6 members
+leased:NAME    set       entries that this worker holds                          the worker; reclaim
+records        hash      id → attempts and errors                                the job's life
+crashes        hash      id → workers that died running it                       the job's life
+reasons        hash      id → why it is a dead letter                            dead letters
+dead:T         zset      ids by the time of their death                          age and number (settings)
+slots:T        set       ids running under a concurrency limit                   the limit
+buckets        hash      level and time of each tier's rate limit                8 fields
+cancels        zset      running jobs to be told, by time                        1 hour
+stats          hash      counters                                                some dozen fields
+unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
+result:ID      list      a job's result, one element                             its ttl
+=============  ========  =====================================================  ==============================
+
+Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
+Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
+dated, cleaned by readers) and ``audit`` (list, 10,000 newest).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["TIERS", "EnvironmentKeys", "ServiceKeys"]
+
+TIERS: Final = range(4)
+
+
+class ServiceKeys:
+    """The keys of one service; ``all`` has them in the order that the scripts take."""
+
+    def __init__(self, namespace: str, environment: str, service: str) -> None:
+        self.service = service
+        self.prefix = f"{namespace}:{{{environment}:{service}}}:"
+        key = self._key
+        self.jobs = key("jobs")
+        self.ready = [key(f"ready:{tier}") for tier in TIERS]
+        self.delayed = key("delayed")
+        self.workers = key("workers")
+        self.wake = [key(f"wake:{tier}") for tier in TIERS]
+        self.news = key("news")
+        self.records = key("records")
+        self.crashes = key("crashes")
+        self.reasons = key("reasons")
+        self.dead = [key(f"dead:{tier}") for tier in TIERS]
+        self.slots = [key(f"slots:{tier}") for tier in TIERS]
+        self.buckets = key("buckets")
+        self.cancels = key("cancels")
+        self.stats = key("stats")
+        self.unknown = key("unknown")
+        self.all = [
+            self.jobs,
+            *self.ready,
+            self.delayed,
+            self.workers,
+            *self.wake,
+            self.news,
+            self.records,
+            self.crashes,
+            self.reasons,
+            *self.dead,
+            *self.slots,
+            self.buckets,
+            self.cancels,
+            self.stats,
+            self.unknown,
+        ]
+
+    def _key(self, name: str) -> bytes:
+        return (self.prefix + name).encode()
+
+    def leased(self, name: str) -> bytes:
+        return self._key(f"leased:{name}")
+
+    def result(self, job_id: str) -> bytes:
+        return self._key(f"result:{job_id}")
+
+
+class EnvironmentKeys:
+    """The keys that belong to no service."""
+
+    def __init__(self, namespace: str, environment: str) -> None:
+        prefix = f"{namespace}:{environment}:"
+        self.services = (prefix + "services").encode()
+        self.presence = (prefix + "presence").encode()
+        self.audit = (prefix + "audit").encode()

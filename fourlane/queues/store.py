@@ -1,0 +1,272 @@
+"""One method per script: every change of a job's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from fourlane.errors import DuplicateJob
+from fourlane.job import id_of_entry
+from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Result, Retry
+from fourlane.queues.connection import Connector, Link
+from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
+
+__all__ = ["Delayed", "Leased", "Store", "Turn"]
+
+_BATCH_JOBS = 1_000
+_BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
+
+
+class Delayed(NamedTuple):
+    """A job that may not run before its time: milliseconds from now, or since the epoch."""
+
+    id: str
+    body: bytes
+    milliseconds: int
+    since_epoch: bool = False
+
+
+class Leased(NamedTuple):
+    """A job as a turn hands it out."""
+
+    entry: str
+    body: bytes
+    record: bytes
+    crashes: int
+
+
+class Turn(NamedTuple):
+    """What a turn told. Milliseconds; -1 means none, -2 not looked at."""
+
+    lost: bool
+    refused: list[str]
+    news: str
+    more: str
+    due_in: int
+    expired: list[str]
+    expires_in: int
+    workers: int
+    starving: str
+    controlled: bool
+    room_in: int
+    jobs: list[Leased]
+
+
+class Store:
+    """The jobs of one environment in Redis."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        namespace: str = "fourlane",
+        environment: str = "local",
+        dead_max: int = 100_000,
+        dead_ttl_ms: int = 30 * 86_400_000,
+        crash_limit: int = 3,
+    ) -> None:
+        self.connector = connector
+        self.namespace = namespace
+        self.environment = environment
+        self.dead_max = dead_max
+        self.dead_ttl_ms = dead_ttl_ms
+        self.crash_limit = crash_limit
+        self.keys = EnvironmentKeys(namespace, environment)
+        self._services: dict[str, ServiceKeys] = {}
+        self._announced: set[str] = set()
+
+    def service(self, service: str) -> ServiceKeys:
+        """The keys of a service."""
+        keys = self._services.get(service)
+        if keys is None:
+            keys = self._services.setdefault(service, ServiceKeys(self.namespace, self.environment, service))
+        return keys
+
+    def announce(self, service: str) -> None:
+        """Put the service on the list of those that exist."""
+        if service not in self._announced:
+            self.connector.command(self.keys.services, "SADD", self.keys.services, service)
+            self._announced.add(service)
+
+    def services(self) -> list[str]:
+        """All services that ever had a job or a worker."""
+        return sorted(s.decode() for s in self.connector.command(self.keys.services, "SMEMBERS", self.keys.services))
+
+    # Enqueue ------------------------------------------------------------------------------------------------
+
+    def enqueue(self, service: str, tier: int, pairs: Sequence[Any]) -> None:
+        """Accept jobs of one tier that may run now: ``entry, body, entry, body, …``.
+
+        Raises:
+          DuplicateJob: some of the ids belong to other jobs; the others were accepted.
+          RedisUnavailable: not all were accepted. The same call may be repeated.
+        """
+        if service not in self._announced:
+            self.announce(service)
+        keys = self.service(service)
+        names = (keys.jobs, keys.ready[tier], keys.wake[tier])
+        if len(pairs) == 2:
+            reply = self.connector.run("enqueue", names, (tier, *pairs))
+            _refuse_taken(reply[1:])
+            return
+        taken: list[bytes] = []
+        for batch in _batches(pairs, 2):
+            taken += self.connector.run("enqueue", names, (tier, *batch))[1:]
+        _refuse_taken(taken)
+
+    def delay(self, service: str, jobs: Iterable[Delayed]) -> None:
+        """Accept jobs that may not run yet. Raises as enqueue does."""
+        self.announce(service)
+        keys = self.service(service)
+        flat: list[Any] = []
+        for job in jobs:
+            flat += (job.id, job.body, "at" if job.since_epoch else "in", job.milliseconds)
+        taken: list[bytes] = []
+        for batch in _batches(flat, 4):
+            taken += self.connector.run("delay", (keys.jobs, keys.delayed, keys.news), batch)[1:]
+        _refuse_taken(taken)
+
+    # Work ---------------------------------------------------------------------------------------------------
+
+    def turn(
+        self,
+        link: Link,
+        service: str,
+        name: str,
+        *,
+        flags: str = "",
+        silence_ms: int,
+        idle_silence_ms: int,
+        held: int = 0,
+        done: Sequence[str] = (),
+        others: Sequence[tuple[str, Outcome]] = (),
+        want: int = 0,
+        tiers: str = "",
+        first: str = "",
+    ) -> Turn:
+        """Settle what finished, return what is due, lease what fits (lua/turn.lua)."""
+        keys = self.service(service)
+        names = [*keys.all, keys.leased(name)]
+        args: list[Any] = [
+            name, flags, silence_ms, idle_silence_ms, held, self.dead_max, self.dead_ttl_ms, want, tiers, first,
+            len(done), *done,
+        ]  # fmt: skip
+        for entry, outcome in others:
+            args += _outcome_args(entry, outcome)
+            if isinstance(outcome, Result) or (isinstance(outcome, Dead) and outcome.value):
+                names.append(keys.result(id_of_entry(entry)))
+        reply = link.run("turn", names, args)
+        return _read_turn(reply)
+
+    def beat(self, link: Link, service: str, names: Sequence[str], silence_ms: int) -> tuple[list[str], list[str]]:
+        """Keep leases alive. Returns the names that hold nothing any more, and ids of running jobs to cancel."""
+        keys = self.service(service)
+        lost, cancelled = link.run("beat", (keys.workers, keys.cancels), (silence_ms, *names))
+        return [n.decode() for n in lost], [i.decode() for i in cancelled]
+
+    def leave(self, service: str, name: str) -> int:
+        """A worker goes; returns the number of jobs that it still held."""
+        keys = self.service(service)
+        return int(self.connector.run("leave", [*keys.all, keys.leased(name)], (name,)))
+
+    def reclaim(self, service: str, name: str, fate: str, begun: Iterable[str] | None = None) -> tuple[int, list[str]]:
+        """Take a dead worker's jobs back. Returns how many, and the ids that became dead letters (poison).
+
+        Parameters:
+          begun: entries of the jobs that were running, when a supervisor saw the death; None when only silence
+            tells of it, then nothing happens unless the worker's time has run out.
+        """
+        keys = self.service(service)
+        args = [
+            name, "silent" if begun is None else "reported", self.crash_limit, self.dead_max, self.dead_ttl_ms,
+            fate, *(begun or ()),
+        ]  # fmt: skip
+        back, poisoned, left = 0, [], 1
+        while left > 0:
+            some, dead, left = self.connector.run("reclaim", [*keys.all, keys.leased(name)], args)
+            back += some
+            poisoned += [i.decode() for i in dead]
+        return back, poisoned
+
+    def held(self, service: str, name: str) -> set[str]:
+        """The entries that Redis says this worker holds."""
+        key = self.service(service).leased(name)
+        return {entry.decode() for entry in self.connector.command(key, "SMEMBERS", key)}
+
+    def wake(self, service: str, tier: int) -> None:
+        """End the wait of one idle worker."""
+        key = self.service(service).wake[tier]
+        self.connector.command(key, "ZADD", key, 0, tier)
+
+    def lease_names(self, service: str) -> list[str]:
+        """The workers of a service, dead ones included until they are noticed."""
+        key = self.service(service).workers
+        return [name.decode() for name in self.connector.command(key, "ZRANGE", key, 0, -1)]
+
+
+def _batches(flat: Sequence[Any], step: int) -> Iterable[Sequence[Any]]:
+    first = size = 0
+    for i in range(0, len(flat), step):
+        size += len(flat[i + 1])
+        if i - first >= _BATCH_JOBS * step or (size > _BATCH_BYTES and i > first):
+            yield flat[first:i]
+            first, size = i, len(flat[i + 1])
+    if first < len(flat):
+        yield flat[first:]
+
+
+def _refuse_taken(taken: Sequence[bytes]) -> None:
+    if taken:
+        names = ", ".join(i.decode() for i in taken[:3])
+        raise DuplicateJob(f"{len(taken)} job id(s) belong to other jobs already: {names}")
+
+
+def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:
+    match outcome:
+        case Result(value, ttl_ms):
+            return ("result", entry, value, ttl_ms, "", "")
+        case Retry(delay_ms, record, _):
+            return ("retry", entry, delay_ms, record, "", "")
+        case Postpone(delay_ms, record, unknown_task):
+            return ("postpone", entry, delay_ms, record, unknown_task, "")
+        case Back():
+            return ("back", entry, "", "", "", "")
+        case Cancel():
+            return ("cancelled", entry, "", "", "", "")
+        case Dead(reason, detail, record, value, ttl_ms):
+            return ("dead", entry, f"{reason}\n{detail}", record, value, ttl_ms)
+    raise AssertionError(outcome)
+
+
+def _read_turn(reply: list[Any]) -> Turn:
+    (word, refused, news, more, due_in, expired, expires_in, workers, starving, controlled, room_in,
+     entries, bodies, records, _now) = reply  # fmt: skip
+    jobs: list[Leased] = []
+    marked = iter(records)
+    for entry, body in zip(entries, bodies, strict=True):
+        text = entry.decode()
+        if "|r" in text:
+            record, crashes = next(marked), next(marked)
+            jobs.append(Leased(text, body, record if isinstance(record, bytes) else b"", _number(crashes)))
+        else:
+            jobs.append(Leased(text, body, b"", 0))
+    return Turn(
+        word == b"lost",
+        [e.decode() for e in refused],
+        b"".join(news).decode(),
+        more.decode(),
+        due_in,
+        [n.decode() for n in expired],
+        expires_in,
+        workers,
+        starving.decode(),
+        bool(controlled),
+        room_in,
+        jobs,
+    )
+
+
+def _number(text: Any) -> int:
+    return int(text) if isinstance(text, bytes) and text.isdigit() else 0
+
+

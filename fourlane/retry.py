@@ -1,0 +1,74 @@
+"""Which outcome an error leads to, and when. Pure: no store, no thread, no clock of its own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dramatiq.errors
+
+from fourlane.errors import RateLimited, Reject, Snooze
+
+__all__ = ["Backoff", "Policy", "Verdict", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before the next attempt: ``min_ms``, doubled each time, never over ``max_ms``.
+
+    With ``jitter`` (full jitter) the wait is drawn evenly between 0 and that, so that jobs which failed together
+    do not come back together.
+    """
+
+    min_ms: int = 1_000
+    max_ms: int = 3_600_000
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_ms <= self.max_ms:
+            raise ValueError(f"backoff needs 0 <= min_ms <= max_ms, not {self.min_ms} and {self.max_ms}")
+
+    def delay_ms(self, attempt: int, draw: Callable[[], float] = random.random) -> int:
+        """The wait after the attempt of this number, 1 or more."""
+        longest = min(self.max_ms, self.min_ms * 2 ** min(attempt - 1, 62))
+        return int(longest * draw()) if self.jitter else longest
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When a task's job is retried."""
+
+    max_retries: int | None = 5
+    backoff: Backoff = Backoff()
+    throws: tuple[type[BaseException], ...] = ()
+    retry_when: Callable[[int, BaseException], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an error means: ``retry`` or ``postpone`` after ``delay_ms``, or ``dead`` for ``reason``."""
+
+    action: str
+    delay_ms: int = 0
+    reason: str = ""
+    expected: bool = False
+
+
+def judge(error: BaseException, attempt: int, policy: Policy) -> Verdict:
+    """Judge the error that ended the attempt of this number (1 is the first)."""
+    if isinstance(error, (Snooze, RateLimited)):
+        return Verdict("postpone", error.delay_ms, expected=True)
+    if isinstance(error, Reject):
+        return Verdict("dead", reason="rejected", expected=True)
+    if policy.throws and isinstance(error, policy.throws):
+        return Verdict("dead", reason="error", expected=True)
+    if policy.retry_when is not None:
+        again = policy.retry_when(attempt - 1, error)
+    else:
+        again = policy.max_retries is None or attempt <= policy.max_retries
+    if not again:
+        return Verdict("dead", reason="error")
+    if isinstance(error, dramatiq.errors.Retry) and error.delay is not None:
+        return Verdict("retry", int(error.delay), expected=True)
+    return Verdict("retry", policy.backoff.delay_ms(attempt), expected=isinstance(error, dramatiq.errors.Retry))
