@@ -133,7 +133,7 @@ class EmbeddedRedis:
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(
                     f"process {_holder(folder)} holds {folder}, but its embedded server does not answer "
-                    f"after {START_SECONDS:g} s. Try again if it is loading much data; otherwise stop that process."
+                    f"after {START_SECONDS:g} s. Try again if it is loading much data; otherwise stop it."
                 )
             time.sleep(POLL_SECONDS)
             owner = cls._own(folder)
@@ -170,7 +170,7 @@ class EmbeddedRedis:
             free = shutil.disk_usage(self.folder).free
             return (
                 f"the embedded server cannot write to {self.folder} ({free / 1e6:.1f} MB free), so it "
-                "refuses new jobs; those that it has are kept. Make room on the disk: it then goes on by itself."
+                "refuses new jobs; what it has is kept. Make room on the disk: it then goes on by itself."
             )
         return None
 
@@ -268,8 +268,8 @@ def _take_log(folder: Path) -> int:
         while log is None:
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(
-                    f"an earlier embedded server still uses {folder} and does not end by itself: end the process "
-                    f"that {folder / 'server.pid'} names."
+                    f"an earlier embedded server still uses {folder} and does not end: end the process that "
+                    f"{folder / 'server.pid'} names."
                 )
             time.sleep(POLL_SECONDS)
             log = _lock(folder / "server.log")

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     environment: Environment = "local"
     """Which of the platform's environments this is; the first word of every queue's name."""
 
-    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL", validate_default=True)
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     """Where the queues are; production needs it, elsewhere None means the embedded server."""
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     stripe_secret_key: SecretStr | None = Field(None, validation_alias="STRIPE_SECRET_KEY")

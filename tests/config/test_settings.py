@@ -23,7 +23,7 @@ SECRETS = {
     "PAYPAL_CLIENT_SECRET": "paypal_hush",
     "OPENAI_API_KEY": "openai_hush",
     "ANTHROPIC_API_KEY": "anthropic_hush",
-    "GOOGLE_AI_API_KEY": "google:hush",
+    "GOOGLE_AI_API_KEY": "google://hush",
     "SUPABASE_SERVICE_ROLE_KEY": "role_hush",
 }
 PUBLIC = {

@@ -1,0 +1,53 @@
+"""Fourlane: background jobs in four priority lanes on Redis."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backoff": "fourlane.retry",
+    "Cancelled": "fourlane.errors",
+    "EnqueuedJob": "fourlane.tasks.task",
+    "FourlaneError": "fourlane.errors",
+    "JobFailed": "fourlane.errors",
+    "RateLimited": "fourlane.errors",
+    "RedisBroker": "fourlane.queues.broker",
+    "Reject": "fourlane.errors",
+    "ResultTimeout": "fourlane.errors",
+    "Snooze": "fourlane.errors",
+    "State": "fourlane.job",
+    "Task": "fourlane.tasks.task",
+    "Tier": "fourlane.names",
+    "current_job": "fourlane.tasks.context",
+    "task": "fourlane.tasks.task",
+}
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from fourlane.errors import Cancelled as Cancelled
+    from fourlane.errors import FourlaneError as FourlaneError
+    from fourlane.errors import JobFailed as JobFailed
+    from fourlane.errors import RateLimited as RateLimited
+    from fourlane.errors import Reject as Reject
+    from fourlane.errors import ResultTimeout as ResultTimeout
+    from fourlane.errors import Snooze as Snooze
+    from fourlane.job import State as State
+    from fourlane.names import Tier as Tier
+    from fourlane.queues.broker import RedisBroker as RedisBroker
+    from fourlane.retry import Backoff as Backoff
+    from fourlane.tasks.context import current_job as current_job
+    from fourlane.tasks.task import EnqueuedJob as EnqueuedJob
+    from fourlane.tasks.task import Task as Task
+    from fourlane.tasks.task import task as task
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fourlane' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

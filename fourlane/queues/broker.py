@@ -1,0 +1,327 @@
+"""RedisBroker: dramatiq's door to the store. Messages become jobs, jobs become messages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dramatiq
+import msgspec
+import redis
+from dramatiq.broker import Consumer
+from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.middleware import (
+    AgeLimit,
+    Callbacks,
+    Middleware,
+    MiddlewareError,
+    Pipelines,
+    Retries,
+    ShutdownNotifications,
+    TimeLimit,
+)
+
+from fourlane import codec, job
+from fourlane.names import Queue, Tier, parse_queue
+from fourlane.queues.connection import Connector, connect
+from fourlane.queues.store import Delayed, Leased, Store
+
+__all__ = ["Defaults", "Opened", "RedisBroker", "message_of"]
+
+NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
+"""Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What tasks take when they do not say otherwise."""
+
+    service: str = "default"
+    max_retries: int = 5
+    min_backoff_ms: int = 1_000
+    max_backoff_ms: int = 3_600_000
+    timeout_ms: int = 600_000
+    result_ttl_ms: int = 0
+    max_body_bytes: int = codec.MAX_BODY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a broker works on."""
+
+    store: Store
+    defaults: Defaults = Defaults()
+
+
+class RedisBroker(dramatiq.Broker):
+    """A dramatiq broker on Fourlane's queues.
+
+    Parameters:
+      url: e.g. ``rediss://user:password@host:6379``.
+      client: a ``redis.Redis`` or ``redis.RedisCluster`` to take the place of ``url``.
+      middleware: as dramatiq's. By default dramatiq's own default list.
+      namespace: what all keys begin with.
+      environment: ``local``, ``staging`` or ``production``; part of every queue's name.
+      dead_message_ttl: milliseconds to keep dead letters.
+      dead_max: dead letters to keep in each queue.
+      crash_limit: workers that may die running a job before it is a dead letter (poison).
+      defaults: what tasks take when they do not say otherwise.
+      source: gives all of this on first use, for a broker that is made before settings are read.
+      **parameters: passed to ``redis.Redis``, as dramatiq's broker does.
+
+    ``maintenance_chance``, ``heartbeat_timeout``, ``requeue_deadline`` and ``requeue_interval`` of dramatiq's broker
+    are taken and have no meaning here: nothing depends on chance, and a worker's silence of 5 s is its death.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        client: Any = None,
+        middleware: list[Middleware] | None = None,
+        namespace: str = "fourlane",
+        environment: str = "local",
+        dead_message_ttl: int = 30 * 86_400_000,
+        dead_max: int = 100_000,
+        crash_limit: int = 3,
+        defaults: Defaults | None = None,
+        source: Callable[[], Opened] | None = None,
+        maintenance_chance: int = 0,
+        heartbeat_timeout: int = 0,
+        requeue_deadline: int | None = None,
+        requeue_interval: int | None = None,
+        **parameters: Any,
+    ) -> None:
+        self._hooks: dict[str, list[Any]] = {}
+        self._parsed: dict[str, Queue] = {}
+        self._opened: Opened | None = None
+        self._opening = threading.Lock()
+
+        def open_from_arguments() -> Opened:
+            opened = client or (connect(url) if url else redis.Redis(**parameters))
+            store = Store(
+                Connector(opened),
+                namespace=namespace,
+                environment=environment,
+                dead_max=dead_max,
+                dead_ttl_ms=dead_message_ttl,
+                crash_limit=crash_limit,
+            )
+            return Opened(store, defaults or Defaults())
+
+        self._source = source or open_from_arguments
+        super().__init__(middleware=middleware)
+        self.queues: set[str] = set()
+
+    @property
+    def opened(self) -> Opened:
+        """The store and the defaults, read on first use."""
+        if self._opened is None:
+            with self._opening:
+                if self._opened is None:
+                    self._opened = self._source()
+        return self._opened
+
+    @property
+    def store(self) -> Store:
+        return self.opened.store
+
+    @property
+    def client(self) -> Any:
+        """The redis client, as dramatiq's broker has it."""
+        return self.store.connector.client
+
+    # Hooks --------------------------------------------------------------------------------------------------
+
+    def add_middleware(self, middleware: Middleware, **place: Any) -> None:
+        super().add_middleware(middleware, **place)
+        self._hooks.clear()
+
+    def hooks(self, signal: str, *, native: bool = True) -> list[Any]:
+        """The methods that really override a signal, so that the others cost nothing."""
+        name = signal if native else signal + " without native"
+        found = self._hooks.get(name)
+        if found is None:
+            found = [
+                getattr(m, signal)
+                for m in self.middleware
+                if getattr(type(m), signal, None) is not getattr(Middleware, signal)
+                and (native or type(m) not in NATIVE)
+            ]
+            if signal.startswith("after_"):
+                found.reverse()
+            self._hooks[name] = found
+        return found
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        self.call_hooks(self.hooks("before_" + signal), args, kwargs)
+        if signal == "process_message":
+            in_process.message = args[0]
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            self.call_hooks(self.hooks("after_" + signal), args, kwargs)
+        finally:
+            if signal in ("process_message", "skip_message"):
+                in_process.message = None
+
+    def call_hooks(self, hooks: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Call hooks as dramatiq does: a MiddlewareError goes on, any other error is logged."""
+        for hook in hooks:
+            try:
+                hook(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical("Unexpected failure in %r.", hook, exc_info=True)
+
+    # Queues -------------------------------------------------------------------------------------------------
+
+    def queue_of(self, name: str) -> Queue:
+        """The queue that a name means. Raises InvalidName."""
+        queue = self._parsed.get(name)
+        if queue is None:
+            queue = self._parsed[name] = parse_queue(name, self.store.environment)
+        return queue
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def get_declared_queues(self) -> set[str]:
+        return self.queues.copy()
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """A consumer for dramatiq's own Worker."""
+        from fourlane.queues.consumer import LeaseConsumer
+
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        return LeaseConsumer(self, self.queue_of(queue_name), prefetch, timeout)
+
+    # Enqueue ------------------------------------------------------------------------------------------------
+
+    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
+        """Accept a message; returns only after Redis did.
+
+        Parameters:
+          delay: milliseconds from now until it may run.
+
+        Raises:
+          InvalidArguments, JobTooLarge, DuplicateJob, RedisUnavailable
+        """
+        self.emit_before("enqueue", message, delay)
+        running = getattr(in_process, "message", None)
+        if running is not None and running.message_id == message.message_id:
+            # A middleware (Retries) puts the job back that runs now: its settling does that, in one step.
+            running.enqueued_again = (message, delay)
+        else:
+            queue = self.queue_of(message.queue_name)
+            job_id = job.id_of_message(message.message_id, queue.tier)
+            body = codec.encode(
+                message.actor_name,
+                message.args,
+                message.kwargs,
+                message.options,
+                enqueued_ms=message.message_timestamp if job_id[1] == "." else 0,
+                max_bytes=self.opened.defaults.max_body_bytes,
+            )
+            if delay:
+                self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
+            else:
+                entry = job.entry_of(job_id, message.message_timestamp)
+                self.store.enqueue(queue.service, queue.tier, (entry, body))
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    # For tests ----------------------------------------------------------------------------------------------
+
+    def flush(self, queue_name: str) -> None:
+        """Drop the waiting and delayed jobs of a queue."""
+        from fourlane.queues.control import purge
+
+        purge(self.store, self.queue_of(queue_name))
+
+    def flush_all(self) -> None:
+        for name in self.queues:
+            self.flush(name)
+
+    def join(self, queue_name: str, *, interval: int = 20, timeout: int | None = None) -> None:
+        """Wait until the queue's service has nothing ready, delayed or running.
+
+        Raises:
+          QueueJoinTimeout: after ``timeout`` milliseconds.
+        """
+        keys = self.store.service(self.queue_of(queue_name).service)
+        deadline = time.monotonic() + timeout / 1000 if timeout is not None else None
+        while True:
+            counts = [self.store.connector.command(key, "LLEN", key) for key in keys.ready]
+            counts.append(self.store.connector.command(keys.delayed, "ZCARD", keys.delayed))
+            for name in self.store.lease_names(keys.service):
+                counts.append(self.store.connector.command(keys.jobs, "SCARD", keys.leased(name)))
+            if not any(counts):
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                raise QueueJoinTimeout(queue_name)
+            time.sleep(interval / 1000)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.store.connector.close()
+
+
+_record_decoder = msgspec.json.Decoder(job.Record)
+_encode_record = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class _InProcess(threading.local):
+    message: Any = None
+
+
+in_process = _InProcess()
+"""The message that this thread processes."""
+
+
+def message_of(broker: RedisBroker, service: str, leased: Leased) -> dramatiq.Message[Any]:
+    """The message of a leased job. Raises UnreadableJob."""
+    envelope = codec.decode(leased.body)
+    job_id = job.id_of_entry(leased.entry)
+    options = dict(envelope.options)
+    record = read_record(leased.record)
+    if record.attempts or record.options:
+        options.update(record.options)
+        options.setdefault("retries", record.attempts)
+    return dramatiq.Message(
+        queue_name=Queue(service, Tier(int(job_id[0]))).name(broker.store.environment),
+        actor_name=envelope.task,
+        args=tuple(envelope.args),
+        kwargs=envelope.kwargs,
+        options=options,
+        message_id=job.message_id_of(job_id),
+        message_timestamp=envelope.enqueued_ms or job.enqueued_at_ms(job_id) or 0,
+    )
+
+
+def read_record(data: bytes) -> job.Record:
+    """A job's record; an empty one when there is none or it cannot be read."""
+    if not data:
+        return job.Record()
+    try:
+        return _record_decoder.decode(data)
+    except Exception:
+        return job.Record()
+
+
+def write_record(record: job.Record, attempt: job.Attempt | None = None) -> bytes:
+    """The record as bytes, with one more failed attempt. The first errors and the last are kept, 20 in all."""
+    if attempt is not None:
+        errors = [*record.errors, attempt]
+        if len(errors) > 20:
+            errors = errors[:5] + errors[-15:]
+        record = msgspec.structs.replace(record, errors=errors)
+    return _encode_record(record)

@@ -1,0 +1,62 @@
+"""What a running task may ask: its job, and whether it should stop."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from fourlane.errors import Cancelled
+
+__all__ = ["CancelToken", "CurrentJob", "current_job"]
+
+
+class CancelToken:
+    """Says that the job should end soon, and why: ``cancelled`` or ``shutdown``."""
+
+    __slots__ = ("_event", "reason")
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._event: threading.Event | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.reason)
+
+    def set(self, reason: str) -> None:
+        self.reason = reason
+        if self._event is not None:
+            self._event.set()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Sleep, but not past the moment when the job should end. True when it should."""
+        if self._event is None:
+            self._event = threading.Event()
+            if self.reason:
+                return True
+        return self._event.wait(timeout_seconds)
+
+    def raise_if_set(self) -> None:
+        """Raise Cancelled when the job should end."""
+        if self.reason:
+            raise Cancelled(self.reason)
+
+
+@dataclass(slots=True)
+class CurrentJob:
+    """The job that runs here."""
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    enqueued_at_ms: int
+    cancel_token: CancelToken = field(default_factory=CancelToken)
+
+
+_current: ContextVar[CurrentJob | None] = ContextVar("fourlane_current_job", default=None)
+
+
+def current_job() -> CurrentJob | None:
+    """The job that this thread or coroutine runs; None outside a worker."""
+    return _current.get()

@@ -1,0 +1,394 @@
+"""@task: a function, its defaults, and the ways to send it. A dramatiq actor underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import dramatiq
+import dramatiq.broker
+
+from fourlane import codec, job
+from fourlane.errors import DuplicateJob, JobFailed, ResultTimeout
+from fourlane.names import Queue, Tier, check_service
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.store import Delayed
+from fourlane.retry import Backoff
+from fourlane.tasks.context import current_job
+
+__all__ = ["Backoff", "EnqueuedJob", "Task", "current_job", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_now = time.time
+
+
+class EnqueuedJob(Generic[R]):
+    """A job that Redis has accepted."""
+
+    __slots__ = ("broker", "id", "queue")
+
+    def __init__(self, broker: RedisBroker, queue: Queue, job_id: str) -> None:
+        self.broker = broker
+        self.queue = queue
+        self.id = job_id
+
+    @property
+    def message_id(self) -> str:
+        """The id under dramatiq's name."""
+        return self.id
+
+    def _stored_id(self) -> str:
+        return job.id_of_message(self.id, self.queue.tier)
+
+    def info(self) -> job.JobInfo:
+        """All that is known of it. Raises JobNotFound once it is done and no result is kept."""
+        from fourlane.queues import browse
+
+        return browse.job(self.broker.store, self.id, self.queue)
+
+    def status(self) -> job.State:
+        """Where it is in its life. ``unknown``: done and no result kept, expired, or never accepted."""
+        from fourlane.errors import JobNotFound
+
+        key = self.broker.store.service(self.queue.service).result(self._stored_id())
+        try:
+            return self.info().state
+        except JobNotFound:
+            found = self.broker.store.connector.command(key, "EXISTS", key)
+            return job.State.DONE if found else job.State.UNKNOWN
+
+    def cancel(self) -> job.State:
+        """Cancel it; returns the state that it was in. A running job is told through its cancel token."""
+        from fourlane.queues import control
+
+        return control.cancel(self.broker.store, self.id)
+
+    def result(self, timeout: float | None = 10.0) -> R:
+        """Wait for its result.
+
+        Parameters:
+          timeout: seconds; None waits for ever.
+
+        Raises:
+          ResultTimeout: none came in time; does the task keep results (``result_ttl_ms``)?
+          JobFailed: it became a dead letter.
+        """
+        connector = self.broker.store.connector
+        key = self.broker.store.service(self.queue.service).result(self._stored_id())
+        deadline = None if timeout is None else _now() + timeout
+        while True:
+            left = 2.0 if deadline is None else min(2.0, deadline - _now())
+            if left > 0:
+                # Moving the only element of a list onto the same list leaves it for others who wait.
+                data = connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", f"{left:.3f}")
+            else:
+                data = connector.command(key, "LINDEX", key, 0)
+            if data is not None:
+                return _value_of(data)  # type: ignore[no-any-return]
+            if left <= 0:
+                raise ResultTimeout(f"no result of job {self.id} within {timeout:g} s")
+
+    async def aresult(self, timeout: float | None = 10.0) -> R:
+        """As result, without blocking the event loop."""
+        return await asyncio.to_thread(self.result, timeout)
+
+    def __repr__(self) -> str:
+        return f"EnqueuedJob({self.id!r}, queue={self.queue.name(self.broker.store.environment)!r})"
+
+
+def _value_of(data: bytes) -> Any:
+    stored = codec.decode_value(data)
+    if "error" in stored:
+        raise JobFailed(stored["error"])
+    return stored["value"]
+
+
+class Task(dramatiq.Actor[P, R]):
+    """A task: call it, or send it."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        broker: RedisBroker,
+        name: str,
+        service: str | None,
+        tier: Tier,
+        options: dict[str, Any],
+    ) -> None:
+        self.tier = tier
+        self._service = service
+        self.original = fn
+        super().__init__(
+            fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options
+        )
+
+    broker: RedisBroker  # type: ignore[assignment]
+
+    @property
+    def service(self) -> str:
+        return self._service or self.broker.opened.defaults.service
+
+    @property
+    def queue(self) -> Queue:
+        return Queue(self.service, self.tier)
+
+    @property
+    def queue_name(self) -> str:  # type: ignore[override]
+        """The queue's name. Without the environment, which is not known before something is opened."""
+        return f"jobs.{self.tier.word}.{self._service or 'default'}" if not self._is_open else self._full_name
+
+    @queue_name.setter
+    def queue_name(self, value: str) -> None:
+        """dramatiq sets it; ours follows from service and tier."""
+
+    @property
+    def _is_open(self) -> bool:
+        return self.broker._opened is not None
+
+    @property
+    def _full_name(self) -> str:
+        return self.queue.name(self.broker.store.environment)
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:  # type: ignore[override]
+        """Enqueue a job; returns once Redis has accepted it.
+
+        Raises:
+          InvalidArguments, JobTooLarge, RedisUnavailable
+        """
+        return self._enqueue(args, kwargs, {}, None)
+
+    def send_with_options(  # type: ignore[override]
+        self,
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        delay: timedelta | int | None = None,
+        eta: datetime | None = None,
+        **options: Any,
+    ) -> EnqueuedJob[R]:
+        """Enqueue a job with options.
+
+        Parameters:
+          delay: milliseconds, or a timedelta, until it may run.
+          eta: the moment from which it may run, with a time zone.
+          **options: those of dramatiq and its middleware, e.g. ``max_retries``, ``time_limit``, ``on_success``.
+        """
+        when = _when(delay, eta)
+        if options:
+            options = self.message_with_options(**options).options
+        return self._enqueue(args, kwargs or {}, options, when)
+
+    def send_many(self, calls: Iterable[Any]) -> list[EnqueuedJob[R]]:
+        """Enqueue many jobs in one round trip for each thousand.
+
+        Parameters:
+          calls: for each job its arguments: a list or tuple of positional ones, or a dict of named ones.
+        """
+        jobs = [(tuple(c), {}) if isinstance(c, (list, tuple)) else ((), dict(c)) for c in calls]
+        if self.broker.hooks("before_enqueue") or self.broker.hooks("after_enqueue"):
+            return [self._enqueue(args, kwargs, {}, None) for args, kwargs in jobs]
+        queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, int(_now() * 1000)
+        name, tier = self.actor_name, int(self.tier)
+        pairs: list[Any] = []
+        for args, kwargs in jobs:
+            pairs += (job.new_id(tier, now), codec.encode(name, args, kwargs, max_bytes=limit))
+        self.broker.store.enqueue(queue.service, tier, pairs)
+        return [EnqueuedJob(self.broker, queue, job_id) for job_id in pairs[::2]]
+
+    async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
+        """As send, without blocking the event loop."""
+        return await asyncio.to_thread(self._enqueue, args, kwargs, {}, None)
+
+    async def asend_with_options(self, **options: Any) -> EnqueuedJob[R]:
+        """As send_with_options, without blocking the event loop."""
+        return await asyncio.to_thread(self.send_with_options, **options)
+
+    async def asend_many(self, calls: Iterable[Any]) -> list[EnqueuedJob[R]]:
+        """As send_many, without blocking the event loop."""
+        return await asyncio.to_thread(self.send_many, calls)
+
+    def _enqueue(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        when: tuple[int, bool] | None,
+    ) -> EnqueuedJob[R]:
+        broker, tier = self.broker, int(self.tier)
+        opened = broker.opened
+        queue = Queue(self._service or opened.defaults.service, self.tier)
+        if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
+            return self._enqueue_as_message(queue, args, kwargs, options, when)
+        body = codec.encode(self.actor_name, args, kwargs, options, max_bytes=opened.defaults.max_body_bytes)
+        while True:
+            job_id = job.new_id(tier, int(_now() * 1000))
+            try:
+                if when is None:
+                    opened.store.enqueue(queue.service, tier, (job_id, body))
+                else:
+                    opened.store.delay(queue.service, [Delayed(job_id, body, *when)])
+            except DuplicateJob:
+                continue  # one chance in billions; another id has no such luck
+            return EnqueuedJob(broker, queue, job_id)
+
+    def _enqueue_as_message(
+        self,
+        queue: Queue,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        when: tuple[int, bool] | None,
+    ) -> EnqueuedJob[R]:
+        now = int(_now() * 1000)
+        message: dramatiq.Message[R] = dramatiq.Message(
+            queue_name=queue.name(self.broker.store.environment),
+            actor_name=self.actor_name,
+            args=tuple(args),
+            kwargs=dict(kwargs),
+            options=dict(options),
+            message_id=job.new_id(int(self.tier), now),
+            message_timestamp=now,
+        )
+        delay = None if when is None else when[0] - (now if when[1] else 0)
+        self.broker.enqueue(message, delay=delay)
+        return EnqueuedJob(self.broker, queue, message.message_id)
+
+    def message_with_options(self, **options: Any) -> dramatiq.Message[R]:
+        """A message for dramatiq's groups and pipelines."""
+        now = int(_now() * 1000)
+        message = super().message_with_options(**options)
+        return message.copy(
+            queue_name=self._full_name if self.broker.opened else "",
+            message_id=job.new_id(int(self.tier), now),
+            message_timestamp=now,
+        )
+
+    def __repr__(self) -> str:
+        return f"Task({self.actor_name!r}, service={self._service!r}, tier={self.tier.name})"
+
+
+def _when(delay: timedelta | int | None, eta: datetime | None) -> tuple[int, bool] | None:
+    if delay is not None and eta is not None:
+        raise ValueError("give either delay or eta, not both")
+    if eta is not None:
+        if eta.tzinfo is None:
+            raise ValueError(f"eta needs a time zone, such as {datetime.now(UTC).isoformat(timespec='seconds')}")
+        return int(eta.timestamp() * 1000), True
+    if delay is None:
+        return None
+    milliseconds = int(delay.total_seconds() * 1000) if isinstance(delay, timedelta) else int(delay)
+    if milliseconds < 0:
+        raise ValueError(f"delay must be 0 or more milliseconds, not {milliseconds}")
+    return (milliseconds, False) if milliseconds else None
+
+
+@overload
+def task(fn: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    service: str | None = None,
+    tier: Tier | str | int = Tier.P1,
+    max_retries: int | None = None,
+    backoff: Backoff | None = None,
+    retry_when: Callable[[int, BaseException], bool] | None = None,
+    throws: type[BaseException] | tuple[type[BaseException], ...] = (),
+    timeout_ms: int | None = None,
+    hard_timeout_ms: int | None = None,
+    max_age_ms: int | None = None,
+    result_ttl_ms: int | None = None,
+    broker: RedisBroker | None = None,
+    **options: Any,
+) -> Callable[[Callable[P, Any]], Task[P, Any]]: ...
+def task(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    service: str | None = None,
+    tier: Tier | str | int = Tier.P1,
+    max_retries: int | None = None,
+    backoff: Backoff | None = None,
+    retry_when: Callable[[int, BaseException], bool] | None = None,
+    throws: type[BaseException] | tuple[type[BaseException], ...] = (),
+    timeout_ms: int | None = None,
+    hard_timeout_ms: int | None = None,
+    max_age_ms: int | None = None,
+    result_ttl_ms: int | None = None,
+    broker: RedisBroker | None = None,
+    **options: Any,
+) -> Any:
+    """Make a function a task.
+
+    Parameters:
+      name: the task's name in Redis; the function's own by default.
+      service: who owns it; the setting FOURLANE_SERVICE by default.
+      tier: ``P0``…``P3``, or ``high``, ``normal``, ``low``, ``scheduled``.
+      max_retries: attempts after the first; 5 by default.
+      backoff: how long to wait between attempts.
+      retry_when: ``(retries so far, error) -> bool``, in place of ``max_retries``.
+      throws: errors that are expected and never retried.
+      timeout_ms: the run is interrupted after this many milliseconds; 10 minutes by default.
+      hard_timeout_ms: the worker's process is killed, and a crash counted, after this many.
+      max_age_ms: a job that waited longer than this is a dead letter (``expired``).
+      result_ttl_ms: how long a result is kept; 0, not at all, by default.
+      broker: the broker; by default the one that settings describe.
+      **options: those of dramatiq's middleware.
+
+    Raises:
+      InvalidName: of the tier or service.
+      ValueError: a task of this name is declared already, or an option is not known.
+    """
+    if service is not None:
+        check_service(service)
+    lane = Tier.parse(tier)
+    given: dict[str, Any] = {
+        "max_retries": max_retries,
+        "backoff": backoff,
+        "retry_when": retry_when,
+        "throws": throws or None,
+        "time_limit": timeout_ms,
+        "hard_timeout_ms": hard_timeout_ms,
+        "max_age": max_age_ms,
+        "result_ttl_ms": result_ttl_ms,
+    }
+    kept = {key: value for key, value in given.items() if value is not None} | options
+
+    def declare(function: Callable[..., Any]) -> Task[Any, Any]:
+        target = broker or default_broker()
+        unknown = set(options) - target.actor_options
+        if unknown:
+            raise ValueError(f"unknown option(s) {', '.join(sorted(unknown))}: is a middleware missing?")
+        return Task(
+            function,
+            broker=target,
+            name=name or function.__name__,
+            service=service,
+            tier=lane,
+            options=kept,
+        )
+
+    return declare if fn is None else declare(fn)
+
+
+def default_broker() -> RedisBroker:
+    """dramatiq's global broker when it is ours; else one that reads the settings when it is first used."""
+    broker = dramatiq.broker.global_broker
+    if not isinstance(broker, RedisBroker):
+
+        def source() -> Any:
+            from fourlane.app import open_from_settings
+
+            return open_from_settings()
+
+        broker = RedisBroker(source=source)
+        dramatiq.set_broker(broker)
+    return broker
