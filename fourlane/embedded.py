@@ -69,7 +69,8 @@ class EmbeddedRedis:
        the end, and the next owner takes the same port if it can: who is attached then finds the new server.
     4. The server ends with its owner, by :meth:`close` or by the closing pipe.
 
-    Data is on disk at most a second after it was written, so only a power cut can lose any.
+    Data is on disk at most a second after it was written, so only a power cut can lose any (or a stop while
+    the disk is full: see :meth:`health`).
     The owner may start other programs, but children by a bare fork (without exec) keep lock and server alive.
 
     Attributes:
@@ -170,7 +171,8 @@ class EmbeddedRedis:
             free = shutil.disk_usage(self.folder).free
             return (
                 f"the embedded server cannot write to {self.folder} ({free / 1e6:.1f} MB free), so it "
-                "refuses new jobs; what it has is kept. Make room on the disk: it then goes on by itself."
+                "refuses new jobs. Make room on the disk before you stop it: it then writes what it has "
+                "in memory only, and goes on by itself."
             )
         return None
 

@@ -12,7 +12,9 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -241,14 +243,41 @@ def test_programs_that_the_owner_started_do_not_keep_the_server(folder: Path) ->
             os.kill(int(result["child"]), signal.SIGKILL)
 
 
-def test_who_waits_to_attach_takes_over_from_a_dead_owner(folder: Path) -> None:
+def test_who_waits_to_attach_takes_over_from_a_dead_owner(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+    ask = embedded._ask
+
+    def ask_and_tell(folder: Path, address: embedded._Address) -> embedded._Answer | None:
+        answer = ask(folder, address)
+        waiting.set()
+        return answer
+
+    with opener(folder) as owner, ThreadPoolExecutor() as pool:
+        url = owner.result()["url"]
+        os.kill(process_id(url), signal.SIGKILL)
+        assert gone(url)
+        monkeypatch.setattr(embedded, "_ask", ask_and_tell)
+        attaching = pool.submit(EmbeddedRedis.open, folder, attach=True)
+        assert waiting.wait(5)
+        assert not attaching.done()
+        owner.end(signal.SIGKILL)
+        with attaching.result(10) as server:
+            assert server.owner
+            assert server.health() is None
+
+
+def test_an_owner_without_a_server_is_named_to_who_attaches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "START_SECONDS", 0.3)
     with opener(folder) as owner:
         url = owner.result()["url"]
         os.kill(process_id(url), signal.SIGKILL)
         assert gone(url)
-        with opener(folder, "attach") as other:
-            owner.end(signal.SIGKILL)
-            assert other.result()["owner"]
+        with pytest.raises(EmbeddedServerError, match=f"process {owner.process.pid} holds .*does not answer"):
+            EmbeddedRedis.open(folder, attach=True)
 
 
 # --- Servers that die, hang, or lose their guard

@@ -257,9 +257,11 @@ def load_settings(**overrides: Any) -> Settings:
     # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
     if _canonical(filed.get("FOURLANE_ENVIRONMENT") or environment) != environment:
         faults.append(f"FOURLANE_ENVIRONMENT: {file} cannot set it; set it in the process environment")
-    given = overrides | {"environment": environment, "_env_file": file}
+    known = {field: value for field, value in overrides.items() if field in Settings.model_fields}
+    # By alias where there is one: until pydantic-settings 2.11 the environment wins over a bare field name.
+    given = {_alias(field) or field: value for field, value in known.items()}
     try:
-        settings = Settings(**given)
+        settings = Settings(**given | {"environment": environment, "_env_file": file})
     except ValidationError as error:
         faults += [_fault(detail) for detail in error.errors(include_url=False)]
     # Outside the except clause, so that no context carries the values that were refused.
@@ -291,8 +293,12 @@ def _variables(given: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _variable(field: str) -> str:
+    return _alias(field) or _PREFIX + field.upper()
+
+
+def _alias(field: str) -> str | None:
     alias = Settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else _PREFIX + field.upper()
+    return alias if isinstance(alias, str) else None
 
 
 def _unfit(variables: Mapping[str, str | None]) -> list[str]:
@@ -354,7 +360,7 @@ def _without_credentials(url: str) -> str | None:
     except ValueError:
         return None
     # An unescaped / ? or # in a password ends the host too early, and then an @ is left behind it.
-    if "://" not in url or "@" in parts.path + parts.query + parts.fragment:
+    if not url.startswith(f"{parts.scheme}://") or "@" in parts.path + parts.query + parts.fragment:
         return None
     db = parse_qs(parts.query).get("db")
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

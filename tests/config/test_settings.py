@@ -397,7 +397,7 @@ def test_a_url_is_shown_without_credentials(url: str, shown: str) -> None:
     assert described(load_settings(redis_url=url))["REDIS_URL"] == (shown, "override")
 
 
-@pytest.mark.parametrize("url", ["user:hush", "host=db password=hush", "user:hush@h/db"])
+@pytest.mark.parametrize("url", ["user:hush", "user:hush://", "host=db password=hush", "user:hush@h/db"])
 def test_a_database_url_that_is_none_is_hidden(url: str) -> None:
     assert described(load_settings(database_url=url))["DATABASE_URL"] == ("set (hidden)", "override")
 

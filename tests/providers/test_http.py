@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -358,7 +359,7 @@ def test_no_text_is_a_url_that_breaks_the_check(text: str) -> None:
 @given(st.text())
 def test_no_location_breaks_the_check(location: str) -> None:
     base = http._checked_url("http://hook.example/a/b")
-    answer = http._Answer(307, http.httpx.Headers({"location": location.encode()}), b"")
+    answer = http._Answer(307, httpx.Headers({"location": location.encode()}), b"")
     try:
         http._redirect(base, answer)
     except TargetRefused:
@@ -443,8 +444,10 @@ def test_no_address_is_allowed_that_python_knows_to_be_special(
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "017700000001", "[::1]", "localhost"]
-    + ["[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::127.0.0.1]"],
+    (
+        "127.0.0.1 127.1 2130706433 0x7f000001 0x7f.1 017700000001 localhost "
+        "[::1] [::ffff:127.0.0.1] [::ffff:7f00:1] [64:ff9b::127.0.0.1]"
+    ).split(),
 )
 def test_no_way_to_write_loopback_gets_through(serve: ServerFactory, host: str) -> None:
     server = serve()
@@ -509,7 +512,7 @@ def test_the_next_address_is_tried_when_one_is_dead(serve: ServerFactory, intern
 
 def test_only_a_few_addresses_of_a_name_are_tried(internet: Internet) -> None:
     internet.dns("hook.example", [f"93.184.216.{n}" for n in range(1, 100)])
-    with pytest.raises(TransportError, match="^connection refused$"):
+    with pytest.raises(TransportError, match=r"^connection refused$"):
         post("http://hook.example/", allow_private=False)
     assert len(internet.dialed) == 4
 
@@ -615,9 +618,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs the openssl command to make a certificate")
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        + ["-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=hook.example"]
-        + ["-addext", "subjectAltName=DNS:hook.example"],
+        (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem "
+            "-out cert.pem -subj /CN=hook.example -addext subjectAltName=DNS:hook.example"
+        ).split(),
         check=True,
         cwd=folder,
         capture_output=True,
@@ -698,7 +702,7 @@ def test_a_certificate_that_does_not_fit_fails(
 
 def test_https_to_a_server_without_tls(serve: ServerFactory) -> None:
     server = serve(talk=lambda conn: conn.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    with pytest.raises(TransportError, match="^TLS"):
+    with pytest.raises(TransportError, match=r"^TLS"):
         post(server.url.replace("http:", "https:"))
 
 
@@ -751,9 +755,15 @@ def test_a_dripping_server_ends_at_the_deadline(serve: ServerFactory, beginning:
 
 
 def test_a_silent_tls_handshake_ends_at_the_deadline(serve: ServerFactory) -> None:
-    server = serve(talk=lambda conn: server.stopping.wait(30) and None)
-    with pytest.raises(TransportError, match="^timeout: in the TLS handshake"):
+    stopping = threading.Event()
+
+    def keep_silent(conn: socket.socket) -> None:
+        stopping.wait(30)
+
+    server = serve(talk=keep_silent)
+    with pytest.raises(TransportError, match=r"^timeout: in the TLS handshake"):
         post(server.url.replace("http:", "https:"), timeout_seconds=0.2)
+    stopping.set()
 
 
 def test_a_server_that_reads_too_slowly_ends_at_the_deadline(serve: ServerFactory) -> None:
@@ -763,7 +773,7 @@ def test_a_server_that_reads_too_slowly_ends_at_the_deadline(serve: ServerFactor
 
     server = serve(talk=sip)
     started = time.monotonic()
-    with pytest.raises(TransportError, match="^timeout"):
+    with pytest.raises(TransportError, match=r"^timeout"):
         post(server.url, body=bytes(64_000_000), timeout_seconds=0.4)
     assert time.monotonic() - started < 2
 
@@ -789,7 +799,7 @@ def test_redirects_share_one_deadline(serve: ServerFactory) -> None:
         return redirect_to("/hook")(request)
 
     server = serve(late)
-    with pytest.raises(TransportError, match="^timeout"):
+    with pytest.raises(TransportError, match=r"^timeout"):
         post(server.url, timeout_seconds=0.5, max_redirects=100)
     assert len(server.requests) <= 3
 
@@ -845,7 +855,7 @@ def test_a_compressed_body_is_left_compressed(serve: ServerFactory) -> None:
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(TransportError, match="^connection refused$"):
+    with pytest.raises(TransportError, match=r"^connection refused$"):
         post(f"http://127.0.0.1:{port}/")
 
 

@@ -1,20 +1,22 @@
 -- Cancel a job in whatever state it is.
 -- KEYS  the service's, then the leased sets of its workers
--- ARGV  1 the job's id
--- Reply the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"
+-- ARGV  1 the job's id, then those workers' names
+-- Reply the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"; "again" when
+--       another worker came meanwhile, which may be the one that runs it
 --@include keys
 --@include entries
 --@include time
 --@include batches
 --@include wake
 --@include forget
+--@include leases
 
 local id = ARGV[1]
 local body = redis.call('HGET', JOBS, id)
 if not body then return 'unknown' end
 if body == '' then return 'cancelled' end
 local tier = tier_of(id)
-if redis.call('ZREM', DEAD[tier], id) == 1 then
+if DEAD[tier] and redis.call('ZREM', DEAD[tier], id) == 1 then
     redis.call('HDEL', REASONS, id)
     forget({ with_record(id) })
     return 'dead'
@@ -31,6 +33,7 @@ for i = FIRST_OWN_KEY, #KEYS do
         end
     end
 end
+if not knows_all_workers(2) then return 'again' end
 -- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
 redis.call('HSET', JOBS, id, '')
 redis.call('HINCRBY', STATS, 'void:' .. tier, 1)

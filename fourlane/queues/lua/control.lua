@@ -1,12 +1,15 @@
 -- Write the pauses and limits of a service; an empty text removes them.
 -- KEYS  the service's, then the leased sets of its workers
--- ARGV  1 the text that was read before, 2 the new text (JSON: tier → paused, rate, per_ms, burst, concurrency)
--- Reply 1 written, 0 somebody else changed it meanwhile
+-- ARGV  1 the text that was read before, 2 the new text (JSON: tier → paused, rate, per_ms, burst, concurrency),
+--       then those workers' names
+-- Reply 1 written, 0 somebody else changed it, or another worker came meanwhile
 --@include keys
 --@include entries
 --@include wake
+--@include leases
 
 if (redis.call('HGET', JOBS, CONTROL) or '') ~= ARGV[1] then return 0 end
+if not knows_all_workers(3) then return 0 end
 if ARGV[2] == '' then
     redis.call('HDEL', JOBS, CONTROL)
 else

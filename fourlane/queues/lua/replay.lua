@@ -1,20 +1,22 @@
 -- Make dead letters ready again: same ids, their history kept, attempts counted anew.
 -- KEYS  the service's
--- ARGV  1 milliseconds to wait before the first, 2 milliseconds between two, then ids
--- Reply the ids replayed
+-- ARGV  four for each: id, the time of its death as it was read, milliseconds to wait, its record as it shall be
+--       (attempts counted anew; "" leaves it as it is)
+-- Reply the ids replayed; one that died again meanwhile is not among them
 --@include keys
 --@include entries
 --@include time
 --@include wake
 
-local now, start, step = now_ms(), tonumber(ARGV[1]), tonumber(ARGV[2])
+local now = now_ms()
 local replayed = {}
-for i = 3, #ARGV do
-    local id = ARGV[i]
+for i = 1, #ARGV, 4 do
+    local id, due, record = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 3]
     local tier = tier_of(id)
-    if DEAD[tier] and redis.call('ZSCORE', DEAD[tier], id) and redis.call('HEXISTS', JOBS, id) == 1 then
-        local due = start + step * (i - 3)
+    local died = DEAD[tier] and redis.call('ZSCORE', DEAD[tier], id)
+    if died and tonumber(died) == tonumber(ARGV[i + 1]) and redis.call('HEXISTS', JOBS, id) == 1 then
         redis.call('HDEL', CRASHES, id)
+        if record ~= '' then redis.call('HSET', RECORDS, id, record) end
         if due > 0 then
             redis.call('ZADD', DELAYED, now + due, id .. '|r')
             tell('d')

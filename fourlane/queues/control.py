@@ -1,0 +1,181 @@
+"""What operators change while jobs run: pauses, limits, cancelling, purging.
+
+Pauses and limits of a service are one JSON text beside its jobs (keys.py: "!"), replaced by compare-and-set,
+so that two operators at once cannot undo each other. Workers see a change at their next lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from fourlane.errors import FourlaneError, SettingsError
+from fourlane.job import State
+from fourlane.names import Queue, Tier
+from fourlane.queues.browse import Limit, locate, queue_of, read_limits
+from fourlane.queues.store import Store
+
+__all__ = ["cancel", "clear", "limits", "pause", "purge", "resume", "rewrite", "set_limit"]
+
+_TRIES: Final = 50
+_Change = Callable[[Limit], Limit]
+
+
+def pause(store: Store, queue: Queue | str) -> bool:
+    """Let no further job of this queue start; what runs goes on. False when it was paused already."""
+    return _change(store, queue, lambda limit: msgspec.structs.replace(limit, paused=True))
+
+
+def resume(store: Store, queue: Queue | str) -> bool:
+    """End a pause. False when there was none."""
+    return _change(store, queue, lambda limit: msgspec.structs.replace(limit, paused=False))
+
+
+def limits(store: Store) -> dict[str, Limit]:
+    """Every queue that is paused or limited, by its full name."""
+    found: dict[str, Limit] = {}
+    for service in store.services():
+        for tier, limit in sorted(read_limits(_read(store, service)).items()):
+            if tier in {"0", "1", "2", "3"}:
+                found[Queue(service, Tier(int(tier))).name(store.environment)] = limit
+    return found
+
+
+def set_limit(
+    store: Store,
+    queue: Queue | str,
+    *,
+    rate: int | None = None,
+    per_ms: int | None = None,
+    burst: int | None = None,
+    concurrency: int | None = None,
+    source: str = "runtime",
+) -> Limit:
+    """Limit a queue. What is not given stays as it is.
+
+    Parameters:
+      rate: jobs that may start in ``per_ms``.
+      per_ms: milliseconds; 1,000 when neither this call nor an earlier one says otherwise.
+      burst: jobs that may start together after a quiet time; as many as ``rate`` by default.
+      concurrency: jobs that may run at once, over all workers.
+      source: who says so: runtime, settings or task.
+
+    Raises:
+      SettingsError: a figure is below 1, or ``per_ms`` or ``burst`` comes without a rate.
+    """
+    given = {"rate": rate, "per_ms": per_ms, "burst": burst, "concurrency": concurrency}
+    figures = {name: figure for name, figure in given.items() if figure is not None}
+    for name, figure in figures.items():
+        if figure < 1:
+            raise SettingsError(f"{name} must be 1 or more, not {figure}; to stop a queue, pause it")
+    if not figures:
+        raise SettingsError("give a rate or a concurrency")
+    result = Limit()
+
+    def change(limit: Limit) -> Limit:
+        nonlocal result
+        result = msgspec.structs.replace(limit, source=source, **figures)
+        if result.rate is None and (result.per_ms is not None or result.burst is not None):
+            raise SettingsError("per_ms and burst need a rate")
+        if result.rate is not None and result.per_ms is None:
+            result = msgspec.structs.replace(result, per_ms=1_000)
+        return result
+
+    _change(store, queue, change)
+    return result
+
+
+def clear(store: Store, queue: Queue | str) -> bool:
+    """Remove a queue's limits; a pause stays. False when there were none."""
+    return _change(store, queue, lambda limit: Limit(paused=limit.paused))
+
+
+def rewrite(store: Store, service: str) -> None:
+    """Count again what runs under a service's limits: leases from before a limit was known count too."""
+    _replace(store, service, lambda text: text)
+
+
+def cancel(store: Store, job_id: str, queue: Queue | str | None = None) -> State:
+    """Cancel a job. Returns the state it was in.
+
+    RUNNING means that its worker is told; whether the task heeds it is the task's matter, but the job does
+    not run again. CANCELLED means that it was cancelled before, UNKNOWN that there is no such job.
+    """
+    state = State.UNKNOWN
+    for service, stored_id in locate(store, job_id, queue):
+        state = _cancel(store, service, stored_id)
+        if state is not State.UNKNOWN:
+            break
+    return state
+
+
+def purge(store: Store, queue: Queue | str) -> int:
+    """Drop a queue's ready and delayed jobs; what runs and the dead letters stay. Returns how many went.
+
+    Stops after as many as there were at the start, so that a busy producer cannot keep it going for ever.
+    """
+    place = queue_of(store, queue)
+    keys = store.service(place.service)
+    tier, command = int(place.tier), store.connector.command
+    most = command(keys.jobs, "LLEN", keys.ready[tier]) + command(keys.jobs, "ZCARD", keys.delayed)
+    dropped = skip = done = 0
+    while not done and dropped + skip < most:
+        some, passed, done = store.connector.run("purge", keys.all, (tier, skip))
+        dropped += some
+        skip += passed
+    return dropped
+
+
+def _cancel(store: Store, service: str, job_id: str) -> State:
+    keys = store.service(service)
+    for _ in range(_TRIES):
+        names = store.lease_names(service)
+        reply = store.connector.run("cancel", [*keys.all, *map(keys.leased, names)], (job_id, *names))
+        if reply != b"again":
+            return State(reply.decode())
+    raise _too_busy(service)
+
+
+def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
+    place = queue_of(store, queue)
+    tier = str(int(place.tier))
+
+    def edit(text: bytes) -> bytes:
+        now = read_limits(text)
+        before = now.get(tier, Limit())
+        after = change(before)
+        if after == before:
+            return text
+        now[tier] = after
+        kept = {t: limit for t, limit in sorted(now.items()) if limit != Limit()}
+        return msgspec.json.encode(kept) if kept else b""
+
+    return _replace(store, place.service, edit)
+
+
+def _replace(store: Store, service: str, edit: Callable[[bytes], bytes]) -> bool:
+    """Replace the text by compare-and-set. An equal text is written too where there is one: see rewrite."""
+    keys = store.service(service)
+    for _ in range(_TRIES):
+        old = _read(store, service)
+        new = edit(old)
+        if not old and not new:
+            return False
+        if not old:
+            store.announce(service)  # a queue may be paused before its first job
+        names = store.lease_names(service)
+        if store.connector.run("control", [*keys.all, *map(keys.leased, names)], (old, new, *names)):
+            return new != old
+    raise _too_busy(service)
+
+
+def _read(store: Store, service: str) -> bytes:
+    key = store.service(service).jobs
+    text = store.connector.command(key, "HGET", key, "!")
+    return text if isinstance(text, bytes) else b""
+
+
+def _too_busy(service: str) -> FourlaneError:
+    return FourlaneError(f"the workers and limits of {service} change too fast to be read; try again")

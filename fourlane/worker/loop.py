@@ -1,0 +1,577 @@
+"""The worker's loop: one turn after another, for every service that it serves.
+
+1. Settle what finished and lease what fits: one script call for each service that has work (queues/store.py).
+2. Hand the jobs to the executor.
+3. Wait: for a token in Redis while there is room, for the executor, or for the next moment that was announced
+   (a delayed job due, a limit with room again, another worker's silence).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import time
+from collections import deque
+from typing import Any, Final
+
+from fourlane.errors import RedisUnavailable
+from fourlane.names import Queue
+from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.connection import Link
+from fourlane.queues.store import Turn
+from fourlane.worker.executor import Executor, Run
+from fourlane.worker.table import Table
+
+__all__ = ["Loop"]
+
+log = logging.getLogger("fourlane.worker")
+
+SILENCE_MS: Final = 5_000
+_BEAT_SECONDS: Final = 1.5
+_IDLE_LOOK_SECONDS: Final = 25.0
+_BUSY_LOOK_SECONDS: Final = 1.0
+_BACKLOG_SECONDS: Final = 0.010  # how much work may lie ready in this process, by the speed measured
+_GIVE_BACK_SECONDS: Final = 0.020
+_MOST_LEASES: Final = 512
+_MOST_SETTLED: Final = 1_000
+_FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
+_SHORT_JOB_SECONDS: Final = 0.001
+
+
+class Lane:
+    """What the loop knows of one service."""
+
+    def __init__(self, service: str, number: int, tiers: str, name: str) -> None:
+        self.service = service
+        self.number = number
+        self.tiers = tiers
+        self.base_name = name
+        self.epoch = 0
+        self.finished: deque[tuple[Run, Outcome]] = deque()
+        self.held = 0
+        self.maybe = set(tiers)
+        self.due_at: float | None = None
+        self.room_at: float | None = None
+        self.look_at = 0.0
+        self.beaten_at = 0.0
+        self.others = False
+        self.controlled = False
+        self.starving = ""
+        self.owed = 0
+        self.link: Link | None = None
+        self.waiter: Link | None = None
+        self.waits = False
+        self.uncertain: list[tuple[str, Outcome]] = []
+
+    @property
+    def name(self) -> str:
+        """The lease name; a new one after the leases were lost, so that late runs cannot pass for new ones."""
+        return f"{self.base_name}.{self.epoch}"
+
+
+class Loop:
+    """Runs in the main thread of a worker process."""
+
+    def __init__(
+        self,
+        broker: RedisBroker,
+        queues: list[Queue],
+        *,
+        name: str,
+        slots: int = 8,
+        concurrency: int = 1000,
+        grace_seconds: float = 25.0,
+        log_jobs: bool = False,
+        table: Table | None = None,
+    ) -> None:
+        self.broker = broker
+        self.store = broker.store
+        self.grace_seconds = grace_seconds
+        self.log_jobs = log_jobs
+        self.table = table
+        by_service: dict[str, str] = {}
+        for queue in sorted(set(queues)):
+            by_service[queue.service] = by_service.get(queue.service, "") + str(int(queue.tier))
+        self.lanes = [Lane(s, n, tiers, name) for n, (s, tiers) in enumerate(by_service.items())]
+        self._clustered = self.store.connector.clustered
+        self._pipe_out, self._pipe_in = os.pipe()
+        os.set_blocking(self._pipe_in, False)
+        os.set_blocking(self._pipe_out, False)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self._pipe_out, selectors.EVENT_READ, None)
+        self._registered: dict[int, Lane] = {}
+        self.executor = Executor(
+            broker, self, slots=slots, concurrency=concurrency, table=table, worker=name, on_low=self.wake
+        )
+        self.stopping = False
+        self.stop_now = False
+        self.turned_at = 0.0
+        self.finished_jobs = 0
+        self._speed = 0.0
+        self._speed_mark = (time.monotonic(), 0)
+        self._leased_at = 0.0
+        self._failures = 0
+        self._cancelled: deque[set[str]] = deque()
+        self._lost: deque[str] = deque()
+        self._turn_order = 0
+
+    # From other threads and from signals --------------------------------------------------------------------
+
+    def finished(self, run: Run, outcome: Outcome) -> None:
+        run.lane.finished.append((run, outcome))
+        self.finished_jobs += 1
+        if type(outcome) is not Done or self.log_jobs:
+            self._tell(run, outcome)
+
+    def wake(self) -> None:
+        self.executor.waiting = False
+        try:
+            os.write(self._pipe_in, b"x")
+        except BlockingIOError:
+            pass
+
+    def stop(self) -> None:
+        """Stop leasing, let what runs end within the grace, give the rest back. A second call stops at once."""
+        self.stop_now = self.stopping
+        self.stopping = True
+        self.wake()
+
+    def told_cancelled(self, job_ids: set[str]) -> None:
+        self._cancelled.append(job_ids)
+        self.wake()
+
+    def told_lost(self, name: str) -> None:
+        self._lost.append(name)
+        self.wake()
+
+    # The loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self.executor.boot()
+        self._publish_names()
+        while not self.stopping:
+            self._listen()
+            self._round()
+            if not self.stopping:
+                self._wait()
+        self._drain()
+
+    def _round(self) -> None:
+        now = time.monotonic()
+        self._measure(now)
+        lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
+        self._turn_order = (self._turn_order + 1) % len(self.lanes)
+        for lane in lanes:
+            want = self._want()
+            if lane.finished or lane.uncertain or (want > 0 and lane.maybe) or self._time_has_come(lane, now):
+                self._turn(lane, want)
+
+    def _time_has_come(self, lane: Lane, now: float) -> bool:
+        if lane.room_at is not None and lane.room_at <= now:
+            return True
+        return lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
+
+    def _want(self) -> int:
+        """How many jobs to lease: the free slots, and what the measured speed will have done in some milliseconds."""
+        if self.stopping:
+            return 0
+        executor = self.executor
+        waiting = executor.backlog.qsize()
+        threads, places = executor.free()
+        ahead = min(_MOST_LEASES, int(self._speed * _BACKLOG_SECONDS))
+        if not executor.threads:
+            return min(places, _MOST_LEASES)
+        busy = executor.slots - threads
+        want = max(threads, ahead - busy) - waiting
+        return min(want, places) if executor.has_async else want
+
+    def _measure(self, now: float) -> None:
+        since, count = self._speed_mark
+        if now - since >= 0.05:
+            speed = (self.finished_jobs - count) / (now - since)
+            self._speed = speed if speed < self._speed else (self._speed + speed) / 2
+            self._speed_mark = (now, self.finished_jobs)
+
+    # One turn -----------------------------------------------------------------------------------------------
+
+    def _turn(self, lane: Lane, want: int, *) -> None:
+        now = time.monotonic()
+        done: list[str] = []
+        others: list[tuple[str, Outcome]] = []
+        stale: list[Run] = []
+        finished = lane.finished
+        while finished and len(done) + len(others) < _MOST_SETTLED:
+            run, outcome = finished.popleft()
+            if run.epoch != lane.epoch:
+                stale.append(run)
+            elif type(outcome) is Done:
+                done.append(run.leased.entry)
+            else:
+                others.append((run.leased.entry, outcome))
+        for run in stale:
+            log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
+        if lane.uncertain:
+            others = lane.uncertain + others
+        flags, first = self._flags(lane, now, want)
+        settled = len(done) + len(others)
+        tiers = lane.tiers if ("k" in flags or "n" in flags) else "".join(t for t in lane.tiers if t in lane.maybe)
+        try:
+            turn = self.store.turn(
+                self._link(lane),
+                lane.service,
+                lane.name,
+                flags=flags,
+                silence_ms=SILENCE_MS,
+                idle_silence_ms=int(3_000 * self._idle_look()),
+                held=max(0, lane.held - settled),
+                done=done,
+                others=others,
+                want=max(0, want),
+                tiers=tiers,
+                first=first,
+            )
+        except RedisUnavailable as error:
+            # Whether the script ran is not known: what was settled is offered again, and _resync asks what we hold.
+            lane.uncertain = [(entry, Done()) for entry in done] + others
+            self._failed(lane, error)
+            return
+        lane.uncertain = []
+        self._failures = 0
+        lane.held = max(0, lane.held - settled)
+        self.turned_at = now
+        self._take_in(lane, turn, now, flags, want)
+        if self.table is not None:
+            held = sum(x.held for x in self.lanes)
+            self.table.publish(time.time(), held, self.finished_jobs)
+
+    def _flags(self, lane: Lane, now: float, want: int) -> tuple[str, str]:
+        flags, first = "", ""
+        busy = lane.held > 0
+        look = lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
+        if look:
+            flags += "k"
+            if busy:
+                flags += "s"
+        if busy:
+            flags += "n"
+        if now - lane.beaten_at >= 1.0 and (want > 0 or busy or look):
+            flags += "b"
+            if lane.others and not busy and now - lane.beaten_at > SILENCE_MS / 1000:
+                flags += "w"
+        if lane.others or self.stopping:
+            flags += "o"
+        if lane.controlled:
+            flags += "c"
+        if lane.starving and want > 0:
+            lane.owed += want
+            if lane.owed >= _FIRST_SHARE:
+                share = lane.owed // _FIRST_SHARE
+                lane.owed %= _FIRST_SHARE
+                first = ",".join(f"{tier}:{share}" for tier in lane.starving if tier in lane.tiers)
+        return flags, first
+
+    def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int) -> None:
+        if turn.lost:
+            self._lose(lane)
+            return
+        if "b" in flags:
+            lane.beaten_at = now
+        if turn.refused:
+            log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
+        if turn.due_in != -2:
+            lane.due_at = None if turn.due_in < 0 else now + turn.due_in / 1000
+        if "d" in turn.news:
+            lane.look_at = now
+        elif "w" in turn.news:
+            lane.look_at = min(lane.look_at, now + SILENCE_MS / 1000)
+        if turn.workers != -2:
+            lane.others = turn.workers > 1
+            self._next_look(lane, turn, now)
+        if "s" in flags:
+            lane.starving = turn.starving
+        if turn.controlled != lane.controlled and (turn.controlled or "c" in flags):
+            lane.controlled = turn.controlled
+            if turn.controlled:
+                self._rebuild_slots(lane)
+        lane.room_at = now + turn.room_in / 1000 if turn.room_in >= 0 else None
+        if want > 0:
+            lane.maybe = set(turn.more) & set(lane.tiers)
+        for name in turn.expired:
+            self._reclaim(lane, name)
+        if turn.jobs:
+            lane.held += len(turn.jobs)
+            self._leased_at = now
+            self.executor.start(lane, turn.jobs)
+
+    def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
+        seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._idle_look()
+        if 0 <= turn.expires_in < seconds * 1000:
+            seconds = turn.expires_in / 1000 + 0.01
+        lane.look_at = now if turn.due_in == 0 else now + seconds
+
+    def _idle_look(self) -> float:
+        # However many services: an idle process asks some of them in turn (12 calls a minute).
+        return _IDLE_LOOK_SECONDS * max(1.0, len(self.lanes) / 4)
+
+    def _rebuild_slots(self, lane: Lane) -> None:
+        """Once this worker knows of a limit, what it leased before must count too."""
+        from fourlane.queues import control
+
+        try:
+            control.rewrite(self.store, lane.service)
+        except RedisUnavailable as error:
+            log.warning("%s", error)
+            lane.controlled = False
+
+    def _reclaim(self, lane: Lane, name: str) -> None:
+        try:
+            back, poisoned = self.store.reclaim(lane.service, name, f"worker {name} fell silent")
+        except RedisUnavailable as error:
+            log.warning("%s", error)
+            return
+        if back or poisoned:
+            log.warning("reclaimed service=%s worker=%s jobs=%d poison=%d", lane.service, name, back, len(poisoned))
+        lane.maybe = set(lane.tiers)
+
+    def _lose(self, lane: Lane) -> None:
+        """Our leases ran out: what runs here runs elsewhere too, and its end does not count."""
+        late = [run for run in self.executor.running() if run.lane is lane]
+        log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(late))
+        for run in self.executor.take_back():
+            if run.lane is not lane:
+                self.executor.backlog.put(run)
+        lane.epoch += 1
+        lane.held = 0
+        lane.uncertain = []
+        lane.beaten_at = 0.0
+        lane.maybe = set(lane.tiers)
+        lane.look_at = 0.0
+        self._publish_names()
+
+    def _failed(self, lane: Lane, error: RedisUnavailable) -> None:
+        """Redis did not answer. Wait longer each time; what finished meanwhile is kept."""
+        self._failures += 1
+        pause = min(2.0, 0.05 * 2 ** min(self._failures, 6))
+        if self._failures in (1, 10) or self._failures % 100 == 0:
+            log.warning("%s; trying again", error)
+        self._drop_waits()
+        if lane.link is not None:
+            lane.link.close()
+            if self._clustered:
+                lane.link = None
+        deadline = time.monotonic() + pause
+        while not self.stop_now and (left := deadline - time.monotonic()) > 0:
+            self.selector.select(left)
+            self._clear_pipe()
+        try:
+            self.store.connector.refresh()
+            self._resync(lane)
+        except RedisUnavailable as again:
+            log.debug("%s", again)
+        lane.maybe = set(lane.tiers)
+
+    def _resync(self, lane: Lane) -> None:
+        """After a lost reply: give back what Redis says we hold and we never received."""
+        held = self.store.held(lane.service, lane.name)
+        known = {run.leased.entry for run in self.executor.running() if run.lane is lane}
+        known |= {run.leased.entry for run, _ in list(lane.finished)}
+        waiting = self.executor.take_back()
+        for run in waiting:
+            if run.lane is lane:
+                known.add(run.leased.entry)
+            self.executor.backlog.put(run)
+        lane.uncertain = [(entry, outcome) for entry, outcome in lane.uncertain if entry in held]
+        known |= {entry for entry, _ in lane.uncertain}
+        lane.uncertain += [(entry, Back()) for entry in held - known]
+        lane.held = len(held)
+
+    # Wait ---------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        executor = self.executor
+        executor.low = executor.backlog.qsize() // 2
+        executor.waiting = True
+        timeout = self._timeout()
+        if any(lane.finished for lane in self.lanes) and executor.backlog.qsize() <= executor.low:
+            timeout = 0.0
+        if timeout > 0 and self._want() > 0:
+            held = sum(lane.held for lane in self.lanes)
+            if held and not any(lane.waits for lane in self.lanes):
+                # A short job will be settled before it pays to ask Redis to wait.
+                if self._select(min(timeout, _SHORT_JOB_SECONDS)):
+                    executor.waiting = False
+                    return
+            self._arm_waits()
+        self._select(timeout)
+        executor.waiting = False
+
+    def _timeout(self) -> float:
+        now = time.monotonic()
+        moments = [lane.look_at for lane in self.lanes]
+        moments += [lane.due_at for lane in self.lanes if lane.due_at is not None]
+        moments += [lane.room_at for lane in self.lanes if lane.room_at is not None]
+        if any(lane.maybe for lane in self.lanes) and self._want() > 0:
+            return 0.0
+        if self.executor.backlog.qsize():
+            moments.append(self._leased_at + _GIVE_BACK_SECONDS)
+            if now - self._leased_at >= _GIVE_BACK_SECONDS:
+                self._give_back()
+                return 0.0
+        return max(0.0, min(moments) - now)
+
+    def _give_back(self) -> None:
+        """What lies here and no slot takes may run elsewhere: nothing is reserved that cannot run."""
+        for run in self.executor.take_back():
+            run.lane.finished.appendleft((run, Back()))
+        self._speed = 0.0
+        self._speed_mark = (time.monotonic(), self.finished_jobs)
+
+    def _arm_waits(self) -> None:
+        groups = [[lane] for lane in self.lanes] if self._clustered else [self.lanes]
+        for group in groups:
+            head = group[0]
+            if head.waits:
+                continue
+            keys: list[Any] = []
+            for lane in group:
+                service = self.store.service(lane.service)
+                keys += [service.wake[int(tier)] for tier in lane.tiers] + [service.news]
+            try:
+                if head.waiter is None:
+                    head.waiter = self.store.connector.open(keys[0])
+                fd = head.waiter.fileno()
+                head.waiter.send("BZPOPMIN", *keys, f"{self._idle_look() + 5:.0f}")
+                if self._registered.get(fd) is not head:
+                    self.selector.register(fd, selectors.EVENT_READ, head)
+                    self._registered[fd] = head
+                head.waits = True
+            except RedisUnavailable as error:
+                self._failed(head, error)
+                return
+
+    def _drop_waits(self) -> None:
+        for fd, lane in list(self._registered.items()):
+            self.selector.unregister(fd)
+            del self._registered[fd]
+            if lane.waiter is not None:
+                lane.waiter.close()
+                if self._clustered:
+                    lane.waiter = None
+            lane.waits = False
+
+    def _select(self, timeout: float) -> bool:
+        """Wait for sockets and the executor; True when something happened."""
+        events = self.selector.select(timeout)
+        for key, _ in events:
+            if key.data is None:
+                self._clear_pipe()
+            else:
+                self._token(key.data)
+        return bool(events)
+
+    def _clear_pipe(self) -> None:
+        try:
+            os.read(self._pipe_out, 4096)
+        except BlockingIOError:
+            pass
+
+    def _token(self, head: Lane) -> None:
+        """A reply to BZPOPMIN: nothing in time, or a token of some service."""
+        assert head.waiter is not None
+        try:
+            reply = head.waiter.receive()
+        except RedisUnavailable as error:
+            self._failed(head, error)
+            return
+        head.waits = False
+        if reply is None:
+            return
+        key, token = reply[0], reply[1].decode()
+        for lane in self.lanes:
+            if key.startswith(self.store.service(lane.service).prefix.encode()):
+                if token == "d":
+                    lane.look_at = 0.0
+                elif token == "w":
+                    lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
+                elif self._want() > 0:
+                    lane.maybe.add(token)
+                else:
+                    self._pass_on(lane, token)
+
+    def _pass_on(self, lane: Lane, token: str) -> None:
+        """No slot is free any more: another worker shall have it."""
+        lane.maybe.add(token)
+        try:
+            self.store.wake(lane.service, int(token))
+        except RedisUnavailable as error:
+            log.warning("%s", error)
+
+    # Stop ---------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        while self._cancelled:
+            self.executor.cancel(self._cancelled.popleft())
+        while self._lost:
+            name = self._lost.popleft()
+            for lane in self.lanes:
+                if lane.name == name and lane.held:
+                    self._lose(lane)
+
+    def _drain(self) -> None:
+        """A deploy is not a failure (DESIGN.md 3.5)."""
+        self._drop_waits()
+        for run in self.executor.take_back():
+            run.lane.finished.append((run, Back()))
+        self.executor.tell_shutdown()
+        deadline = time.monotonic() + self.grace_seconds
+        while True:
+            self._listen()
+            for lane in self.lanes:
+                if lane.finished or lane.uncertain:
+                    self._turn(lane, 0)
+            running = self.executor.running()
+            if self.stop_now or not running or time.monotonic() >= deadline:
+                break
+            self.executor.waiting, self.executor.low = True, 0
+            self.selector.select(0 if any(x.finished for x in self.lanes) else min(0.5, deadline - time.monotonic()))
+            self._clear_pipe()
+        for run in self.executor.running():
+            run.abandoned = True
+            log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
+            run.lane.finished.append((run, Back()))
+        for lane in self.lanes:
+            patience = time.monotonic() + 5.0
+            while (lane.finished or lane.uncertain) and time.monotonic() < patience:
+                self._turn(lane, 0)
+            try:
+                self.store.leave(lane.service, lane.name)
+            except RedisUnavailable as error:
+                log.warning("%s; its jobs come back when its silence is noticed", error)
+        self.executor.close()
+
+    # Tell ---------------------------------------------------------------------------------------------------
+
+    def _publish_names(self) -> None:
+        if self.table is not None:
+            self.table.publish_names({lane.service: lane.name for lane in self.lanes})
+
+    def _tell(self, run: Run, outcome: Outcome) -> None:
+        seconds = time.monotonic() - run.started if run.started else 0.0
+        what = (run.id, run.plan.name or run.envelope.task, getattr(run, "attempt", 1), seconds * 1000)
+        match outcome:
+            case Retry(delay_ms, _, error):
+                log.warning("retry job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d error=%s", *what, delay_ms, error)
+            case Dead(reason, detail):
+                log.error("dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s", *what, reason, detail)
+            case Postpone(delay_ms, _, unknown) if unknown:
+                log.warning("unknown-task job=%s task=%s again_in_ms=%d", run.id, unknown, delay_ms)
+            case Postpone(delay_ms):
+                log.info("postponed job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d", *what, delay_ms)
+            case Cancel():
+                log.info("cancelled job=%s task=%s attempt=%d ms=%.1f", *what)
+            case Back():
+                log.info("given-back job=%s task=%s attempt=%d ms=%.1f", *what)
+            case _ if self.log_jobs:
+                log.info("done job=%s task=%s attempt=%d ms=%.1f", *what)

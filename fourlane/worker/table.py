@@ -1,0 +1,96 @@
+"""The table that a worker process shares with its supervisor: what it holds and what it runs.
+
+It lives in a file mapped by both, so that it can be read after the process died and while user code holds the
+interpreter's lock. One writer, the worker process; a torn read can at worst misjudge one crash.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from typing import Final
+
+import msgspec
+
+__all__ = ["Running", "Table"]
+
+_NAMES_AT: Final = 64
+_ROWS_AT: Final = 16_384
+_ROW: Final = struct.Struct("<dHH")  # time of the hard limit (0 none), service's number, entry's length (0 free)
+_ROW_BYTES: Final = 320
+_ENTRY_AT: Final = _ROW.size
+
+
+class Running(msgspec.Struct, frozen=True):
+    """One job that has begun."""
+
+    service: int
+    entry: str
+    hard_deadline: float
+
+
+class Table:
+    """Rows of running jobs, and the header."""
+
+    def __init__(self, fd: int, rows: int) -> None:
+        self.fd = fd
+        self.rows = rows
+        self.map = mmap.mmap(fd, _ROWS_AT + rows * _ROW_BYTES)
+        self._ends = [_ROWS_AT + row * _ROW_BYTES for row in range(rows)]
+
+    @classmethod
+    def create(cls, rows: int) -> Table:
+        with tempfile.TemporaryFile(prefix="fourlane-") as file:
+            fd = os.dup(file.fileno())
+        os.ftruncate(fd, _ROWS_AT + rows * _ROW_BYTES)
+        os.set_inheritable(fd, True)
+        return cls(fd, rows)
+
+    def begin(self, row: int, service: int, entry: bytes, hard_deadline: float) -> None:
+        at = self._ends[row]
+        self.map[at + _ENTRY_AT : at + _ENTRY_AT + len(entry)] = entry
+        _ROW.pack_into(self.map, at, hard_deadline, service, len(entry))
+
+    def end(self, row: int) -> None:
+        _ROW.pack_into(self.map, self._ends[row], 0.0, 0, 0)
+
+    def running(self) -> list[Running]:
+        found = []
+        for at in self._ends:
+            hard_deadline, service, length = _ROW.unpack_from(self.map, at)
+            if length:
+                entry = self.map[at + _ENTRY_AT : at + _ENTRY_AT + length]
+                found.append(Running(service, entry.decode(errors="replace"), hard_deadline))
+        return found
+
+    def publish(self, turned_at: float, held: int, finished: int) -> None:
+        struct.pack_into("<dIQ", self.map, 0, turned_at, held, finished)
+
+    def publish_names(self, names: dict[str, str]) -> None:
+        """The lease name of each service, in the order of the services' numbers."""
+        data = msgspec.json.encode(names)
+        self.map[_NAMES_AT : _NAMES_AT + len(data)] = data
+        struct.pack_into("<I", self.map, 40, len(data))
+
+    def names(self) -> dict[str, str]:
+        (length,) = struct.unpack_from("<I", self.map, 40)
+        data = self.map[_NAMES_AT : _NAMES_AT + length]
+        return msgspec.json.decode(data, type=dict[str, str]) if length else {}
+
+    @property
+    def turned_at(self) -> float:
+        return float(struct.unpack_from("<d", self.map, 0)[0])
+
+    @property
+    def held(self) -> int:
+        return int(struct.unpack_from("<dI", self.map, 0)[1])
+
+    @property
+    def finished(self) -> int:
+        return int(struct.unpack_from("<dIQ", self.map, 0)[2])
+
+    def close(self) -> None:
+        self.map.close()
+        os.close(self.fd)
