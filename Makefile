@@ -1,0 +1,33 @@
+# Needs Python 3.11+ with venv, and make. Everything else is set up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help run test check format clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP)    ## the main job on embedded servers: 300 webhook deliveries in four tiers
+	$(BIN)/python -m examples.deliveries
+
+test: $(STAMP)   ## all tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:           ## remove what make made
+	rm -rf $(VENV) .fourlane *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
