@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fourlane.errors import EmbeddedServerError, SettingsError
+from fourlane.errors import SettingsError
 from fourlane.queues.broker import Defaults, Opened
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
@@ -58,10 +58,10 @@ def redis_url(settings: Settings) -> str:
         return settings.redis_url.get_secret_value()
     from fourlane.embedded import EmbeddedRedis
 
-    try:
-        return EmbeddedRedis.open(settings.data_dir, attach=True).url
-    except EmbeddedServerError:
+    server = EmbeddedRedis.find(settings.data_dir)
+    if server is None:
         raise SettingsError(
             f"REDIS_URL is not set, and no `fourlane dev` runs on {settings.data_dir}; "
             "set REDIS_URL, or start `fourlane dev`"
-        ) from None
+        )
+    return server.url

@@ -109,6 +109,18 @@ class EmbeddedRedis:
             ) from error
 
     @classmethod
+    def find(cls, data_dir: Path) -> EmbeddedRedis | None:
+        """The server that another process runs in ``data_dir``; None when none does. Starts nothing."""
+        folder = Path(os.path.abspath(data_dir))
+        if not (folder / "lock").exists():
+            return None
+        lock = _lock(folder / "lock")
+        if lock is not None:
+            os.close(lock)
+            return None
+        return cls._attach(folder, True)
+
+    @classmethod
     def _own(cls, folder: Path) -> EmbeddedRedis | None:
         lock = _lock(folder / "lock")
         if lock is None:

@@ -217,7 +217,6 @@ def test_faults_are_told_in_a_line(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert run("config", code=1).stderr.startswith("error: FOURLANE_SLOTS: ")
 
 
-@pytest.mark.xfail(strict=True, reason="app.redis_url starts a server of its own where none runs")
 def test_without_a_server_there_is_an_error_and_no_server(tmp_path: Path) -> None:
     # In a process of its own: whatever it starts ends with it.
     process = subprocess.run(

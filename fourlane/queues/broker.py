@@ -235,7 +235,7 @@ class RedisBroker(dramatiq.Broker):
                 self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
             else:
                 entry = job.entry_of(job_id, message.message_timestamp)
-                self.store.enqueue(queue.service, queue.tier, (entry, body))
+                self.store.enqueue(queue.service, int(queue.tier), (entry, body))
         self.emit_after("enqueue", message, delay)
         return message
 

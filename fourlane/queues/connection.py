@@ -64,8 +64,9 @@ class Link:
 
     def send(self, *words: Any) -> None:
         try:
-            self.connection.send_packed_command(self.connection.pack_command(*words), check_health=False)
-        except Exception as error:
+            packed = self.connection.pack_command(*words)
+            self.connection.send_packed_command(packed, check_health=False)
+        except (failures.ConnectionError, failures.TimeoutError, failures.ResponseError, OSError) as error:
             self.close()
             raise unavailable(error) from error
 
@@ -75,7 +76,7 @@ class Link:
             return self.connection.read_response()
         except failures.NoScriptError:
             raise
-        except Exception as error:
+        except (failures.RedisError, OSError) as error:
             # A server that answers with an error is in a known state, but READONLY and the like want a new address.
             if not isinstance(error, failures.ResponseError) or isinstance(error, _PASSING):
                 self.close()
@@ -85,7 +86,7 @@ class Link:
         """The socket, for a selector. Connects when it must."""
         try:
             self.connection.connect()
-        except Exception as error:
+        except (failures.RedisError, OSError) as error:
             raise unavailable(error) from error
         return int(self.connection._sock.fileno())
 
@@ -122,7 +123,7 @@ class Connector:
     def _guard(self, ask: Any) -> Any:
         try:
             return ask()
-        except Exception as error:
+        except (failures.RedisError, OSError) as error:
             raise unavailable(error) from error
 
     def refresh(self) -> None:

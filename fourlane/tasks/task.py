@@ -65,7 +65,7 @@ class EnqueuedJob(Generic[R]):
         """Cancel it; returns the state that it was in. A running job is told through its cancel token."""
         from fourlane.queues import control
 
-        return control.cancel(self.broker.store, self.id)
+        return control.cancel(self.broker.store, self.id, self.queue)
 
     def result(self, timeout: float | None = 10.0) -> R:
         """Wait for its result.

@@ -196,7 +196,7 @@ class Loop:
 
     # One turn -----------------------------------------------------------------------------------------------
 
-    def _turn(self, lane: Lane, want: int, *) -> None:
+    def _turn(self, lane: Lane, want: int) -> None:
         now = time.monotonic()
         done: list[str] = []
         others: list[tuple[str, Outcome]] = []
@@ -245,6 +245,13 @@ class Loop:
         if self.table is not None:
             held = sum(x.held for x in self.lanes)
             self.table.publish(time.time(), held, self.finished_jobs)
+
+    def _link(self, lane: Lane) -> Link:
+        """One connection for all services, but in a cluster one for each."""
+        keeper = lane if self._clustered else self.lanes[0]
+        if keeper.link is None:
+            keeper.link = self.store.connector.open(self.store.service(lane.service).jobs)
+        return keeper.link
 
     def _flags(self, lane: Lane, now: float, want: int) -> tuple[str, str]:
         flags, first = "", ""
@@ -357,10 +364,10 @@ class Loop:
         if self._failures in (1, 10) or self._failures % 100 == 0:
             log.warning("%s; trying again", error)
         self._drop_waits()
-        if lane.link is not None:
-            lane.link.close()
-            if self._clustered:
-                lane.link = None
+        keeper = lane if self._clustered else self.lanes[0]
+        if keeper.link is not None:
+            keeper.link.close()
+            keeper.link = None  # in a cluster another node may be the one to ask
         deadline = time.monotonic() + pause
         while not self.stop_now and (left := deadline - time.monotonic()) > 0:
             self.selector.select(left)
