@@ -24,7 +24,7 @@ _HOMES = {
     "current_job": "fourlane.tasks.context",
     "task": "fourlane.tasks.task",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from fourlane.errors import Cancelled as Cancelled

@@ -21,9 +21,7 @@ def open_from_settings() -> Opened:
     from fourlane.tasks import webhooks
 
     settings = load_settings()
-    webhooks.configure(
-        allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds
-    )
+    webhooks.configure(allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds)
     defaults = Defaults(
         service=settings.service,
         max_retries=settings.max_retries,

@@ -16,6 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 from click.shell_completion import get_completion_class
 
+from fourlane import cli_run
+
 if TYPE_CHECKING:
     from fourlane.job import JobInfo
     from fourlane.queues.dead_letters import Filter
@@ -118,9 +120,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         text = str(value).strip().lower()
         parts = _DURATION.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
-            self.fail(
-                f"{value!r} is no duration; write a number and a unit, such as 30s, 10m, 2h or 7d", param, ctx
-            )
+            self.fail(f"{value!r} is no duration; write a number and a unit, such as 30s, 10m, 2h or 7d", param, ctx)
         return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
 
 
@@ -179,9 +179,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], nothing: str) -> 
         click.echo(nothing)
         return
     widths = [max(len(line[i]) for line in [list(head), *lines]) for i in range(len(head))]
-    right = [
-        all(line[i].replace(",", "").isdigit() or line[i] == "-" for line in lines) for i in range(len(head))
-    ]
+    right = [all(line[i].replace(",", "").isdigit() or line[i] == "-" for line in lines) for i in range(len(head))]
     for line in [list(head), *lines]:
         cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True))
         click.echo("  ".join(cells).rstrip())
@@ -436,9 +434,7 @@ def _print_job(info: JobInfo) -> None:
         ("died", info.died_at_ms),
     ):
         if at_ms is not None:
-            ago = (
-                f"in {human_age(at_ms - time.time() * 1000)}" if at_ms > time.time() * 1000 else _since(at_ms)
-            )
+            ago = f"in {human_age(at_ms - time.time() * 1000)}" if at_ms > time.time() * 1000 else _since(at_ms)
             click.echo(f"{name:<10}{_moment(at_ms)} ({ago})")
     for number, attempt in enumerate(info.errors, 1):
         where = f" on {attempt.worker}" if attempt.worker else ""
@@ -491,9 +487,7 @@ def _which(ids: tuple[str, ...], everything: bool, filters: dict[str, Any]) -> F
 
 @dead.command("list")
 @_filter_options
-@click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows of a page."
-)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows of a page.")
 @click.option("--cursor", "--page", default="", help="The next page: what the page before gave.")
 def dead_list(limit: int, cursor: str, **filters: Any) -> None:
     """List dead letters, the latest first."""
@@ -585,9 +579,7 @@ def dead_discard(ids: tuple[str, ...], everything: bool, dry_run: bool, yes: boo
 @click.option("--kwargs", type=Json(dict, "a JSON object"), help="The new keyword arguments, a JSON object.")
 @click.option("--queue", help="Where to look; else everywhere.")
 @_yes_option
-def dead_edit(
-    job_id: str, args: list[Any] | None, kwargs: dict[str, Any] | None, queue: str | None, yes: bool
-) -> None:
+def dead_edit(job_id: str, args: list[Any] | None, kwargs: dict[str, Any] | None, queue: str | None, yes: bool) -> None:
     """Give a dead letter other arguments, before a replay."""
     from fourlane.queues import dead_letters
 
@@ -669,10 +661,7 @@ def limits_show(queue: str | None) -> None:
         return
     _table(
         ["QUEUE", "STATE", "LIMIT", "SOURCE"],
-        [
-            (name, "paused" if limit.paused else "", _limit_words(limit), limit.source)
-            for name, limit in found.items()
-        ],
+        [(name, "paused" if limit.paused else "", _limit_words(limit), limit.source) for name, limit in found.items()],
         "nothing is paused or limited",
     )
 
@@ -681,13 +670,9 @@ def limits_show(queue: str | None) -> None:
 @click.argument("queue")
 @click.option("--rate", type=click.IntRange(1), help="Jobs that may start in --per.")
 @click.option("--per", type=Duration(), help="1s by default.")
-@click.option(
-    "--burst", type=click.IntRange(1), help="Jobs that may start together; as many as --rate by default."
-)
+@click.option("--burst", type=click.IntRange(1), help="Jobs that may start together; as many as --rate by default.")
 @click.option("--concurrency", type=click.IntRange(1), help="Jobs that may run at once, over all workers.")
-def limits_set(
-    queue: str, rate: int | None, per: int | None, burst: int | None, concurrency: int | None
-) -> None:
+def limits_set(queue: str, rate: int | None, per: int | None, burst: int | None, concurrency: int | None) -> None:
     """Limit QUEUE. What is not given stays as it is."""
     from fourlane.queues import browse, control
 
@@ -759,3 +744,12 @@ def completion(shell: str) -> None:
     assert kind is not None
     source = kind(main, {}, "fourlane", "_FOURLANE_COMPLETE").source()
     _say(source, shell=shell, script=source)
+
+
+# The commands that run things -------------------------------------------------------------------------------
+
+for _command in (cli_run.worker, cli_run.dev, cli_run.enqueue):
+    main.add_command(_command)
+
+if __name__ == "__main__":
+    main()

@@ -451,9 +451,7 @@ def _tail(folder: Path, start: int = 0) -> str:
 
 
 def _why_not_started(folder: Path, binary: str, guard: subprocess.Popen[bytes], tail: str) -> str:
-    reason = (
-        f"the embedded server of {folder} did not start ({_how(guard.returncode)}). Its log ends:\n{tail}"
-    )
+    reason = f"the embedded server of {folder} did not start ({_how(guard.returncode)}). Its log ends:\n{tail}"
     data = folder / "appendonlydir"
     if data.exists():
         newest = max(data.glob("*.incr.aof"), key=os.path.getmtime, default=data / "*.incr.aof")

@@ -86,6 +86,9 @@ class UnreadableJob(FourlaneError, ValueError):
 class RedisUnavailable(FourlaneError, dramatiq.errors.ConnectionClosed):
     """Redis cannot be reached, or it refuses what we ask."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
+
 
 class ResultTimeout(FourlaneError, TimeoutError):
     """No result arrived in time."""

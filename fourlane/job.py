@@ -107,9 +107,7 @@ def id_of_message(message_id: str, tier: Tier) -> str:
     if _is_own(message_id) and message_id[0] == str(int(tier)):
         return message_id
     if not message_id or len(message_id) > _MAX_MESSAGE_ID or "|" in message_id or not message_id.isprintable():
-        raise InvalidName(
-            f"{message_id!r} is no job id: 1 to {_MAX_MESSAGE_ID} printable characters, none of them |"
-        )
+        raise InvalidName(f"{message_id!r} is no job id: 1 to {_MAX_MESSAGE_ID} printable characters, none of them |")
     return f"{int(tier)}.{message_id}"
 
 

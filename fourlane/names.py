@@ -71,8 +71,7 @@ def check_service(service: str) -> str:
     """Return the service's name, or raise InvalidName."""
     if not isinstance(service, str) or not _SERVICE.fullmatch(service):
         raise InvalidName(
-            f"{service!r} is no service name: letters, digits, - and _, at most 63 characters, "
-            "the first a letter or _"
+            f"{service!r} is no service name: letters, digits, - and _, at most 63 characters, the first a letter or _"
         )
     return service
 
@@ -90,7 +89,5 @@ def parse_queue(name: str, environment: str) -> Queue:
             raise InvalidName(f"{name!r} is no queue name; write {environment}.jobs.PRIORITY.SERVICE")
         return Queue(check_service(name), Tier.P1)
     if full["env"] != environment:
-        raise InvalidName(
-            f"queue {name!r} belongs to the environment {full['env']!r}, but this one is {environment!r}"
-        )
+        raise InvalidName(f"queue {name!r} belongs to the environment {full['env']!r}, but this one is {environment!r}")
     return Queue(check_service(full["service"]), Tier.parse(full["priority"]))

@@ -95,10 +95,7 @@ def test_limits(run: Run) -> None:
     assert "10 per 1m, 5 at once" in run("limits", "show", "mail").stdout
     assert read(run("limits", "--json"))["limits"][QUEUE]["per_ms"] == 60_000
     assert run("limits", "set", "mail", code=2)
-    assert (
-        run("limits", "set", "other", "--burst", "3", code=1).stderr
-        == "error: per_ms and burst need a rate\n"
-    )
+    assert run("limits", "set", "other", "--burst", "3", code=1).stderr == "error: per_ms and burst need a rate\n"
     run("limits", "clear", "mail")
     assert read(run("limits", "--json")) == {"limits": {}}
 
@@ -264,8 +261,7 @@ def test_a_terminal_is_asked(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=tmp_path,
-            env=os.environ
-            | {"REDIS_URL": redis_url, "FOURLANE_NAMESPACE": namespace, "PYTHONPATH": str(Path.cwd())},
+            env=os.environ | {"REDIS_URL": redis_url, "FOURLANE_NAMESPACE": namespace, "PYTHONPATH": str(Path.cwd())},
             text=True,
         )
         os.write(ours, f"{answer}\n".encode())

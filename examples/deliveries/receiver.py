@@ -22,6 +22,7 @@ import json
 import random
 import sys
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -65,6 +66,7 @@ class _Ledger:
     """Counts the requests of each path and webhook-id, and decides the answer. Safe among threads."""
 
     def __init__(self) -> None:
+        self._first: dict[str, float] = {}
         self._lock = threading.Lock()
         self._seen: dict[str, Counter[str]] = {path: Counter() for path in _STATUS_OF}
         self._accepted: dict[str, set[str]] = {path: set() for path in _STATUS_OF}
@@ -74,6 +76,7 @@ class _Ledger:
     def answer(self, path: str, webhook_id: str) -> int:
         """Note a verified request and return the status to answer it with."""
         with self._lock:
+            self._first.setdefault(webhook_id, time.time())
             self._seen[path][webhook_id] += 1
             status = _STATUS_OF[path]
             if path == "/flaky" and self._seen[path][webhook_id] <= _FLAKY_FAILURES:
@@ -83,6 +86,10 @@ class _Ledger:
                     self._duplicates[path] += 1
                 self._accepted[path].add(webhook_id)
             return status
+
+    def arrivals(self) -> dict[str, float]:
+        with self._lock:
+            return dict(self._first)
 
     def note_unverified(self) -> None:
         with self._lock:
@@ -116,9 +123,7 @@ class Receiver:
     def __init__(self, port: int = 0, *, secret: str = DEMO_SECRET) -> None:
         self._ledger = _Ledger()
         self._stopping = threading.Event()
-        self._server = _Server(
-            ("127.0.0.1", port), self._ledger, standardwebhooks.Webhook(secret), self._stopping
-        )
+        self._server = _Server(("127.0.0.1", port), self._ledger, standardwebhooks.Webhook(secret), self._stopping)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver")
 
     @property
@@ -128,6 +133,10 @@ class Receiver:
 
     def stats(self) -> Stats:
         return self._ledger.stats()
+
+    def arrivals(self) -> dict[str, float]:
+        """When each webhook-id came first (Unix time)."""
+        return self._ledger.arrivals()
 
     def start(self) -> None:
         self._thread.start()

@@ -112,9 +112,7 @@ Environment = Annotated[
     _or_say("no environment; use local, staging or production"),
     BeforeValidator(_canonical),
 ]
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARN", "ERROR"], _or_say("no log level; use DEBUG, INFO, WARN or ERROR")
-]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARN", "ERROR"], _or_say("no log level; use DEBUG, INFO, WARN or ERROR")]
 
 
 class QueueLimit(BaseModel):
@@ -345,9 +343,7 @@ def _shown(field: str, value: Any) -> str:
         case bool():
             return str(value).lower()
         case dict():
-            return json.dumps(
-                {queue: limit.model_dump(exclude_defaults=True) for queue, limit in value.items()}
-            )
+            return json.dumps({queue: limit.model_dump(exclude_defaults=True) for queue, limit in value.items()})
         case _:
             return str(value)
 

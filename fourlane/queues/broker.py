@@ -201,7 +201,7 @@ class RedisBroker(dramatiq.Broker):
         from fourlane.queues.consumer import LeaseConsumer
 
         if queue_name not in self.queues:
-            raise QueueNotFound(queue_name)
+            raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
         return LeaseConsumer(self, self.queue_of(queue_name), prefetch, timeout)
 
     # Enqueue ------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ class RedisBroker(dramatiq.Broker):
             if not any(counts):
                 return
             if deadline is not None and time.monotonic() >= deadline:
-                raise QueueJoinTimeout(queue_name)
+                raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]
             time.sleep(interval / 1000)
 
     def close(self) -> None:

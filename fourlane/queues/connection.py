@@ -110,13 +110,14 @@ class Connector:
     def _node(self, key: bytes) -> Any:
         if not isinstance(self.client, RedisCluster):
             return None
-        return self._guard(lambda: self.client.get_node_from_key(key))
+        client: Any = self.client
+        return self._guard(lambda: client.get_node_from_key(key))
 
     def _connection(self, node: Any) -> Any:
-        client = self.client
+        client: Any = self.client
         if node is not None:
-            client = self.client.get_redis_connection(node)  # type: ignore[union-attr]
-        connection = client.connection_pool.make_connection()  # type: ignore[union-attr]
+            client = self.client.get_redis_connection(node)
+        connection = client.connection_pool.make_connection()
         connection.encoder = type(connection.encoder)("utf-8", "strict", False)
         return connection
 

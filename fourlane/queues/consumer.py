@@ -138,7 +138,12 @@ class LeaseConsumer(Consumer):
     def _turn(self, **what: Any) -> Any:
         with self.lock:
             return self.broker.store.turn(
-                self.link, self.queue.service, self.name, silence_ms=_SILENCE_MS, idle_silence_ms=60_000, **what
+                self.link,
+                self.queue.service,
+                self.name,
+                silence_ms=_SILENCE_MS,
+                idle_silence_ms=60_000,
+                **what,
             )
 
     def _rename(self) -> None:

@@ -121,9 +121,7 @@ def find(store: Store, filter: Filter = Filter(), cursor: str = "", limit: int =
     letters = list(islice(_walk(store, filter, _read_cursor(cursor)), limit + 1))
     more = len(letters) > limit
     letters = letters[:limit]
-    return Page(
-        [_info(store, letter) for letter in letters], _cursor(letters[-1]) if more and letters else ""
-    )
+    return Page([_info(store, letter) for letter in letters], _cursor(letters[-1]) if more and letters else "")
 
 
 def count(store: Store, filter: Filter = Filter()) -> int:
@@ -285,9 +283,7 @@ def import_(store: Store, lines: Iterable[str | bytes], *, by: str | None = None
         jobs = waiting.pop(service)
         del sizes[service]
         store.announce(service)
-        reply = store.connector.run(
-            "bury", store.service(service).all, (store.dead_max, store.dead_ttl_ms, *jobs)
-        )
+        reply = store.connector.run("bury", store.service(service).all, (store.dead_max, store.dead_ttl_ms, *jobs))
         return len(reply)
 
     try:
@@ -331,9 +327,7 @@ def _read_line(store: Store, number: int, line: str | bytes) -> tuple[str, tuple
         raise UnreadableJob(f"line {number}: {error}") from None
     body = bytes(read.body) or read.body_base64
     fits = read.id[:1] == str(int(queue.tier)) and "|" not in read.id and read.id.isprintable()
-    if not fits or not (
-        enqueued_at_ms(read.id) is not None or (read.id[1:2] == "." and 2 < len(read.id) < 203)
-    ):
+    if not fits or not (enqueued_at_ms(read.id) is not None or (read.id[1:2] == "." and 2 < len(read.id) < 203)):
         raise UnreadableJob(f"line {number}: {read.id!r} is no id of a job in {read.queue}")
     if not body or read.died_at_ms < 0:
         raise UnreadableJob(f"line {number}: it has no body, or no time of death")
@@ -349,11 +343,7 @@ def _portable(name: str, data: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return {f"{name}_base64": base64.b64encode(data).decode()}
     # A line must stay one: JSON may have line breaks between its tokens, though no writer of ours puts any.
-    return (
-        {name: msgspec.Raw(data)}
-        if b"\n" not in data
-        else {f"{name}_base64": base64.b64encode(data).decode()}
-    )
+    return {name: msgspec.Raw(data)} if b"\n" not in data else {f"{name}_base64": base64.b64encode(data).decode()}
 
 
 # The walk ---------------------------------------------------------------------------------------------------
@@ -369,8 +359,7 @@ def _walk(
     """Dead letters of all queues in the order of their deaths, without those that die from now on."""
     low, high = _times(filter, browse.now_ms(store))
     walks = [
-        _walk_queue(store, service, tier, low, high, after, latest_first)
-        for service, tier in _queues(store, filter)
+        _walk_queue(store, service, tier, low, high, after, latest_first) for service, tier in _queues(store, filter)
     ]
     for letter in heapq.merge(*walks, key=lambda letter: letter.at, reverse=latest_first):
         if _fits(filter, letter):
@@ -421,10 +410,7 @@ def _read(store: Store, service: str, places: Sequence[_Position]) -> Iterator[_
 
 
 def _fits(filter: Filter, letter: _Letter) -> bool:
-    if (
-        filter.reason is not None
-        and letter.reason.partition(b"\n")[0].decode(errors="replace") != filter.reason
-    ):
+    if filter.reason is not None and letter.reason.partition(b"\n")[0].decode(errors="replace") != filter.reason:
         return False
     return filter.task is None or _task(letter.body) == filter.task
 
@@ -484,9 +470,7 @@ def _counted_anew(record: bytes) -> bytes:
     known = read_record(record)
     options = {name: value for name, value in known.options.items() if name not in {"retries", "traceback"}}
     return write_record(
-        msgspec.structs.replace(
-            known, attempts=0, options=options, unknown_since_ms=0, replays=known.replays + 1
-        )
+        msgspec.structs.replace(known, attempts=0, options=options, unknown_since_ms=0, replays=known.replays + 1)
     )
 
 

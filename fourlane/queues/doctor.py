@@ -235,9 +235,7 @@ def _latency(link: Link) -> Finding:
     text = f"{middle:.2f} ms for a round trip, {max(times):.2f} at most"
     if middle < _SLOW_MS:
         return Finding(Level.OK, "latency", text)
-    return Finding(
-        Level.WARN, "latency", text, "run workers near the server; every turn waits for a round trip"
-    )
+    return Finding(Level.WARN, "latency", text, "run workers near the server; every turn waits for a round trip")
 
 
 def _clock(link: Link) -> Finding:
@@ -268,9 +266,7 @@ class _Sweep:
     def __init__(self, store: Store) -> None:
         namespace = re.escape(store.namespace)
         service = "|".join(f"(?:{name})" for name in _SERVICE_TYPES)
-        self.of_service = re.compile(
-            rf"{namespace}:\{{(?P<env>[^:}}]+):(?P<service>[^}}]+)\}}:(?P<name>{service})"
-        )
+        self.of_service = re.compile(rf"{namespace}:\{{(?P<env>[^:}}]+):(?P<service>[^}}]+)\}}:(?P<name>{service})")
         self.of_environment = re.compile(rf"{namespace}:[^:{{}}]+:(?P<name>{'|'.join(_ENVIRONMENT_TYPES)})")
         self.patterns = [(re.compile(name), kind) for name, kind in _SERVICE_TYPES.items()]
         self.environment = store.environment
@@ -309,9 +305,7 @@ class _Sweep:
             elif ":result:" in key:
                 results.append(raw)
         ttls = _many(link, [("PTTL", key) for key in results])
-        self.lasting += [
-            k.decode(errors="replace") for k, ttl in zip(results, ttls, strict=True) if ttl == -1
-        ]
+        self.lasting += [k.decode(errors="replace") for k, ttl in zip(results, ttls, strict=True) if ttl == -1]
 
 
 def _many(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -412,9 +406,7 @@ def _some(names: Sequence[str]) -> str:
 def _unknown_tasks(store: Store) -> Iterator[Finding]:
     unknown = browse.unknown_tasks(store)
     if not unknown:
-        yield Finding(
-            Level.OK, "tasks", "no job of the last 48 hours named a task that its worker did not know"
-        )
+        yield Finding(Level.OK, "tasks", "no job of the last 48 hours named a task that its worker did not know")
         return
     names = _some([f"{task.name} ({task.service})" for task in unknown])
     yield Finding(
@@ -469,6 +461,4 @@ def _queues(store: Store) -> Iterator[Finding]:
         )
         return
     total = sum(queue.dead for service in services for queue in service.queues)
-    yield Finding(
-        Level.OK, "dead letters", f"{total:,}, none of the queues near the limit of {store.dead_max:,}"
-    )
+    yield Finding(Level.OK, "dead letters", f"{total:,}, none of the queues near the limit of {store.dead_max:,}")

@@ -268,5 +268,3 @@ def _read_turn(reply: list[Any]) -> Turn:
 
 def _number(text: Any) -> int:
     return int(text) if isinstance(text, bytes) and text.isdigit() else 0
-
-

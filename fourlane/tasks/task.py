@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import dramatiq
 import dramatiq.broker
@@ -88,7 +88,7 @@ class EnqueuedJob(Generic[R]):
             else:
                 data = connector.command(key, "LINDEX", key, 0)
             if data is not None:
-                return _value_of(data)  # type: ignore[no-any-return]
+                return cast("R", _value_of(data))
             if left <= 0:
                 raise ResultTimeout(f"no result of job {self.id} within {timeout:g} s")
 
@@ -123,11 +123,9 @@ class Task(dramatiq.Actor[P, R]):
         self.tier = tier
         self._service = service
         self.original = fn
-        super().__init__(
-            fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options
-        )
+        super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options)
 
-    broker: RedisBroker  # type: ignore[assignment]
+    broker: RedisBroker
 
     @property
     def service(self) -> str:
@@ -138,7 +136,7 @@ class Task(dramatiq.Actor[P, R]):
         return Queue(self.service, self.tier)
 
     @property
-    def queue_name(self) -> str:  # type: ignore[override]
+    def queue_name(self) -> str:
         """The queue's name. Without the environment, which is not known before something is opened."""
         return f"jobs.{self.tier.word}.{self._service or 'default'}" if not self._is_open else self._full_name
 
@@ -169,11 +167,13 @@ class Task(dramatiq.Actor[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         delay: timedelta | int | None = None,
         eta: datetime | None = None,
+        tier: Tier | str | int | None = None,
         **options: Any,
     ) -> EnqueuedJob[R]:
         """Enqueue a job with options.
 
         Parameters:
+          tier: another tier than the task's, for this job.
           delay: milliseconds, or a timedelta, until it may run.
           eta: the moment from which it may run, with a time zone.
           **options: those of dramatiq and its middleware, e.g. ``max_retries``, ``time_limit``, ``on_success``.
@@ -181,7 +181,8 @@ class Task(dramatiq.Actor[P, R]):
         when = _when(delay, eta)
         if options:
             options = self.message_with_options(**options).options
-        return self._enqueue(args, kwargs or {}, options, when)
+        lane = self.tier if tier is None else Tier.parse(tier)
+        return self._enqueue(args, kwargs or {}, options, when, lane)
 
     def send_many(self, calls: Iterable[Any]) -> list[EnqueuedJob[R]]:
         """Enqueue many jobs in one round trip for each thousand.
@@ -218,10 +219,11 @@ class Task(dramatiq.Actor[P, R]):
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
         when: tuple[int, bool] | None,
+        lane: Tier | None = None,
     ) -> EnqueuedJob[R]:
-        broker, tier = self.broker, int(self.tier)
-        opened = broker.opened
-        queue = Queue(self._service or opened.defaults.service, self.tier)
+        broker, opened = self.broker, self.broker.opened
+        queue = Queue(self._service or opened.defaults.service, self.tier if lane is None else lane)
+        tier = int(queue.tier)
         if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
             return self._enqueue_as_message(queue, args, kwargs, options, when)
         body = codec.encode(self.actor_name, args, kwargs, options, max_bytes=opened.defaults.max_body_bytes)
@@ -251,7 +253,7 @@ class Task(dramatiq.Actor[P, R]):
             args=tuple(args),
             kwargs=dict(kwargs),
             options=dict(options),
-            message_id=job.new_id(int(self.tier), now),
+            message_id=job.new_id(int(queue.tier), now),
             message_timestamp=now,
         )
         delay = None if when is None else when[0] - (now if when[1] else 0)

@@ -78,6 +78,7 @@ class Run(MessageProxy):
         self.context: CurrentJob | None = None
         self.deadline = 0.0
         self.row = -1
+        self.attempt = 1
         self.started = 0.0
         self._exception: BaseException | None = None
         self._built: dramatiq.Message[Any] | None = None
@@ -127,9 +128,8 @@ class Plan:
         self.pipelines = native.get(Pipelines)
         self.retries = native.get(Retries)
         shutdown = native.get(ShutdownNotifications)
-        self.notify_shutdown = bool(
-            options.get("notify_shutdown", shutdown.notify_shutdown if isinstance(shutdown, ShutdownNotifications) else False)
-        )  # fmt: skip
+        told = shutdown.notify_shutdown if isinstance(shutdown, ShutdownNotifications) else False
+        self.notify_shutdown = bool(options.get("notify_shutdown", told))
         self.has_callbacks = bool(options.get("on_success") or options.get("on_failure"))
         self.before = broker.hooks("before_process_message", native=False)
         self.after = broker.hooks("after_process_message", native=False)
@@ -339,7 +339,9 @@ class Executor:
             run.deadline = started + limit / 1000
         if self.table is not None:
             hard = plan.hard_ms
-            self.table.begin(row, run.lane.number, run.leased.entry.encode(), time.time() + hard / 1000 if hard else 0.0)
+            self.table.begin(
+                row, run.lane.number, run.leased.entry.encode(), time.time() + hard / 1000 if hard else 0.0
+            )
         job_id = job.id_of_entry(run.leased.entry)
         run.attempt = 1
         if run.leased.record or run.leased.crashes:
@@ -546,7 +548,11 @@ class Executor:
     def cancel(self, job_ids: set[str]) -> None:
         """Tell running jobs that they were cancelled, and interrupt them."""
         for run in self.running():
-            if run.context is not None and job.id_of_entry(run.leased.entry) in job_ids and not run.context.cancel_token:
+            if (
+                run.context is not None
+                and job.id_of_entry(run.leased.entry) in job_ids
+                and not run.context.cancel_token
+            ):
                 run.context.cancel_token.set("cancelled")
                 self._interrupt(run, Cancelled)
 

@@ -404,12 +404,11 @@ class Loop:
         if any(lane.finished for lane in self.lanes) and executor.backlog.qsize() <= executor.low:
             timeout = 0.0
         if timeout > 0 and self._want() > 0:
-            held = sum(lane.held for lane in self.lanes)
-            if held and not any(lane.waits for lane in self.lanes):
-                # A short job will be settled before it pays to ask Redis to wait.
-                if self._select(min(timeout, _SHORT_JOB_SECONDS)):
-                    executor.waiting = False
-                    return
+            # A short job will be settled before it pays to ask Redis to wait.
+            fresh = any(lane.held for lane in self.lanes) and not any(lane.waits for lane in self.lanes)
+            if fresh and self._select(min(timeout, _SHORT_JOB_SECONDS)):
+                executor.waiting = False
+                return
             self._arm_waits()
         self._select(timeout)
         executor.waiting = False

@@ -147,8 +147,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until stopped; returns the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, lambda n, _: self._signals.append(n))
+        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(caught, lambda n, _: self._signals.append(n))
         signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
         try:
             for number in range(self.options.processes):
@@ -213,9 +213,9 @@ class Supervisor:
                 child.stop(replace=False)
 
     def _go_on_reloading(self) -> None:
-        if self._to_reload and not any(c.stopping_since for c in self.children) and not self._restart_at:
-            if all(c.table.turned_at for c in self.children):
-                self._to_reload.pop(0).stop(replace=True)
+        busy = self._restart_at or any(c.stopping_since or not c.table.turned_at for c in self.children)
+        if self._to_reload and not busy:
+            self._to_reload.pop(0).stop(replace=True)
 
     # Life and death -----------------------------------------------------------------------------------------
 
@@ -282,7 +282,12 @@ class Supervisor:
                 or (options.recycle_seconds and now - child.started_at >= options.recycle_seconds)
                 or (options.recycle_rss_mb and child.rss_mb() >= options.recycle_rss_mb)
             ):
-                log.info("recycle process=%d jobs=%d rss_mb=%.0f", child.number, child.table.finished, child.rss_mb())
+                log.info(
+                    "recycle process=%d jobs=%d rss_mb=%.0f",
+                    child.number,
+                    child.table.finished,
+                    child.rss_mb(),
+                )
                 child.stop(replace=True)
                 return
 

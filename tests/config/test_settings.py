@@ -239,9 +239,7 @@ def test_limits_of_the_environment_replace_those_of_the_file(monkeypatch: pytest
     ("environment", "expected"),
     [("local", 1), ("staging", 2), ("preview", 2), ("production", 3)],
 )
-def test_the_environment_chooses_the_file(
-    monkeypatch: pytest.MonkeyPatch, environment: str, expected: int
-) -> None:
+def test_the_environment_chooses_the_file(monkeypatch: pytest.MonkeyPatch, environment: str, expected: int) -> None:
     write("local", "FOURLANE_SLOTS=1")
     write("staging", "FOURLANE_SLOTS=2")
     write("production", "FOURLANE_SLOTS=3", "REDIS_URL=redis://h")
@@ -414,9 +412,7 @@ def test_importing_the_package_imports_no_pydantic() -> None:
     program = "import sys, fourlane.config; print([m for m in sys.modules if m.startswith('pydantic')])"
     root = Path(__file__).parents[2]
 
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
 

@@ -141,9 +141,7 @@ def post(url: str, *, timeout_seconds: float = 10, allow_private: bool = True, *
 
 
 def redirect_to(location: str, status: int = 307) -> Callable[[Request], bytes]:
-    return lambda request: (
-        f"HTTP/1.1 {status} X\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n".encode()
-    )
+    return lambda request: f"HTTP/1.1 {status} X\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n".encode()
 
 
 @dataclass
@@ -222,9 +220,7 @@ def test_headers_that_frame_the_message_are_ours(serve: ServerFactory) -> None:
         {"bad name s3cret": "x"},
     ],
 )
-def test_a_malformed_header_is_refused_without_showing_it(
-    serve: ServerFactory, headers: dict[str, str]
-) -> None:
+def test_a_malformed_header_is_refused_without_showing_it(serve: ServerFactory, headers: dict[str, str]) -> None:
     server = serve()
     with pytest.raises(TargetRefused, match="header is malformed") as caught:
         post(server.url, headers=headers)
@@ -260,8 +256,7 @@ def test_many_threads_share_the_client(serve: ServerFactory) -> None:
     server = serve()
     statuses: list[int] = []
     threads = [
-        threading.Thread(target=lambda: statuses.extend(post(server.url).status for _ in range(20)))
-        for _ in range(8)
+        threading.Thread(target=lambda: statuses.extend(post(server.url).status for _ in range(20))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -294,9 +289,7 @@ def test_a_forked_child_opens_connections_of_its_own(serve: ServerFactory) -> No
     assert (server.connections, len(server.requests)) == (2, 3)
 
 
-def test_proxies_of_the_environment_are_not_used(
-    serve: ServerFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxies_of_the_environment_are_not_used(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy, server = serve(), serve()
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -444,10 +437,19 @@ def test_no_address_is_allowed_that_python_knows_to_be_special(
 
 @pytest.mark.parametrize(
     "host",
-    (
-        "127.0.0.1 127.1 2130706433 0x7f000001 0x7f.1 017700000001 localhost "
-        "[::1] [::ffff:127.0.0.1] [::ffff:7f00:1] [64:ff9b::127.0.0.1]"
-    ).split(),
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "017700000001",
+        "localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::127.0.0.1]",
+    ],
 )
 def test_no_way_to_write_loopback_gets_through(serve: ServerFactory, host: str) -> None:
     server = serve()
@@ -467,9 +469,7 @@ def test_a_connection_opened_with_allow_private_is_not_used_without(serve: Serve
 # --- DNS -------------------------------------------------------------------------------------------
 
 
-def test_the_checked_address_is_connected_to_and_the_name_is_sent(
-    serve: ServerFactory, internet: Internet
-) -> None:
+def test_the_checked_address_is_connected_to_and_the_name_is_sent(serve: ServerFactory, internet: Internet) -> None:
     server = serve()
     internet.dns("hook.example", [PUBLIC])
     internet.routes[PUBLIC] = server.port
@@ -522,9 +522,7 @@ def test_a_name_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(http, "_lookup", fail)
-    with pytest.raises(
-        TransportError, match=r"^DNS: cannot resolve hook\.example: Name or service"
-    ) as caught:
+    with pytest.raises(TransportError, match=r"^DNS: cannot resolve hook\.example: Name or service") as caught:
         post("http://hook.example/")
     assert caught.value.reason == "DNS"
 
@@ -584,9 +582,7 @@ def test_a_redirect_beyond_the_limit_is_returned(serve: ServerFactory) -> None:
         ("http://[", "malformed"),
     ],
 )
-def test_a_redirect_passes_the_same_gates(
-    serve: ServerFactory, internet: Internet, location: str, why: str
-) -> None:
+def test_a_redirect_passes_the_same_gates(serve: ServerFactory, internet: Internet, location: str, why: str) -> None:
     inside = serve()
     server = serve(redirect_to(location.format(port=inside.port)))
     internet.dns("hook.example", [PUBLIC])
@@ -618,10 +614,26 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs the openssl command to make a certificate")
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        (
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem "
-            "-out cert.pem -subj /CN=hook.example -addext subjectAltName=DNS:hook.example"
-        ).split(),
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-subj",
+            "/CN=hook.example",
+            "-addext",
+            "subjectAltName=DNS:hook.example",
+        ],
         check=True,
         cwd=folder,
         capture_output=True,

@@ -31,9 +31,7 @@ class Hand:
         self.store = store
         self.link = store.connector.open(store.keys.services)
 
-    def enqueue(
-        self, count: int = 1, *, service: str = "mail", tier: int = 1, task: str = "send"
-    ) -> list[str]:
+    def enqueue(self, count: int = 1, *, service: str = "mail", tier: int = 1, task: str = "send") -> list[str]:
         pairs: list[Any] = []
         for number in range(count):
             pairs += (new_id(tier, int(time.time() * 1000)), codec.encode(task, [number], {"to": "x"}))
@@ -71,9 +69,7 @@ class Hand:
         self.enqueue(count, **where)
         return self.bury(count, reason=reason, detail=detail, service=where.get("service", "mail"))
 
-    def bury(
-        self, count: int, *, reason: str = "error", detail: str = "boom", service: str = "mail"
-    ) -> list[str]:
+    def bury(self, count: int, *, reason: str = "error", detail: str = "boom", service: str = "mail") -> list[str]:
         """Lease jobs and let them fail for the last time."""
         died: list[str] = []
         while len(died) < count:

@@ -55,9 +55,7 @@ def test_limits_are_merged_cleared_and_kept_apart_from_the_pause(store: Store) -
     control.pause(store, QUEUE)
     limit = control.set_limit(store, QUEUE, concurrency=5, source="settings")
     assert limit == Limit(True, 10, 1_000, None, 5, "settings")
-    assert text(store) == {
-        "1": {"paused": True, "rate": 10, "per_ms": 1_000, "concurrency": 5, "source": "settings"}
-    }
+    assert text(store) == {"1": {"paused": True, "rate": 10, "per_ms": 1_000, "concurrency": 5, "source": "settings"}}
     assert control.clear(store, QUEUE)
     assert not control.clear(store, QUEUE)
     assert text(store) == {"1": {"paused": True}}

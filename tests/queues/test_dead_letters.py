@@ -164,13 +164,9 @@ def test_a_rate_spreads_the_replay(store: Store, hand: Hand) -> None:
     assert sum(s.delayed for s in infos.values()) == 4
     assert sum(q.ready for s in infos.values() for q in s.queues) == 1
     keys = store.service("mail")
-    last = browse.scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[
-        0
-    ][1]
+    last = browse.scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[0][1]
     keys = store.service("bills")
-    other = browse.scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[
-        0
-    ][1]
+    other = browse.scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[0][1]
     assert 35_000 < max(last, other) - browse.now_ms(store) <= 40_000
     with pytest.raises(SettingsError):
         dead_letters.replay(store, Filter(), rate_per_second=0)

@@ -140,9 +140,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> http.Response:
 
 
 def test_every_status_means_something() -> None:
-    verdicts = {
-        status: outcome_of(answer(status), now_seconds=NOW).verdict for status in (*range(200, 600), 999)
-    }
+    verdicts = {status: outcome_of(answer(status), now_seconds=NOW).verdict for status in (*range(200, 600), 999)}
     done = {status for status, verdict in verdicts.items() if verdict == "done"}
     retried = {status for status, verdict in verdicts.items() if verdict == "retry"}
     assert done == set(range(200, 300))

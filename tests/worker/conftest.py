@@ -1,0 +1,48 @@
+"""A broker on the shared server, and loops that run its jobs in threads of the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import dramatiq
+import dramatiq.broker
+import pytest
+
+from fourlane.names import Queue, Tier
+from fourlane.queues.broker import RedisBroker
+from fourlane.worker.loop import Loop
+
+RunWorker = Callable[..., Loop]
+
+
+@pytest.fixture
+def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    """A broker of this test's own, dramatiq's global one meanwhile."""
+    before = dramatiq.broker.global_broker
+    opened = RedisBroker(url=redis_url, namespace=namespace)
+    dramatiq.set_broker(opened)
+    yield opened
+    opened.close()
+    dramatiq.broker.global_broker = before
+
+
+@pytest.fixture
+def run_worker() -> Iterator[RunWorker]:
+    """Starts a loop: ``run_worker(broker, slots=2)``. All stop with the test."""
+    started: list[tuple[Loop, threading.Thread]] = []
+
+    def run(broker: RedisBroker, *services: str, slots: int = 4, name: str = "", grace_seconds: float = 2.0) -> Loop:
+        queues = [Queue(service, tier) for service in services or ("default",) for tier in Tier]
+        loop = Loop(broker, queues, name=name or f"w{len(started)}", slots=slots, grace_seconds=grace_seconds)
+        thread = threading.Thread(target=loop.run, name=f"loop-{len(started)}", daemon=True)
+        thread.start()
+        started.append((loop, thread))
+        return loop
+
+    yield run
+    for loop, _ in started:
+        loop.stop()
+    for _, thread in started:
+        thread.join(10)
+        assert not thread.is_alive(), "the loop did not stop"

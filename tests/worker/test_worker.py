@@ -1,0 +1,517 @@
+"""What a worker does with a job, from being sent to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fourlane import codec, job
+from fourlane.errors import InvalidArguments, JobFailed, JobTooLarge, RateLimited, Reject, Snooze
+from fourlane.job import State
+from fourlane.names import Queue, Tier
+from fourlane.queues import control
+from fourlane.queues.broker import RedisBroker
+from fourlane.tasks.task import Backoff, EnqueuedJob, current_job, task
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+
+SOON = Backoff(min_ms=5, max_ms=20, jitter=False)
+NEVER = 30.0  # seconds that no test waits for
+
+
+class Gate:
+    """Holds jobs until it is opened; knows who came."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.opened = threading.Event()
+        self.inside = self.most = self.came = 0
+
+    def pass_through(self, seconds: float = NEVER) -> None:
+        with self.lock:
+            self.inside += 1
+            self.came += 1
+            self.most = max(self.most, self.inside)
+        self.opened.wait(seconds)
+        with self.lock:
+            self.inside -= 1
+
+
+@pytest.fixture
+def gate() -> Any:
+    held = Gate()
+    yield held
+    held.opened.set()
+
+
+def dead(sent: EnqueuedJob[Any], timeout: float = 5.0) -> job.JobInfo:
+    eventually(lambda: sent.status() is State.DEAD, timeout)
+    return sent.info()
+
+
+# Ends ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_done_and_its_result_is_kept(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(result_ttl_ms=60_000)
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    sent = add.send(2, b=3)
+    assert sent.status() is State.READY
+    run_worker(broker)
+    assert sent.result(5) == 5
+    assert sent.status() is State.DONE
+
+
+def test_a_job_without_a_result_leaves_nothing(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran = threading.Event()
+
+    @task
+    def note() -> None:
+        ran.set()
+
+    run_worker(broker)
+    sent = note.send()
+    assert ran.wait(5)
+    eventually(lambda: sent.status() is State.UNKNOWN)
+
+
+def test_async_jobs_run_together(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(result_ttl_ms=60_000)
+    async def meet(number: int) -> list[Any]:
+        here.append(number)
+        while len(here) < 20:
+            await asyncio.sleep(0.002)
+        job = current_job()
+        assert job is not None
+        return [number, job.id]
+
+    here: list[int] = []
+    run_worker(broker, slots=1)
+    sent = meet.send_many([[number] for number in range(20)])
+    assert [s.result(5) for s in sent] == [[number, s.id] for number, s in enumerate(sent)]
+
+
+def test_a_failing_job_is_retried_and_then_dead(broker: RedisBroker, run_worker: RunWorker) -> None:
+    attempts: list[int] = []
+
+    @task(max_retries=2, backoff=SOON, result_ttl_ms=60_000)
+    def fail() -> None:
+        now = current_job()
+        assert now is not None
+        attempts.append(now.attempt)
+        raise ValueError(f"attempt {now.attempt}")
+
+    run_worker(broker)
+    sent = fail.send()
+    info = dead(sent)
+    assert attempts == [1, 2, 3]
+    assert (info.reason, info.attempts) == ("error", 3)
+    assert [e.error for e in info.errors] == [f"ValueError: attempt {n}" for n in (1, 2, 3)]
+    assert "raise ValueError" in info.errors[0].traceback
+    with pytest.raises(JobFailed, match="attempt 3"):
+        sent.result(5)
+
+
+def test_a_retry_waits_its_backoff(broker: RedisBroker, run_worker: RunWorker) -> None:
+    times: list[float] = []
+
+    @task(max_retries=2, backoff=Backoff(min_ms=100, max_ms=1000, jitter=False))
+    def fail() -> None:
+        times.append(time.monotonic())
+        raise ValueError
+
+    run_worker(broker)
+    dead(fail.send())
+    first, second = times[1] - times[0], times[2] - times[1]
+    assert 0.095 <= first < 0.6
+    assert 0.195 <= second < 0.7
+
+
+def test_expected_errors_and_retry_when(broker: RedisBroker, run_worker: RunWorker) -> None:
+    runs: dict[str, int] = {"throws": 0, "when": 0}
+
+    @task(throws=KeyError, backoff=SOON)
+    def throws() -> None:
+        runs["throws"] += 1
+        raise KeyError("x")
+
+    @task(retry_when=lambda retries, error: retries < 1 and isinstance(error, OSError), backoff=SOON)
+    def when() -> None:
+        runs["when"] += 1
+        raise OSError("y")
+
+    run_worker(broker)
+    for sent in (throws.send(), when.send()):
+        assert dead(sent).reason == "error"
+    assert runs == {"throws": 1, "when": 2}
+
+
+@pytest.mark.parametrize("steer", [Snooze(0.01), RateLimited(timedelta(milliseconds=10))])
+def test_postponing_spends_no_attempt(broker: RedisBroker, run_worker: RunWorker, steer: Exception) -> None:
+    attempts: list[int] = []
+
+    @task(max_retries=0, result_ttl_ms=60_000)
+    def later() -> str:
+        now = current_job()
+        assert now is not None
+        attempts.append(now.attempt)
+        if len(attempts) < 4:
+            raise steer
+        return "done"
+
+    run_worker(broker)
+    assert later.send().result(5) == "done"
+    assert attempts == [1, 1, 1, 1]
+
+
+def test_reject_is_dead_at_once(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task
+    def refuse() -> None:
+        raise Reject("no such customer")
+
+    run_worker(broker)
+    info = dead(refuse.send())
+    assert (info.reason, info.attempts) == ("rejected", 1)
+    assert "no such customer" in info.detail
+
+
+def test_a_result_that_json_cannot_carry(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(result_ttl_ms=60_000, max_retries=0)
+    def bad() -> object:
+        return {"when": datetime.now(UTC)}
+
+    run_worker(broker)
+    info = dead(bad.send())
+    assert "result.when" in info.detail
+
+
+# Time limits and cancelling -----------------------------------------------------------------------------------------
+
+
+def test_timeouts_interrupt_threads_and_coroutines(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(timeout_ms=50, max_retries=0)
+    def spin() -> None:
+        end = time.monotonic() + NEVER
+        while time.monotonic() < end:
+            pass
+
+    @task(timeout_ms=50, max_retries=0)
+    async def wait() -> None:
+        await asyncio.sleep(NEVER)
+
+    @task(result_ttl_ms=60_000)
+    def after() -> str:
+        return "well"
+
+    run_worker(broker, slots=1)
+    for sent in (spin.send(), wait.send()):
+        info = dead(sent)
+        assert info.reason == "error"
+        assert "TimeLimitExceeded" in info.detail
+    assert after.send().result(5) == "well"
+
+
+def test_cancel_ready_and_delayed(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[str] = []
+
+    @task(result_ttl_ms=60_000)
+    def note(name: str) -> None:
+        ran.append(name)
+
+    ready, delayed, last = note.send("ready"), note.send_with_options(args=["delayed"], delay=50), note.send("last")
+    assert ready.cancel() is State.READY
+    assert delayed.cancel() is State.DELAYED
+    run_worker(broker)
+    last.result(5)
+    after = note.send_with_options(args=["after"], delay=100)
+    after.result(5)
+    assert ran == ["last", "after"]
+    assert not ready.cancel().value == "ready"
+
+
+@pytest.mark.parametrize("kind", ["thread", "heeds", "async"])
+def test_cancel_running(broker: RedisBroker, run_worker: RunWorker, kind: str) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    @task
+    def thread() -> None:
+        begun.set()
+        try:
+            end = time.monotonic() + NEVER
+            while time.monotonic() < end:
+                pass
+        finally:
+            ended.set()
+
+    @task
+    def heeds() -> None:
+        now = current_job()
+        assert now is not None
+        begun.set()
+        try:
+            now.cancel_token.wait(NEVER)  # told by the token, and Cancelled comes too
+            now.cancel_token.raise_if_set()
+        finally:
+            if now.cancel_token.reason == "cancelled":
+                ended.set()
+
+    @task(name="async")
+    async def coroutine() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(NEVER)
+        finally:
+            ended.set()
+
+    loop = run_worker(broker, slots=1)
+    sent: EnqueuedJob[Any] = broker.actors[kind].send()  # type: ignore[assignment]
+    assert begun.wait(5)
+    assert sent.cancel() is State.RUNNING
+    loop.told_cancelled({sent.id})
+    assert ended.wait(5)
+    eventually(lambda: sent.status() not in (State.RUNNING, State.READY, State.DELAYED))
+    assert sent.status() in (State.UNKNOWN, State.CANCELLED)
+
+
+# Bad jobs harm nobody else ------------------------------------------------------------------------------------------
+
+
+def test_unreadable_and_unknown_jobs_do_not_stop_the_batch(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(result_ttl_ms=60_000)
+    def good(number: int) -> int:
+        return number
+
+    now = int(time.time() * 1000)
+    unreadable, unknown = job.new_id(1, now), job.new_id(1, now)
+    first = good.send(1)
+    broker.store.enqueue("default", 1, (unreadable, b"\xff{not json", unknown, codec.encode("nobody_knows")))
+    last = good.send(2)
+    run_worker(broker)
+    assert [first.result(5), last.result(5)] == [1, 2]
+    queue = Queue("default", Tier.P1)
+    info = dead(EnqueuedJob(broker, queue, unreadable))
+    assert info.reason == "rejected"
+    assert "cannot be read" in info.detail
+    eventually(lambda: EnqueuedJob(broker, queue, unknown).status() is State.DELAYED)
+    keys = broker.store.service("default")
+    assert broker.client.zrange(keys.unknown, 0, -1) == [b"nobody_knows"]
+    due = EnqueuedJob(broker, queue, unknown).info().due_at_ms
+    assert due is not None
+    assert 20_000 < due - time.time() * 1000 < 40_000
+
+
+def test_an_old_job_expires(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[int] = []
+
+    @task(max_age_ms=20)
+    def fresh() -> None:
+        ran.append(1)
+
+    sent = fresh.send()
+    eventually(lambda: time.time() * 1000 - (job.enqueued_at_ms(sent.id) or 0) > 30)
+    run_worker(broker)
+    assert dead(sent).reason == "expired"
+    assert ran == []
+
+
+# Enqueue ------------------------------------------------------------------------------------------------------------
+
+
+def test_delay_and_eta(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(result_ttl_ms=60_000)
+    def clock() -> float:
+        return time.time()
+
+    run_worker(broker)
+    asked = time.time()
+    eta = datetime.now(UTC) + timedelta(milliseconds=250)
+    late = clock.send_with_options(delay=timedelta(milliseconds=150))
+    latest = clock.send_with_options(eta=eta)
+    assert late.status() is State.DELAYED
+    assert 0.14 <= late.result(5) - asked < 0.6
+    assert 0.24 <= latest.result(5) - asked < 0.8
+
+
+def test_send_many(broker: RedisBroker, run_worker: RunWorker) -> None:
+    seen: set[int] = set()
+
+    @task
+    def note(number: int) -> None:
+        seen.add(number)
+
+    run_worker(broker)
+    sent = note.send_many([[n] if n % 2 else {"number": n} for n in range(2500)])
+    assert len({s.id for s in sent}) == 2500
+    eventually(lambda: len(seen) == 2500, 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"a": [1, datetime.now(UTC)]}, r"args\[0\].a\[1\]: datetime.datetime"),
+        ({1: 2}, r"args\[0\]: the key 1"),
+        ([float("nan")], r"args\[0\]\[0\]: nan"),
+        ({1, 2}, r"args\[0\]: builtins.set"),
+    ],
+)
+def test_arguments_that_json_cannot_carry(broker: RedisBroker, value: Any, path: str) -> None:
+    @task
+    def take(value: Any) -> None: ...
+
+    with pytest.raises(InvalidArguments, match=path):
+        take.send(value)
+    with pytest.raises(InvalidArguments, match=path):
+        take.send_many([[value]])
+    with pytest.raises(InvalidArguments, match="kwargs"):
+        take.send(value=value)
+
+
+def test_a_body_that_is_too_large(broker: RedisBroker) -> None:
+    @task
+    def take(text: str) -> None: ...
+
+    with pytest.raises(JobTooLarge, match="limit is 1,048,576"):
+        take.send("x" * codec.MAX_BODY_BYTES)
+    take.send("x" * (codec.MAX_BODY_BYTES - 100))
+
+
+# Limits and order ---------------------------------------------------------------------------------------------------
+
+
+def test_a_concurrency_limit_is_never_exceeded(broker: RedisBroker, run_worker: RunWorker, gate: Gate) -> None:
+    @task
+    def enter() -> None:
+        gate.pass_through(0.005)
+
+    control.set_limit(broker.store, Queue("default", Tier.P1), concurrency=2)
+    enter.send_many([[]] * 60)
+    run_worker(broker, slots=4)
+    run_worker(broker, slots=4)
+    eventually(lambda: gate.came == 60 and gate.inside == 0, 10)
+    assert gate.most == 2
+    keys = broker.store.service("default")
+    eventually(lambda: broker.client.zcard(keys.slots[1]) == 0 if broker.client.exists(keys.slots[1]) else True)
+
+
+def test_a_concurrency_limit_set_while_jobs_run(broker: RedisBroker, run_worker: RunWorker, gate: Gate) -> None:
+    @task
+    def enter() -> None:
+        gate.pass_through()
+
+    run_worker(broker, slots=4)
+    enter.send_many([[]] * 4)
+    eventually(lambda: gate.inside == 4)
+    control.set_limit(broker.store, Queue("default", Tier.P1), concurrency=4)
+    enter.send_many([[]] * 8)
+    second = run_worker(broker, slots=4)
+    eventually(lambda: second.turned_at)
+    gate.opened.wait(0.2)
+    assert gate.inside == 4
+    gate.opened.set()
+    eventually(lambda: gate.came == 12)
+
+
+def test_a_rate_limit(broker: RedisBroker, run_worker: RunWorker) -> None:
+    times: list[float] = []
+
+    @task
+    def note() -> None:
+        times.append(time.monotonic())
+
+    control.set_limit(broker.store, Queue("default", Tier.P1), rate=10, per_ms=500, burst=2)
+    note.send_many([[]] * 12)
+    w = run_worker(broker)
+    eventually(lambda: len(times) == 12 or print(len(times), [ (l.maybe, l.room_at, l.controlled, l.held, l.look_at-time.monotonic()) for l in w.lanes]), 3, interval=0.1)
+    # Two at once, then one each 50 ms.
+    assert 0.4 < max(times) - min(times) < 2.5
+
+
+def test_pause_and_resume(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(result_ttl_ms=60_000)
+    def paused() -> str:
+        return "ran"
+
+    @task(tier="P2", result_ttl_ms=60_000)
+    def other() -> str:
+        return "ran"
+
+    run_worker(broker)
+    control.pause(broker.store, Queue("default", Tier.P1))
+    waits = paused.send()
+    assert other.send().result(5) == "ran"
+    assert waits.status() is State.READY
+    control.resume(broker.store, Queue("default", Tier.P1))
+    assert waits.result(5) == "ran"
+
+
+def test_p0_runs_before_p2_that_waits(broker: RedisBroker, run_worker: RunWorker, gate: Gate) -> None:
+    order: list[str] = []
+
+    @task(tier="P2")
+    def low() -> None:
+        gate.pass_through()
+        order.append("low")
+
+    @task(tier="P0")
+    def high() -> None:
+        order.append("high")
+
+    low.send_many([[]] * 5)
+    run_worker(broker, slots=1)
+    eventually(lambda: gate.inside == 1)
+    high.send_many([[]] * 3)
+    eventually(lambda: waiting_in_redis(broker)() == 7)
+    gate.opened.set()
+    eventually(lambda: len(order) == 8)
+    assert order == ["low"] + ["high"] * 3 + ["low"] * 4
+
+
+def test_two_workers_share(broker: RedisBroker, run_worker: RunWorker) -> None:
+    who: dict[str, int] = {}
+    both = threading.Barrier(2, timeout=10)
+
+    @task(max_retries=0, result_ttl_ms=60_000)
+    def meet() -> None:
+        name = threading.current_thread().name
+        who[name] = who.get(name, 0) + 1
+        both.wait()
+
+    run_worker(broker, slots=1)
+    run_worker(broker, slots=1)
+    for sent in meet.send_many([[]] * 10):
+        sent.result(10)
+
+
+def test_nothing_is_kept_behind_a_slow_job(broker: RedisBroker, run_worker: RunWorker, gate: Gate) -> None:
+    """A worker that was fast has leased ahead; one slow job must not hold what it leased."""
+    done: list[int] = []
+
+    @task
+    def quick(number: int) -> None:
+        done.append(number)
+
+    @task
+    def slow() -> None:
+        gate.pass_through()
+
+    run_worker(broker, slots=1)
+    quick.send_many([[n] for n in range(2000)])
+    slow.send()
+    quick.send_many([[n] for n in range(2000, 2400)])
+    eventually(lambda: gate.inside == 1, 10)
+    assert len(done) == 2000
+    run_worker(broker, slots=1)
+    eventually(lambda: len(done) == 2400, 3)
+
+
+def waiting_in_redis(broker: RedisBroker) -> Callable[[], int]:
+    keys = broker.store.service("default")
+    return lambda: sum(broker.client.llen(key) for key in keys.ready)
