@@ -116,7 +116,7 @@ class Connector:
     def _connection(self, node: Any) -> Any:
         client: Any = self.client
         if node is not None:
-            client = self.client.get_redis_connection(node)
+            client = client.get_redis_connection(node)
         connection = client.connection_pool.make_connection()
         connection.encoder = type(connection.encoder)("utf-8", "strict", False)
         return connection

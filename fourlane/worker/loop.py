@@ -165,12 +165,19 @@ class Loop:
         self._turn_order = (self._turn_order + 1) % len(self.lanes)
         for lane in lanes:
             want = self._want()
+            if lane.room_at is not None and lane.room_at <= now:
+                self._limits_have_room(lane, want)
             if lane.finished or lane.uncertain or (want > 0 and lane.maybe) or self._time_has_come(lane, now):
                 self._turn(lane, want)
 
+    def _limits_have_room(self, lane: Lane, want: int) -> None:
+        lane.room_at = None
+        lane.maybe = set(lane.tiers)
+        if want <= 0 and lane.others:
+            for tier in lane.tiers:  # this worker is full; an idle one does not know of the moment
+                self._pass_on(lane, tier)
+
     def _time_has_come(self, lane: Lane, now: float) -> bool:
-        if lane.room_at is not None and lane.room_at <= now:
-            return True
         return lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
 
     def _want(self) -> int:
@@ -302,7 +309,9 @@ class Loop:
             lane.controlled = turn.controlled
             if turn.controlled:
                 self._rebuild_slots(lane)
-        lane.room_at = now + turn.room_in / 1000 if turn.room_in >= 0 else None
+        if turn.room_in >= 0:  # a turn that did not try the limited tier says nothing of it
+            room_at = now + turn.room_in / 1000
+            lane.room_at = room_at if lane.room_at is None else min(lane.room_at, room_at)
         if want > 0:
             lane.maybe = set(turn.more) & set(lane.tiers)
         for name in turn.expired:

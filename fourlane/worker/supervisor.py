@@ -183,7 +183,8 @@ class Supervisor:
             self._beat()
             self._recycle(now)
         self._kill_overdue()
-        if now - self._present_at >= _PRESENCE_SECONDS or (self._present_at == 0.0 and self._ready()):
+        ready = self.on_ready is not None and self._ready()
+        if ready or now - self._present_at >= _PRESENCE_SECONDS:
             self._present_at = now
             self._present()
         if self.options.watch and now - self._watched_at >= 1.0:
