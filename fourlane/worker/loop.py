@@ -56,7 +56,11 @@ class Lane:
         self.room_at: float | None = None
         self.look_at = 0.0
         self.beaten_at = 0.0
+        self.beaten_idle = True  # the last beat gave the long silence of a worker that holds nothing
+        self.told = False  # another worker watches this one since it holds leases
+        self.told_at = 0.0
         self.others = False
+        self.watched = False
         self.controlled = False
         self.starving = ""
         self.owed = 0
@@ -221,8 +225,8 @@ class Loop:
             log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
         if lane.uncertain:
             others = lane.uncertain + others
-        flags, first = self._flags(lane, now, want)
         settled = len(done) + len(others)
+        flags, first = self._flags(lane, now, want, lane.held > settled)
         tiers = lane.tiers if ("k" in flags or "n" in flags) else "".join(t for t in lane.tiers if t in lane.maybe)
         try:
             turn = self.store.turn(
@@ -260,9 +264,9 @@ class Loop:
             keeper.link = self.store.connector.open(self.store.service(lane.service).jobs)
         return keeper.link
 
-    def _flags(self, lane: Lane, now: float, want: int) -> tuple[str, str]:
+    def _flags(self, lane: Lane, now: float, want: int, busy: bool) -> tuple[str, str]:
+        """What to ask besides. A lone job's settling asks nothing: whatever came meanwhile has left a token."""
         flags, first = "", ""
-        busy = lane.held > 0
         look = lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
         if look:
             flags += "k"
@@ -270,12 +274,16 @@ class Loop:
                 flags += "s"
         if busy:
             flags += "n"
-        if now - lane.beaten_at >= 1.0 and (want > 0 or busy or look):
+        if (now - lane.beaten_at >= 1.0 and (busy or look)) or (
+            want > 0 and (lane.beaten_idle or now - lane.beaten_at >= 1.0)
+        ):
             flags += "b"
-            if lane.others and not busy and now - lane.beaten_at > SILENCE_MS / 1000:
-                flags += "w"
-        if lane.others or self.stopping:
-            flags += "o"
+        if lane.others and (want > 0 or busy) and not lane.told and now - lane.told_at > SILENCE_MS / 1000:
+            flags += "w"
+        if lane.others and not lane.watched and (busy or want > 0):
+            # The idle ones wait for a long time; now they shall look when our leases may have run out.
+            flags += "w"
+            lane.watched = True
         if lane.controlled:
             flags += "c"
         if lane.starving and want > 0:
@@ -290,8 +298,13 @@ class Loop:
         if turn.lost:
             self._lose(lane)
             return
+        holds = lane.held > 0 or bool(turn.jobs)
         if "b" in flags:
             lane.beaten_at = now
+            lane.beaten_idle = not holds
+            lane.told = lane.told and holds
+        if "w" in flags and holds:
+            lane.told, lane.told_at = True, now
         if turn.refused:
             log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
         if turn.due_in != -2:
@@ -323,6 +336,8 @@ class Loop:
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
         seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._idle_look()
+        if not lane.held and not turn.jobs:
+            lane.watched = False
         if 0 <= turn.expires_in < seconds * 1000:
             seconds = turn.expires_in / 1000 + 0.01
         lane.look_at = now if turn.due_in == 0 else now + seconds
@@ -362,6 +377,7 @@ class Loop:
         lane.held = 0
         lane.uncertain = []
         lane.beaten_at = 0.0
+        lane.beaten_idle, lane.told = True, False
         lane.maybe = set(lane.tiers)
         lane.look_at = 0.0
         self._publish_names()

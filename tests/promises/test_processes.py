@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+import fourlane
 from fourlane import codec
 from fourlane.job import State, new_id
 from fourlane.names import Queue, Tier
@@ -59,7 +60,8 @@ class Workers:
     def __init__(self, url: str, namespace: str, folder: Path) -> None:
         self.namespace = namespace
         self.folder = folder
-        self.env = os.environ | {"REDIS_URL": url, "FOURLANE_NAMESPACE": namespace, "PYTHONUNBUFFERED": "1"}
+        source = str(Path(fourlane.__file__).parents[1])
+        self.env = os.environ | {"REDIS_URL": url, "FOURLANE_NAMESPACE": namespace, "PYTHONPATH": source}
         self.broker = RedisBroker(url=url, namespace=namespace)
         self.db = redis.Redis.from_url(url, decode_responses=True)
         self.started: list[subprocess.Popen[bytes]] = []

@@ -2,8 +2,7 @@
 -- KEYS  the service's, then the worker's leased set, then a result key for each "result", and for each "dead"
 --       that has a value for who waits
 -- ARGV  1 the worker's lease name
---       2 flags: b beat, c the service has a control, k keep house, n read the news, o other workers serve this
---                service too, s look for tiers past their target, w tell the others to watch this worker
+--       2 flags: b beat, c the service has a control, k keep house, n read the news, s look for tiers past their target, w tell the others to watch this worker
 --       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none
 --       5 the number of leases that it believes to hold besides those settled here
 --       6 dead letters to keep, 7 milliseconds to keep them
@@ -349,7 +348,7 @@ local rest = ''
 for tier, left in pairs(more) do
     if left then
         rest = rest .. tier
-        if asked('o') then wake(tier) end -- for another idle worker
+        wake(tier) -- for another worker, which may be idle
     end
 end
 
@@ -358,7 +357,7 @@ end
 if asked('b') then
     redis.call('ZADD', WORKERS, clock() + (held + #entries > 0 and silence or idle_silence), me)
 end
-if asked('w') and #entries > 0 then tell('w') end
+if asked('w') and held + #entries > 0 then tell('w') end
 if due_changed then due_in = next_due() end
 
 return {
