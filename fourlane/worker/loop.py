@@ -20,7 +20,7 @@ from fourlane.names import Queue
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link
-from fourlane.queues.store import Turn
+from fourlane.queues.store import Leased, Turn
 from fourlane.worker.executor import Executor, Run
 from fourlane.worker.table import Table
 
@@ -38,6 +38,7 @@ _MOST_LEASES: Final = 512
 _MOST_SETTLED: Final = 1_000
 _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
 _SHORT_JOB_SECONDS: Final = 0.001
+_ALONE_SECONDS: Final = 1.0
 
 
 class Lane:
@@ -60,7 +61,7 @@ class Lane:
         self.told = False  # another worker watches this one since it holds leases
         self.told_at = 0.0
         self.others = False
-        self.watched = False
+        self.from_token = False
         self.controlled = False
         self.starving = ""
         self.owed = 0
@@ -120,6 +121,8 @@ class Loop:
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[str] = deque()
         self._turn_order = 0
+        self._suspect: tuple[Lane, Leased, float] | None = None
+        self._alone_until = 0.0
 
     # From other threads and from signals --------------------------------------------------------------------
 
@@ -165,6 +168,7 @@ class Loop:
     def _round(self) -> None:
         now = time.monotonic()
         self._measure(now)
+        self._start_suspect(now)
         lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
         self._turn_order = (self._turn_order + 1) % len(self.lanes)
         for lane in lanes:
@@ -186,7 +190,7 @@ class Loop:
 
     def _want(self) -> int:
         """How many jobs to lease: the free slots, and what the measured speed will have done in some milliseconds."""
-        if self.stopping:
+        if self.stopping or self._keeps_apart():
             return 0
         executor = self.executor
         waiting = executor.backlog.qsize()
@@ -197,6 +201,34 @@ class Loop:
         busy = executor.slots - threads
         want = max(threads, ahead - busy) - waiting
         return min(want, places) if executor.has_async else want
+
+    # A job whose worker died runs alone for a while: should it kill again, no other job is counted with it.
+
+    def _keeps_apart(self) -> bool:
+        if self._suspect is not None:
+            return True
+        return time.monotonic() < self._alone_until and not self._is_empty()
+
+    def _is_empty(self) -> bool:
+        return not self.executor.running() and not self.executor.backlog.qsize()
+
+    def _set_apart(self, lane: Lane, jobs: list[Leased], now: float) -> list[Leased]:
+        """Keep one suspect for later, give the others back, return the rest."""
+        for leased in jobs:
+            if leased.crashes and self._suspect is None:
+                self._suspect = (lane, leased, now)
+            elif leased.crashes:
+                lane.uncertain.append((leased.entry, Back()))
+        return [leased for leased in jobs if not leased.crashes]
+
+    def _start_suspect(self, now: float) -> None:
+        if self._suspect is None:
+            return
+        lane, leased, since = self._suspect
+        if self._is_empty() or now - since >= _ALONE_SECONDS:
+            self._suspect = None
+            self._alone_until = now + _ALONE_SECONDS
+            self.executor.start(lane, [leased])
 
     def _measure(self, now: float) -> None:
         since, count = self._speed_mark
@@ -224,10 +256,12 @@ class Loop:
         for run in stale:
             log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
         if lane.uncertain:
-            others = lane.uncertain + others
+            done += [entry for entry, outcome in lane.uncertain if type(outcome) is Done]
+            others += [(entry, outcome) for entry, outcome in lane.uncertain if type(outcome) is not Done]
         settled = len(done) + len(others)
         flags, first = self._flags(lane, now, want, lane.held > settled)
-        tiers = lane.tiers if ("k" in flags or "n" in flags) else "".join(t for t in lane.tiers if t in lane.maybe)
+        all_tiers = "k" in flags or "n" in flags or (lane.maybe and not lane.from_token)
+        tiers = lane.tiers if all_tiers else "".join(sorted(lane.maybe))
         try:
             turn = self.store.turn(
                 self._link(lane),
@@ -280,10 +314,6 @@ class Loop:
             flags += "b"
         if lane.others and (want > 0 or busy) and not lane.told and now - lane.told_at > SILENCE_MS / 1000:
             flags += "w"
-        if lane.others and not lane.watched and (busy or want > 0):
-            # The idle ones wait for a long time; now they shall look when our leases may have run out.
-            flags += "w"
-            lane.watched = True
         if lane.controlled:
             flags += "c"
         if lane.starving and want > 0:
@@ -325,6 +355,7 @@ class Loop:
         if turn.room_in >= 0:  # a turn that did not try the limited tier says nothing of it
             room_at = now + turn.room_in / 1000
             lane.room_at = room_at if lane.room_at is None else min(lane.room_at, room_at)
+        lane.from_token = False
         if want > 0:
             lane.maybe = set(turn.more) & set(lane.tiers)
         for name in turn.expired:
@@ -332,12 +363,13 @@ class Loop:
         if turn.jobs:
             lane.held += len(turn.jobs)
             self._leased_at = now
-            self.executor.start(lane, turn.jobs)
+            jobs = turn.jobs
+            if any(leased.crashes for leased in jobs):
+                jobs = self._set_apart(lane, jobs, now)
+            self.executor.start(lane, jobs)
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
         seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._idle_look()
-        if not lane.held and not turn.jobs:
-            lane.watched = False
         if 0 <= turn.expires_in < seconds * 1000:
             seconds = turn.expires_in / 1000 + 0.01
         lane.look_at = now if turn.due_in == 0 else now + seconds
@@ -373,6 +405,8 @@ class Loop:
         for run in self.executor.take_back():
             if run.lane is not lane:
                 self.executor.backlog.put(run)
+        if self._suspect is not None and self._suspect[0] is lane:
+            self._suspect = None
         lane.epoch += 1
         lane.held = 0
         lane.uncertain = []
@@ -409,6 +443,8 @@ class Loop:
         held = self.store.held(lane.service, lane.name)
         known = {run.leased.entry for run in self.executor.running() if run.lane is lane}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
+        if self._suspect is not None:
+            known.add(self._suspect[1].entry)
         waiting = self.executor.take_back()
         for run in waiting:
             if run.lane is lane:
@@ -444,6 +480,12 @@ class Loop:
         moments += [lane.due_at for lane in self.lanes if lane.due_at is not None]
         moments += [lane.room_at for lane in self.lanes if lane.room_at is not None]
         if any(lane.maybe for lane in self.lanes) and self._want() > 0:
+            return 0.0
+        if self._suspect is not None:
+            moments.append(now if self._is_empty() else self._suspect[2] + _ALONE_SECONDS)
+        elif self._alone_until > now:
+            moments.append(self._alone_until)
+        if any(lane.uncertain for lane in self.lanes):
             return 0.0
         if self.executor.backlog.qsize():
             moments.append(self._leased_at + _GIVE_BACK_SECONDS)
@@ -527,6 +569,8 @@ class Loop:
                 elif token == "w":
                     lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
                 elif self._want() > 0:
+                    # The wait gives the highest tier's token first: right now nothing is known of higher ones.
+                    lane.from_token = not lane.maybe
                     lane.maybe.add(token)
                 else:
                     self._pass_on(lane, token)
@@ -555,6 +599,9 @@ class Loop:
         self._drop_waits()
         for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
+        if self._suspect is not None:
+            lane, leased, _ = self._suspect
+            lane.uncertain.append((leased.entry, Back()))
         self.executor.tell_shutdown()
         deadline = time.monotonic() + self.grace_seconds
         while True:

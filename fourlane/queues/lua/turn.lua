@@ -2,7 +2,8 @@
 -- KEYS  the service's, then the worker's leased set, then a result key for each "result", and for each "dead"
 --       that has a value for who waits
 -- ARGV  1 the worker's lease name
---       2 flags: b beat, c the service has a control, k keep house, n read the news, s look for tiers past their target, w tell the others to watch this worker
+--       2 flags: b beat, c the service has a control, k keep house, n read the news, s look for tiers past
+--                their target, w tell the others to watch this worker
 --       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none
 --       5 the number of leases that it believes to hold besides those settled here
 --       6 dead letters to keep, 7 milliseconds to keep them
