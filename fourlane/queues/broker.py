@@ -202,7 +202,7 @@ class RedisBroker(dramatiq.Broker):
 
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
-        return LeaseConsumer(self, self.queue_of(queue_name), prefetch, timeout)
+        return LeaseConsumer(self, queue_name, prefetch, timeout)
 
     # Enqueue ------------------------------------------------------------------------------------------------
 
@@ -287,8 +287,11 @@ in_process = _InProcess()
 """The message that this thread processes."""
 
 
-def message_of(broker: RedisBroker, service: str, leased: Leased) -> dramatiq.Message[Any]:
-    """The message of a leased job. Raises UnreadableJob."""
+def message_of(broker: RedisBroker, service: str, leased: Leased, queue_name: str = "") -> dramatiq.Message[Any]:
+    """The message of a leased job, with the queue's name as its actor has it unless ``queue_name`` gives another.
+
+    Results are kept under that name, and dramatiq's Worker finds its consumer by it. Raises UnreadableJob.
+    """
     envelope = codec.decode(leased.body)
     job_id = job.id_of_entry(leased.entry)
     options = dict(envelope.options)
@@ -297,7 +300,7 @@ def message_of(broker: RedisBroker, service: str, leased: Leased) -> dramatiq.Me
         options.update(record.options)
         options.setdefault("retries", record.attempts)
     return dramatiq.Message(
-        queue_name=Queue(service, Tier(int(job_id[0]))).name(broker.store.environment),
+        queue_name=queue_name or _queue_name(broker, envelope.task, Queue(service, Tier(int(job_id[0])))),
         actor_name=envelope.task,
         args=tuple(envelope.args),
         kwargs=envelope.kwargs,
@@ -305,6 +308,13 @@ def message_of(broker: RedisBroker, service: str, leased: Leased) -> dramatiq.Me
         message_id=job.message_id_of(job_id),
         message_timestamp=envelope.enqueued_ms or job.enqueued_at_ms(job_id) or 0,
     )
+
+
+def _queue_name(broker: RedisBroker, task: str, queue: Queue) -> str:
+    actor = broker.actors.get(task)
+    if actor is not None and broker.queue_of(actor.queue_name) == queue:
+        return actor.queue_name
+    return queue.name(broker.store.environment)
 
 
 def read_record(data: bytes) -> job.Record:

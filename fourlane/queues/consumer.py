@@ -37,9 +37,10 @@ class LeasedMessage(MessageProxy):
 class LeaseConsumer(Consumer):
     """Leases jobs of one queue. A thread of its own beats, for dramatiq gives consumers no supervisor."""
 
-    def __init__(self, broker: RedisBroker, queue: Queue, prefetch: int, timeout_ms: int) -> None:
+    def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout_ms: int) -> None:
         self.broker = broker
-        self.queue = queue
+        self.queue_name = queue_name
+        queue = self.queue = broker.queue_of(queue_name)
         self.prefetch = max(1, prefetch)
         self.timeout_ms = timeout_ms
         self.name = f"consumer-{uuid.uuid4().hex[:12]}"
@@ -72,7 +73,7 @@ class LeaseConsumer(Consumer):
         for leased in turn.jobs:
             self.held.add(leased.entry)
             try:
-                message = message_of(self.broker, self.queue.service, leased)
+                message = message_of(self.broker, self.queue.service, leased, self.queue_name)
             except UnreadableJob as error:
                 self._settle(leased.entry, Dead("rejected", str(error), leased.record))
             else:

@@ -202,7 +202,7 @@ class Loop:
         want = max(threads, ahead - busy) - waiting
         return min(want, places) if executor.has_async else want
 
-    # A job whose worker died runs alone for a while: should it kill again, no other job is counted with it.
+    # A job that one more crash makes a dead letter runs alone for a while: nothing else shall be counted with it.
 
     def _keeps_apart(self) -> bool:
         if self._suspect is not None:
@@ -214,12 +214,18 @@ class Loop:
 
     def _set_apart(self, lane: Lane, jobs: list[Leased], now: float) -> list[Leased]:
         """Keep one suspect for later, give the others back, return the rest."""
+        rest = []
         for leased in jobs:
-            if leased.crashes and self._suspect is None:
+            if not self._is_suspect(leased):
+                rest.append(leased)
+            elif self._suspect is None:
                 self._suspect = (lane, leased, now)
-            elif leased.crashes:
+            else:
                 lane.uncertain.append((leased.entry, Back()))
-        return [leased for leased in jobs if not leased.crashes]
+        return rest
+
+    def _is_suspect(self, leased: Leased) -> bool:
+        return leased.crashes > 0 and leased.crashes >= self.store.crash_limit - 1
 
     def _start_suspect(self, now: float) -> None:
         if self._suspect is None:

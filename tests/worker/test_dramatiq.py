@@ -1,0 +1,202 @@
+"""dramatiq's own features on our broker, under our worker and under dramatiq's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq.errors import Retry
+from dramatiq.middleware import CurrentMessage, Middleware, default_middleware
+from dramatiq.results import Results
+from dramatiq.results.backends import RedisBackend
+
+from fourlane.queues import dead_letters
+from fourlane.queues.broker import RedisBroker
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+
+
+@pytest.fixture
+def results(broker: RedisBroker, redis_url: str, namespace: str) -> Iterator[RedisBackend]:
+    backend = RedisBackend(url=redis_url, namespace=f"{namespace}-results")
+    broker.add_middleware(Results(backend=backend))
+    yield backend
+    backend.client.close()
+
+
+def test_groups_and_pipelines(broker: RedisBroker, run_worker: RunWorker, results: RedisBackend) -> None:
+    @dramatiq.actor(store_results=True)
+    def double(number: int) -> int:
+        return 2 * number
+
+    run_worker(broker)
+    group = dramatiq.group(double.message(n) for n in range(20)).run()
+    group.wait(timeout=5000)
+    assert list(group.get_results()) == [2 * n for n in range(20)]
+    pipe = (double.message(1) | double.message() | double.message()).run()
+    assert pipe.get_result(block=True, timeout=5000) == 8
+
+
+def test_callbacks(broker: RedisBroker, run_worker: RunWorker) -> None:
+    heard: list[tuple[str, Any]] = []
+
+    @dramatiq.actor
+    def succeeded(message: dict[str, Any], result: Any) -> None:
+        heard.append(("success", result))
+
+    @dramatiq.actor
+    def failed(message: dict[str, Any], error: dict[str, Any]) -> None:
+        heard.append(("failure", error["type"]))
+
+    @dramatiq.actor(max_retries=0)
+    def work(well: bool) -> int:
+        if not well:
+            raise KeyError("x")
+        return 7
+
+    run_worker(broker)
+    work.send_with_options(args=(True,), on_success=succeeded)
+    eventually(lambda: ("success", 7) in heard)
+    work.send_with_options(args=(False,), on_failure=failed)
+    eventually(lambda: ("failure", "KeyError") in heard)
+    assert len(heard) == 2
+
+
+def test_retry_and_throws(broker: RedisBroker, run_worker: RunWorker) -> None:
+    runs: list[str] = []
+
+    @dramatiq.actor(max_retries=3)
+    def later() -> None:
+        runs.append("later")
+        if runs.count("later") < 3:
+            raise Retry("not yet", delay=10)
+
+    @dramatiq.actor(throws=ValueError)
+    def throws() -> None:
+        runs.append("throws")
+        raise ValueError
+
+    @dramatiq.actor(max_retries=1, min_backoff=5, max_backoff=10)
+    def fails() -> None:
+        runs.append("fails")
+        raise OSError
+
+    run_worker(broker)
+    later.send()
+    throws.send()
+    fails.send()
+    eventually(lambda: dead_letters.count(broker.store) == 2)
+    broker.join(later.queue_name, timeout=5000)
+    assert sorted(runs) == ["fails"] * 2 + ["later"] * 3 + ["throws"]
+    dead = {letter.task: letter.attempts for letter in dead_letters.find(broker.store).letters}
+    assert dead == {"throws": 1, "fails": 2}
+
+
+class Listens(Middleware):
+    """Notes each signal and the message's actor."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def before_enqueue(self, broker: Any, message: Any, delay: Any) -> None:
+        self.heard.append("before_enqueue")
+
+    def after_enqueue(self, broker: Any, message: Any, delay: Any) -> None:
+        self.heard.append("after_enqueue")
+
+    def before_process_message(self, broker: Any, message: Any) -> None:
+        self.heard.append("before_process")
+
+    def after_process_message(self, broker: Any, message: Any, *, result: Any = None, exception: Any = None) -> None:
+        self.heard.append(f"after_process {result} {type(exception).__name__}")
+
+    def before_ack(self, broker: Any, message: Any) -> None:
+        self.heard.append("before_ack")
+
+    def after_ack(self, broker: Any, message: Any) -> None:
+        self.heard.append("after_ack")
+
+    def before_nack(self, broker: Any, message: Any) -> None:
+        self.heard.append("before_nack")
+
+    def after_nack(self, broker: Any, message: Any) -> None:
+        self.heard.append("after_nack")
+
+
+def test_middleware_hears_all_signals_in_order(broker: RedisBroker, run_worker: RunWorker) -> None:
+    listens = Listens()
+    broker.add_middleware(listens)
+
+    @dramatiq.actor(max_retries=0)
+    def work(well: bool) -> int:
+        if not well:
+            raise ValueError
+        return 5
+
+    sent = ["before_enqueue", "after_enqueue", "before_process"]
+    work.send(True)
+    run_worker(broker)
+    eventually(lambda: "after_ack" in listens.heard)
+    assert listens.heard == [*sent, "after_process 5 NoneType", "before_ack", "after_ack"]
+    listens.heard.clear()
+    work.send(False)
+    eventually(lambda: "after_nack" in listens.heard)
+    # The worker may begin before the producer's after_enqueue: only the order on each side is certain.
+    assert sorted(listens.heard[:3]) == sorted(sent)
+    assert listens.heard[3:] == ["after_process None ValueError", "before_nack", "after_nack"]
+
+
+def test_current_message(broker: RedisBroker, run_worker: RunWorker) -> None:
+    broker.add_middleware(CurrentMessage())
+    seen: list[tuple[str, Any]] = []
+
+    @dramatiq.actor
+    def work(number: int) -> None:
+        message: Any = CurrentMessage.get_current_message()
+        seen.append((message.message_id, message.args))
+
+    run_worker(broker)
+    sent = work.send(3)
+    eventually(lambda: len(seen) == 1)
+    assert seen == [(sent.message_id, (3,))]
+
+
+def test_under_dramatiqs_own_worker(redis_url: str, namespace: str) -> None:
+    middleware = [kind() for kind in default_middleware if kind.__name__ != "Prometheus"]
+    broker = RedisBroker(url=redis_url, namespace=namespace, middleware=middleware)
+    runs: list[str] = []
+    done = threading.Event()
+
+    @dramatiq.actor(broker=broker)
+    def works() -> None:
+        runs.append("works")
+
+    @dramatiq.actor(broker=broker, min_backoff=5, max_backoff=10)
+    def second_time() -> None:
+        runs.append("second")
+        if runs.count("second") < 2:
+            raise ValueError
+        done.set()
+
+    @dramatiq.actor(broker=broker, max_retries=1, min_backoff=5, max_backoff=10)
+    def never() -> None:
+        runs.append("never")
+        raise OSError
+
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    try:
+        for actor in (works, second_time, never):
+            actor.send()
+        assert done.wait(10)
+        eventually(lambda: dead_letters.count(broker.store) == 1, 10)
+        broker.join(works.queue_name, timeout=5000)
+    finally:
+        worker.stop()
+    assert sorted(runs) == ["never"] * 2 + ["second"] * 2 + ["works"]
+    letter = dead_letters.find(broker.store).letters[0]
+    assert (letter.task, letter.reason, letter.attempts) == ("never", "error", 2)
+    broker.close()
