@@ -14,7 +14,6 @@ from dramatiq.broker import Consumer, MessageProxy
 
 from fourlane import job
 from fourlane.errors import RedisUnavailable, UnreadableJob
-from fourlane.names import Queue
 from fourlane.outcome import Back, Dead, Outcome, Retry
 from fourlane.queues.broker import RedisBroker, message_of, read_record, write_record
 from fourlane.queues.store import Leased
@@ -110,6 +109,7 @@ class LeaseConsumer(Consumer):
     def nack(self, message: MessageProxy) -> None:
         assert isinstance(message, LeasedMessage)
         record = read_record(message.leased.record)
+        record.attempts += 1
         exception = message._exception
         error = f"{type(exception).__name__}: {exception}" if exception else "rejected"
         attempt = job.Attempt(_now_ms(), error, str(message.options.get("traceback", "")), self.name)
