@@ -181,6 +181,14 @@ def is_passing(error: RedisUnavailable) -> bool:
     return isinstance(error.__cause__, _PASSING) and not isinstance(error.__cause__, _FATAL)
 
 
+def is_refusal(error: RedisUnavailable) -> bool:
+    """True when the server is well and refused just this, e.g. for a key of the wrong type."""
+    cause = error.__cause__
+    if not isinstance(cause, failures.ResponseError) or isinstance(cause, (*_PASSING, *_FATAL)):
+        return False
+    return not isinstance(cause, failures.BusyLoadingError) and not str(cause).startswith(("OOM", "MISCONF"))
+
+
 def unavailable(error: Exception) -> RedisUnavailable:
     """Our error for one of redis-py's, with what to do."""
     if isinstance(error, RedisUnavailable):

@@ -6,14 +6,14 @@ so that two operators at once cannot undo each other. Workers see a change at th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from fourlane.errors import FourlaneError, SettingsError
 from fourlane.job import State
-from fourlane.names import Queue, Tier
+from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues.browse import Limit, locate, queue_of, read_limits
 from fourlane.queues.store import Store
 
@@ -41,6 +41,28 @@ def limits(store: Store) -> dict[str, Limit]:
             if tier in {"0", "1", "2", "3"}:
                 found[Queue(service, Tier(int(tier))).name(store.environment)] = limit
     return found
+
+
+def declare_limits(store: Store, declared: Mapping[str, Any], source: str) -> None:
+    """Write limits that settings or tasks declare. What an operator set at run time stays as it is.
+
+    Parameters:
+      declared: queue name → an object with rate, per_ms, burst and concurrency.
+    """
+    standing = limits(store)
+    for name, wanted in declared.items():
+        queue = parse_queue(name, store.environment)
+        present = standing.get(queue.name(store.environment))
+        if present is None or present.source != "runtime":
+            set_limit(
+                store,
+                queue,
+                rate=wanted.rate,
+                per_ms=wanted.per_ms if wanted.rate else None,
+                burst=wanted.burst,
+                concurrency=wanted.concurrency,
+                source=source,
+            )
 
 
 def set_limit(

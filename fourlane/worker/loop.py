@@ -19,7 +19,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.names import Queue
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Link
+from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.store import Leased, Turn
 from fourlane.worker.executor import Executor, Run
 from fourlane.worker.table import Table
@@ -39,6 +39,7 @@ _MOST_SETTLED: Final = 1_000
 _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
 _SHORT_JOB_SECONDS: Final = 0.001
 _ALONE_SECONDS: Final = 1.0
+_BLOCK_SECONDS: Final = 2.0
 
 
 class Lane:
@@ -69,6 +70,7 @@ class Lane:
         self.waiter: Link | None = None
         self.waits = False
         self.uncertain: list[tuple[str, Outcome]] = []
+        self.blocked_until = 0.0
 
     @property
     def name(self) -> str:
@@ -172,6 +174,8 @@ class Loop:
         lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
         self._turn_order = (self._turn_order + 1) % len(self.lanes)
         for lane in lanes:
+            if lane.blocked_until > now:
+                continue
             want = self._want()
             if lane.room_at is not None and lane.room_at <= now:
                 self._limits_have_room(lane, want)
@@ -286,7 +290,10 @@ class Loop:
         except RedisUnavailable as error:
             # Whether the script ran is not known: what was settled is offered again, and _resync asks what we hold.
             lane.uncertain = [(entry, Done()) for entry in done] + others
-            self._failed(lane, error)
+            if is_refusal(error):
+                self._block(lane, error)
+            else:
+                self._failed(lane, error)
             return
         lane.uncertain = []
         self._failures = 0
@@ -422,6 +429,12 @@ class Loop:
         lane.look_at = 0.0
         self._publish_names()
 
+    def _block(self, lane: Lane, error: RedisUnavailable) -> None:
+        """Redis answered this service with an error, such as a key of the wrong type. The others go on."""
+        log.error("service=%s blocked for %g s: %s", lane.service, _BLOCK_SECONDS, error)
+        lane.blocked_until = time.monotonic() + _BLOCK_SECONDS
+        lane.look_at = lane.blocked_until
+
     def _failed(self, lane: Lane, error: RedisUnavailable) -> None:
         """Redis did not answer. Wait longer each time; what finished meanwhile is kept."""
         self._failures += 1
@@ -468,7 +481,9 @@ class Loop:
         executor.low = executor.backlog.qsize() // 2
         executor.waiting = True
         timeout = self._timeout()
-        if any(lane.finished for lane in self.lanes) and executor.backlog.qsize() <= executor.low:
+        now = time.monotonic()
+        ready = any(lane.finished and lane.blocked_until <= now for lane in self.lanes)
+        if ready and executor.backlog.qsize() <= executor.low:
             timeout = 0.0
         if timeout > 0 and self._want() > 0:
             # A short job will be settled before it pays to ask Redis to wait.
@@ -482,16 +497,17 @@ class Loop:
 
     def _timeout(self) -> float:
         now = time.monotonic()
-        moments = [lane.look_at for lane in self.lanes]
-        moments += [lane.due_at for lane in self.lanes if lane.due_at is not None]
-        moments += [lane.room_at for lane in self.lanes if lane.room_at is not None]
-        if any(lane.maybe for lane in self.lanes) and self._want() > 0:
+        moments = [max(lane.look_at, lane.blocked_until) for lane in self.lanes]
+        lanes = [lane for lane in self.lanes if lane.blocked_until <= now]
+        moments += [lane.due_at for lane in lanes if lane.due_at is not None]
+        moments += [lane.room_at for lane in lanes if lane.room_at is not None]
+        if any(lane.maybe for lane in lanes) and self._want() > 0:
             return 0.0
         if self._suspect is not None:
             moments.append(now if self._is_empty() else self._suspect[2] + _ALONE_SECONDS)
         elif self._alone_until > now:
             moments.append(self._alone_until)
-        if any(lane.uncertain for lane in self.lanes):
+        if any(lane.uncertain for lane in lanes):
             return 0.0
         if self.executor.backlog.qsize():
             moments.append(self._leased_at + _GIVE_BACK_SECONDS)

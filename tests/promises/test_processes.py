@@ -134,7 +134,7 @@ def test_a_killed_process_gives_its_jobs_back_at_once(workers: Workers) -> None:
     assert held.info().crashes == other.info().crashes == 1
     for name in "ab":
         workers.open_gate(name)
-        eventually(lambda name=name: workers.said("done", name) == [again])
+    eventually(lambda: all(workers.said("done", name) == [again] for name in "ab"))
     eventually(lambda: held.status() is State.UNKNOWN and other.status() is State.UNKNOWN)
 
 

@@ -112,6 +112,7 @@ def test_enqueue_without_redis_fails_soon(redis_server: Server, broker: RedisBro
     @task
     def note() -> None: ...
 
+    redis_server.config("SET", "appendfsync", "always")
     kept = note.send()
     redis_server.kill()
     started = time.monotonic()

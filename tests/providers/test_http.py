@@ -352,7 +352,7 @@ def test_no_text_is_a_url_that_breaks_the_check(text: str) -> None:
 @given(st.text())
 def test_no_location_breaks_the_check(location: str) -> None:
     base = http._checked_url("http://hook.example/a/b")
-    answer = http._Answer(307, httpx.Headers({"location": location.encode()}), b"")
+    answer = http._Answer(307, httpx.Headers([(b"location", location.encode())]), b"")
     try:
         http._redirect(base, answer)
     except TargetRefused:

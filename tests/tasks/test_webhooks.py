@@ -135,8 +135,10 @@ def test_an_id_that_would_blur_the_signed_text_is_rejected(webhook_id: str) -> N
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> http.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return http.Response(status, httpx.Headers(named), body, elapsed_ms=1.0)
+    named = httpx.Headers(
+        [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    )
+    return http.Response(status, named, body, elapsed_ms=1.0)
 
 
 def test_every_status_means_something() -> None:

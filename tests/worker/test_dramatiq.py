@@ -1,4 +1,5 @@
 """dramatiq's own features on our broker, under our worker and under dramatiq's."""
+# mypy: disable-error-code="no-untyped-call,call-arg"
 
 from __future__ import annotations
 
@@ -144,9 +145,10 @@ def test_middleware_hears_all_signals_in_order(broker: RedisBroker, run_worker: 
     listens.heard.clear()
     work.send(False)
     eventually(lambda: "after_nack" in listens.heard)
-    # The worker may begin before the producer's after_enqueue: only the order on each side is certain.
-    assert sorted(listens.heard[:3]) == sorted(sent)
-    assert listens.heard[3:] == ["after_process None ValueError", "before_nack", "after_nack"]
+    # The worker may be faster than the producer's after_enqueue: only the order on each side is certain.
+    worked = [signal for signal in listens.heard if "enqueue" not in signal]
+    assert worked == ["before_process", "after_process None ValueError", "before_nack", "after_nack"]
+    assert [signal for signal in listens.heard if signal not in worked] == sent[:2]
 
 
 def test_current_message(broker: RedisBroker, run_worker: RunWorker) -> None:

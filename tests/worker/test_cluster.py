@@ -1,0 +1,66 @@
+"""The same engine on three real cluster nodes: every key is declared and hash-tagged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import dramatiq
+import pytest
+import redis
+
+import fourlane
+from fourlane.names import Queue, Tier
+from fourlane.queues import browse, control, dead_letters
+from fourlane.queues.broker import RedisBroker
+from fourlane.worker.loop import Loop
+from tests.servers import eventually
+
+SERVICES = ("alpha", "beta", "gamma", "delta")
+
+
+@pytest.fixture
+def broker(cluster_urls: list[str]) -> Iterator[RedisBroker]:
+    broker = RedisBroker(client=redis.RedisCluster.from_url(cluster_urls[0]), namespace="cluster")
+    before = dramatiq.broker.global_broker
+    dramatiq.set_broker(broker)
+    yield broker
+    dramatiq.broker.global_broker = before
+    broker.close()
+
+
+def test_services_on_all_nodes_are_served_by_one_loop(broker: RedisBroker) -> None:
+    tasks = {}
+    for service in SERVICES:
+
+        @fourlane.task(name=f"add-{service}", service=service, result_ttl_ms=60_000, max_retries=0)
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        tasks[service] = add
+    loop = Loop(broker, [Queue(service, tier) for service in SERVICES for tier in Tier], name="worker", slots=4)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        jobs = [(n, task.send(n, 1)) for n in range(10) for task in tasks.values()]
+        jobs += [
+            (n, job) for task in tasks.values() for n, job in enumerate(task.send_many([[n, 1] for n in range(50)]))
+        ]
+        late = [task.send_with_options(args=[5, 5], delay=50) for task in tasks.values()]
+        assert [job.result(20) for _, job in jobs] == [n + 1 for n, _ in jobs]
+        assert [job.result(20) for job in late] == [10] * len(SERVICES)
+
+        failed = tasks["alpha"].send("a", 1)
+        eventually(lambda: failed.status() is fourlane.State.DEAD)
+        assert dead_letters.count(broker.store) == 1
+        assert dead_letters.replay(broker.store, [failed.id]) == 1
+        eventually(lambda: dead_letters.count(broker.store) == 1)
+
+        control.pause(broker.store, "jobs.normal.beta")
+        waiting = tasks["beta"].send(1, 1)
+        assert {queue.name for queue in browse.queues(broker.store) if queue.paused} == {"local.jobs.normal.beta"}
+        control.resume(broker.store, "jobs.normal.beta")
+        assert waiting.result(10) == 2
+    finally:
+        loop.stop()
+        thread.join(10)
