@@ -263,6 +263,8 @@ class Loop:
                 done.append(run.leased.entry)
             else:
                 others.append((run.leased.entry, outcome))
+        if stale:
+            self._count_stale(lane, len(stale))
         for run in stale:
             log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
         if lane.uncertain:
@@ -303,6 +305,13 @@ class Loop:
         if self.table is not None:
             held = sum(x.held for x in self.lanes)
             self.table.publish(time.time(), held, self.finished_jobs)
+
+    def _count_stale(self, lane: Lane, number: int) -> None:
+        key = self.store.service(lane.service).stats
+        try:
+            self.store.connector.command(key, "HINCRBY", key, "stale", number)
+        except RedisUnavailable as error:
+            log.warning("%s", error)
 
     def _link(self, lane: Lane) -> Link:
         """One connection for all services, but in a cluster one for each."""
