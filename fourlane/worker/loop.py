@@ -326,7 +326,7 @@ class Loop:
         look = lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
         if look:
             flags += "k"
-            if busy:
+            if lane.held:
                 flags += "s"
         if busy:
             flags += "n"
