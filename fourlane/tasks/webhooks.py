@@ -187,7 +187,7 @@ def sign(body: bytes, *, webhook_id: str, at_seconds: int, secret: str | None) -
 
 def _key(secret: str) -> bytes:
     """Decode a secret strictly: the library skips letters that are not base64, and signs with the rest."""
-    text = secret.removeprefix("whsec_").rstrip("=")
+    text = secret.removeprefix("whsec_")
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):

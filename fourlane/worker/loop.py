@@ -66,6 +66,7 @@ class Lane:
         self.controlled = False
         self.starving = ""
         self.owed = 0
+        self.shares = 0
         self.link: Link | None = None
         self.waiter: Link | None = None
         self.waits = False
@@ -338,12 +339,14 @@ class Loop:
             flags += "w"
         if lane.controlled:
             flags += "c"
-        if lane.starving and want > 0:
-            lane.owed += want
+        # The highest tier comes first anyway; the others that wait too long take turns with their shares.
+        late = [tier for tier in lane.starving if tier in lane.tiers[1:]]
+        if late and want > 0:
+            lane.owed += want * len(late)
             if lane.owed >= _FIRST_SHARE:
-                share = lane.owed // _FIRST_SHARE
+                lane.shares += 1
+                first = f"{late[lane.shares % len(late)]}:{lane.owed // _FIRST_SHARE}"
                 lane.owed %= _FIRST_SHARE
-                first = ",".join(f"{tier}:{share}" for tier in lane.starving if tier in lane.tiers)
         return flags, first
 
     def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int) -> None:

@@ -22,6 +22,7 @@ from examples.deliveries import receiver as receiver_example
 from examples.deliveries.payloads import events
 from examples.deliveries.receiver import DEMO_SECRET, Receiver
 from fourlane.errors import Reject
+from fourlane.names import Tier
 from fourlane.providers import http
 from fourlane.tasks import webhooks
 from fourlane.tasks.webhooks import DeliveryFailed, Outcome, attempt, outcome_of, sign
@@ -182,6 +183,7 @@ def test_the_reason_is_one_short_line(response: http.Response, reason: str) -> N
         ("Sun, 18 Jan 2026 08:59:00 GMT", None),
         ("-5", None),
         ("1.5", None),
+        ("²", None),  # a digit to Python, but no number
         ("soon", None),
         ("Sun, 99 Jan 2026 09:00:30 GMT", None),
         ("", None),
@@ -307,18 +309,23 @@ def test_a_payload_that_is_no_json_is_rejected(payload: object) -> None:
         attempt("http://hook.example/", payload, webhook_id="job-1")
 
 
-@pytest.mark.parametrize(
-    ("event_id", "job", "webhook_id"),
-    [
-        ("evt_1", SimpleNamespace(id="job-1", attempt=2), "evt_1"),
-        (None, SimpleNamespace(id="job-1", attempt=2), "job-1"),
-    ],
-)
-def test_the_webhook_id(
-    monkeypatch: pytest.MonkeyPatch, event_id: str | None, job: SimpleNamespace, webhook_id: str
+# --- The task --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("event_id", "webhook_id"), [("evt_1", "evt_1"), (None, "job-1")])
+def test_the_task_delivers_under_the_event_or_the_job_id(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver, event_id: str | None, webhook_id: str
 ) -> None:
-    monkeypatch.setattr(webhooks, "current_job", lambda: job)
-    assert (event_id or webhooks._job_id()) == webhook_id
+    monkeypatch.setattr(webhooks, "current_job", lambda: SimpleNamespace(id="job-1", attempt=2))
+    result = webhooks.deliver.fn(f"{receiver.url}/ok", {"a": 1}, secret=DEMO_SECRET, event_id=event_id)
+    assert json.loads(result["body"]) == {"received": True, "id": webhook_id}
+
+
+def test_the_task_retries_after_1_2_and_4_seconds() -> None:
+    options = webhooks.deliver.options
+    assert options["max_retries"] == 3
+    assert [options["backoff"].delay_ms(attempt) for attempt in (1, 2, 3)] == [1_000, 2_000, 4_000]
+    assert (webhooks.deliver.service, webhooks.deliver.tier) == ("webhooks", Tier.P1)
 
 
 def test_outside_of_a_job_each_call_has_an_id_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
