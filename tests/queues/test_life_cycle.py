@@ -8,7 +8,15 @@ import uuid
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from fourlane import codec, job
 from fourlane.errors import JobNotFound
@@ -24,6 +32,16 @@ WORKERS = ("ada", "grace")
 RECORD = write_record(Record(attempts=1))
 
 
+ENDS: list[tuple[Outcome | None, State]] = [
+    (None, State.UNKNOWN),
+    (Retry(HOUR_MS, RECORD, ""), State.DELAYED),
+    (Back(), State.READY),
+    (Postpone(HOUR_MS), State.DELAYED),
+    (Cancel(), State.UNKNOWN),
+    (Dead("error", "", RECORD), State.DEAD),
+]
+
+
 class Life(RuleBasedStateMachine):
     """Two workers and one producer on one service, driven by hand."""
 
@@ -32,7 +50,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store(Connector(connect(self.url)), namespace=f"life{uuid.uuid4().hex[:12]}", crash_limit=3)
+        self.store = Store(Connector(connect(self.url)), namespace=f"life{uuid.uuid4().hex[:12]}", crash_limit=2)
         self.link = self.store.connector.open(b"")
         self.state: dict[str, State] = {}
         self.holder: dict[str, tuple[str, str]] = {}
@@ -80,34 +98,28 @@ class Life(RuleBasedStateMachine):
             self.state[job_id] = State.RUNNING
             self.holder[job_id] = (worker, leased.entry)
 
-    @rule(
-        job_id=jobs,
-        end=st.sampled_from([(None, State.UNKNOWN), (Retry(HOUR_MS, RECORD, ""), State.DELAYED), (Back(), State.READY),
-                             (Postpone(HOUR_MS), State.DELAYED), (Cancel(), State.UNKNOWN),
-                             (Dead("error", "", RECORD), State.DEAD)]),
-        late=st.booleans(),
-    )  # fmt: skip
-    def settle(self, job_id: str, end: tuple[Outcome | None, State], late: bool) -> None:
-        worker, entry = self.holder.get(job_id, ("ada", job_id))
-        running = self.state[job_id] is State.RUNNING
-        if late and running:
+    @precondition(lambda self: self.holder)
+    @rule(data=st.data(), end=st.sampled_from(ENDS), late=st.booleans())
+    def settle(self, data: st.DataObject, end: tuple[Outcome | None, State], late: bool) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.holder)))
+        worker, entry = self.holder[job_id]
+        if late:  # somebody who does not hold it
             worker = next(name for name in WORKERS if name != worker)
         outcome, state = end
         turn = self.turn(worker, done=[entry] if outcome is None else [], others=[(entry, outcome)] if outcome else [])
-        if running and not late:
-            assert turn.refused == []
+        assert turn.refused == ([entry] if late else [])
+        if not late:
             self.state[job_id] = state
             del self.holder[job_id]
-        else:
-            assert turn.refused == [entry]
 
+    @precondition(lambda self: self.holder)
     @rule(worker=st.sampled_from(WORKERS), begun=st.booleans())
     def die(self, worker: str, begun: bool) -> None:
         mine = {i: entry for i, (name, entry) in self.holder.items() if name == worker}
         self.store.reclaim("s", worker, "died", begun=list(mine.values()) if begun else [])
         for job_id in mine:
             self.crashes[job_id] = self.crashes.get(job_id, 0) + begun
-            self.state[job_id] = State.DEAD if begun and self.crashes[job_id] >= 3 else State.READY
+            self.state[job_id] = State.DEAD if begun and self.crashes[job_id] >= 2 else State.READY
             del self.holder[job_id]
 
     @rule(job_id=jobs)
@@ -126,6 +138,15 @@ class Life(RuleBasedStateMachine):
             self.state[job_id] = State.CANCELLED if ready else State.UNKNOWN
 
     @invariant()
+    def every_ready_job_is_in_its_list_once(self) -> None:
+        keys, listed = self.store.service("s"), []
+        for key in keys.ready:
+            listed += [job.id_of_entry(e.decode()) for e in self.store.connector.command(key, "LRANGE", key, 0, -1)]
+        assert len(listed) == len(set(listed))
+        waiting = {i for i, state in self.state.items() if state is State.READY}
+        assert waiting == {i for i in listed if self.state[i] is not State.CANCELLED}
+
+    @invariant()
     def every_job_is_where_the_model_says(self) -> None:
         for job_id, state in self.state.items():
             try:
@@ -142,6 +163,6 @@ def test_life_cycle(redis_url: str) -> None:
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
