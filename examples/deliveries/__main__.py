@@ -77,7 +77,7 @@ def _send(url: str) -> list[tuple[str, str, Any]]:
     jobs = []
     for number, event in enumerate(events(seed=1, count=COUNT)):
         path, tier = PATHS[number // 4 % len(PATHS)], TIERS[number % 4]
-        options = {"kwargs": {"secret": DEMO_SECRET, "event_id": event.id}, "tier": tier}
+        options: dict[str, Any] = {"kwargs": {"secret": DEMO_SECRET, "event_id": event.id}, "tier": tier}
         job = deliver.send_with_options(args=(url + path, event.payload), **options)
         jobs.append((tier, event.id, job))
     print(f"sent {len(jobs)} deliveries in four tiers", flush=True)

@@ -33,7 +33,7 @@ from dramatiq.middleware import (
 )
 
 from fourlane import codec, job
-from fourlane.errors import Cancelled, FourlaneError, UnreadableJob
+from fourlane.errors import Cancelled, RateLimited, Snooze, Steering, UnreadableJob
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues.broker import RedisBroker, in_process, message_of, read_record, write_record
 from fourlane.queues.store import Leased
@@ -61,8 +61,23 @@ class Run(MessageProxy):
     """One job in this process. A dramatiq MessageProxy, for middleware sees it as its message."""
 
     __slots__ = (
-        "_built", "abandoned", "attempt", "context", "deadline", "enqueued_again", "envelope", "epoch", "hard",
-        "interrupted", "lane", "leased", "plan", "row", "started", "task", "thread",
+        "_built",
+        "abandoned",
+        "attempt",
+        "context",
+        "deadline",
+        "ended",
+        "enqueued_again",
+        "envelope",
+        "epoch",
+        "interrupted",
+        "lane",
+        "leased",
+        "plan",
+        "row",
+        "started",
+        "task",
+        "thread",
     )  # fmt: skip
 
     def __init__(self, lane: Any, leased: Leased, envelope: codec.Envelope, plan: Plan) -> None:
@@ -73,6 +88,7 @@ class Run(MessageProxy):
         self.plan = plan
         self.failed = False
         self.abandoned = False
+        self.ended = False  # the function is over: no interrupt may be sent any more
         self.interrupted: type[BaseException] | None = None
         self.enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
         self.context: CurrentJob | None = None
@@ -292,16 +308,13 @@ class Executor:
                     break
                 run.thread = ident
                 busy[slot] = run
-                try:
-                    self._run(slot, run)
-                finally:
-                    busy[slot] = None
+                self._run(slot, run)
+                busy[slot] = None
                 if self.waiting and self.backlog.qsize() <= self.low:
                     self.on_low()
-            except BaseException:
-                # Only an interrupt that came too late for its job can arrive here; the thread goes on.
+            except Exception:
                 busy[slot] = None
-                self.on_low()
+                self.broker.logger.critical("A slot's thread met an error of its own.", exc_info=True)
         for hook in self.broker.hooks("before_worker_thread_shutdown"):
             hook(self.broker, threading.current_thread())
 
@@ -317,18 +330,22 @@ class Executor:
                 result = self._run_dressed(run)
         except BaseException as raised:
             error = raised
-        if run.interrupted is not None:
-            error = self._disarm(slot, run, error)
+        try:
+            self._end(slot, run)
+        except BaseException as raised:
+            # The one interrupt that was sent arrived after the function's end. It still settles this job.
+            error = error or raised
+            self._end(slot, run)
         if self.table is not None:
             self.table.end(slot)
         self._finish(run, result, error)
 
-    def _disarm(self, slot: int, run: Run, error: BaseException | None) -> BaseException | None:
-        """Take back an interrupt that was sent but has not arrived, so that it cannot hit the next job."""
+    def _end(self, slot: int, run: Run) -> None:
+        """From here on nothing interrupts: take back what was sent and has not arrived."""
         with self.locks[slot]:
-            run.deadline = 0.0
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread), None)
-        return error
+            run.ended = True
+            if run.interrupted is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread), None)
 
     def _begin(self, run: Run, row: int) -> None:
         plan, envelope = run.plan, run.envelope
@@ -354,8 +371,6 @@ class Executor:
     def _run_dressed(self, run: Run) -> Any:
         """With everything that dramatiq's manual describes around the function."""
         self._before(run)
-        if run.failed:
-            raise _Skipped
         return run.plan.fn(*run.envelope.args, **run.envelope.kwargs)
 
     def _before(self, run: Run) -> None:
@@ -368,6 +383,8 @@ class Executor:
             self.broker.call_hooks(plan.before, (run,), {})
         except SkipMessage as skip:
             raise _Skipped from skip
+        if run.failed:
+            raise _Skipped
 
     # The event loop -----------------------------------------------------------------------------------------
 
@@ -438,7 +455,7 @@ class Executor:
                 return self._nack(run, self._dead(run, error.__cause__ or error, "rejected"))
             return self._ack(run, _DONE)
 
-        if error is None or not isinstance(error, FourlaneError):
+        if not isinstance(error, (Snooze, RateLimited)):
             if plan.callbacks and (plan.has_callbacks or "on_success" in options or "on_failure" in options):
                 self.broker.call_hooks(
                     [plan.callbacks.after_process_message], (run,), {"result": result, "exception": error}
@@ -473,7 +490,7 @@ class Executor:
         if isinstance(error, (Cancelled, Shutdown, asyncio.CancelledError)) and token:
             return Back() if token.reason == "shutdown" else Cancel()
         plan, options = run.plan, run.envelope.options
-        if plan.retries is not None and not plan.is_task and not isinstance(error, FourlaneError):
+        if plan.retries is not None and not plan.is_task and not isinstance(error, Steering):
             # dramatiq's own rules, in its own words: it marks the message failed or enqueues it again.
             run._exception = error
             try:
@@ -486,7 +503,7 @@ class Executor:
                 return self._retry_as_enqueued(run, error)
             return _DONE
         policy = plan.policy
-        if plan.retries is None and not plan.is_task and not isinstance(error, FourlaneError):
+        if plan.retries is None and not plan.is_task and not isinstance(error, Steering):
             return _DONE  # without Retries dramatiq marks failed messages done
         if "max_retries" in options:
             policy = Policy(options["max_retries"], policy.backoff, policy.throws, policy.retry_when)
@@ -494,10 +511,19 @@ class Executor:
         if verdict.action == "postpone":
             return Postpone(verdict.delay_ms)
         if verdict.action == "dead":
+            if not verdict.expected:
+                self._tell_exhausted(run, policy)
             return self._dead(run, error, verdict.reason)
         record = read_record(run.leased.record)
         record.attempts += 1
         return Retry(verdict.delay_ms, write_record(record, self._attempt(error)), _words(error))
+
+    def _tell_exhausted(self, run: Run, policy: Policy) -> None:
+        """dramatiq's ``on_retry_exhausted``, which its Retries does for plain actors."""
+        name = run.envelope.options.get("on_retry_exhausted") or run.plan.options.get("on_retry_exhausted")
+        if name:
+            told = {"retries": run.attempt - 1, "max_retries": policy.max_retries}
+            self.broker.get_actor(name).send(run._message.asdict(), told)
 
     def _retry_as_enqueued(self, run: Run, error: BaseException | None) -> Retry:
         assert run.enqueued_again is not None
@@ -535,7 +561,7 @@ class Executor:
 
     def _interrupt_thread(self, slot: int, run: Run, kind: type[BaseException]) -> None:
         with self.locks[slot]:
-            if self.busy[slot] is run and run.interrupted is None:
+            if self.busy[slot] is run and not run.ended and run.interrupted is None:
                 run.interrupted, run.deadline = kind, 0.0
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread), ctypes.py_object(kind))
 

@@ -72,6 +72,7 @@ class Lane:
         self.waits = False
         self.uncertain: list[tuple[str, Outcome]] = []
         self.blocked_until = 0.0
+        self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
 
     @property
     def name(self) -> str:
@@ -251,6 +252,8 @@ class Loop:
     # One turn -----------------------------------------------------------------------------------------------
 
     def _turn(self, lane: Lane, want: int) -> None:
+        if lane.out_of_step and not self._resync(lane):
+            return
         now = time.monotonic()
         done: list[str] = []
         others: list[tuple[str, Outcome]] = []
@@ -293,10 +296,8 @@ class Loop:
         except RedisUnavailable as error:
             # Whether the script ran is not known: what was settled is offered again, and _resync asks what we hold.
             lane.uncertain = [(entry, Done()) for entry in done] + others
-            if is_refusal(error):
-                self._block(lane, error)
-            else:
-                self._failed(lane, error)
+            lane.out_of_step = True
+            self._refused_or_failed(lane, error)
             return
         lane.uncertain = []
         self._failures = 0
@@ -441,6 +442,12 @@ class Loop:
         lane.look_at = 0.0
         self._publish_names()
 
+    def _refused_or_failed(self, lane: Lane, error: RedisUnavailable) -> None:
+        if is_refusal(error):
+            self._block(lane, error)
+        else:
+            self._failed(lane, error)
+
     def _block(self, lane: Lane, error: RedisUnavailable) -> None:
         """Redis answered this service with an error, such as a key of the wrong type. The others go on."""
         log.error("service=%s blocked for %g s: %s", lane.service, _BLOCK_SECONDS, error)
@@ -464,14 +471,17 @@ class Loop:
             self._clear_pipe()
         try:
             self.store.connector.refresh()
-            self._resync(lane)
         except RedisUnavailable as again:
             log.debug("%s", again)
         lane.maybe = set(lane.tiers)
 
-    def _resync(self, lane: Lane) -> None:
-        """After a lost reply: give back what Redis says we hold and we never received."""
-        held = self.store.held(lane.service, lane.name)
+    def _resync(self, lane: Lane) -> bool:
+        """After a lost reply: give back what Redis says we hold and we never received. False when it fails too."""
+        try:
+            held = self.store.held(lane.service, lane.name)
+        except RedisUnavailable as error:
+            self._refused_or_failed(lane, error)
+            return False
         known = {run.leased.entry for run in self.executor.running() if run.lane is lane}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
         if self._suspect is not None:
@@ -485,6 +495,8 @@ class Loop:
         known |= {entry for entry, _ in lane.uncertain}
         lane.uncertain += [(entry, Back()) for entry in held - known]
         lane.held = len(held)
+        lane.out_of_step = False
+        return True
 
     # Wait ---------------------------------------------------------------------------------------------------
 
@@ -503,7 +515,9 @@ class Loop:
             if fresh and self._select(min(timeout, _SHORT_JOB_SECONDS)):
                 executor.waiting = False
                 return
-            self._arm_waits()
+            if not self._arm_waits():
+                executor.waiting = False
+                return  # asleep without a wait in Redis it would miss every token
         self._select(timeout)
         executor.waiting = False
 
@@ -535,7 +549,8 @@ class Loop:
         self._speed = 0.0
         self._speed_mark = (time.monotonic(), self.finished_jobs)
 
-    def _arm_waits(self) -> None:
+    def _arm_waits(self) -> bool:
+        """Ask Redis to tell of new jobs. False when it could not be asked."""
         groups = [[lane] for lane in self.lanes] if self._clustered else [self.lanes]
         for group in groups:
             head = group[0]
@@ -556,7 +571,8 @@ class Loop:
                 head.waits = True
             except RedisUnavailable as error:
                 self._failed(head, error)
-                return
+                return False
+        return True
 
     def _drop_waits(self) -> None:
         for fd, lane in list(self._registered.items()):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import dramatiq
@@ -13,6 +15,7 @@ import pytest
 import fourlane
 from fourlane import codec, job
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.store import Store, Turn
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -100,3 +103,52 @@ def test_a_tier_past_its_target_gets_a_share(broker: RedisBroker, run_worker: Ru
     run_worker(broker, slots=1)
     eventually(lambda: "low" in order, 15)
     assert order.count("high") < 150, "it had to wait for all of the higher tier"
+
+
+def test_jobs_of_a_lost_reply_come_back_when_the_server_stays_away_for_a_while(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+) -> None:
+    """Redis leased them to this worker, which never heard of it, and the first question what it holds fails too."""
+    ran: list[int] = []
+
+    @fourlane.task
+    def noted(number: int) -> None:
+        ran.append(number)
+
+    noted.send_many([[number] for number in range(20)])
+    proxy.drop_next_reply(containing=b"EVALSHA")
+    loop = run_worker(behind, slots=2)
+    proxy.wait_dropped()
+    proxy.refuse()
+    eventually(lambda: loop._failures >= 3, 10)
+    proxy.accept()
+    eventually(lambda: set(ran) == set(range(20)), 15)
+
+
+def test_a_wait_that_cannot_be_armed_is_armed_again(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes away between a worker's turn and its wait: it must not sleep deaf to every token."""
+    turn, gone = Store.turn, threading.Event()
+
+    def turn_then_gone(store: Store, *args: Any, **options: Any) -> Turn:
+        told = turn(store, *args, **options)
+        if not gone.is_set():
+            proxy.refuse()
+            proxy.cut()
+            gone.set()
+        return told
+
+    monkeypatch.setattr(Store, "turn", turn_then_gone)
+    ran: list[bool] = []
+
+    @fourlane.task
+    def noted() -> None:
+        ran.append(True)
+
+    loop = run_worker(behind)
+    assert gone.wait(5)
+    eventually(lambda: loop._failures > 0)
+    proxy.accept()
+    noted.send()
+    eventually(lambda: ran == [True], 8)

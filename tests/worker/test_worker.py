@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from dramatiq.middleware import TimeLimitExceeded
 
+import fourlane
 from fourlane import codec, job
 from fourlane.errors import InvalidArguments, JobFailed, JobTooLarge, RateLimited, Reject, Snooze
 from fourlane.job import State
@@ -18,6 +20,7 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import control
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, current_job, task
+from fourlane.worker.executor import Executor, Run
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -515,3 +518,48 @@ def test_nothing_is_kept_behind_a_slow_job(broker: RedisBroker, run_worker: RunW
 def waiting_in_redis(broker: RedisBroker) -> Callable[[], int]:
     keys = broker.store.service("default")
     return lambda: sum(broker.client.llen(key) for key in keys.ready)
+
+
+def test_an_interrupt_after_the_function_s_end_still_settles_the_job(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can arrive between two instructions of the worker itself; the lease must not be held for ever."""
+    end, arrived = Executor._end, []
+
+    def end_late(executor: Executor, slot: int, run: Run) -> None:
+        if not arrived:
+            arrived.append(run.id)
+            raise TimeLimitExceeded
+        end(executor, slot, run)
+
+    monkeypatch.setattr(Executor, "_end", end_late)
+
+    @fourlane.task(max_retries=0)
+    def quick() -> None: ...
+
+    hit, other = quick.send(), quick.send()
+    run_worker(broker, slots=1)
+    broker.join("default", timeout=5_000)
+    assert arrived == [hit.id]
+    assert hit.status() is fourlane.State.DEAD
+    assert other.status() is fourlane.State.UNKNOWN
+
+
+def test_on_failure_hears_of_our_own_errors_and_of_the_end(broker: RedisBroker, run_worker: RunWorker) -> None:
+    heard: list[str] = []
+
+    @fourlane.task
+    def failed(message: dict[str, object], error: dict[str, str]) -> None:
+        heard.append(error["type"])
+
+    @fourlane.task
+    def exhausted(message: dict[str, object], retries: dict[str, int]) -> None:
+        heard.append(f"exhausted after {retries['retries']}")
+
+    @fourlane.task(max_retries=1, backoff=fourlane.Backoff(1, 1), on_failure="failed", on_retry_exhausted="exhausted")
+    def lean() -> None:
+        raise fourlane.JobFailed("another job's")
+
+    lean.send()
+    run_worker(broker)
+    eventually(lambda: sorted(heard) == ["JobFailed", "JobFailed", "exhausted after 1"])
