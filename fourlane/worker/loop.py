@@ -9,11 +9,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import selectors
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Queue
@@ -21,8 +19,11 @@ from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.store import Leased, Turn
-from fourlane.worker.executor import Executor, Run
+from fourlane.worker.executor import Executor
+from fourlane.worker.lane import Lane
+from fourlane.worker.run import Run
 from fourlane.worker.table import Table
+from fourlane.worker.waits import Waits
 
 __all__ = ["Loop"]
 
@@ -40,44 +41,6 @@ _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
 _SHORT_JOB_SECONDS: Final = 0.001
 _ALONE_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
-
-
-class Lane:
-    """What the loop knows of one service."""
-
-    def __init__(self, service: str, number: int, tiers: str, name: str) -> None:
-        self.service = service
-        self.number = number
-        self.tiers = tiers
-        self.base_name = name
-        self.epoch = 0
-        self.finished: deque[tuple[Run, Outcome]] = deque()
-        self.held = 0
-        self.maybe = set(tiers)
-        self.due_at: float | None = None
-        self.room_at: float | None = None
-        self.look_at = 0.0
-        self.beaten_at = 0.0
-        self.beaten_idle = True  # the last beat gave the long silence of a worker that holds nothing
-        self.told = False  # another worker watches this one since it holds leases
-        self.told_at = 0.0
-        self.others = False
-        self.from_token = False
-        self.controlled = False
-        self.starving = ""
-        self.owed = 0
-        self.shares = 0
-        self.link: Link | None = None
-        self.waiter: Link | None = None
-        self.waits = False
-        self.uncertain: list[tuple[str, Outcome]] = []
-        self.blocked_until = 0.0
-        self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
-
-    @property
-    def name(self) -> str:
-        """The lease name; a new one after the leases were lost, so that late runs cannot pass for new ones."""
-        return f"{self.base_name}.{self.epoch}"
 
 
 class Loop:
@@ -105,12 +68,7 @@ class Loop:
             by_service[queue.service] = by_service.get(queue.service, "") + str(int(queue.tier))
         self.lanes = [Lane(s, n, tiers, name) for n, (s, tiers) in enumerate(by_service.items())]
         self._clustered = self.store.connector.clustered
-        self._pipe_out, self._pipe_in = os.pipe()
-        os.set_blocking(self._pipe_in, False)
-        os.set_blocking(self._pipe_out, False)
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(self._pipe_out, selectors.EVENT_READ, None)
-        self._registered: dict[int, Lane] = {}
+        self.waits = Waits(self.store, self.lanes)
         self.executor = Executor(
             broker, self, slots=slots, concurrency=concurrency, table=table, worker=name, on_low=self.wake
         )
@@ -138,10 +96,7 @@ class Loop:
 
     def wake(self) -> None:
         self.executor.waiting = False
-        try:
-            os.write(self._pipe_in, b"x")
-        except BlockingIOError:
-            pass
+        self.waits.wake()
 
     def stop(self) -> None:
         """Stop leasing, let what runs end within the grace, give the rest back. A second call stops at once."""
@@ -460,15 +415,14 @@ class Loop:
         pause = min(2.0, 0.05 * 2 ** min(self._failures, 6))
         if self._failures in (1, 10) or self._failures % 100 == 0:
             log.warning("%s; trying again", error)
-        self._drop_waits()
+        self.waits.drop()
         keeper = lane if self._clustered else self.lanes[0]
         if keeper.link is not None:
             keeper.link.close()
             keeper.link = None  # in a cluster another node may be the one to ask
         deadline = time.monotonic() + pause
         while not self.stop_now and (left := deadline - time.monotonic()) > 0:
-            self.selector.select(left)
-            self._clear_pipe()
+            self.waits.sleep_deaf(left)
         try:
             self.store.connector.refresh()
         except RedisUnavailable as again:
@@ -511,14 +465,16 @@ class Loop:
             timeout = 0.0
         if timeout > 0 and self._want() > 0:
             # A short job will be settled before it pays to ask Redis to wait.
-            fresh = any(lane.held for lane in self.lanes) and not any(lane.waits for lane in self.lanes)
-            if fresh and self._select(min(timeout, _SHORT_JOB_SECONDS)):
+            fresh = any(lane.held for lane in self.lanes) and not self.waits.armed()
+            if fresh and self._sleep(min(timeout, _SHORT_JOB_SECONDS)):
                 executor.waiting = False
                 return
-            if not self._arm_waits():
+            fault = self.waits.arm(self._idle_look() + 5)
+            if fault is not None and fault.error is not None:
                 executor.waiting = False
+                self._failed(fault.lane, fault.error)
                 return  # asleep without a wait in Redis it would miss every token
-        self._select(timeout)
+        self._sleep(timeout)
         executor.waiting = False
 
     def _timeout(self) -> float:
@@ -549,81 +505,23 @@ class Loop:
         self._speed = 0.0
         self._speed_mark = (time.monotonic(), self.finished_jobs)
 
-    def _arm_waits(self) -> bool:
-        """Ask Redis to tell of new jobs. False when it could not be asked."""
-        groups = [[lane] for lane in self.lanes] if self._clustered else [self.lanes]
-        for group in groups:
-            head = group[0]
-            if head.waits:
-                continue
-            keys: list[Any] = []
-            for lane in group:
-                service = self.store.service(lane.service)
-                keys += [service.wake[int(tier)] for tier in lane.tiers] + [service.news]
-            try:
-                if head.waiter is None:
-                    head.waiter = self.store.connector.open(keys[0])
-                fd = head.waiter.fileno()
-                head.waiter.send("BZPOPMIN", *keys, f"{self._idle_look() + 5:.0f}")
-                if self._registered.get(fd) is not head:
-                    self.selector.register(fd, selectors.EVENT_READ, head)
-                    self._registered[fd] = head
-                head.waits = True
-            except RedisUnavailable as error:
-                self._failed(head, error)
-                return False
-        return True
-
-    def _drop_waits(self) -> None:
-        for fd, lane in list(self._registered.items()):
-            self.selector.unregister(fd)
-            del self._registered[fd]
-            if lane.waiter is not None:
-                lane.waiter.close()
-                if self._clustered:
-                    lane.waiter = None
-            lane.waits = False
-
-    def _select(self, timeout: float) -> bool:
-        """Wait for sockets and the executor; True when something happened."""
-        events = self.selector.select(timeout)
-        for key, _ in events:
-            if key.data is None:
-                self._clear_pipe()
+    def _sleep(self, seconds: float) -> bool:
+        """True when something happened."""
+        heard = self.waits.sleep(seconds)
+        for lane, token, error in heard or ():
+            if error is not None:
+                self._failed(lane, error)
+            elif token == "d":
+                lane.look_at = 0.0
+            elif token == "w":
+                lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
+            elif self._want() > 0:
+                # The wait gives the highest tier's token first: right now nothing is known of higher ones.
+                lane.from_token = not lane.maybe
+                lane.maybe.add(token)
             else:
-                self._token(key.data)
-        return bool(events)
-
-    def _clear_pipe(self) -> None:
-        try:
-            os.read(self._pipe_out, 4096)
-        except BlockingIOError:
-            pass
-
-    def _token(self, head: Lane) -> None:
-        """A reply to BZPOPMIN: nothing in time, or a token of some service."""
-        assert head.waiter is not None
-        try:
-            reply = head.waiter.receive()
-        except RedisUnavailable as error:
-            self._failed(head, error)
-            return
-        head.waits = False
-        if reply is None:
-            return
-        key, token = reply[0], reply[1].decode()
-        for lane in self.lanes:
-            if key.startswith(self.store.service(lane.service).prefix.encode()):
-                if token == "d":
-                    lane.look_at = 0.0
-                elif token == "w":
-                    lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
-                elif self._want() > 0:
-                    # The wait gives the highest tier's token first: right now nothing is known of higher ones.
-                    lane.from_token = not lane.maybe
-                    lane.maybe.add(token)
-                else:
-                    self._pass_on(lane, token)
+                self._pass_on(lane, token)
+        return heard is not None
 
     def _pass_on(self, lane: Lane, token: str) -> None:
         """No slot is free any more: another worker shall have it."""
@@ -646,7 +544,7 @@ class Loop:
 
     def _drain(self) -> None:
         """A deploy is not a failure (DESIGN.md 3.5)."""
-        self._drop_waits()
+        self.waits.drop()
         for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
         if self._suspect is not None:
@@ -663,8 +561,8 @@ class Loop:
             if self.stop_now or not running or time.monotonic() >= deadline:
                 break
             self.executor.waiting, self.executor.low = True, 0
-            self.selector.select(0 if any(x.finished for x in self.lanes) else min(0.5, deadline - time.monotonic()))
-            self._clear_pipe()
+            left = deadline - time.monotonic()
+            self.waits.sleep_deaf(0 if any(x.finished for x in self.lanes) else min(0.5, left))
         for run in self.executor.running():
             run.abandoned = True
             log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
