@@ -6,6 +6,7 @@ FourlaneError
 ├── InvalidArguments        a job's arguments cannot be carried as JSON (also a TypeError)
 ├── JobTooLarge             a job's body is over the limit (also a ValueError)
 ├── UnknownTask             no task of that name is declared
+├── UnknownQueue            no job or worker of that queue's service was ever seen
 ├── JobNotFound             Redis knows no job of that id
 ├── DuplicateJob            another job already has that id
 ├── UnreadableJob           a stored body cannot be decoded
@@ -42,6 +43,7 @@ __all__ = [
     "SettingsError",
     "Snooze",
     "Steering",
+    "UnknownQueue",
     "UnknownTask",
     "UnreadableJob",
 ]
@@ -69,6 +71,10 @@ class JobTooLarge(FourlaneError, ValueError):
 
 class UnknownTask(FourlaneError, LookupError):
     """No task of that name is declared."""
+
+
+class UnknownQueue(FourlaneError, LookupError):
+    """No job or worker of that queue's service was ever seen."""
 
 
 class JobNotFound(FourlaneError, LookupError):
