@@ -62,6 +62,7 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -> int:
     from fourlane.app import open_store
+    from fourlane.names import parse_queue
     from fourlane.queues import control
     from fourlane.worker.supervisor import Options, Supervisor
 
@@ -70,7 +71,8 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
     )
     store = open_store(settings)
     store.connector.command(store.keys.services, "PING")
-    control.declare_limits(store, settings.limits, "settings")
+    served = {*given["services"], *(parse_queue(name, settings.environment).service for name in given["queues"])}
+    control.declare_limits(store, settings.limits, "settings", services=served or None)
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),

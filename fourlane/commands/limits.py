@@ -63,7 +63,10 @@ def limits_show(queue: str | None) -> None:
 def limits_set(
     queue: str, rate: int | None, per: int | None, burst: int | None, concurrency: int | None, force: bool
 ) -> None:
-    """Limit QUEUE. What is not given stays as it is."""
+    """Limit QUEUE. What is not given stays as it is.
+
+    It counts from now on for all workers, and stands above FOURLANE_LIMITS until it is cleared.
+    """
     from fourlane.queues import browse, control
 
     if rate is per is burst is concurrency is None:
@@ -78,7 +81,10 @@ def limits_set(
 @limits.command("clear")
 @click.argument("queue")
 def limits_clear(queue: str) -> None:
-    """Remove the limits of QUEUE; a pause stays."""
+    """Remove the limits of QUEUE; a pause stays.
+
+    Those of FOURLANE_LIMITS come back when a worker starts.
+    """
     from fourlane.queues import browse, control
 
     with open_store() as store:
