@@ -43,8 +43,15 @@ def configure_webhooks() -> None:
 
 def open_store(settings: Settings) -> Store:
     """The jobs that these settings point at."""
+    try:
+        client = connect(redis_url(settings))
+    except ValueError:  # its text may hold a part of the password
+        raise SettingsError(
+            "REDIS_URL: its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
+            "with signs such as / and @ in the password as %2F and %40"
+        ) from None
     return Store(
-        Connector(connect(redis_url(settings))),
+        Connector(client),
         namespace=settings.namespace,
         environment=settings.environment,
         dead_max=settings.dead_max,

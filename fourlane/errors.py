@@ -2,6 +2,7 @@
 
 FourlaneError
 ├── SettingsError           a setting is wrong; names the variable, the fault and the fix
+├── ModuleError             a module of tasks cannot be imported
 ├── InvalidName             an environment, service, tier or queue name is malformed (also a ValueError)
 ├── InvalidArguments        a job's arguments cannot be carried as JSON (also a TypeError)
 ├── JobTooLarge             a job's body is over the limit (also a ValueError)
@@ -36,6 +37,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
+    "ModuleError",
     "RateLimited",
     "RedisUnavailable",
     "Reject",
@@ -55,6 +57,10 @@ class FourlaneError(Exception):
 
 class SettingsError(FourlaneError):
     """A setting is wrong."""
+
+
+class ModuleError(FourlaneError):
+    """A module of tasks cannot be imported."""
 
 
 class InvalidName(FourlaneError, ValueError):

@@ -5,6 +5,7 @@ Counts come from Redis's own sizes, never from a scan, so looking costs the same
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -14,10 +15,11 @@ import msgspec
 
 from fourlane import codec
 from fourlane import job as jobs
-from fourlane.errors import InvalidName, JobNotFound, UnknownQueue, UnreadableJob
+from fourlane.errors import InvalidName, JobNotFound, RedisUnavailable, UnknownQueue, UnreadableJob
 from fourlane.job import JobInfo, State
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues.broker import read_record
+from fourlane.queues.connection import is_refusal
 from fourlane.queues.store import Store
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "ServiceInfo",
     "UnknownTask",
     "WorkerInfo",
+    "eviction_policy",
     "job",
     "job_info",
     "known_queue",
@@ -163,6 +166,18 @@ def now_ms(store: Store) -> int:
     """Redis's own time, by which all times in the queues are written: milliseconds since the epoch."""
     seconds, micros = store.connector.command(store.keys.services, "TIME")
     return int(seconds) * 1000 + int(micros) // 1000
+
+
+def eviction_policy(store: Store) -> str | None:
+    """Redis's maxmemory-policy; None when it does not tell us. Any but ``noeviction`` may cost jobs."""
+    try:
+        told = store.connector.command(store.keys.services, "INFO", "memory")
+    except RedisUnavailable as error:
+        if is_refusal(error):
+            return None
+        raise
+    found = re.search(rb"^maxmemory_policy:(\S+)", told, re.MULTILINE) if isinstance(told, bytes) else None
+    return found[1].decode() if found else None
 
 
 def read_limits(text: bytes | str) -> dict[str, Limit]:
