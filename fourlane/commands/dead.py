@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,7 +23,7 @@ from fourlane.commands.shared import (
     wants_json,
     yes_option,
 )
-from fourlane.commands.text import moment, since, table
+from fourlane.commands.text import human_age, moment, since, table
 
 if TYPE_CHECKING:
     from fourlane.queues.dead_letters import AuditRecord, Filter
@@ -133,7 +134,19 @@ def dead_replay(
     """Make dead letters ready again: those with these IDs, those that fit, or --all."""
     from fourlane.queues import dead_letters
 
-    _act("replay", dead_letters.replay, ids, everything, filters, dry_run, yes or bool(ids), rate_per_second=rate)
+    def over(number: int) -> str:
+        return f", one after another for {human_age(number / rate * 1000)}" if rate else ""
+
+    _act(
+        "replay",
+        partial(dead_letters.replay, rate_per_second=rate),
+        ids,
+        everything,
+        filters,
+        dry_run,
+        yes or bool(ids),
+        over,
+    )
 
 
 @dead.command("discard")
@@ -157,7 +170,7 @@ def _act(
     filters: dict[str, Any],
     dry_run: bool,
     yes: bool,
-    **more: Any,
+    over: Callable[[int], str] = lambda number: "",
 ) -> None:
     """Count, ask, do, tell."""
     which = _which(ids, everything, filters)
@@ -166,12 +179,12 @@ def _act(
         _check_queue(store, filters["queue"])
         number = do(store, which, dry_run=True, queue=filters["queue"])
         if dry_run:
-            say(f"{number:,} dead letter(s) would be {past}", **{f"would_{verb}": number})
+            say(f"{number:,} dead letter(s) would be {past}{over(number)}", **{f"would_{verb}": number})
             return
         if number:
-            confirm(f"{verb.capitalize()} {number:,} dead letter(s)?", yes)
-        number = do(store, which, queue=filters["queue"], **more)
-    say(f"{past} {number:,} dead letter(s)", **{past: number})
+            confirm(f"{verb.capitalize()} {number:,} dead letter(s){over(number)}?", yes)
+        number = do(store, which, queue=filters["queue"])
+    say(f"{past} {number:,} dead letter(s){over(number)}", **{past: number})
 
 
 @dead.command("edit")
@@ -209,6 +222,8 @@ def dead_export(output: str, **filters: Any) -> None:
         try:
             with click.open_file(output, "w", encoding="utf-8") as file:
                 number = _write(file, lines)
+        except BrokenPipeError:
+            raise  # whoever read it has had enough; click ends quietly
         except OSError as error:
             fail(f"cannot write {output}: {error.strerror}; what it holds now is incomplete")
     if output != "-":
@@ -248,7 +263,9 @@ def dead_audit(limit: int) -> None:
 def _which_words(record: AuditRecord) -> str:
     if record.ids:
         return " ".join(record.ids)
-    return ", ".join(f"{name} {value}" for name, value in (record.filter or {}).items()) or "all"
+    if record.filter is None:  # an import: its file said which
+        return ""
+    return ", ".join(f"{name} {value}" for name, value in record.filter.items()) or "all"
 
 
 @dead.command("import")

@@ -117,6 +117,8 @@ def _show(services: list[ServiceInfo], rates: dict[str, Rate]) -> None:
 def _figure(per_second: float | None, sign: str) -> str | None:
     if per_second is None:
         return None
+    if abs(per_second) < 0.05:
+        return "0"
     return f"{per_second:{sign},.0f}" if abs(per_second) >= 100 else f"{per_second:{sign}.1f}"
 
 
