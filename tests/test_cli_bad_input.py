@@ -100,6 +100,11 @@ def test_a_redis_that_evicts(offline: Command, start_server: StartServer) -> Non
     said = until_ready(worker)
     assert "warning: maxmemory-policy of this Redis is allkeys-lru" in said
     end(worker)
+    # A user who may not ask is not held up.
+    server.command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all", "-info")
+    worker = offline.start("worker", "good", stderr=subprocess.PIPE, text=True, url=server.url_for("worker", "secret"))
+    assert "maxmemory-policy" not in until_ready(worker)
+    end(worker)
     server.config("SET", "maxmemory-policy", "noeviction")
     worker = offline.start("worker", "good", stderr=subprocess.PIPE, text=True)
     assert "maxmemory-policy" not in until_ready(worker)
