@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from fourlane.embedded import EmbeddedRedis
 from fourlane.queues.broker import RedisBroker
 from tests.command import Command
 from tests.command import command as command
@@ -335,6 +338,40 @@ def test_a_disk_that_fills_up_loses_no_accepted_job(small_disk: Path, offline: C
     assert "delayed" in offline("jobs", "show", kept).stdout
     end(process)
     assert process.returncode == 0
+
+
+def test_a_disk_that_fills_up_is_told(small_disk: Path, offline: Command) -> None:
+    offline.env["FOURLANE_DATA_DIR"] = str(small_disk / "data")
+    process = dev(offline)
+    assert process.stderr is not None
+    filler = fill(small_disk)
+    with RedisBroker(url=EmbeddedRedis.open(small_disk / "data", attach=True).url).client as client:
+        client.set("big", "x" * 100_000)
+    assert any("cannot write to" in line and "Make room on the disk" in line for line in process.stderr)
+    filler.unlink()
+    assert any("all is well again" in line for line in process.stderr)
+    end(process)
+    assert process.returncode == 0
+
+
+def test_an_embedded_server_that_ends_ends_dev_and_keeps_its_jobs(offline: Command) -> None:
+    process = dev(offline)
+    done = offline("enqueue", "greet", '"kept"', "--module", "good", "--delay", "3600")
+    server = EmbeddedRedis.open(offline.folder / ".fourlane", attach=True)
+    # The kernel ends it when a file of it passes this size; no right is needed for that.
+    pid = int((offline.folder / ".fourlane" / "server.pid").read_text())
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    with RedisBroker(url=server.url).client as client, pytest.raises(redis.ConnectionError):
+        client.set("big", "x" * 200_000)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.wait(40) == 1
+    assert "the embedded server has ended" in said
+    assert "Start again: its data is kept" in said
+    assert "Traceback" not in said
+    again = dev(offline)
+    assert "delayed" in offline("jobs", "show", done.stdout.strip()).stdout
+    end(again)
 
 
 def test_an_export_to_a_full_disk(small_disk: Path, command: Command, redis_url: str) -> None:
