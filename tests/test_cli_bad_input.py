@@ -184,36 +184,36 @@ def test_arguments_that_json_cannot_carry(command: Command) -> None:
     told(command("enqueue", "greet", "--module", "good", "--kwargs", '{"name": [NaN]}'), "kwargs.name[0]")
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["queues", "pause", "defualt"], ["'defualt' was ever seen", "did you mean default"]),
-        (["queues", "resume", "defualt"], ["did you mean default"]),
-        (["queues", "purge", "defualt", "--yes"], ["did you mean default"]),
-        (["limits", "set", "defualt", "--rate", "1"], ["did you mean default"]),
-        (["limits", "clear", "defualt"], ["did you mean default"]),
-        (["dead", "list", "--queue", "defualt"], ["did you mean default"]),
-        (["dead", "export", "--queue", "defualt"], ["did you mean default"]),
-        (["dead", "discard", "--queue", "defualt", "--yes"], ["did you mean default"]),
-        (["queues", "pause", "nothing_like_it"], ["known: default"]),
-        (["queues", "pause", "jobs.urgent.default"], ["'urgent' is no tier"]),
-        (["queues", "pause", "staging.jobs.high.default"], ["belongs to the environment 'staging'"]),
-        (["worker", "--queues", "a.b"], ["'a.b' is no queue name"]),
-        (["worker", "--services", "a b"], ["'a b' is no service name"]),
-        (["jobs", "show", "nope"], ["no job 'nope'"]),
-        (["jobs", "cancel", "nope", "--yes"], ["no job 'nope'"]),
-        (["dead", "show", "nope"], ["no dead letter 'nope'"]),
-        (["dead", "replay", "nope"], ["no dead letter 'nope'"]),
-        (["dead", "discard", "nope", "--yes"], ["no dead letter 'nope'"]),
-        (["dead", "edit", "nope", "--args", "[]", "--yes"], ["no dead letter 'nope'"]),
-    ],
-    ids=" ".join,
-)
-def test_a_name_or_an_id_that_does_not_exist(command: Command, args: list[str], words: list[str]) -> None:
+NAMES = [
+    (["queues", "pause", "defualt"], ["'defualt' was ever seen", "did you mean default"]),
+    (["queues", "resume", "defualt"], ["did you mean default"]),
+    (["queues", "purge", "defualt", "--yes"], ["did you mean default"]),
+    (["limits", "set", "defualt", "--rate", "1"], ["did you mean default"]),
+    (["limits", "clear", "defualt"], ["did you mean default"]),
+    (["dead", "list", "--queue", "defualt"], ["did you mean default"]),
+    (["dead", "export", "--queue", "defualt"], ["did you mean default"]),
+    (["dead", "discard", "--queue", "defualt", "--yes"], ["did you mean default"]),
+    (["queues", "pause", "nothing_like_it"], ["known: default"]),
+    (["queues", "pause", "jobs.urgent.default"], ["'urgent' is no tier"]),
+    (["queues", "pause", "staging.jobs.high.default"], ["belongs to the environment 'staging'"]),
+    (["worker", "--queues", "a.b"], ["'a.b' is no queue name"]),
+    (["worker", "--services", "a b"], ["'a b' is no service name"]),
+    (["jobs", "show", "nope"], ["no job 'nope'"]),
+    (["jobs", "cancel", "nope", "--yes"], ["no job 'nope'"]),
+    (["dead", "show", "nope"], ["no dead letter 'nope'"]),
+    (["dead", "replay", "nope"], ["no dead letter 'nope'"]),
+    (["dead", "discard", "nope", "--yes"], ["no dead letter 'nope'"]),
+    (["dead", "edit", "nope", "--args", "[]", "--yes"], ["no dead letter 'nope'"]),
+]
+
+
+def test_a_name_or_an_id_that_does_not_exist(command: Command) -> None:
     command.module("good", GOOD)
     assert command("enqueue", "greet", '"x"', "--module", "good").returncode == 0
-    told(command(*args), *words)
+    for args, words in NAMES:
+        told(command(*args), *words)
     assert '"ready": 1' in command("queues", "--json", "--sample", "0").stdout
+    assert command("limits", "--json").stdout == '{\n  "limits": {}\n}\n'
 
 
 # The embedded server ----------------------------------------------------------------------------------------
