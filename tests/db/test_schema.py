@@ -30,6 +30,7 @@ def test_migrations_make_the_models(database: Database) -> None:
 
 
 def _reflected(inspector: Inspector, table: Table, database: Database) -> dict[str, Any]:
+    dialect = database.engine.dialect
     indexes = [i for i in inspector.get_indexes(table.name) if not i.get("duplicates_constraint")]
     return {
         "columns": {
