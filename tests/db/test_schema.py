@@ -35,7 +35,7 @@ def _reflected(inspector: Inspector, table: Table, database: Database) -> dict[s
     return {
         "columns": {
             c["name"]: (
-                c["type"].compile(database.engine.dialect),
+                c["type"].compile(dialect),
                 c["nullable"],
                 _has_default(c["name"], c["default"]),
             )
