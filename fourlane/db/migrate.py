@@ -279,6 +279,7 @@ def _locked(database: Database) -> Iterator[Connection]:
         if database.dialect == "postgresql":
             # Local to the transaction, as everything through a transaction pooler must be.
             connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SET LOCAL search_path = public"))  # the functions name their tables with it
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
             try:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

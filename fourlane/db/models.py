@@ -30,6 +30,7 @@ __all__ = [
     "NotificationRecord",
     "Organization",
     "OrganizationMember",
+    "OutboxTask",
     "PaymentMethod",
     "ReconciliationFinding",
     "ReconciliationRun",
@@ -334,6 +335,16 @@ class JobOutbox(_WithCreation, Base):
     relayed_at: Mapped[datetime | None]
     failed_at: Mapped[datetime | None]
     error: Mapped[str | None]
+
+
+class OutboxTask(_WithCreation, Base):
+    """A task that members of organizations may enqueue through the database. All others may only be by programs."""
+
+    __tablename__ = "outbox_tasks"
+
+    task: Mapped[str] = mapped_column(primary_key=True)
+    service: Mapped[str] = mapped_column(server_default=text("'default'"))
+    tier: Mapped[int] = mapped_column(Integer, server_default=text("1"))
 
 
 class WebhookEndpoint(_WithId, _WithUpdate, Base):

@@ -25,6 +25,13 @@ CREATE INDEX IF NOT EXISTS ix_job_outbox_failed ON job_outbox (failed_at) WHERE 
 CREATE INDEX IF NOT EXISTS ix_job_outbox_pending ON job_outbox (position) WHERE relayed_at IS NULL AND failed_at IS NULL;
 CREATE INDEX IF NOT EXISTS ix_job_outbox_relayed ON job_outbox (relayed_at) WHERE relayed_at IS NOT NULL;
 
+CREATE TABLE IF NOT EXISTS outbox_tasks (
+    task TEXT PRIMARY KEY,
+    service TEXT DEFAULT 'default' NOT NULL,
+    tier INTEGER DEFAULT 1 NOT NULL CHECK (tier BETWEEN 0 AND 3),
+    created_at TIMESTAMPTZ DEFAULT now() NOT NULL
+);
+
 CREATE TABLE IF NOT EXISTS webhook_endpoints (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
     organization_id UUID REFERENCES organizations (id) ON DELETE CASCADE,
@@ -207,4 +214,5 @@ DROP TABLE IF EXISTS reconciliation_findings;
 DROP TABLE IF EXISTS reconciliation_runs;
 DROP TABLE IF EXISTS webhook_deliveries;
 DROP TABLE IF EXISTS webhook_endpoints;
+DROP TABLE IF EXISTS outbox_tasks;
 DROP TABLE IF EXISTS job_outbox;
