@@ -138,7 +138,7 @@ class Plan:
         self.timeout_ms: float | None = limit
         age = native.get(AgeLimit)
         self.max_age_ms = options.get("max_age", age.max_age if isinstance(age, AgeLimit) else None)
-        self.hard_ms = options.get("hard_timeout_ms")
+        self.hard_ms = options.get("hard_timeout_ms", defaults.hard_timeout_ms)
         self.result_ttl_ms = options.get("result_ttl_ms", defaults.result_ttl_ms if self.is_task else 0)
         self.callbacks = native.get(Callbacks)
         self.pipelines = native.get(Pipelines)
