@@ -119,9 +119,8 @@ def _run_with_probe(supervisor: Supervisor, port: int) -> int:
     try:
         probe = Probe(port, supervisor.health)
     except OSError as error:
-        click.echo(
-            f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({error.strerror}); choose another", err=True
-        )
+        why = os.strerror(error.errno or 0)
+        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)
         return CANNOT_START
     try:
         return supervisor.run()

@@ -60,9 +60,6 @@ class Supervisor:
         self._beaten_at = 0.0
         self._present_at = 0.0
         self._links: dict[bytes, Link] = {}
-        self._out, self._in = socket.socketpair()
-        self._out.setblocking(False)
-        self._in.setblocking(False)
         self._signals: list[int] = []
         self._watch = Watch(options.watch) if options.watch else None
         self._watched_at = 0.0
@@ -71,18 +68,23 @@ class Supervisor:
         """Run until stopped; returns the exit code."""
         for caught in (*CONTROLLED, signal.SIGCHLD):
             signal.signal(caught, lambda n, _: self._signals.append(n))
-        signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
+        woken, wake = socket.socketpair()
+        woken.setblocking(False)
+        wake.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
         try:
             while self.children or not self.stopping:
                 self._tick()
-                select.select([self._out], [], [], 0.25)
+                select.select([woken], [], [], 0.25)
                 try:
-                    self._out.recv(4096)
+                    woken.recv(4096)
                 except BlockingIOError:
                     pass
         finally:
             signal.set_wakeup_fd(-1)
+            woken.close()
+            wake.close()
             for child in self.children:
                 child.process.kill()
             self._absent()
@@ -130,7 +132,8 @@ class Supervisor:
             self.exit_code = self.exit_code or STOPPED_AT_ONCE
             for child in self.children:
                 child.kill(guilty=[])
-        elif number in (signal.SIGTERM, signal.SIGINT):
+        elif number in (signal.SIGTERM, signal.SIGINT) and not self.stopping:
+            log.info("stopping: what runs has %g s; a second Ctrl-C stops at once", self.options.grace_seconds)
             self._stop()
 
     def _stop(self) -> None:

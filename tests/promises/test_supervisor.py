@@ -17,6 +17,7 @@ import pytest
 
 from fourlane.job import State
 from fourlane.queues.connection import Connector, connect
+from fourlane.queues.store import Store
 from fourlane.worker.child import Child, Options
 from fourlane.worker.process import Told
 from fourlane.worker.supervisor import Supervisor
@@ -257,7 +258,7 @@ def test_a_second_ctrl_c_stops_at_once(workers: Workers) -> None:
     held = [workers.send("hold", name) for name in "ab"]
     eventually(lambda: all(workers.said("begun", name) for name in "ab"))
     os.killpg(process.pid, signal.SIGINT)
-    time.sleep(0.3)
+    wait_for_words(workers, process, "stopping:")
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(5) == 130, workers.log(process)
@@ -280,7 +281,7 @@ def test_a_process_killed_while_it_stops_makes_exit_code_1(workers: Workers) -> 
     sent = workers.send("hold", "h")
     (pid,) = eventually(lambda: workers.said("begun", "h"))
     process.terminate()
-    time.sleep(0.3)
+    wait_for_words(workers, process, "stopping:")
     os.kill(pid, signal.SIGKILL)
     assert process.wait(10) == 1
     assert (sent.status(), sent.info().crashes) == (State.READY, 1)
@@ -425,8 +426,6 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
 
 
 def test_a_process_without_a_good_turn_is_not_ready(redis_url: str) -> None:
-    from fourlane.queues.store import Store
-
     connector = Connector(connect(redis_url))
     supervisor = Supervisor(Store(connector), Options())
     child = Child(0, Options())
@@ -460,7 +459,7 @@ def test_a_probe_port_in_use(workers: Workers) -> None:
 # What it says -----------------------------------------------------------------------------------------------
 
 
-def test_a_worker_says_what_it_serves_and_what_fails(workers: Workers, start_server: StartServer) -> None:
+def test_a_worker_says_what_it_serves_and_what_fails(workers: Workers) -> None:
     process = workers.start("--processes", "2", "--slots", "3", "--concurrency", "50")
     log = workers.log(process)
     assert "ready: 2 process(es) × 3 slots (50 async jobs), serving local.jobs.*.default" in log
