@@ -139,6 +139,8 @@ class Child:
         code = self.process.returncode
         if self.guilty is not None:
             return "killed at a job's hard limit" if self.guilty else "killed by its supervisor"
+        if code == 0:
+            return "exit code 0 with jobs in hand"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def overdue(self, now: float) -> list[Running]:

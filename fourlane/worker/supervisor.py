@@ -51,6 +51,7 @@ class Supervisor:
         self.stopping = False
         self.exit_code = 0
         self.started_ms = int(time.time() * 1000)
+        self._had_terminal = os.isatty(2)
         self._served = False  # whether any process ever did
         self._start_at: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
@@ -125,16 +126,20 @@ class Supervisor:
         return self._served
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and not self._terminal_is_gone():
             self._reload("SIGHUP")
         elif number == signal.SIGINT and self.stopping:
             log.warning("stopping at once: what runs goes back to its queue")
             self.exit_code = self.exit_code or STOPPED_AT_ONCE
             for child in self.children:
                 child.kill(guilty=[])
-        elif number in (signal.SIGTERM, signal.SIGINT) and not self.stopping:
+        elif not self.stopping and number in CONTROLLED:
             log.info("stopping: what runs has %g s; a second Ctrl-C stops at once", self.options.grace_seconds)
             self._stop()
+
+    def _terminal_is_gone(self) -> bool:
+        """SIGHUP is what a closed terminal sends too: then nobody is there to stop this worker any more."""
+        return self._had_terminal and not os.isatty(2)
 
     def _stop(self) -> None:
         self.stopping = True
@@ -202,7 +207,10 @@ class Supervisor:
         self._served = self._served or child.serves
         left = child.left()
         if not left:
-            self._report(child)
+            level = logging.ERROR if child.guilty is None else logging.WARNING
+            log.log(level, "died process=%d pid=%d %s", child.number, child.process.pid, child.fate())
+        if not left or child.table.running():  # a task may end its process with exit code 0 too
+            self._reclaim(child)
         early = child.ended_early()
         child.close()
         if child.process.returncode == CANNOT_START:
@@ -236,20 +244,17 @@ class Supervisor:
         self._start_at[number] = now + pause
         log.warning("process %d ended early; next start in %.1f s", number, pause)
 
-    def _report(self, child: Child) -> None:
+    def _reclaim(self, child: Child) -> None:
         """Its jobs are back at once, not after its silence. Only those that had begun count a crash."""
-        how = child.fate()
         names = child.table.names()
         running = child.table.running()
-        level = logging.ERROR if child.guilty is None else logging.WARNING
-        log.log(level, "died process=%d pid=%d %s running=%d", child.number, child.process.pid, how, len(running))
         for number, service in enumerate(names):
             begun = child.guilty
             if begun is None:
                 begun = [r.entry for r in running if r.service == number]
             try:
                 back, poisoned = self.store.reclaim(
-                    service, names[service], f"worker {child.name} died: {how}", begun=begun
+                    service, names[service], f"worker {child.name} died: {child.fate()}", begun=begun
                 )
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
@@ -298,14 +303,14 @@ class Supervisor:
                 for service, name in child.table.names().items():
                     by_service.setdefault(service, {})[name] = child
         for service, holders in by_service.items():
-            link = self._link(self.store.service(service).jobs)
             try:
+                link = self._link(self.store.service(service).jobs)
                 lost, cancelled = self.store.beat(link, service, list(holders), SILENCE_MS)
             except RedisUnavailable as error:
                 log.warning("%s", error)
                 if is_refusal(error):
                     continue  # this service alone is in trouble
-                self._links.clear()
+                self._drop_links()
                 return
             for name in lost:
                 holders[name].tell(Told(lost=[name]))
@@ -315,10 +320,20 @@ class Supervisor:
 
     def _link(self, key: bytes) -> Link:
         """A connection that tries once: what is not said now is said again soon, and the processes need us."""
-        link = self._links.get(key)
+        place = key if self.store.connector.clustered else b""
+        link = self._links.get(place)
         if link is None:
-            link = self._links[key] = self.store.connector.open(key)
+            link = self._links[place] = self.store.connector.open(key)
         return link
+
+    def _drop_links(self) -> None:
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        try:
+            self.store.connector.refresh()
+        except RedisUnavailable as error:
+            log.debug("%s", error)
 
     def _present(self) -> None:
         key = self.store.keys.presence
@@ -343,7 +358,7 @@ class Supervisor:
                 self._link(key).command("HSET", key, child.name, json.dumps(info))
             except RedisUnavailable as error:
                 log.warning("%s", error)
-                self._links.clear()
+                self._drop_links()
                 return
 
     def _absent(self) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -56,7 +57,11 @@ def test_watch_runs_the_new_code_and_outlives_broken_code(workers: Workers) -> N
     supervisor = workers.start("--watch", module="versions")
     workers.send("version", "a")
     eventually(lambda: workers.said("one", "a"))
-    write_version(workers, "two")  # as long as before, and perhaps in the same second
+    first = (workers.folder / "versions.py").stat().st_mtime_ns
+    write_version(workers, "two")
+    # As long as before and in the same second: for Python's cache it is the same file.
+    second = first // 10**9 * 10**9 + (first + 1) % 10**9
+    os.utime(workers.folder / "versions.py", ns=(second, second))
     wait_for_words(workers, supervisor, "versions.py changed")
     workers.send("version", "b")
     eventually(lambda: workers.said("two", "b") or workers.said("one", "b"), 10)
@@ -287,6 +292,38 @@ def test_a_process_killed_while_it_stops_makes_exit_code_1(workers: Workers) -> 
     assert (sent.status(), sent.info().crashes) == (State.READY, 1)
 
 
+def test_a_closed_terminal_stops_the_worker(workers: Workers) -> None:
+    """Its SIGHUP means no reload: nobody could stop the worker any more."""
+    terminal, inside = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_TERMINAL],
+        cwd=workers.folder,
+        env=workers.env,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    )
+    workers.started.append(process)
+    os.close(inside)
+    shown = b""
+    while b"ready:" not in shown:
+        shown += os.read(terminal, 4096)
+    (pid,) = workers.children(process)
+    os.close(terminal)
+    assert process.wait(10) == 0
+    eventually(lambda: not alive(pid))
+
+
+ON_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.argv = ["fourlane", "worker", "held_tasks"]
+from fourlane.cli import main
+main()
+"""
+
+
 # Restart ----------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +354,13 @@ def test_a_process_that_dies_at_every_start_is_started_less_and_less_often(worke
     assert (ask(port, "live")[0], ask(port, "ready")[0]) == (200, 503)
     supervisor.terminate()
     assert supervisor.wait(10) == 0
+
+
+def test_a_task_that_ends_its_process_with_exit_code_0_counts_a_crash(workers: Workers) -> None:
+    workers.start(FOURLANE_CRASH_LIMIT="1")
+    sent = workers.send("leave", "l")
+    eventually(lambda: sent.status() is State.DEAD, 3)  # silence would take 5 s
+    assert sent.info().reason == "poison"
 
 
 @pytest.mark.parametrize(
