@@ -53,6 +53,7 @@ class Child:
         self.started_at = time.monotonic()
         self.stopping_since: float | None = None
         self.guilty: list[str] | None = None  # of a process that we killed: the entries whose fault it was
+        self.presented = False  # whether it is on the list of workers
         self._unsent = b""
         try:
             self.process = self._start(options)

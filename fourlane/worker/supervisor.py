@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import fourlane
 from fourlane.errors import RedisUnavailable
+from fourlane.queues import browse
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.store import Store
 from fourlane.worker.child import Child, Options
@@ -60,6 +61,7 @@ class Supervisor:
         self._looked_at = time.monotonic()
         self._beaten_at = 0.0
         self._present_at = 0.0
+        self._gone: list[str] = []  # names to take from the list of workers
         self._links: dict[bytes, Link] = {}
         self._signals: list[int] = []
         self._watch = Watch(options.watch) if options.watch else None
@@ -75,6 +77,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
         try:
+            browse.workers(self.store)  # forgets those long lost, which bounds their list
             while self.children or not self.stopping:
                 self._tick()
                 select.select([woken], [], [], 0.25)
@@ -106,7 +109,9 @@ class Supervisor:
             self._beat()
             self._recycle(now)
         self._kill_overdue()
-        if self._is_ready_now() or now - self._present_at >= _PRESENCE_SECONDS:
+        self._tell_ready()
+        new = [child for child in self.children if child.serves and not child.presented]
+        if new or now - self._present_at >= _PRESENCE_SECONDS:
             self._present_at = now
             self._present()
         if self._watch and now - self._watched_at >= _WATCH_SECONDS:
@@ -115,15 +120,12 @@ class Supervisor:
                 self._reload(f"{changed[0]} changed")
         self._go_on_reloading()
 
-    def _is_ready_now(self) -> bool:
-        """True once: when all processes serve for the first time."""
-        if self.on_ready is None or self._start_at or self._broken or not all(c.serves for c in self.children):
-            return False
-        self._served = bool(self.children)
-        if self._served:
+    def _tell_ready(self) -> None:
+        """Once, when all processes serve for the first time."""
+        starting = not self.children or self._start_at or self._broken
+        if self.on_ready is not None and not starting and all(child.serves for child in self.children):
             self.on_ready()
             self.on_ready = None
-        return self._served
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP and not self._terminal_is_gone():
@@ -204,6 +206,7 @@ class Supervisor:
 
     def _ended(self, child: Child, now: float) -> None:
         self.children.remove(child)
+        self._gone.append(child.name)
         self._served = self._served or child.serves
         left = child.left()
         if not left:
@@ -338,6 +341,7 @@ class Supervisor:
     def _present(self) -> None:
         key = self.store.keys.presence
         for child in self.children:
+            child.presented = child.serves
             names = child.table.names()
             info = {
                 "host": socket.gethostname(),
@@ -356,6 +360,9 @@ class Supervisor:
                 for service in names:
                     self.store.announce(service)
                 self._link(key).command("HSET", key, child.name, json.dumps(info))
+                if self._gone:
+                    self._link(key).command("HDEL", key, *self._gone)
+                    self._gone.clear()
             except RedisUnavailable as error:
                 log.warning("%s", error)
                 self._drop_links()

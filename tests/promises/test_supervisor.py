@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from fourlane.job import State
+from fourlane.queues import browse
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
 from fourlane.worker.child import Child, Options
@@ -53,6 +54,8 @@ def is_done(workers: Workers, name: str, times: int = 1) -> bool:
 
 
 def test_watch_runs_the_new_code_and_outlives_broken_code(workers: Workers) -> None:
+    workers.env.pop("PYTHONDONTWRITEBYTECODE", None)
+    workers.env["PYTHONPYCACHEPREFIX"] = str(workers.folder / "cache")
     write_version(workers, "one")
     supervisor = workers.start("--watch", module="versions")
     workers.send("version", "a")
@@ -342,6 +345,11 @@ def test_three_processes_serve_and_outlive_each_other(workers: Workers) -> None:
     eventually(lambda: all(is_done(workers, name) for name in names))
     assert workers.said("done", names[1]) + workers.said("done", names[2]) == first[1:]
     assert len(workers.children(supervisor)) == 3
+    # The list of workers follows at once, and keeps no dead ones.
+    eventually(lambda: {w.pid for w in browse.workers(workers.broker.store)} == workers.children(supervisor))
+    supervisor.terminate()
+    assert supervisor.wait(10) == 0
+    assert browse.workers(workers.broker.store) == []
 
 
 def test_a_process_that_dies_at_every_start_is_started_less_and_less_often(workers: Workers) -> None:
