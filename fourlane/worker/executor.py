@@ -356,9 +356,7 @@ class Executor:
             run.deadline = started + limit / 1000
         if self.table is not None:
             hard = plan.hard_ms
-            self.table.begin(
-                row, run.lane.number, run.leased.entry.encode(), time.time() + hard / 1000 if hard else 0.0
-            )
+            self.table.begin(row, run.lane.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
         job_id = job.id_of_entry(run.leased.entry)
         run.attempt = 1
         if run.leased.record or run.leased.crashes:

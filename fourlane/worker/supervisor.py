@@ -266,14 +266,14 @@ class Supervisor:
                 log.warning("reclaimed service=%s jobs=%d poison=%s", service, back, ",".join(poisoned) or "none")
 
     def _kill_overdue(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         for child in self.children:
             overdue = child.overdue(now)
             if overdue:
                 for running in overdue:
                     log.error("hard-limit job=%s: killing process %d", running.entry.partition("|")[0], child.number)
                 child.kill(guilty=[running.entry for running in overdue])
-            elif child.stopping_since and time.monotonic() - child.stopping_since > self.options.grace_seconds + 10:
+            elif child.stopping_since and now - child.stopping_since > self.options.grace_seconds + 10:
                 log.error("process %d does not stop; killing it", child.number)
                 child.kill(guilty=[])
 

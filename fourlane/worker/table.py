@@ -18,7 +18,9 @@ __all__ = ["Running", "Table"]
 
 _NAMES_AT: Final = 64
 _ROWS_AT: Final = 262_144  # room for the names of some 1,700 services; unused pages cost nothing
-_ROW: Final = struct.Struct("<dHH")  # time of the hard limit (0 none), service's number, entry's length (0 free)
+_ROW: Final = struct.Struct(
+    "<dHH"
+)  # hard limit on the monotonic clock (0 none), service's number, entry's length (0 free)
 _ROW_BYTES: Final = 320
 _ENTRY_AT: Final = _ROW.size
 _READS: Final = 5

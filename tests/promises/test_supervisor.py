@@ -26,7 +26,7 @@ from fourlane.worker.supervisor import Supervisor
 from fourlane.worker.watch import Watch
 from tests.conftest import StartServer
 from tests.promises.conftest import Workers, alive
-from tests.servers import eventually, free_port
+from tests.servers import Server, eventually, free_port
 
 VERSION = """
 import fourlane
@@ -475,6 +475,28 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
     assert ask(port, "live")[0] == 200
     workers.open_gate("h")
     assert process.wait(10) == 0
+
+
+def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace: str, tmp_path: Path) -> None:
+    workers = Workers(redis_server.url, namespace, tmp_path)
+    port = free_port()
+    try:
+        workers.start(FOURLANE_PROBE_PORT=str(port))
+        workers.send("hold", "h")
+        eventually(lambda: workers.said("begun", "h"))
+        redis_server.pause()
+        for _ in range(40):  # meanwhile the supervisor waits for the answer to a beat
+            began = time.monotonic()
+            assert ask(port, "live")[0] == 200
+            assert time.monotonic() - began < 1.5
+            time.sleep(0.1)
+        redis_server.resume()
+        workers.open_gate("h")
+        eventually(lambda: is_done(workers, "h"), 10)
+        assert ask(port, "ready")[0] == 200
+    finally:
+        redis_server.resume()
+        workers.close()
 
 
 def test_a_process_without_a_good_turn_is_not_ready(redis_url: str) -> None:
