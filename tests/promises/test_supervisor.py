@@ -468,12 +468,16 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
     began = time.monotonic()
     assert ask(port, "live")[0] == ask(port, "ready")[0] == 200
     assert time.monotonic() - began < 1.5
-    workers.send("hold", "h")
-    eventually(lambda: workers.said("begun", "h"), 10)
+    for name in "hi":
+        workers.send("hold", name)
+    eventually(lambda: workers.said("begun", "h") and workers.said("begun", "i"), 10)
     process.terminate()
+    wait_for_words(workers, process, "stopping:")
     eventually(lambda: ask(port, "ready")[0] == 503)
     assert ask(port, "live")[0] == 200
-    workers.open_gate("h")
+    assert len(workers.children(process)) == 2  # so it is not for a missing process
+    for name in "hi":
+        workers.open_gate(name)
     assert process.wait(10) == 0
 
 
