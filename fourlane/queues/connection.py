@@ -109,6 +109,21 @@ class Connector:
         self._idle: dict[Any, deque[Link]] = {}
         self._pid = os.getpid()
 
+    @property
+    def address(self) -> str:
+        """Scheme, host, port and database of the server; never a user or a password."""
+        client: Any = self.client
+        if self.clustered:
+            return "a cluster"
+        pool = client.connection_pool
+        options = pool.connection_kwargs
+        database = options.get("db") or 0
+        if "path" in options:
+            return f"unix://{options['path']}?db={database}"
+        scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+        host = options.get("host") or "localhost"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.get('port') or 6379}/{database}"
+
     def open(self, key: bytes) -> Link:
         """A new link to the server that holds this key."""
         return Link(self, self._connection(self._node(key)))

@@ -230,7 +230,7 @@ class Executor:
         table = self.table
         if table is not None:
             hard = plan.hard_ms
-            table.begin(row, run.lane.number, run.leased.entry.encode(), time.time() + hard / 1000 if hard else 0.0)
+            table.begin(row, run.lane.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
         leased = run.leased
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts

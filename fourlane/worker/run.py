@@ -92,7 +92,7 @@ class Plan:
         self.timeout_ms: float | None = limit
         age = native.get(AgeLimit)
         self.max_age_ms = options.get("max_age", age.max_age if isinstance(age, AgeLimit) else None)
-        self.hard_ms = options.get("hard_timeout_ms")
+        self.hard_ms = options.get("hard_timeout_ms", defaults.hard_timeout_ms)
         self.result_ttl_ms = options.get("result_ttl_ms", defaults.result_ttl_ms if self.is_task else 0)
         self.callbacks = native.get(Callbacks)
         self.pipelines = native.get(Pipelines)
@@ -120,7 +120,7 @@ class Plan:
             retry_when=options.get("retry_when"),
         )  # fmt: skip
         # The bare path: nothing but the function itself.
-        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.hard_ms)
+        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms)
 
 
 class _NoPlan:
