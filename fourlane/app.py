@@ -26,6 +26,7 @@ def open_from_settings() -> Opened:
         min_backoff_ms=settings.min_backoff_ms,
         max_backoff_ms=settings.max_backoff_ms,
         timeout_ms=settings.timeout_ms,
+        hard_timeout_ms=settings.hard_timeout_ms,
         result_ttl_ms=settings.result_ttl_ms,
         max_body_bytes=settings.max_body_bytes,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import dramatiq.errors
 
@@ -43,6 +44,19 @@ class Policy:
     backoff: Backoff = Backoff()
     throws: tuple[type[BaseException], ...] = ()
     retry_when: Callable[[int, BaseException], bool] | None = None
+
+    def with_options(self, options: Mapping[str, Any]) -> Policy:
+        """As changed by the options that one job was sent with: ``max_retries``, ``min_backoff``, ``max_backoff``."""
+        if "max_retries" in options:
+            # How often, said for this one job, comes before the task's own way to decide.
+            changed = replace(self, max_retries=options["max_retries"], retry_when=None)
+        else:
+            changed = self
+        if "min_backoff" in options or "max_backoff" in options:
+            least = int(options.get("min_backoff", self.backoff.min_ms))
+            most = int(options.get("max_backoff", max(least, self.backoff.max_ms)))
+            changed = replace(changed, backoff=Backoff(min(least, most), most, self.backoff.jitter))
+        return changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,75 +9,36 @@
 from __future__ import annotations
 
 import logging
-import os
-import selectors
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Queue
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
 from fourlane.queues.store import Leased, Turn
-from fourlane.worker.executor import Executor, Run
+from fourlane.worker.appetite import Appetite
+from fourlane.worker.executor import Executor
+from fourlane.worker.lane import Lane
+from fourlane.worker.run import Run
 from fourlane.worker.table import Table
+from fourlane.worker.waits import Waits
 
 __all__ = ["Loop"]
 
 log = logging.getLogger("fourlane.worker")
 
-SILENCE_MS: Final = 5_000
-_BEAT_SECONDS: Final = 1.5
-_IDLE_LOOK_SECONDS: Final = 25.0
 _BUSY_LOOK_SECONDS: Final = 1.0
-_BACKLOG_SECONDS: Final = 0.010  # how much work may lie ready in this process, by the speed measured
 _GIVE_BACK_SECONDS: Final = 0.020
-_MOST_LEASES: Final = 512
 _MOST_SETTLED: Final = 1_000
 _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
+_SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _ALONE_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
-
-
-class Lane:
-    """What the loop knows of one service."""
-
-    def __init__(self, service: str, number: int, tiers: str, name: str) -> None:
-        self.service = service
-        self.number = number
-        self.tiers = tiers
-        self.base_name = name
-        self.epoch = 0
-        self.finished: deque[tuple[Run, Outcome]] = deque()
-        self.held = 0
-        self.maybe = set(tiers)
-        self.due_at: float | None = None
-        self.room_at: float | None = None
-        self.look_at = 0.0
-        self.beaten_at = 0.0
-        self.beaten_idle = True  # the last beat gave the long silence of a worker that holds nothing
-        self.told = False  # another worker watches this one since it holds leases
-        self.told_at = 0.0
-        self.others = False
-        self.from_token = False
-        self.controlled = False
-        self.starving = ""
-        self.owed = 0
-        self.shares = 0
-        self.link: Link | None = None
-        self.waiter: Link | None = None
-        self.waits = False
-        self.uncertain: list[tuple[str, Outcome]] = []
-        self.blocked_until = 0.0
-        self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
-
-    @property
-    def name(self) -> str:
-        """The lease name; a new one after the leases were lost, so that late runs cannot pass for new ones."""
-        return f"{self.base_name}.{self.epoch}"
 
 
 class Loop:
@@ -105,23 +66,17 @@ class Loop:
             by_service[queue.service] = by_service.get(queue.service, "") + str(int(queue.tier))
         self.lanes = [Lane(s, n, tiers, name) for n, (s, tiers) in enumerate(by_service.items())]
         self._clustered = self.store.connector.clustered
-        self._pipe_out, self._pipe_in = os.pipe()
-        os.set_blocking(self._pipe_in, False)
-        os.set_blocking(self._pipe_out, False)
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(self._pipe_out, selectors.EVENT_READ, None)
-        self._registered: dict[int, Lane] = {}
+        self.waits = Waits(self.store, self.lanes)
         self.executor = Executor(
             broker, self, slots=slots, concurrency=concurrency, table=table, worker=name, on_low=self.wake
         )
         self.stopping = False
         self.stop_now = False
         self.turned_at = 0.0
-        self.finished_jobs = 0
-        self._speed = 0.0
-        self._speed_mark = (time.monotonic(), 0)
+        self.appetite = Appetite(self.executor)
         self._leased_at = 0.0
         self._failures = 0
+        self._last_idle_look = 0.0
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[str] = deque()
         self._turn_order = 0
@@ -132,16 +87,13 @@ class Loop:
 
     def finished(self, run: Run, outcome: Outcome) -> None:
         run.lane.finished.append((run, outcome))
-        self.finished_jobs += 1
+        self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
             self._tell(run, outcome)
 
     def wake(self) -> None:
         self.executor.waiting = False
-        try:
-            os.write(self._pipe_in, b"x")
-        except BlockingIOError:
-            pass
+        self.waits.wake()
 
     def stop(self) -> None:
         """Stop leasing, let what runs end within the grace, give the rest back. A second call stops at once."""
@@ -171,7 +123,7 @@ class Loop:
 
     def _round(self) -> None:
         now = time.monotonic()
-        self._measure(now)
+        self.appetite.measure(now)
         self._start_suspect(now)
         lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
         self._turn_order = (self._turn_order + 1) % len(self.lanes)
@@ -181,7 +133,8 @@ class Loop:
             want = self._want()
             if lane.room_at is not None and lane.room_at <= now:
                 self._limits_have_room(lane, want)
-            if lane.finished or lane.uncertain or (want > 0 and lane.maybe) or self._time_has_come(lane, now):
+            settle = lane.finished and not self._settles_with_next_lease(now)
+            if settle or lane.uncertain or (want > 0 and lane.maybe) or self._time_has_come(lane, now):
                 self._turn(lane, want)
 
     def _limits_have_room(self, lane: Lane, want: int) -> None:
@@ -191,22 +144,18 @@ class Loop:
             for tier in lane.tiers:  # this worker is full; an idle one does not know of the moment
                 self._pass_on(lane, tier)
 
+    def _settles_with_next_lease(self, now: float) -> bool:
+        """The next job is leased in a moment: one turn for both."""
+        step_at = self.appetite.step_at(now)
+        return step_at is not None and step_at - now <= _SETTLE_WITHIN_SECONDS
+
     def _time_has_come(self, lane: Lane, now: float) -> bool:
         return lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
 
     def _want(self) -> int:
-        """How many jobs to lease: the free slots, and what the measured speed will have done in some milliseconds."""
         if self.stopping or self._keeps_apart():
             return 0
-        executor = self.executor
-        waiting = executor.backlog.qsize()
-        threads, places = executor.free()
-        ahead = min(_MOST_LEASES, int(self._speed * _BACKLOG_SECONDS))
-        if not executor.threads:
-            return min(places, _MOST_LEASES)
-        busy = executor.slots - threads
-        want = max(threads, ahead - busy) - waiting
-        return min(want, places) if executor.has_async else want
+        return self.appetite.want(time.monotonic())
 
     # A job that one more crash makes a dead letter runs alone for a while: nothing else shall be counted with it.
 
@@ -242,13 +191,6 @@ class Loop:
             self._alone_until = now + _ALONE_SECONDS
             self.executor.start(lane, [leased])
 
-    def _measure(self, now: float) -> None:
-        since, count = self._speed_mark
-        if now - since >= 0.05:
-            speed = (self.finished_jobs - count) / (now - since)
-            self._speed = speed if speed < self._speed else (self._speed + speed) / 2
-            self._speed_mark = (now, self.finished_jobs)
-
     # One turn -----------------------------------------------------------------------------------------------
 
     def _turn(self, lane: Lane, want: int) -> None:
@@ -267,6 +209,8 @@ class Loop:
                 done.append(run.leased.entry)
             else:
                 others.append((run.leased.entry, outcome))
+        if done or others:
+            self.appetite.ran(run, now)
         if stale:
             self._count_stale(lane, len(stale))
         for run in stale:
@@ -304,9 +248,6 @@ class Loop:
         lane.held = max(0, lane.held - settled)
         self.turned_at = now
         self._take_in(lane, turn, now, flags, want)
-        if self.table is not None:
-            held = sum(x.held for x in self.lanes)
-            self.table.publish(time.time(), held, self.finished_jobs)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
         key = self.store.service(lane.service).stats
@@ -351,6 +292,9 @@ class Loop:
         return flags, first
 
     def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int) -> None:
+        if self.table is not None:  # before any of these jobs begins: from now on the supervisor beats for them
+            held = sum(x.held for x in self.lanes) + len(turn.jobs)
+            self.table.publish(now, held, self.appetite.finished_jobs)
         if turn.lost:
             self._lose(lane)
             return
@@ -384,6 +328,7 @@ class Loop:
         lane.from_token = False
         if want > 0:
             lane.maybe = set(turn.more) & set(lane.tiers)
+            self.appetite.leased(want, bool(lane.maybe), now)
         for name in turn.expired:
             self._reclaim(lane, name)
         if turn.jobs:
@@ -395,14 +340,20 @@ class Loop:
             self.executor.start(lane, jobs)
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
-        seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._idle_look()
+        seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
         if 0 <= turn.expires_in < seconds * 1000:
             seconds = turn.expires_in / 1000 + 0.01
         lane.look_at = now if turn.due_in == 0 else now + seconds
 
+    def _seconds_to_idle_look(self, now: float) -> float:
+        """The services are looked at one after the other, so that the process is heard of all the time."""
+        if len(self.lanes) == 1:
+            return self._idle_look()
+        self._last_idle_look = min(max(now, self._last_idle_look) + NEXT_LOOK_SECONDS, now + self._idle_look())
+        return self._last_idle_look - now
+
     def _idle_look(self) -> float:
-        # However many services: an idle process asks some of them in turn (12 calls a minute).
-        return _IDLE_LOOK_SECONDS * max(1.0, len(self.lanes) / 4)
+        return idle_look_seconds(len(self.lanes))
 
     def _rebuild_slots(self, lane: Lane) -> None:
         """Once this worker knows of a limit, what it leased before must count too."""
@@ -460,15 +411,14 @@ class Loop:
         pause = min(2.0, 0.05 * 2 ** min(self._failures, 6))
         if self._failures in (1, 10) or self._failures % 100 == 0:
             log.warning("%s; trying again", error)
-        self._drop_waits()
+        self.waits.drop()
         keeper = lane if self._clustered else self.lanes[0]
         if keeper.link is not None:
             keeper.link.close()
             keeper.link = None  # in a cluster another node may be the one to ask
         deadline = time.monotonic() + pause
         while not self.stop_now and (left := deadline - time.monotonic()) > 0:
-            self.selector.select(left)
-            self._clear_pipe()
+            self.waits.sleep_deaf(left)
         try:
             self.store.connector.refresh()
         except RedisUnavailable as again:
@@ -507,18 +457,20 @@ class Loop:
         timeout = self._timeout()
         now = time.monotonic()
         ready = any(lane.finished and lane.blocked_until <= now for lane in self.lanes)
-        if ready and executor.backlog.qsize() <= executor.low:
+        if ready and not self._settles_with_next_lease(now) and executor.backlog.qsize() <= executor.low:
             timeout = 0.0
         if timeout > 0 and self._want() > 0:
             # A short job will be settled before it pays to ask Redis to wait.
-            fresh = any(lane.held for lane in self.lanes) and not any(lane.waits for lane in self.lanes)
-            if fresh and self._select(min(timeout, _SHORT_JOB_SECONDS)):
+            fresh = any(lane.held for lane in self.lanes) and not self.waits.armed()
+            if fresh and self._sleep(min(timeout, _SHORT_JOB_SECONDS)):
                 executor.waiting = False
                 return
-            if not self._arm_waits():
+            fault = self.waits.arm(self._idle_look() + 5)
+            if fault is not None and fault.error is not None:
                 executor.waiting = False
+                self._failed(fault.lane, fault.error)
                 return  # asleep without a wait in Redis it would miss every token
-        self._select(timeout)
+        self._sleep(timeout)
         executor.waiting = False
 
     def _timeout(self) -> float:
@@ -529,6 +481,9 @@ class Loop:
         moments += [lane.room_at for lane in lanes if lane.room_at is not None]
         if any(lane.maybe for lane in lanes) and self._want() > 0:
             return 0.0
+        step_at = self.appetite.step_at(now)
+        if step_at is not None:
+            moments.append(step_at)
         if self._suspect is not None:
             moments.append(now if self._is_empty() else self._suspect[2] + _ALONE_SECONDS)
         elif self._alone_until > now:
@@ -546,84 +501,25 @@ class Loop:
         """What lies here and no slot takes may run elsewhere: nothing is reserved that cannot run."""
         for run in self.executor.take_back():
             run.lane.finished.appendleft((run, Back()))
-        self._speed = 0.0
-        self._speed_mark = (time.monotonic(), self.finished_jobs)
+        self.appetite.forget_speed()
 
-    def _arm_waits(self) -> bool:
-        """Ask Redis to tell of new jobs. False when it could not be asked."""
-        groups = [[lane] for lane in self.lanes] if self._clustered else [self.lanes]
-        for group in groups:
-            head = group[0]
-            if head.waits:
-                continue
-            keys: list[Any] = []
-            for lane in group:
-                service = self.store.service(lane.service)
-                keys += [service.wake[int(tier)] for tier in lane.tiers] + [service.news]
-            try:
-                if head.waiter is None:
-                    head.waiter = self.store.connector.open(keys[0])
-                fd = head.waiter.fileno()
-                head.waiter.send("BZPOPMIN", *keys, f"{self._idle_look() + 5:.0f}")
-                if self._registered.get(fd) is not head:
-                    self.selector.register(fd, selectors.EVENT_READ, head)
-                    self._registered[fd] = head
-                head.waits = True
-            except RedisUnavailable as error:
-                self._failed(head, error)
-                return False
-        return True
-
-    def _drop_waits(self) -> None:
-        for fd, lane in list(self._registered.items()):
-            self.selector.unregister(fd)
-            del self._registered[fd]
-            if lane.waiter is not None:
-                lane.waiter.close()
-                if self._clustered:
-                    lane.waiter = None
-            lane.waits = False
-
-    def _select(self, timeout: float) -> bool:
-        """Wait for sockets and the executor; True when something happened."""
-        events = self.selector.select(timeout)
-        for key, _ in events:
-            if key.data is None:
-                self._clear_pipe()
+    def _sleep(self, seconds: float) -> bool:
+        """True when something happened."""
+        heard = self.waits.sleep(seconds)
+        for lane, token, error in heard or ():
+            if error is not None:
+                self._failed(lane, error)
+            elif token == "d":
+                lane.look_at = 0.0
+            elif token == "w":
+                lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
+            elif self._want() > 0:
+                # The wait gives the highest tier's token first: right now nothing is known of higher ones.
+                lane.from_token = not lane.maybe
+                lane.maybe.add(token)
             else:
-                self._token(key.data)
-        return bool(events)
-
-    def _clear_pipe(self) -> None:
-        try:
-            os.read(self._pipe_out, 4096)
-        except BlockingIOError:
-            pass
-
-    def _token(self, head: Lane) -> None:
-        """A reply to BZPOPMIN: nothing in time, or a token of some service."""
-        assert head.waiter is not None
-        try:
-            reply = head.waiter.receive()
-        except RedisUnavailable as error:
-            self._failed(head, error)
-            return
-        head.waits = False
-        if reply is None:
-            return
-        key, token = reply[0], reply[1].decode()
-        for lane in self.lanes:
-            if key.startswith(self.store.service(lane.service).prefix.encode()):
-                if token == "d":
-                    lane.look_at = 0.0
-                elif token == "w":
-                    lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
-                elif self._want() > 0:
-                    # The wait gives the highest tier's token first: right now nothing is known of higher ones.
-                    lane.from_token = not lane.maybe
-                    lane.maybe.add(token)
-                else:
-                    self._pass_on(lane, token)
+                self._pass_on(lane, token)
+        return heard is not None
 
     def _pass_on(self, lane: Lane, token: str) -> None:
         """No slot is free any more: another worker shall have it."""
@@ -646,7 +542,7 @@ class Loop:
 
     def _drain(self) -> None:
         """A deploy is not a failure (DESIGN.md 3.5)."""
-        self._drop_waits()
+        self.waits.drop()
         for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
         if self._suspect is not None:
@@ -663,8 +559,8 @@ class Loop:
             if self.stop_now or not running or time.monotonic() >= deadline:
                 break
             self.executor.waiting, self.executor.low = True, 0
-            self.selector.select(0 if any(x.finished for x in self.lanes) else min(0.5, deadline - time.monotonic()))
-            self._clear_pipe()
+            left = deadline - time.monotonic()
+            self.waits.sleep_deaf(0 if any(x.finished for x in self.lanes) else min(0.5, left))
         for run in self.executor.running():
             run.abandoned = True
             log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)

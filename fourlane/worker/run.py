@@ -1,0 +1,134 @@
+"""One job in this process, and all that is known of its task beforehand."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any, cast
+
+import dramatiq
+from dramatiq.broker import MessageProxy
+from dramatiq.middleware import AgeLimit, Callbacks, Pipelines, Retries, ShutdownNotifications, TimeLimit
+
+from fourlane import codec, job
+from fourlane.queues.broker import RedisBroker, message_of
+from fourlane.queues.store import Leased
+from fourlane.retry import Backoff, Policy
+from fourlane.tasks.context import CurrentJob
+from fourlane.tasks.task import Task
+
+__all__ = ["NO_PLAN", "Plan", "Run"]
+
+
+class Run(MessageProxy):
+    """One job in this process. A dramatiq MessageProxy, for middleware sees it as its message."""
+
+    # On the class, so that making a Run costs little: most jobs change few of these.
+    failed = False
+    abandoned = False
+    ended = False  # the function is over: no interrupt may be sent any more
+    interrupted: type[BaseException] | None = None
+    enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
+    deadline = 0.0
+    row = -1
+    attempt = 1
+    started = 0.0
+    thread = 0
+    task: asyncio.Task[None] | None = None
+    _exception: BaseException | None = None
+    _built: dramatiq.Message[Any] | None = None
+
+    def __init__(self, lane: Any, leased: Leased, envelope: codec.Envelope, plan: Plan) -> None:
+        self.lane = lane
+        self.epoch = lane.epoch
+        self.leased = leased
+        self.envelope = envelope
+        self.plan = plan
+
+    @property
+    def context(self) -> CurrentJob:
+        """What the task sees of itself, made when it, a cancel or a stop first needs it."""
+        made = self.__dict__.get("_context")
+        if made is None:
+            job_id = job.message_id_of(job.id_of_entry(self.leased.entry))
+            fresh = CurrentJob(job_id, self.plan.name, self.lane.service, self.attempt, self.envelope.enqueued_ms)
+            made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
+        return cast("CurrentJob", made)
+
+    @property
+    def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
+        """Built when a middleware or an error first needs it: most jobs never do."""
+        if self._built is None:
+            self._built = message_of(self.plan.broker, self.lane.service, self.leased)
+        return self._built
+
+    @property
+    def id(self) -> str:
+        return job.message_id_of(job.id_of_entry(self.leased.entry))
+
+
+class Plan:
+    """All that does not change from one job of a task to the next."""
+
+    def __init__(self, broker: RedisBroker, actor: dramatiq.Actor[Any, Any]) -> None:
+        self.broker = broker
+        self.actor = actor
+        self.name = actor.actor_name
+        options = actor.options
+        self.options = options
+        defaults = broker.opened.defaults
+        native = {type(m): m for m in broker.middleware}
+        function = actor.original if isinstance(actor, Task) else inspect.unwrap(actor.fn)
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.fn = function if self.is_async else actor.fn
+        self.is_task = isinstance(actor, Task)
+        limit: Any = options.get("time_limit")
+        if limit is None:
+            if self.is_task:
+                limit = defaults.timeout_ms
+            else:
+                time_limit = native.get(TimeLimit)
+                limit = time_limit.time_limit if isinstance(time_limit, TimeLimit) else None
+        self.timeout_ms: float | None = limit
+        age = native.get(AgeLimit)
+        self.max_age_ms = options.get("max_age", age.max_age if isinstance(age, AgeLimit) else None)
+        self.hard_ms = options.get("hard_timeout_ms", defaults.hard_timeout_ms)
+        self.result_ttl_ms = options.get("result_ttl_ms", defaults.result_ttl_ms if self.is_task else 0)
+        self.callbacks = native.get(Callbacks)
+        self.pipelines = native.get(Pipelines)
+        self.retries = native.get(Retries)
+        shutdown = native.get(ShutdownNotifications)
+        told = shutdown.notify_shutdown if isinstance(shutdown, ShutdownNotifications) else False
+        self.notify_shutdown = bool(options.get("notify_shutdown", told))
+        self.has_callbacks = bool(options.get("on_success") or options.get("on_failure"))
+        self.before = broker.hooks("before_process_message", native=False)
+        self.after = broker.hooks("after_process_message", native=False)
+        self.hooked = bool(
+            self.before
+            or self.after
+            or broker.hooks("before_ack", native=False)
+            or broker.hooks("after_ack", native=False)
+        )
+        throws = options.get("throws") or ()
+        self.policy = Policy(
+            max_retries=options.get("max_retries", defaults.max_retries),
+            backoff=options.get("backoff") or Backoff(
+                options.get("min_backoff", defaults.min_backoff_ms),
+                max(options.get("min_backoff", 0), options.get("max_backoff", defaults.max_backoff_ms)),
+            ),
+            throws=throws if isinstance(throws, tuple) else (throws,),
+            retry_when=options.get("retry_when"),
+        )  # fmt: skip
+        # The bare path: nothing but the function itself.
+        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms)
+
+
+class _NoPlan:
+    bare = True
+    is_async = False
+    result_ttl_ms = 0
+    name = ""
+    notify_shutdown = False
+
+
+NO_PLAN: Any = _NoPlan()

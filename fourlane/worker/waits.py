@@ -1,0 +1,120 @@
+"""Where a worker's loop sleeps: the sockets on which Redis may announce jobs, and a pipe for its own threads."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fourlane.errors import RedisUnavailable
+from fourlane.queues.store import Store
+from fourlane.worker.lane import Lane
+
+__all__ = ["Heard", "Waits"]
+
+
+class Heard(NamedTuple):
+    """A token from Redis: a tier's digit, ``d`` or ``w`` (queues/lua/parts/wake.lua); or why there is none."""
+
+    lane: Lane
+    token: str
+    error: RedisUnavailable | None = None
+
+
+class Waits:
+    """One blocking BZPOPMIN for all services, or on a cluster one for each."""
+
+    def __init__(self, store: Store, lanes: Sequence[Lane]) -> None:
+        self.store = store
+        self.groups = [[lane] for lane in lanes] if store.connector.clustered else [list(lanes)]
+        self._pipe_out, self._pipe_in = os.pipe()
+        os.set_blocking(self._pipe_in, False)
+        os.set_blocking(self._pipe_out, False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._pipe_out, selectors.EVENT_READ, None)
+        self._registered: dict[int, Lane] = {}
+
+    def wake(self) -> None:
+        """End the sleep; from any thread, and from signal handlers."""
+        try:
+            os.write(self._pipe_in, b"x")
+        except BlockingIOError:
+            pass  # it is full of such bytes already
+
+    def armed(self) -> bool:
+        """True when Redis has been asked by any group."""
+        return any(group[0].waits for group in self.groups)
+
+    def arm(self, seconds: float) -> Heard | None:
+        """Ask Redis, where it is not asked already, to tell of new jobs. Returns what went wrong."""
+        for group in self.groups:
+            if not group[0].waits:
+                try:
+                    self._ask(group, seconds)
+                except RedisUnavailable as error:
+                    return Heard(group[0], "", error)
+        return None
+
+    def _ask(self, group: list[Lane], seconds: float) -> None:
+        head = group[0]
+        keys: list[bytes] = []
+        for lane in group:
+            service = self.store.service(lane.service)
+            keys += [service.wake[int(tier)] for tier in lane.tiers] + [service.news]
+        if head.waiter is None:
+            head.waiter = self.store.connector.open(keys[0])
+        fd = head.waiter.fileno()
+        head.waiter.send("BZPOPMIN", *keys, f"{seconds:.0f}")
+        if self._registered.get(fd) is not head:
+            self._selector.register(fd, selectors.EVENT_READ, head)
+            self._registered[fd] = head
+        head.waits = True
+
+    def drop(self) -> None:
+        """Close the sockets; the next arm opens new ones."""
+        for fd, lane in list(self._registered.items()):
+            self._selector.unregister(fd)
+            del self._registered[fd]
+            if lane.waiter is not None:
+                lane.waiter.close()
+                lane.waiter = None  # in a cluster another node may be the one to ask
+            lane.waits = False
+
+    def sleep(self, seconds: float) -> list[Heard] | None:
+        """Sleep until something happens; None when nothing did."""
+        events = self._selector.select(seconds)
+        heard: list[Heard] = []
+        for key, _ in events:
+            if key.data is None:
+                self._clear()
+            else:
+                heard += self._hear(key.data)
+        return heard if events else None
+
+    def sleep_deaf(self, seconds: float) -> None:
+        """Sleep until a thread wakes it; what Redis tells stays unread."""
+        self._selector.select(seconds)
+        self._clear()
+
+    def _clear(self) -> None:
+        try:
+            os.read(self._pipe_out, 4096)
+        except BlockingIOError:
+            pass
+
+    def _hear(self, head: Lane) -> list[Heard]:
+        assert head.waiter is not None
+        try:
+            reply = head.waiter.receive()
+        except RedisUnavailable as error:
+            return [Heard(head, "", error)]
+        head.waits = False
+        if reply is None:
+            return []
+        key, token = reply[0], reply[1].decode()
+        for group in self.groups:
+            for lane in group:
+                if key.startswith(self.store.service(lane.service).prefix.encode()):
+                    return [Heard(lane, token)]
+        return []
