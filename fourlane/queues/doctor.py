@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import msgspec
 import redis.exceptions as failures
-from redis.cluster import RedisCluster
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues import browse
@@ -84,10 +83,11 @@ def examine(store: Store, *, workers: Sequence[WorkerInfo]) -> list[Finding]:
       RedisUnavailable: the server does not answer at all.
     """
     findings: list[Finding] = []
-    links = list(_links(store))
+    links = list(store.connector.open_all())
     try:
         for where, link in links:
-            findings += (msgspec.structs.replace(f, text=where + f.text) for f in _server(link))
+            prefix = f"{where}: " if where else ""
+            findings += (msgspec.structs.replace(f, text=prefix + f.text) for f in _server(link))
         findings += _keys(store, [link for _, link in links])
     finally:
         for _, link in links:
@@ -96,17 +96,6 @@ def examine(store: Store, *, workers: Sequence[WorkerInfo]) -> list[Finding]:
     findings += _workers(workers)
     findings += _queues(store)
     return findings
-
-
-def _links(store: Store) -> Iterator[tuple[str, Link]]:
-    """A link to each server that holds keys, with its address when there are several."""
-    connector, client = store.connector, store.connector.client
-    if not isinstance(client, RedisCluster):
-        yield "", connector.open(store.keys.services)
-        return
-    nodes: list[Any] = client.get_primaries()  # type: ignore[no-untyped-call]
-    for node in nodes:
-        yield f"{node.name}: ", Link(connector, connector._connection(node))
 
 
 # The server -------------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
 _SHORT_JOB_SECONDS: Final = 0.001
 _ALONE_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
+_WAIT_SECONDS: Final = 30.0  # how long one wait in Redis lasts when nothing comes
+_ANSWER_SECONDS: Final = 5.0
 
 
 class Lane:
@@ -70,6 +72,7 @@ class Lane:
         self.link: Link | None = None
         self.waiter: Link | None = None
         self.waits = False
+        self.waits_until = 0.0  # by then Redis must have answered
         self.uncertain: list[tuple[str, Outcome]] = []
         self.blocked_until = 0.0
         self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
@@ -164,6 +167,7 @@ class Loop:
         self._publish_names()
         while not self.stopping:
             self._listen()
+            self._drop_dead_waits()
             self._round()
             if not self.stopping:
                 self._wait()
@@ -518,7 +522,9 @@ class Loop:
             if not self._arm_waits():
                 executor.waiting = False
                 return  # asleep without a wait in Redis it would miss every token
-        self._select(timeout)
+        now = time.monotonic()
+        answers = [lane.waits_until for lane in self.lanes if lane.waits]
+        self._select(max(0.0, min([now + timeout, *answers]) - now))
         executor.waiting = False
 
     def _timeout(self) -> float:
@@ -552,6 +558,7 @@ class Loop:
     def _arm_waits(self) -> bool:
         """Ask Redis to tell of new jobs. False when it could not be asked."""
         groups = [[lane] for lane in self.lanes] if self._clustered else [self.lanes]
+        seconds = _WAIT_SECONDS * max(1.0, len(groups) / 4)
         for group in groups:
             head = group[0]
             if head.waits:
@@ -564,15 +571,24 @@ class Loop:
                 if head.waiter is None:
                     head.waiter = self.store.connector.open(keys[0])
                 fd = head.waiter.fileno()
-                head.waiter.send("BZPOPMIN", *keys, f"{self._idle_look() + 5:.0f}")
+                head.waiter.send("BZPOPMIN", *keys, f"{seconds:.3f}")
                 if self._registered.get(fd) is not head:
                     self.selector.register(fd, selectors.EVENT_READ, head)
                     self._registered[fd] = head
-                head.waits = True
+                head.waits, head.waits_until = True, time.monotonic() + seconds + _ANSWER_SECONDS
             except RedisUnavailable as error:
                 self._failed(head, error)
                 return False
         return True
+
+    def _drop_dead_waits(self) -> None:
+        """A wait that Redis has not answered in its time: the connection is half open, and tokens went astray."""
+        now = time.monotonic()
+        if any(lane.waits and lane.waits_until <= now for lane in self.lanes):
+            log.warning("Redis did not end a wait in its time; connecting anew")
+            self._drop_waits()
+            for lane in self.lanes:
+                lane.look_at = 0.0
 
     def _drop_waits(self) -> None:
         for fd, lane in list(self._registered.items()):
