@@ -59,7 +59,7 @@ class Link:
             return self._run(wanted, keys, args)
         except RedisUnavailable as error:
             # Refused at its first write, so nothing was done.
-            if wanted.when_full is None or _word(error.__cause__) != "OOM":
+            if wanted.when_full is None or not is_full(error):
                 raise
             return self._run(wanted.when_full, keys, args)
 
@@ -222,6 +222,11 @@ def is_refusal(error: RedisUnavailable) -> bool:
     return _word(cause) not in _PASSING | _WRITES_NOTHING
 
 
+def is_full(error: RedisUnavailable) -> bool:
+    """True when the server is out of memory; it has then done nothing."""
+    return _word(error.__cause__) == "OOM"
+
+
 def unavailable(error: Exception) -> RedisUnavailable:
     """Our error for one of redis-py's, with what to do."""
     if isinstance(error, RedisUnavailable):
@@ -235,6 +240,8 @@ def unavailable(error: Exception) -> RedisUnavailable:
         hint = "Redis answered with an error"
     elif "CERTIFICATE_VERIFY_FAILED" in str(error):
         hint = "name the CA that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
+    elif isinstance(error.__context__, FileNotFoundError) and "unix" not in str(error):
+        hint = "a file that REDIS_URL names does not exist: ssl_ca_certs, ssl_certfile or ssl_keyfile"
     else:
         hint = "is the server running, and REDIS_URL right?"
     return RedisUnavailable(f"Redis: {str(error) or type(error).__name__} ({hint})")

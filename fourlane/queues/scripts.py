@@ -14,7 +14,7 @@ _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
 # What frees memory, settles or keeps leases goes on when Redis is out of memory. It then refuses a script's first
 # write, if that is of a kind that takes memory, and no later one: so these begin with one that takes none.
-_GOES_ON_WHEN_FULL = {"beat", "cancel", "control", "discard", "leave", "purge", "reclaim", "trim", "turn"}
+_GOES_ON_WHEN_FULL = {"audit", "beat", "cancel", "control", "discard", "leave", "purge", "reclaim", "trim", "turn"}
 _HARMLESS_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
