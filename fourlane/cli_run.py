@@ -62,7 +62,7 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -> int:
     from fourlane.app import open_store
-    from fourlane.queues import control
+    from fourlane.queues import control, rights
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
@@ -70,6 +70,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
     )
     store = open_store(settings)
     store.connector.command(store.keys.services, "PING")
+    rights.check(store)
     control.declare_limits(store, settings.limits, "settings")
     options = Options(
         modules=list(modules),

@@ -222,6 +222,11 @@ def is_refusal(error: RedisUnavailable) -> bool:
     return _word(cause) not in _PASSING | _WRITES_NOTHING
 
 
+def lacks_right(error: RedisUnavailable) -> bool:
+    """True when the user that we are may not run this command, or not on this key."""
+    return _word(error.__cause__) == "NOPERM"
+
+
 def is_full(error: RedisUnavailable) -> bool:
     """True when the server is out of memory; it has then done nothing."""
     return _word(error.__cause__) == "OOM"

@@ -16,7 +16,7 @@ import msgspec
 import redis.exceptions as failures
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues import browse
+from fourlane.queues import browse, rights
 from fourlane.queues.browse import WorkerInfo
 from fourlane.queues.connection import Link
 from fourlane.queues.store import Store
@@ -53,7 +53,7 @@ _SERVICE_TYPES: Final = {
     r"unknown": "zset",
     r"result:.+": "list",
 }
-_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list"}
+_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "rights": "list"}
 
 
 class Level(StrEnum):
@@ -92,6 +92,7 @@ def examine(store: Store, *, workers: Sequence[WorkerInfo]) -> list[Finding]:
     finally:
         for _, link in links:
             link.close()
+    findings.append(_rights(store))
     findings += _unknown_tasks(store)
     findings += _workers(workers)
     findings += _queues(store)
@@ -244,6 +245,14 @@ def _clock(link: Link) -> Finding:
         f"{abs(skew) / 1000:.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's; ages are as wrong",
         "synchronize the clocks (NTP)",
     )
+
+
+def _rights(store: Store) -> Finding:
+    lacking = rights.denied(store)
+    if not lacking:
+        return Finding(Level.OK, "rights", "this user may run all that Fourlane needs")
+    text = f"this user may not run {', '.join(lacking)} on keys {store.namespace}:*"
+    return Finding(Level.ERROR, "rights", text, "give it the rights that docs/operating.md lists")
 
 
 # Keys -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import redis.exceptions
 import fourlane
 from fourlane.errors import RedisUnavailable
 from fourlane.job import State
-from fourlane.queues import control, dead_letters
+from fourlane.queues import control, dead_letters, rights
 from fourlane.queues.broker import RedisBroker
 from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
@@ -100,6 +101,135 @@ def test_tls_with_a_missing_ca_is_one_clear_line(start_server: StartServer, tmp_
     assert told.returncode == 1
     assert told.stderr.count("\n") == 1
     assert "does not exist: ssl_ca_certs" in told.stderr
+
+
+# Rights -----------------------------------------------------------------------------------------------------
+
+
+def documented_rights() -> list[str]:
+    """The words of the ACL line in docs/operating.md."""
+    text = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    (line,) = re.findall(r"^ACL SETUSER (fourlane .*?)^```", text, re.MULTILINE | re.DOTALL)
+    return line.replace("\\\n", " ").split()
+
+
+def limited_user(server: Server, *changes: str) -> str:
+    """The URL of the documented user, with changes."""
+    words = [word.replace("PASSWORD", "s3cret") for word in documented_rights()]
+    server.command("ACL", "SETUSER", *words, *changes)
+    return server.url_for("fourlane", "s3cret")
+
+
+def test_the_documented_rights_are_those_that_the_code_needs() -> None:
+    documented = {word[1:] for word in documented_rights() if word.startswith("+")}
+    assert documented == rights.NEEDED
+    folder = Path(fourlane.__file__).parent / "queues" / "lua"
+    scripts = "".join(path.read_text() for path in folder.rglob("*.lua"))
+    called = {name.lower() for name in re.findall(r"(?:call|all)\(?,? ?'([A-Z]+)'", scripts)}
+    assert len(called) > 30
+    assert called <= rights.NEEDED
+
+
+def test_the_documented_rights_are_enough(
+    redis_server: Server, open_broker: OpenBroker, run_worker: RunWorker, tmp_path: Path
+) -> None:
+    url = limited_user(redis_server)
+    broker = open_broker(url)
+    store = broker.store
+    gate, ran = threading.Event(), []
+
+    @fourlane.task(result_ttl_ms=60_000)
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    @fourlane.task(max_retries=1, min_backoff=10, max_backoff=20)
+    def fail() -> None:
+        ran.append("fail")
+        raise RuntimeError("each time")
+
+    @fourlane.task(tier="low")
+    def hold() -> None:
+        ran.append("hold")
+        gate.wait(10)
+
+    assert add.send(1, 2).status() is State.READY
+    run_worker(broker)
+    assert add.send(1, 2).result(5) == 3
+    assert add.send_with_options(args=[2, 3], delay=50).result(5) == 5
+    add.send_many([[1, 2]] * 3)
+    assert add.send_with_options(args=[2, 3], delay=60_000).cancel() is State.DELAYED
+    dead = fail.send()
+    eventually(lambda: dead.status() is State.DEAD)
+    low = hold.send()
+    eventually(lambda: "hold" in ran)
+    assert low.cancel() is State.RUNNING
+    assert control.set_limit(store, low.queue, rate=100, concurrency=1)
+    hold.send_many([[], []])
+    gate.set()
+    eventually(lambda: ran.count("hold") == 3)
+    assert dead_letters.replay(store, [dead.id]) == 1
+    eventually(lambda: ran.count("fail") == 4)
+    eventually(lambda: dead.status() is State.DEAD)
+    assert list(dead_letters.export(store))
+    assert dead_letters.find(store).letters
+    assert dead_letters.discard(store, dead_letters.Filter()) == 1
+    assert len(dead_letters.audit(store)) == 2
+    assert control.clear(store, low.queue)
+    assert control.pause(store, low.queue)
+    hold.send()
+    assert control.purge(store, low.queue) == 1
+    for words in (["queues"], ["workers"], ["jobs", "show", dead.id], ["limits", "show"]):
+        told = run_cli(tmp_path, url, *words)
+        assert "permission" not in told.stderr.lower()
+    told = run_cli(tmp_path, url, "doctor")
+    assert told.returncode == 0, told.stdout
+    assert told.stderr == ""
+    # What doctor tries, and redis-py at each connection, may be refused; nothing else is.
+    spared = {"client|setinfo", "client|maint_notifications", "client", "info", "config|get", "scan"}
+    with redis_server.client() as client:
+        assert {entry["object"] for entry in client.acl_log()} <= spared
+
+
+@pytest.mark.parametrize("lacking", ["sadd", "lpush", "bzpopmin", "evalsha"])
+def test_a_user_that_lacks_a_right_starts_no_worker(redis_server: Server, tmp_path: Path, lacking: str) -> None:
+    told = run_cli(tmp_path, limited_user(redis_server, f"-{lacking}"), "worker")
+    assert told.returncode == 1
+    assert told.stderr.count("\n") == 1
+    assert f"this user may not run {lacking} on keys fourlane:*" in told.stderr
+
+
+def test_a_user_of_other_keys_starts_no_worker(redis_server: Server, tmp_path: Path) -> None:
+    told = run_cli(tmp_path, limited_user(redis_server, "resetkeys", "~other:*"), "worker")
+    assert told.returncode == 1
+    assert told.stderr.count("\n") == 1
+    assert "on keys fourlane:*" in told.stderr
+
+
+def test_rights_taken_from_a_running_worker_lose_nothing(
+    redis_server: Server, open_broker: OpenBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = open_broker(limited_user(redis_server))
+    producer = RedisBroker(url=redis_server.url)
+    ran: list[int] = []
+
+    def note(number: int) -> None:
+        ran.append(number)
+
+    noted = fourlane.task(name="note", broker=broker)(note)
+    sent = fourlane.task(name="note", broker=producer)(note)
+    loop = run_worker(broker)
+    noted.send(0)
+    eventually(lambda: ran == [0] and is_settled(producer))
+    for lacking in ("sadd", "hmget", "lpop", "zadd", "evalsha"):
+        redis_server.command("ACL", "SETUSER", "fourlane", f"-{lacking}")
+        before, failures = len(ran), loop._failures
+        sent.send_many([[number] for number in range(before, before + 5)])
+        eventually(lambda failures=failures: loop._failures > failures)  # type: ignore[misc]
+        redis_server.command("ACL", "SETUSER", "fourlane", f"+{lacking}")
+        eventually(lambda before=before: set(ran) == set(range(before + 5)), 10)  # type: ignore[misc]
+    assert "the user's rights" in caplog.text
+    eventually(lambda: is_settled(producer))
+    producer.close()
 
 
 # Failover ---------------------------------------------------------------------------------------------------

@@ -302,6 +302,13 @@ local function read_bodies(entries)
     return bodies, found_control
 end
 
+-- What pcall caught, as a reply: a right that we lack keeps Redis's words, a wrong type gets clearer ones.
+local function refusal(fault, wrong_type)
+    local text = type(fault) == 'table' and fault.err or tostring(fault)
+    if string.find(text, 'WRONGTYPE', 1, true) then text = 'WRONGTYPE ' .. wrong_type end
+    return redis.error_reply(text)
+end
+
 local entries, bodies, records = {}, {}, {}
 if want > 0 then
     local leased = pop(control and read_limits(control) or {})
@@ -310,7 +317,7 @@ if want > 0 then
         local read, got, found_control = pcall(read_bodies, leased)
         if not read then
             put_back(leased)
-            return redis.error_reply('WRONGTYPE ' .. JOBS .. ' is not a hash')
+            return refusal(got, JOBS .. ' is not a hash')
         end
         found = got
         if found_control and not control then
@@ -332,9 +339,10 @@ if want > 0 then
         end
     end
     if #entries > 0 then
-        if not pcall(all, 'SADD', LEASED, entries) then
+        local stored, fault = pcall(all, 'SADD', LEASED, entries)
+        if not stored then
             put_back(entries)
-            return redis.error_reply('WRONGTYPE ' .. LEASED .. ' is not a set')
+            return refusal(fault, LEASED .. ' is not a set')
         end
         for _, entry in ipairs(entries) do
             if has_record(entry) then
