@@ -239,7 +239,9 @@ def link_is_up(replica: Server) -> bool:
     return replica.info("replication").get("master_link_status") == "up"
 
 
-def test_a_failover_loses_nothing(start_server: StartServer, open_broker: OpenBroker, run_worker: RunWorker) -> None:
+def test_a_failover_loses_nothing(
+    start_server: StartServer, open_broker: OpenBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
     """The old primary becomes a replica first, as in a planned failover; then its address leads to the new one."""
     old, new = start_server(), start_server()
     new.command("REPLICAOF", "127.0.0.1", old.port)
@@ -274,6 +276,7 @@ def test_a_failover_loses_nothing(start_server: StartServer, open_broker: OpenBr
         note.send(300)  # no connection had to break for it: READONLY ends one
         eventually(lambda: set(ran) == set(range(301)), 15)
         eventually(lambda: is_settled(broker))
+        assert "blocked for" not in caplog.text
 
 
 def test_a_server_that_is_a_replica_for_a_while(
@@ -375,11 +378,13 @@ def test_a_server_that_is_busy_with_a_script(
 
     blocking = threading.Thread(target=block)
     blocking.start()
-    eventually(lambda: loop._failures >= 2)
-    with pytest.raises(RedisUnavailable, match="script of somebody"):
-        note.send(-1)
-    redis_server.command("SCRIPT", "KILL")
-    blocking.join(10)
+    try:
+        eventually(lambda: loop._failures >= 2)
+        with pytest.raises(RedisUnavailable, match="script of somebody"):
+            note.send(-1)
+    finally:
+        redis_server.command("SCRIPT", "KILL")
+        blocking.join(10)
     note.send(2)
     eventually(lambda: sorted(ran) == [0, 1, 2], 10)
     assert "blocked for" not in caplog.text
