@@ -250,7 +250,7 @@ def test_an_idle_worker_notices_a_half_open_wait(
     eventually(lambda: ran == [0], 5)
     eventually(lambda: loop.lanes[0].waits)
     noted.send(1)
-    eventually(lambda: ran == [0, 1], 0.4)
+    eventually(lambda: ran == [0, 1], 0.9)
 
 
 def test_an_idle_worker_notices_a_black_hole_by_its_look(
