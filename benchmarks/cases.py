@@ -21,7 +21,7 @@ FILL_SECONDS = 3.0
 DRAIN_SECONDS = 5.0
 START_SECONDS = 40.0
 ENQUEUE_SECONDS = 2.0
-PICKUPS = 200
+PICKUPS = 100
 PICKUP_SECONDS = 8.0
 LOW_JOBS = 5_000
 HIGH_JOBS = 200
@@ -120,7 +120,7 @@ def pickup(redis: Redis, peer: Peer) -> Figures:
                 raise TooLate("a job was not picked up")
             if time.monotonic() > deadline:
                 break
-            time.sleep(pause.uniform(0.010, 0.030))
+            time.sleep(pause.uniform(0.020, 0.150))
         return latencies(running.samples()[first:])
 
 
