@@ -15,19 +15,19 @@ __all__ = ["CASES", "Figures", "percentile"]
 
 Figures = dict[str, Any]
 
-BYTES_JOBS = 20_000  # the memory per job is taken with so many waiting
+BYTES_JOBS = 10_000  # the memory per job is taken with so many waiting
 DRAIN_JOBS = 200_000
-FILL_SECONDS = 3.0
-DRAIN_SECONDS = 5.0
+FILL_SECONDS = 1.5
+DRAIN_SECONDS = 3.0
 START_SECONDS = 40.0
-ENQUEUE_SECONDS = 2.0
+ENQUEUE_SECONDS = 1.5
 PICKUPS = 100
-PICKUP_SECONDS = 8.0
+PICKUP_SECONDS = 6.0
 LOW_JOBS = 5_000
-HIGH_JOBS = 200
+HIGH_JOBS = 150
 HIGH_EVERY_SECONDS = 0.02
 WAITING_DELAYED = 100_000
-FILL_DELAYED_SECONDS = 40.0
+FILL_DELAYED_SECONDS = 25.0
 DELAYED = 300
 CRASH_JOBS = 8
 CRASH_SECONDS = 150.0
@@ -59,7 +59,7 @@ def drain(redis: Redis, peer: Peer, processes: int = 1) -> Figures:
     """Fill the queue with no-op jobs, then start the workers: jobs a second, from the first tenth to the end."""
     redis.flush()
     before = redis.memory()
-    sent = peer.fill("noop", BYTES_JOBS, 15.0, least=1_000)
+    sent = peer.fill("noop", BYTES_JOBS, 8.0, least=1_000)
     bytes_per_job = (redis.memory() - before) / sent
     sent += peer.fill("noop", DRAIN_JOBS - sent, FILL_SECONDS)
     redis.reset_counts()

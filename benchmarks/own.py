@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -264,10 +265,11 @@ def backlog(redis: Redis, peer: Peer) -> Figures:
     }
 
 
-OWN = {
+OWN: dict[str, Callable[[Redis, Peer], Figures]] = {
     "async": async_jobs,
     "lone": lone,
     "idle": idle,
+    "idle-memory": idle_memory,
     "delayed-memory": delayed_memory,
     "backlog": backlog,
 }
