@@ -1,4 +1,4 @@
-"""The cases that every peer runs, one measurement each. Each returns figures by name; None: the peer has no such thing."""
+"""The cases that every peer runs, one measurement each: figures by name, or None where a peer has no such thing."""
 
 from __future__ import annotations
 

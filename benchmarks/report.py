@@ -1,4 +1,4 @@
-"""Results as text and as docs/benchmarks.md: ``python -m benchmarks.report`` writes it again from the stored results."""
+"""Results as text and as docs/benchmarks.md; ``python -m benchmarks.report`` writes it anew from the stored results."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _not_again(run: dict[str, Any]) -> str:
 
 
 def _table(results: Results, columns: list[Column]) -> str:
-    peers = [name for name in results["peers"]]
+    peers = list(results["peers"])
     lines = ["| | " + " | ".join(peers) + " |", "|---" * (len(peers) + 1) + "|"]
     for column in columns:
         if column.case in results["cases"]:
@@ -214,8 +214,8 @@ def write(results: Results) -> None:
     (DOCS / "benchmarks.md").write_text(
         f"""# Benchmarks
 
-Written by `make bench` ([benchmarks/](../benchmarks/README.md)); do not edit. Every figure is of one run on one machine,
-and only ratios within a run mean much: Redis, producer and workers share its cores.
+Written by `make bench` ([benchmarks/](../benchmarks/README.md)); do not edit. Every figure is of one run on one
+machine, and only ratios within a run mean much: Redis, producer and workers share its cores.
 
 - date: {results["date"]}; command: `{results["command"]}`; {results["minutes"]} minutes
 - machine: {results["machine"]}

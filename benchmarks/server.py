@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -45,7 +46,7 @@ class Redis:
 
     def flush(self) -> None:
         self.client.flushall()
-        self.client.execute_command("MEMORY", "PURGE")
+        self.client.memory_purge()
 
     def memory(self) -> int:
         """Bytes used by the data."""
@@ -158,7 +159,7 @@ class Monitor:
 
 def process_memory(pid: int) -> tuple[float, float]:
     """RSS and PSS of a process in MB; PSS divides pages that several processes share."""
-    text = open(f"/proc/{pid}/smaps_rollup").read()
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = {name: int(kb) / 1024 for name, kb in re.findall(r"^(Rss|Pss):\s+(\d+) kB", text, re.MULTILINE)}
     return found["Rss"], found["Pss"]
 

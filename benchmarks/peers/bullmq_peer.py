@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.base import PAYLOAD, Peer
+from benchmarks.jobs import PAYLOAD
+from benchmarks.peers.base import Peer
 
 __all__ = ["ServedPeer"]
 
@@ -36,7 +37,9 @@ class ServedPeer(Peer):
         if not (FOLDER / "node_modules" / "bullmq").exists():
             FOLDER.mkdir(parents=True, exist_ok=True)
             (FOLDER / "package.json").write_text('{"private": true}')
-            subprocess.run([npm, "install", "--silent", "bullmq", "ioredis"], cwd=FOLDER, check=True, capture_output=True)
+            subprocess.run(
+                [npm, "install", "--silent", "bullmq", "ioredis"], cwd=FOLDER, check=True, capture_output=True
+            )
         self.node = node
         self.producer = subprocess.Popen(
             [node, str(SCRIPT), "produce"],
@@ -61,7 +64,8 @@ class ServedPeer(Peer):
 
     def ask(self, verb: str, **words: Any) -> Any:
         """Have the producer do something; returns its answer."""
-        assert self.producer.stdin is not None and self.producer.stdout is not None
+        assert self.producer.stdin is not None
+        assert self.producer.stdout is not None
         self.producer.stdin.write(json.dumps({"verb": verb, **words}) + "\n")
         self.producer.stdin.flush()
         line = self.producer.stdout.readline()

@@ -18,7 +18,8 @@ dramatiq.set_broker(broker)
 
 
 def _actor(name: str, priority: int = 100) -> Any:
-    return dramatiq.actor(getattr(jobs, name.removesuffix("_urgent")), actor_name=name, priority=priority)
+    declare = dramatiq.actor(actor_name=name, priority=priority)
+    return declare(getattr(jobs, name.removesuffix("_urgent")))
 
 
 ACTORS = {name: _actor(name) for name in ("noop", "sleep", "stamp", "hold")}

@@ -15,7 +15,8 @@ from taskiq import TaskiqScheduler
 from taskiq_redis import ListRedisScheduleSource, RedisStreamBroker
 
 from benchmarks import jobs
-from benchmarks.peers.base import PAYLOAD, Peer
+from benchmarks.jobs import PAYLOAD
+from benchmarks.peers.base import Peer
 
 __all__ = ["ServedPeer"]
 
