@@ -15,7 +15,9 @@ from benchmarks.peers.base import Peer
 __all__ = ["ServedPeer"]
 
 SCRIPT = Path(__file__).with_name("bullmq.js")
-FOLDER = Path(__file__).parents[2] / ".bench" / "bullmq"
+VERSION = os.environ.get("BENCH_BULLMQ", "latest")
+"""What npm is asked for: a version, or ``5`` for the newest of that line."""
+FOLDER = Path(__file__).parents[2] / ".bench" / f"bullmq-{VERSION}"
 
 
 class ServedPeer(Peer):
@@ -38,7 +40,7 @@ class ServedPeer(Peer):
             FOLDER.mkdir(parents=True, exist_ok=True)
             (FOLDER / "package.json").write_text('{"private": true}')
             subprocess.run(
-                [npm, "install", "--silent", "bullmq", "ioredis"], cwd=FOLDER, check=True, capture_output=True
+                [npm, "install", "--silent", f"bullmq@{VERSION}", "ioredis"], cwd=FOLDER, check=True, capture_output=True
             )
         self.node = node
         self.producer = subprocess.Popen(
