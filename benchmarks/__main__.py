@@ -96,12 +96,16 @@ def _one(case: str, name: str, url: str) -> dict[str, Any]:
     try:
         out, errors = process.communicate(timeout=SECONDS.get(case, DEFAULT_SECONDS))
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)  # it ends its workers, and tells
+        process.terminate()  # it ends its workers, and tells
         try:
             out, errors = process.communicate(timeout=BETWEEN_TERM_AND_KILL)
         except subprocess.TimeoutExpired:
             process.kill()
             return {"failed": "hung, and was killed"}
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
     for line in out.splitlines():
         if line.startswith("RESULT "):
             found: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
@@ -146,6 +150,7 @@ def main(given: list[str] | None = None) -> int:
             parser.error(f"{unknown[0]!r} is not known; choose of {', '.join(known)}")
     repeat = 1 if options.quick else options.repeat
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with running_redis() as redis:
         command = "python -m benchmarks " + " ".join(sys.argv[1:] if given is None else given)
         run = Run(redis, _about(redis, command.strip(), repeat))

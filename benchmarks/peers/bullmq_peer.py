@@ -40,7 +40,10 @@ class ServedPeer(Peer):
             FOLDER.mkdir(parents=True, exist_ok=True)
             (FOLDER / "package.json").write_text('{"private": true}')
             subprocess.run(
-                [npm, "install", "--silent", f"bullmq@{VERSION}", "ioredis"], cwd=FOLDER, check=True, capture_output=True
+                [npm, "install", "--silent", f"bullmq@{VERSION}", "ioredis"],
+                cwd=FOLDER,
+                check=True,
+                capture_output=True,
             )
         self.node = node
         self.producer = subprocess.Popen(
