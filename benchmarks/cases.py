@@ -15,7 +15,8 @@ __all__ = ["CASES", "Figures", "percentile"]
 
 Figures = dict[str, Any]
 
-BYTES_JOBS = 10_000  # the memory per job is taken with so many waiting
+BYTES_JOBS = 10_000  # the memory per job is taken with so many waiting, or what there is after BYTES_SECONDS
+BYTES_SECONDS = 8.0
 DRAIN_JOBS = 200_000
 FILL_SECONDS = 1.5
 DRAIN_SECONDS = 3.0
@@ -27,7 +28,7 @@ LOW_JOBS = 5_000
 HIGH_JOBS = 150
 HIGH_EVERY_SECONDS = 0.02
 WAITING_DELAYED = 100_000
-FILL_DELAYED_SECONDS = 25.0
+FILL_DELAYED_SECONDS = 15.0
 DELAYED = 300
 CRASH_JOBS = 8
 CRASH_SECONDS = 150.0
@@ -59,7 +60,7 @@ def drain(redis: Redis, peer: Peer, processes: int = 1) -> Figures:
     """Fill the queue with no-op jobs, then start the workers: jobs a second, from the first tenth to the end."""
     redis.flush()
     before = redis.memory()
-    sent = peer.fill("noop", BYTES_JOBS, 8.0, least=1_000)
+    sent = peer.fill("noop", BYTES_JOBS, BYTES_SECONDS if processes == 1 else 1.0, least=1_000)
     bytes_per_job = (redis.memory() - before) / sent
     sent += peer.fill("noop", DRAIN_JOBS - sent, FILL_SECONDS)
     redis.reset_counts()
@@ -164,10 +165,10 @@ def delayed(redis: Redis, peer: Peer) -> Figures | None:
         spread = random.Random(1)
         for _ in range(DELAYED):
             peer.send_stamp(delay_ms=spread.randrange(1_000, 5_000))
-        running.wait_samples(first + DELAYED, 15.0)
+        running.wait_samples(first + DELAYED, 10.0)
         came = running.samples()[first:]
         if not came:
-            raise TooLate(f"none of {DELAYED} delayed jobs ran within 10 s of its time, {waiting:,} more waiting")
+            raise TooLate(f"none of {DELAYED} delayed jobs ran within 5 s of its time, {waiting:,} more waiting")
         return latencies(came) | {"waiting": waiting, "ran": len(came)}
 
 

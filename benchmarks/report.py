@@ -71,7 +71,7 @@ WHAT = """\
   line of the function.
 - **urgent**: 150 high-priority jobs, one each 20 ms, while 8 slots work on 5,000 low-priority jobs of 20 ms.
 - **delayed**: how late 300 jobs run that are due within 1 to 5 s, with up to 100,000 more due in an hour (as many as
-  could be enqueued in 25 s).
+  could be enqueued in 15 s).
 - **bytes**: growth of `used_memory` with 10,000 jobs or more waiting, or what could be enqueued in 8 s.
 - **calls** are what the client sends (scripts and blocking pops only), **commands** all that INFO commandstats counts
   during the drain, those inside scripts too; for a lone job and an idle minute both are exact, by MONITOR.
@@ -220,7 +220,8 @@ machine, and only ratios within a run mean much: Redis, producer and workers sha
 - date: {results["date"]}; command: `{results["command"]}`; {results["minutes"]} minutes
 - machine: {results["machine"]}
 - {results["python"]}, {results["redis"]} without persistence, redis-py {results["redis_py"]}
-- medians of {results["repeat"]} (least–most), the order of the peers rotated; the job does nothing and has one
+- medians of {results["repeated"]} (least–most), the order of the peers rotated; delayed, killed, idle, memory and
+  backlog once; the job does nothing and has one
   argument of {len(json.dumps(jobs.PAYLOAD))} bytes as JSON
 - what else the machine did just before the measurements: {noise(results)}
 
