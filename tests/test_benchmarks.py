@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from benchmarks import goals, report
@@ -21,7 +22,12 @@ print(json.dumps(one.main("drain", "fourlane", sys.argv[1])))
 def test_a_drain_of_fourlane_counts_every_job(redis_server: Server) -> None:
     # In a process of its own, as the benchmark does it: opening a peer sets dramatiq's global broker.
     ran = subprocess.run(
-        [sys.executable, "-c", TINY, redis_server.url], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", TINY, redis_server.url],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     result = json.loads(ran.stdout.splitlines()[-1])
