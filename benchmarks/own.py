@@ -1,19 +1,15 @@
-"""What is measured of Fourlane alone, and the bare loops that it is compared with."""
+"""What is measured of Fourlane alone."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import redis as redis_py
-
-from benchmarks.cases import DRAIN_JOBS, Figures, drain_rate, latencies, started, workers
+from benchmarks import bare
+from benchmarks.cases import Figures, drain_rate, started, workers
 from benchmarks.jobs import PAYLOAD
 from benchmarks.peers import Peer
 from benchmarks.server import Monitor, Redis, children, process_memory
@@ -21,100 +17,13 @@ from benchmarks.workers import TooLate, Workers
 
 __all__ = ["OWN"]
 
-BARE_BATCH = 100
+BATCH = 100
 ASYNC_JOBS = 150_000
 LONE_JOBS = 50
 IDLE_SECONDS = 60.0
 SHALLOW, DEEP = 1_000, 1_000_000
 BLOCK_ROUNDS = 20
 BLOCKS = 15
-
-
-# Bare loops ---------------------------------------------------------------------------------------------------
-
-BARE_DRAIN = """
-import json, sys, redis
-from benchmarks import jobs
-client, noop = redis.Redis.from_url(sys.argv[1]), jobs.noop
-while True:
-    batch = client.lpop("bare", int(sys.argv[2]))
-    if not batch:
-        import time; time.sleep(0.01); continue
-    for body in batch:
-        noop(json.loads(body)["args"][0])
-"""
-
-BARE_PICKUP = """
-import json, sys, redis
-from benchmarks import jobs
-client = redis.Redis.from_url(sys.argv[1])
-while True:
-    _, body = client.brpop("bare")
-    jobs.stamp(json.loads(body)["args"][0])
-"""
-
-BARE_ASYNC = """
-import asyncio, sys, time, uvloop
-from benchmarks import jobs
-async def job():
-    await asyncio.sleep(jobs.SLEEP_SECONDS)
-    jobs.finish()
-async def main():
-    running = set()
-    def ended(task):
-        running.discard(task); start()
-    def start():
-        task = asyncio.create_task(job()); running.add(task); task.add_done_callback(ended)
-    for _ in range(1000): start()
-    await asyncio.sleep(3600)
-uvloop.run(main())
-"""
-
-
-def _body(payload: dict[str, Any]) -> str:
-    return json.dumps({"id": os.urandom(8).hex(), "task": "noop", "args": [payload]})
-
-
-def bare(redis: Redis) -> Figures:
-    """A queue without acknowledgement: a list of JSON bodies, LPUSH one and 1,000, LPOP 100 at a time, BRPOP."""
-    redis.flush()
-    client = redis_py.Redis.from_url(redis.url)
-    sent, began = 0, time.monotonic()
-    while time.monotonic() - began < 1.5:
-        client.lpush("bare", _body(PAYLOAD))
-        sent += 1
-    one = sent / (time.monotonic() - began)
-    redis.flush()
-    sent, began = 0, time.monotonic()
-    while sent < DRAIN_JOBS:
-        client.rpush("bare", *[_body(PAYLOAD) for _ in range(1_000)])
-        sent += 1_000
-    bulk = sent / (time.monotonic() - began)
-    with Workers([[sys.executable, "-c", BARE_DRAIN, redis.url, str(BARE_BATCH)]], {}) as running:
-        rate, _ = drain_rate(running, sent)
-    redis.flush()
-    with Workers([[sys.executable, "-c", BARE_PICKUP, redis.url]], {}) as running:
-        for number in range(153):
-            client.lpush("bare", _body(PAYLOAD | {"at": time.monotonic_ns()}))
-            running.wait_samples(number + 1, 10)
-            time.sleep(0.02)
-        picked = latencies(running.samples()[3:])
-    return {
-        "one_per_second": one,
-        "bulk_per_second": bulk,
-        "jobs_per_second": rate,
-        "p50_ms": picked["p50_ms"],
-        "p99_ms": picked["p99_ms"],
-    }
-
-
-def bare_uvloop() -> float:
-    """Jobs a second of a bare uvloop: a task per job that sleeps 20 ms, 1,000 at once."""
-    with Workers([[sys.executable, "-c", BARE_ASYNC]], {}) as running:
-        running.wait_count(10_000, 10)
-        began, count = time.monotonic(), running.count()
-        time.sleep(2.5)
-        return (running.count() - count) / (time.monotonic() - began)
 
 
 # Fourlane alone -----------------------------------------------------------------------------------------------
@@ -129,8 +38,8 @@ def async_jobs(redis: Redis, peer: Peer) -> Figures:
         async_sleep.send_many([(PAYLOAD,)] * 1_000)
     with workers(peer, "async") as running:
         rate, _ = drain_rate(running, ASYNC_JOBS)
-    bare = bare_uvloop()
-    return {"jobs_per_second": rate, "uvloop_per_second": bare, "share": rate / bare}
+    uvloop = bare.uvloop()
+    return {"jobs_per_second": rate, "uvloop_per_second": uvloop, "share": rate / uvloop}
 
 
 def lone(redis: Redis, peer: Peer) -> Figures:
@@ -230,13 +139,13 @@ def backlog(redis: Redis, peer: Peer) -> Figures:
         held[service] = deque[Leased]()
 
     def rounds(service: str) -> float:
-        batches = [pairs(BARE_BATCH) for _ in range(BLOCK_ROUNDS)]
+        batches = [pairs(BATCH) for _ in range(BLOCK_ROUNDS)]
         began, cpu = time.perf_counter(), redis.cpu_seconds()
         for batch in batches:
             store.enqueue(service, 2, batch)
             turn = store.turn(
                 links[service], service, "bench", flags="b", silence_ms=60_000, idle_silence_ms=60_000,
-                held=len(held[service]), want=BARE_BATCH, tiers="0123",
+                held=len(held[service]), want=BATCH, tiers="0123",
                 done=[],
             )  # fmt: skip
             done = [leased.entry for leased in turn.jobs]
@@ -244,11 +153,11 @@ def backlog(redis: Redis, peer: Peer) -> Figures:
                 links[service], service, "bench", flags="b", silence_ms=60_000, idle_silence_ms=60_000,
                 held=0, done=done, want=0, tiers="0123",
             )  # fmt: skip
-            if len(done) != BARE_BATCH:
-                raise TooLate(f"a turn leased {len(done)} jobs, not {BARE_BATCH}")
+            if len(done) != BATCH:
+                raise TooLate(f"a turn leased {len(done)} jobs, not {BATCH}")
         took = time.perf_counter() - began
-        cpus[service].append((redis.cpu_seconds() - cpu) / (BLOCK_ROUNDS * BARE_BATCH) * 1e6)
-        return took / (BLOCK_ROUNDS * BARE_BATCH) * 1e6
+        cpus[service].append((redis.cpu_seconds() - cpu) / (BLOCK_ROUNDS * BATCH) * 1e6)
+        return took / (BLOCK_ROUNDS * BATCH) * 1e6
 
     times: dict[str, list[float]] = {"shallow": [], "deep": []}
     cpus: dict[str, list[float]] = {"shallow": [], "deep": []}

@@ -128,7 +128,7 @@ class Monitor:
     """Counts by MONITOR, exact but slow: for an idle server only. Use in a ``with``."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(url)
+        self._client = redis.Redis.from_url(url, socket_timeout=None)  # an idle minute is silent
         self.calls: Counter[str] = Counter()
         self.inside: Counter[str] = Counter()
 
