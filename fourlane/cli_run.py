@@ -9,11 +9,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fourlane.commands.shared import say
+
+if TYPE_CHECKING:
+    from fourlane.worker.supervisor import Supervisor
 
 __all__ = ["dev", "enqueue", "worker"]
 
@@ -57,11 +60,10 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     options["log_jobs"] = True
     settings = load_settings()
     if settings.redis_url is not None:
-        click.echo("redis: REDIS_URL", err=True)
         sys.exit(_supervise(settings, modules, options))
     with EmbeddedRedis.open(settings.data_dir) as server:
-        click.echo(f"redis: embedded {server.version}, data in {settings.data_dir}", err=True)
         os.environ["REDIS_URL"] = server.url
+        where = f"embedded {server.version}, data in {settings.data_dir}"
 
         def tell(fault: str | None) -> None:
             click.echo(f"redis: {fault or 'all is well again'}", err=True)
@@ -69,22 +71,29 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         server.watch(tell)
-        code = _supervise(load_settings(), modules, options)
+        code = _supervise(load_settings(), modules, options, where)
         ended = server.ended
     sys.exit(1 if ended else code)
 
 
-def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -> int:
-    from fourlane.app import open_store
+def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
+    """Run until stopped. ``where`` describes the server when its address would say too little."""
+    from fourlane.app import opening_of
     from fourlane.names import check_service, parse_queue
-    from fourlane.queues import browse, control
+    from fourlane.queues import browse, control, rights
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    store = open_store(settings)
+    opening = opening_of(settings)
+    store = opening.open().store
+    if not where:
+        of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
+        where = store.connector.address + of_dev
+    click.echo(f"redis: {where}", err=True)
     store.connector.command(store.keys.services, "PING")
+    rights.check(store)
     served = {
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),
@@ -111,19 +120,41 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
         recycle_seconds=settings.recycle_seconds,
         recycle_rss_mb=settings.recycle_rss_mb,
         watch=Path.cwd() if given["watch"] else None,
+        opening=opening,
     )
     supervisor = Supervisor(store, options)
+    if options.watch:
+        click.echo(f"watching the .py files in {options.watch}", err=True)
 
     def ready() -> None:
         services = sorted({s for child in supervisor.children for s in child.table.names()})
         click.echo(
-            f"ready: {options.processes} process(es) × {options.slots} slots, serving "
+            f"ready: {options.processes} process(es) × {options.slots} slots "
+            f"({options.concurrency} async jobs), serving "
             + ", ".join(options.queues or [f"{settings.environment}.jobs.*.{s}" for s in services]),
             err=True,
         )
 
     supervisor.on_ready = ready
-    return supervisor.run()
+    if not settings.probe_port:
+        return supervisor.run()
+    return _run_with_probe(supervisor, settings.probe_port)
+
+
+def _run_with_probe(supervisor: Supervisor, port: int) -> int:
+    from fourlane.worker.probe import Probe
+    from fourlane.worker.process import CANNOT_START
+
+    try:
+        probe = Probe(port, supervisor.health)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)
+        return CANNOT_START
+    try:
+        return supervisor.run()
+    finally:
+        probe.close()
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:

@@ -26,7 +26,8 @@ relayed        zset      ids that came from the outbox, by the time at which    
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
-dated, cleaned by readers) and ``audit`` (list, 10,000 newest).
+dated, cleaned by readers), ``audit`` (list, 10,000 newest) and, for a moment, ``rights`` (list, rights.py tries
+commands on it).
 """
 
 from __future__ import annotations
@@ -97,3 +98,4 @@ class EnvironmentKeys:
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
+        self.rights = (prefix + "rights").encode()
