@@ -14,6 +14,7 @@ from fourlane.queues.store import Store
 if TYPE_CHECKING:
     from fourlane.config import Settings
     from fourlane.db.engine import Database
+    from fourlane.outbox.relay import Relay
 
 __all__ = [
     "Opening",
@@ -21,6 +22,7 @@ __all__ = [
     "configure_webhooks",
     "open_database",
     "open_from_settings",
+    "open_relay",
     "open_store",
     "opening_of",
     "redis_url",
@@ -148,6 +150,14 @@ def open_database(settings: Settings) -> Database:
         statement_timeout_ms=settings.database_statement_timeout_ms,
         transaction_pooler=settings.database_transaction_pooler,
     )
+
+
+def open_relay(settings: Settings, store: Store) -> Relay:
+    """A relay from the database of these settings to this store. Raises as open_database does."""
+    database = open_database(settings)
+    from fourlane.outbox.relay import Relay
+
+    return Relay(database, store, batch=min(settings.outbox_batch, 1_000), keep_seconds=settings.outbox_keep_seconds)
 
 
 def configure_encryption(settings: Settings) -> None:

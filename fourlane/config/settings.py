@@ -237,6 +237,12 @@ class Settings(BaseSettings):
     """The database ends a statement after this."""
     database_transaction_pooler: Switch | None = None
     """Whether connections change between transactions; None: when the port is 6543, as Supabase's pooler has it."""
+    relay: Switch | None = None
+    """Whether a worker moves the outbox's jobs to Redis too; None: only that of ``fourlane dev`` does."""
+    outbox_batch: Positive = 500
+    """Rows that a relay moves at once."""
+    outbox_keep_seconds: ZeroOrMore = 3_600
+    """How long relayed rows are kept."""
     encryption_keys: SecretStr | None = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
 

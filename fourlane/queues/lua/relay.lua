@@ -7,7 +7,8 @@
 -- Reply now, then "late", or for each job "new" or "known"
 local JOBS, RELAYED, DELAYED, NEWS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FIRST_READY, FIRST_WAKE = 5, 9
-local not_after, open_ms, confirmed_ms, confirmed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local not_after, open_ms, confirmed_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local confirmed = tonumber(ARGV[4])
 --@include entries
 --@include time
 
@@ -73,5 +74,5 @@ if first <= #ARGV then
 end
 -- The key goes with the last id that it remembers.
 local last = redis.call('ZRANGE', RELAYED, -1, -1, 'WITHSCORES')
-if last[2] then redis.call('PEXPIREAT', RELAYED, at(last[2] + 1000)) end
+if last[2] then redis.call('PEXPIRE', RELAYED, at(last[2] - now + 1000)) end
 return reply
