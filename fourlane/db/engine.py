@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from fourlane.errors import DatabaseUnavailable, SettingsError
+from fourlane.errors import DatabaseUnavailable, FourlaneError, SettingsError
 
 __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
 
@@ -63,9 +63,13 @@ class Database:
         try:
             with self.session() as session, session.begin():
                 yield session
-        except (DBAPIError, PoolTimeout) as error:
+        except (StatementError, PoolTimeout) as error:
             if is_lost(error):
                 raise unavailable(error) from error
+            if isinstance(error, StatementError) and isinstance(
+                error.orig, FourlaneError
+            ):  # of a column's own, see columns.py
+                raise error.orig from None
             raise
 
     def close(self) -> None:
