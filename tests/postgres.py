@@ -24,6 +24,7 @@ from tests.servers import START_SECONDS, STOP_SECONDS, WATCHDOG, eventually, fre
 __all__ = ["Postgres", "connect", "pgbouncer", "postgres"]
 
 _AS_ROOT = os.geteuid() == 0
+_QUICK = ["-c", "fsync=off", "-c", "full_page_writes=off"]
 
 
 class Postgres:
@@ -46,25 +47,25 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """The server that tests share."""
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """A server. Unless it is ``durable``, what it commits may be lost when the machine stops: tests are quicker so."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield Postgres(given, 0)
         return
-    with _folder() as folder, _server(folder) as port:
+    with _folder() as folder, _server(folder, durable) as port:
         yield Postgres(f"postgresql://postgres@127.0.0.1:{port}/postgres", port)
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[int]:
+def _server(folder: Path, durable: bool) -> Iterator[int]:
     binaries = _binaries()
     port = free_port()
     _run([binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8",
           "--locale=C"], folder)  # fmt: skip
     server = _spawn(
         [str(binaries / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder),
-         "-c", "max_connections=200", "-c", "log_lock_waits=on", "-c", "fsync=off", "-c", "full_page_writes=off"],
+         "-c", "max_connections=200", "-c", "log_lock_waits=on", *([] if durable else _QUICK)],
         folder,
         "postgres.log",
     )  # fmt: skip

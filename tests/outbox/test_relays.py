@@ -23,7 +23,7 @@ from fourlane.db.engine import Database, open_database
 from fourlane.db.models import JobOutbox
 from fourlane.errors import DatabaseUnavailable
 from fourlane.outbox import listen
-from fourlane.outbox.relay import Relay
+from fourlane.outbox.relay import Relay, idle_wait
 from fourlane.queues.store import Store
 from fourlane.tasks.task import Task
 from tests.command import Command
@@ -79,7 +79,7 @@ def fill(database: Database, task: AnyTask, count: int) -> set[str]:
 # Dies by SIGKILL, for good, between Redis's answer and the commit of its first batch.
 DIES_BEFORE_ITS_COMMIT = """
 import os, signal
-from fourlane.outbox.relay import Relay
+from fourlane.outbox.relay import Relay, idle_wait
 Relay._mark = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 from fourlane.cli import main
 main(["relay", "--once"], prog_name="fourlane")
@@ -167,18 +167,19 @@ def test_an_idle_look_is_one_query(database: Database, relay: Relay) -> None:
     assert len([sql for sql in seen if not sql.startswith(("BEGIN", "SET LOCAL"))]) == 1
 
 
-def test_idle_looks_become_rare(database: Database, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-    stop = threading.Event()
-
-    def wait(bell: Any, stop: threading.Event, seconds: float, longest_seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 8:
-            stop.set()
-
-    monkeypatch.setattr(listen.Bell, "wait", wait)
-    relay.run(stop)
-    assert waits == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
+@pytest.mark.parametrize(
+    ("silence", "wait"),
+    [
+        (0.0, 0.02),  # just now
+        (0.1, 0.02),
+        (1.0, 0.1),  # a tenth of the silence: a row waits no longer than that
+        (5.0, 0.5),
+        (10.0, 1.0),
+        (86_400.0, 1.0),
+    ],
+)
+def test_idle_looks_become_rare(silence: float, wait: float) -> None:
+    assert idle_wait(silence, 1.0) == pytest.approx(wait)
 
 
 def listeners(database: Database) -> int:
@@ -193,7 +194,7 @@ def test_postgresql_rings(
     """A relay that would look again in a minute finds the row at once."""
     if database.dialect == "sqlite" or pooled:
         pytest.skip("nobody rings here")
-    monkeypatch.setattr(listen, "_LONGEST_LISTEN_SECONDS", 60)
+    monkeypatch.setattr(listen, "_LISTEN_SECONDS", 60)
     relay, stop = Relay(database, store, longest_wait_seconds=60), threading.Event()
     thread = threading.Thread(target=relay.run, args=[stop])
     thread.start()
