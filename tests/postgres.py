@@ -35,12 +35,12 @@ class Postgres:
         self.port = port
 
     def url_of(self, database: str, user: str | None = None, port: int | None = None) -> str:
-        """How a user, by default the superuser, connects to a database. Nobody has a password."""
+        """How a user, by default the superuser, connects to a database. All others have the password x."""
         from sqlalchemy import make_url
 
         url = make_url(self.url).set(database=database, drivername="postgresql")
         if user is not None:
-            url = url.set(username=user, password=None)
+            url = url.set(username=user, password="x")
         if port is not None:
             url = url.set(port=port)
         return url.render_as_string(hide_password=False)
@@ -68,6 +68,8 @@ def _server(folder: Path, durable: bool) -> Iterator[int]:
          "-c", "max_connections=200", "-c", "log_lock_waits=on", *([] if durable else _QUICK)],
         folder,
         "postgres.log",
+        # At once: SIGTERM would wait until the last client has left.
+        watchdog=WATCHDOG.replace("-TERM", "-INT"),
     )  # fmt: skip
     try:
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
@@ -144,10 +146,10 @@ def _run(command: list[Any], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _spawn(command: list[str], folder: Path, log: str) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], folder: Path, log: str, watchdog: str = WATCHDOG) -> subprocess.Popen[bytes]:
     with (folder / log).open("ab") as output:
         return subprocess.Popen(
-            ["/bin/sh", "-c", WATCHDOG, "sh", *command],
+            ["/bin/sh", "-c", watchdog, "sh", *command],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=output,
