@@ -42,10 +42,10 @@ TABLES: dict[str, list[Column]] = {
     ],
     "Cost and recovery": [
         Column("drain", "bytes_per_job", "Redis bytes per queued job", False),
-        Column("drain", "calls_per_job", "calls per job", False, 2),
-        Column("drain", "commands_per_job", "commands per job", False, 2),
-        Column("idle-memory", "rss_mb", "idle worker, RSS MB", False),
-        Column("idle-memory", "pss_mb", "idle worker, PSS MB", False),
+        Column("drain", "calls_per_job", "calls per job", False, 3),
+        Column("drain", "commands_per_job", "commands per job", False, 3),
+        Column("idle-memory", "rss_mb", "idle worker process, RSS MB", False),
+        Column("idle-memory", "pss_mb", "idle worker process, PSS MB", False),
         Column("crash", "all_seconds", "killed worker's jobs run again, s", False, 1),
     ],
 }
@@ -132,17 +132,17 @@ def goals_table(results: Results) -> str:
     for goal in GOALS:
         verdict = goal.judge(results)
         if verdict is None:
-            measured, mark = "–", _why_not(results, goal.what)
+            measured, mark = "–", "not measured in this run"
         else:
-            measured = f"{verdict.value:,.2f} {goal.unit}".strip() + (f" ({verdict.how})" if verdict.how else "")
+            measured = f"{_judged(verdict.value)} {goal.unit}".strip() + (f" ({verdict.how})" if verdict.how else "")
             off = goal.missed_by(verdict.value)
             mark = "reached" if goal.reached(verdict.value) else f"**missed by {off:.0%}**"
         lines.append(f"| {goal.what} | {goal.text()} | {measured} | {mark} |")
     return "\n".join(lines)
 
 
-def _why_not(results: Results, what: str) -> str:
-    return "not measured in this run"
+def _judged(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 or not value else f"{value:.2g}"
 
 
 def alone_table(results: Results) -> str:
@@ -211,6 +211,7 @@ def write(results: Results) -> None:
     ]
     tables = "\n\n".join(f"### {title}\n\n{_table(results, columns)}" for title, columns in TABLES.items())
     pictures = "\n".join(f"![{alt}](img/{file})" for file, alt in images)
+    notes = "".join(f"\n- {note}" for note in results.get("notes", []))
     (DOCS / "benchmarks.md").write_text(
         f"""# Benchmarks
 
@@ -243,7 +244,7 @@ In brackets behind a delayed figure: fewer than 100,000 were waiting, or not all
 
 ### Failed or missing
 
-{faults(results)}
+{faults(results)}{notes}
 
 ## Fourlane alone
 
