@@ -74,8 +74,8 @@ WHAT = """\
   could be enqueued in 15 s).
 - **bytes**: growth of `used_memory` with 10,000 jobs or more waiting, or what could be enqueued in 8 s.
 - **commands** are all that INFO commandstats counts during the drain (the enqueue not included), those inside scripts
-  too; **calls**, shown for Fourlane only, are the scripts and blocking pops among them. For a lone job, from its enqueue
-  on, and for an idle minute MONITOR counts both.
+  too; **calls**, shown for Fourlane only, are the scripts and blocking pops among them. For a lone job, from its
+  enqueue on, and for an idle minute MONITOR counts both.
 - **killed**: `kill -9` for the whole process group while 8 jobs run, another worker started at once; until all of them
   run again, at most 150 s. All peers at the same time, for they mostly wait.
 - **memory**: of the process that runs the jobs, after a job; RSS, and PSS, which divides what processes share."""
