@@ -69,7 +69,7 @@ WHAT = """\
 - **enqueue**: one producer, 1.5 s.
 - **pickup**: one job after another, with 20 to 150 ms between, to an idle worker; from before the enqueue to the first
   line of the function.
-- **urgent**: 150 high-priority jobs, one each 20 ms, while 8 slots work on 5,000 low-priority jobs of 20 ms.
+- **urgent**: 150 high-priority jobs, one each 10 to 30 ms, while 8 slots work on 5,000 low-priority jobs of 20 ms.
 - **delayed**: how late 300 jobs run that are due within 1 to 5 s, with up to 100,000 more due in an hour (as many as
   could be enqueued in 15 s).
 - **bytes**: growth of `used_memory` with 10,000 jobs or more waiting, or what could be enqueued in 8 s.
