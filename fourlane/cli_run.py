@@ -69,8 +69,6 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     if options["relay"] is None and settings.relay is None:
         # Not everybody who tries Fourlane has the packages of the extra db.
         options["relay"] = find_spec("sqlalchemy") is not None
-    if options["relay"] and settings.database_url is None:
-        _migrate(settings)
     if settings.redis_url is not None:
         sys.exit(_supervise(settings, modules, options))
     with EmbeddedRedis.open(settings.data_dir) as server:
@@ -155,22 +153,15 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         return _run_with_probe(supervisor, settings.probe_port)
 
 
-def _migrate(settings: Settings) -> None:
-    """The embedded database is ready to use, as the embedded server is."""
-    from fourlane.app import open_database
-    from fourlane.db import migrate
-
-    database = open_database(settings)
-    migrate.migrate(database)
-    database.close()
-
-
 @contextmanager
 def _relaying(settings: Settings, store: Store) -> Iterator[None]:
     """A relay in a thread beside."""
     from fourlane.app import open_relay
+    from fourlane.db import migrate
 
     relay = open_relay(settings, store)
+    if settings.database_url is None:
+        migrate.migrate(relay.database)  # SQLite is ready to use, as the embedded server is
     click.echo(f"outbox: {relay.database}", err=True)
     stop = threading.Event()
     thread = threading.Thread(target=relay.run, args=[stop], name="fourlane-relay", daemon=True)

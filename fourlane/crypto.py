@@ -98,7 +98,17 @@ def new_key() -> str:
 
 
 def key_of_file(file: Path) -> str:
-    """The key in a file that only this user can read; made when there is none. For a developer's machine."""
+    """The key in a file that only this user can read; made when there is none. For a developer's machine.
+
+    Raises EncryptionError when the file can be neither read nor made.
+    """
+    try:
+        return _read_or_make(file)
+    except OSError as error:
+        raise EncryptionError(f"{file}: cannot be read or made ({error.strerror}); free the place for it") from None
+
+
+def _read_or_make(file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
     if not file.exists():
