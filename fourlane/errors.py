@@ -20,6 +20,8 @@ FourlaneError
 ├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
 └── Steering                raised inside a task to choose what happens to its job
     ├── RateLimited         run again later, no attempt spent
+    │   ├── ProviderLimited a provider's limit has no room, or it asked for silence
+    │   └── ProviderDown    a provider fails, its circuit breaker is open
     ├── Snooze              run again later, no attempt spent
     └── Reject              a dead letter at once, no retry
 """
@@ -44,6 +46,8 @@ __all__ = [
     "JobTooLarge",
     "MigrationError",
     "ModuleError",
+    "ProviderDown",
+    "ProviderLimited",
     "RateLimited",
     "RedisUnavailable",
     "Reject",
@@ -158,6 +162,34 @@ class RateLimited(Steering):
     def __init__(self, retry_after: float | timedelta) -> None:
         self.delay_ms = _milliseconds(retry_after)
         super().__init__(f"rate limited, run again in {self.delay_ms / 1000:g} s")
+
+
+class ProviderLimited(RateLimited):
+    """A provider's limit has no room for this call, or it asked for silence.
+
+    Parameters:
+      provider: whose, e.g. ``openai/gpt-4o``.
+      retry_after: seconds until there may be room.
+    """
+
+    def __init__(self, provider: str, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.provider = provider
+        self.args = (f"{provider} is at its limit, run again in {self.delay_ms / 1000:g} s",)
+
+
+class ProviderDown(RateLimited):
+    """A provider fails, so its circuit breaker is open and the call was not made.
+
+    Parameters:
+      provider: which, e.g. ``openai/gpt-4o``.
+      retry_after: seconds until a call may be let through.
+    """
+
+    def __init__(self, provider: str, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.provider = provider
+        self.args = (f"{provider} is down, run again in {self.delay_ms / 1000:g} s",)
 
 
 class Reject(Steering):

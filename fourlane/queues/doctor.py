@@ -52,8 +52,19 @@ _SERVICE_TYPES: Final = {
     r"stats": "hash",
     r"unknown": "zset",
     r"result:.+": "list",
+    r"output:.+": "stream",
+    r"log:.+": "list",
+    r"progress:.+": "string",
+    r"health:.+": "hash",
+    r"spent:.+": "hash",
 }
-_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "rights": "list"}
+_ENVIRONMENT_TYPES: Final = {
+    "services": "set",
+    "presence": "hash",
+    "audit": "list",
+    "rights": "list",
+    "providers": "zset",
+}
 
 
 class Level(StrEnum):

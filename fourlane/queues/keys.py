@@ -22,12 +22,18 @@ unknown        zset      names of unknown tasks, by time                        
 result:ID      list      a job's result, one element                             its ttl
 relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
                          they may be forgotten                                   relay's commit is known
+output:ID      stream    what a job writes while it runs, in pieces              2,000 pieces, 1 hour
+log:ID         list      a job's log lines                                      200 lines, 1 hour
+progress:ID    string    how far a job is                                       1 hour
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
-Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
-dated, cleaned by readers), ``audit`` (list, 10,000 newest) and, for a moment, ``rights`` (list, rights.py tries
-commands on it).
+A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
+``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
+``{namespace}:{{environment:budget.TENANT}}:``.
+Beside them, per environment: ``providers`` (zset of their states, 1 day), ``services`` (set of names),
+``presence`` (hash of worker processes, each entry dated, cleaned by readers), ``audit`` (list, 10,000 newest) and,
+for a moment, ``rights`` (list, rights.py tries commands on it).
 """
 
 from __future__ import annotations
@@ -89,13 +95,30 @@ class ServiceKeys:
     def result(self, job_id: str) -> bytes:
         return self._key(f"result:{job_id}")
 
+    def output(self, job_id: str) -> bytes:
+        return self._key(f"output:{job_id}")
+
+    def log(self, job_id: str) -> bytes:
+        return self._key(f"log:{job_id}")
+
+    def progress(self, job_id: str) -> bytes:
+        return self._key(f"progress:{job_id}")
+
 
 class EnvironmentKeys:
     """The keys that belong to no service."""
 
     def __init__(self, namespace: str, environment: str) -> None:
         prefix = f"{namespace}:{environment}:"
+        self._tagged = f"{namespace}:{{{environment}:"
+        self.providers = (prefix + "providers").encode()
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
         self.rights = (prefix + "rights").encode()
+
+    def health(self, provider: str, name: str) -> bytes:
+        return f"{self._tagged}provider.{provider}}}:health:{name}".encode()
+
+    def spent(self, tenant: str, month: str) -> bytes:
+        return f"{self._tagged}budget.{tenant}}}:spent:{tenant}:{month}".encode()

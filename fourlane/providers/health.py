@@ -1,0 +1,404 @@
+"""The health of providers, held once for all workers: limits, circuit breaker, retries inside a call.
+
+A call goes like this:
+
+1. Ask for room: the breaker must let it through, and a request and its tokens must fit the provider's minute.
+2. Make it, with a time limit.
+3. Book how it ended: the tokens that it really took, and what the answer says of the provider.
+4. Where it failed in a way that may pass, wait 100, 200, then 400 ms and begin anew.
+
+``HealthGuard.call`` does all that for a plain function, ``acall`` for a coroutine function:
+
+    guard = HealthGuard(ProviderStates(broker.store))
+    target = Target("resend", key=fingerprint(api_key))
+    guard.call(target, Rules(requests_per_minute=120), lambda: send(...), read=read_error)
+
+``read`` says what an error means, as a ``Signal``; ``signal_of_status`` makes one of an HTTP status and its
+headers. A call that may not be made raises ``ProviderDown`` or ``ProviderLimited``: both are ``RateLimited``, so a
+job that lets them pass is postponed until then and spends no attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import hashlib
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol, TypeVar
+
+from fourlane.errors import ProviderDown, ProviderLimited, Reject
+
+__all__ = ["HealthGuard", "Permit", "Rules", "Signal", "States", "Target", "fingerprint", "signal_of_status"]
+
+T = TypeVar("T")
+Verdict = Literal["ok", "down", "limited", "neutral"]
+
+_UNKNOWN_SILENCE: Final = -1
+_MOST_SILENCE_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whose health it is: breaker and limits belong to a provider, a model and a key together.
+
+    Parameters:
+      provider: e.g. ``openai``, ``twilio``.
+      model: where limits differ by it; else empty.
+      key: ``fingerprint`` of the API key, never the key itself.
+    """
+
+    provider: str
+    model: str = ""
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}:{self.key}"
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}" if self.model else self.provider
+
+
+def fingerprint(api_key: str) -> str:
+    """Eight characters that tell one key from another and give nothing of it away."""
+    return hashlib.sha256(api_key.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How calls to a target are limited and retried.
+
+    Parameters:
+      requests_per_minute, tokens_per_minute: 0: no limit of ours.
+      failures: calls that fail one after the other until the breaker opens.
+      open_seconds: how long it stays open; then one call may try.
+      ramp_seconds: after it closed, calls are let through in growing numbers for so long.
+      retries_ms: the waits before calls that are made again after a failure that may pass.
+      timeout_seconds: for one call; after it the probe of a breaker counts as lost too.
+      patience_seconds: a wait for room up to this happens inside the call; a longer one postpones the job.
+    """
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    failures: int = 5
+    open_seconds: float = 30.0
+    ramp_seconds: float = 10.0
+    retries_ms: tuple[int, ...] = (100, 200, 400)
+    timeout_seconds: float = 30.0
+    patience_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What the end of a call says of the provider.
+
+    Parameters:
+      verdict: ``ok``; ``down``: the breaker counts it (no connection, too slow, 5xx); ``limited``: it asked for
+        silence (429); ``neutral``: the call itself was wrong, which says nothing of the provider.
+      again: the same call may succeed in a moment.
+      silence_ms: how long it shall not be called; 0: no word of that; -1: it is limited, but not said how long.
+    """
+
+    verdict: Verdict
+    again: bool = False
+    silence_ms: int = 0
+
+
+@dataclass(slots=True)
+class Permit:
+    """A call that may be made. Settle each exactly once."""
+
+    target: Target
+    rules: Rules
+    tokens: int
+    second: int
+    probe: bool
+    used_tokens: int | None = field(default=None)
+    """Set it to what the call really took; None leaves the reservation as it is."""
+    silence_ms: int = 0
+    """Set it when a good answer's headers say that nothing is left for a while."""
+
+
+class States(Protocol):
+    """Where the states lie: ``fourlane.queues.guards.ProviderStates``."""
+
+    def reserve(
+        self,
+        provider: str,
+        name: str,
+        *,
+        requests_per_minute: int,
+        tokens_per_minute: int,
+        tokens: int,
+        probe_ms: int,
+        ramp_ms: int,
+    ) -> tuple[str, int, int]: ...
+
+    def settle(
+        self,
+        provider: str,
+        name: str,
+        *,
+        verdict: str,
+        second: int,
+        extra_tokens: int,
+        probe: bool,
+        failures: int,
+        open_ms: int,
+        silence_ms: int,
+    ) -> None: ...
+
+
+class HealthGuard:
+    """Lets calls through while their provider is well and has room. Threads and event loops may share one."""
+
+    def __init__(self, states: States) -> None:
+        self._states = states
+        # Its own, because a program that fills asyncio's threads would stop all calls.
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="fourlane-health")
+
+    # Whole calls --------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        target: Target,
+        rules: Rules,
+        fn: Callable[[Permit], T],
+        *,
+        read: Callable[[BaseException], Signal],
+        tokens: int = 0,
+    ) -> T:
+        """Call ``fn`` with a permit, again after failures that may pass, and return what it returns.
+
+        Parameters:
+          fn: makes the call, within ``rules.timeout_seconds``; may set ``permit.used_tokens``.
+          read: what an error of ``fn`` means.
+          tokens: what the call may take at most, for the limit of tokens.
+
+        Raises:
+          ProviderDown, ProviderLimited: it may not be made now, or the provider answered so.
+          Reject: the tokens are over the limit of a whole minute.
+          RedisUnavailable
+          whatever ``fn`` raised last.
+        """
+        for retry in range(len(rules.retries_ms) + 1):
+            permit = self.reserve(target, rules, tokens)
+            try:
+                value = fn(permit)
+            except BaseException as error:
+                pause = self._failed(permit, read(error), retry, error, self.settle)
+            else:
+                self.settle(permit, Signal("ok", silence_ms=permit.silence_ms))
+                return value
+            time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def acall(
+        self,
+        target: Target,
+        rules: Rules,
+        fn: Callable[[Permit], Awaitable[T]],
+        *,
+        read: Callable[[BaseException], Signal],
+        tokens: int = 0,
+    ) -> T:
+        """As call, for a coroutine function; ended after ``rules.timeout_seconds``, which ``read`` sees as
+        TimeoutError."""
+        for retry in range(len(rules.retries_ms) + 1):
+            permit = await self.areserve(target, rules, tokens)
+            try:
+                async with asyncio.timeout(rules.timeout_seconds):
+                    value = await fn(permit)
+            except BaseException as error:
+                signal = Signal("neutral") if isinstance(error, asyncio.CancelledError) else read(error)
+                # Shielded: a call that is cancelled, the probe above all, must not stay open in the books.
+                await asyncio.shield(self.asettle(permit, signal))
+                pause = self._pause(permit, signal, retry, error)
+            else:
+                await self.asettle(permit, Signal("ok", silence_ms=permit.silence_ms))
+                return value
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _failed(
+        self,
+        permit: Permit,
+        signal: Signal,
+        retry: int,
+        error: BaseException,
+        settle: Callable[[Permit, Signal], None],
+    ) -> float:
+        settle(permit, signal)
+        return self._pause(permit, signal, retry, error)
+
+    def _pause(self, permit: Permit, signal: Signal, retry: int, error: BaseException) -> float:
+        """Seconds until the next try; raises where there is none."""
+        waits = permit.rules.retries_ms
+        if signal.verdict == "limited":
+            # How long, where the provider did not say, is known to the books: the next reservation waits for it.
+            silence = signal.silence_ms / 1000 if signal.silence_ms >= 0 else 1.0
+            if silence > permit.rules.patience_seconds or retry >= len(waits):
+                raise ProviderLimited(str(permit.target), silence) from error
+            return silence
+        if not signal.again or retry >= len(waits):
+            raise error
+        return waits[retry] / 1000
+
+    # Parts of calls -----------------------------------------------------------------------------------------
+
+    def reserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
+        """A permit for one call; waits for room up to ``rules.patience_seconds``. Raises as call does."""
+        deadline = time.monotonic() + rules.patience_seconds
+        while True:
+            permit, wait = self._ask(target, rules, tokens, deadline)
+            if permit is not None:
+                return permit
+            time.sleep(wait)
+
+    async def areserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
+        """As reserve, without blocking the event loop."""
+        deadline = time.monotonic() + rules.patience_seconds
+        loop = asyncio.get_running_loop()
+        while True:
+            permit, wait = await loop.run_in_executor(self._threads, self._ask, target, rules, tokens, deadline)
+            if permit is not None:
+                return permit
+            await asyncio.sleep(wait)
+
+    def settle(self, permit: Permit, signal: Signal) -> None:
+        """Book the end of a call."""
+        extra = 0 if permit.used_tokens is None else permit.used_tokens - permit.tokens
+        self._states.settle(
+            permit.target.provider,
+            permit.target.name,
+            verdict=signal.verdict,
+            second=permit.second,
+            extra_tokens=extra,
+            probe=permit.probe,
+            failures=permit.rules.failures,
+            open_ms=int(permit.rules.open_seconds * 1000),
+            silence_ms=min(signal.silence_ms, _MOST_SILENCE_MS),
+        )
+
+    async def asettle(self, permit: Permit, signal: Signal) -> None:
+        """As settle, without blocking the event loop."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self.settle, permit, signal)
+
+    def _ask(self, target: Target, rules: Rules, tokens: int, deadline: float) -> tuple[Permit | None, float]:
+        """A permit, or the seconds after which to ask again."""
+        if 0 < rules.tokens_per_minute < tokens:
+            raise Reject(
+                f"{target}: {tokens:,} tokens are over its limit of {rules.tokens_per_minute:,} a minute; "
+                "shorten the prompt or the answer"
+            )
+        word, wait_ms, second = self._states.reserve(
+            target.provider,
+            target.name,
+            requests_per_minute=rules.requests_per_minute,
+            tokens_per_minute=rules.tokens_per_minute,
+            tokens=tokens,
+            probe_ms=int(rules.timeout_seconds * 1000) + 1_000,
+            ramp_ms=int(rules.ramp_seconds * 1000),
+        )
+        if word in ("go", "probe"):
+            return Permit(target, rules, tokens, second, word == "probe"), 0.0
+        # Those who were refused together shall not come back together.
+        wait = wait_ms / 1000 * (1 + random.random() * 0.1) + 0.005
+        if word == "open":
+            raise ProviderDown(str(target), wait)
+        if time.monotonic() + wait > deadline:
+            raise ProviderLimited(str(target), wait)
+        return None, wait
+
+
+# Reading answers ----------------------------------------------------------------------------------------------
+
+_PASSING: Final = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+
+
+def signal_of_status(status: int, headers: Mapping[str, str], *, now_seconds: float | None = None) -> Signal:
+    """What an HTTP answer says of the provider.
+
+    Parameters:
+      headers: names in any case that the mapping finds by their small letters.
+      now_seconds: Unix time, against which a ``Retry-After`` that is a date is measured; now by default.
+    """
+    if status < 400:
+        return Signal("ok", silence_ms=quota_silence_ms(headers, now_seconds=now_seconds))
+    wait_ms = retry_after_ms(headers, now_seconds=now_seconds)
+    if status == 429:
+        return Signal("limited", again=True, silence_ms=_UNKNOWN_SILENCE if wait_ms is None else wait_ms)
+    if status in _PASSING or status >= 500:
+        # 503 and 529 with a time: it is overloaded, and says until when.
+        return Signal("down" if status >= 500 else "neutral", again=True, silence_ms=wait_ms or 0)
+    return Signal("neutral")
+
+
+def retry_after_ms(headers: Mapping[str, str], *, now_seconds: float | None = None) -> int | None:
+    """``Retry-After`` (seconds or a date) or ``retry-after-ms``, up to an hour; None when there is none to read."""
+    exact = headers.get("retry-after-ms", "").strip()
+    if exact.replace(".", "", 1).isdigit() and len(exact) < 12:
+        return min(int(float(exact)), _MOST_SILENCE_MS)
+    value = headers.get("retry-after", "").strip()
+    if value.replace(".", "", 1).isdigit() and value.isascii():
+        return _MOST_SILENCE_MS if len(value) > 9 else min(int(float(value) * 1000), _MOST_SILENCE_MS)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    now = time.time() if now_seconds is None else now_seconds
+    return min(max(0, int((moment.timestamp() - now) * 1000)), _MOST_SILENCE_MS)
+
+
+# limit, remaining, reset: of OpenAI and those who speak like it, then of Anthropic.
+_QUOTAS: Final = tuple(
+    (f"{prefix}limit{suffix}", f"{prefix}remaining{suffix}", f"{prefix}reset{suffix}")
+    for prefix, suffix in (("x-ratelimit-", "-requests"), ("x-ratelimit-", "-tokens"), ("x-ratelimit-", ""))
+) + tuple(
+    (f"anthropic-ratelimit-{what}-limit", f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset")
+    for what in ("requests", "tokens", "input-tokens", "output-tokens")
+)
+_SPAN: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
+
+
+def quota_silence_ms(headers: Mapping[str, str], *, now_seconds: float | None = None) -> int:
+    """How long to be silent because an answer's headers say that nothing is left; 0 when something is.
+
+    Both kinds of provider refill all the time and say when all is refilled: one unit is back after that time
+    divided by the limit.
+    """
+    now = time.time() if now_seconds is None else now_seconds
+    longest = 0
+    for limit_name, remaining_name, reset_name in _QUOTAS:
+        remaining, limit = headers.get(remaining_name, ""), headers.get(limit_name, "")
+        if remaining.strip() != "0":
+            continue
+        reset_ms = _span_ms(headers.get(reset_name, ""), now)
+        units = int(limit) if limit.isdigit() and 0 < len(limit) < 12 else 1
+        longest = max(longest, min(reset_ms, max(1, reset_ms // max(1, units))))
+    return min(longest, _MOST_SILENCE_MS)
+
+
+def _span_ms(text: str, now_seconds: float) -> int:
+    """``6m0s``, ``20ms``, ``1.5`` (seconds) or a moment as RFC 3339, in milliseconds from now; 0 when unreadable."""
+    text = text.strip()
+    try:
+        if "T" in text:
+            return max(0, int((datetime.fromisoformat(text).timestamp() - now_seconds) * 1000))
+        match = _SPAN.fullmatch(text)
+        if text and match:
+            hours, minutes, seconds, milliseconds = (float(part or 0) for part in match.groups())
+            return int(((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds)
+        # A moment as Unix time is far in the future for a span.
+        seconds = float(text)
+        return max(0, int((seconds - now_seconds if seconds > 1e9 else seconds) * 1000))
+    except (ValueError, OverflowError):
+        return 0
