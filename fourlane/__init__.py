@@ -23,6 +23,8 @@ _HOMES = {
     "Task": "fourlane.tasks.task",
     "Tier": "fourlane.names",
     "current_job": "fourlane.tasks.context",
+    "resume": "fourlane.tasks.steps",
+    "step": "fourlane.tasks.steps",
     "task": "fourlane.tasks.task",
 }
 __all__ = ["__version__", *_HOMES]
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from fourlane.queues.limit import Limit as Limit
     from fourlane.retry import Backoff as Backoff
     from fourlane.tasks.context import current_job as current_job
+    from fourlane.tasks.steps import resume as resume
+    from fourlane.tasks.steps import step as step
     from fourlane.tasks.task import EnqueuedJob as EnqueuedJob
     from fourlane.tasks.task import Task as Task
     from fourlane.tasks.task import task as task

@@ -14,6 +14,7 @@ FourlaneError
 ├── RedisUnavailable        Redis cannot be reached or refuses us (also dramatiq's ConnectionClosed)
 ├── ResultTimeout           no result arrived in time
 ├── JobFailed               the job whose result was asked for is a dead letter
+├── StepError               a step's name was used twice, or the steps of a job take too much
 ├── EmbeddedServerError     the embedded server cannot start or was lost
 ├── DatabaseUnavailable     the database cannot be reached or refuses us
 ├── MigrationError          the database's schema is not what the migrations say
@@ -44,6 +45,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
+    "LeaseLost",
     "MigrationError",
     "ModuleError",
     "ProviderDown",
@@ -55,6 +57,7 @@ __all__ = [
     "SettingsError",
     "Snooze",
     "Steering",
+    "StepError",
     "UnknownQueue",
     "UnknownTask",
     "UnreadableJob",
@@ -118,6 +121,10 @@ class ResultTimeout(FourlaneError, TimeoutError):
 
 class JobFailed(FourlaneError):
     """The job whose result was asked for is a dead letter."""
+
+
+class StepError(FourlaneError):
+    """A step's name was used twice in a run, or the steps of a job take too much."""
 
 
 class EmbeddedServerError(FourlaneError):
@@ -201,6 +208,10 @@ class Cancelled(BaseException):
 
     A BaseException, as asyncio.CancelledError is, so that ``except Exception`` does not swallow it.
     """
+
+
+class LeaseLost(Cancelled):
+    """Raised inside a running task that wants to record something, when another worker runs its job by now."""
 
 
 def _milliseconds(delay: float | timedelta) -> int:

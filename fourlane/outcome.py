@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Back", "Cancel", "Dead", "Done", "Outcome", "Postpone", "Result", "Retry"]
+__all__ = ["Back", "Cancel", "Dead", "Done", "Outcome", "Postpone", "Result", "Retry", "Stepped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +60,11 @@ class Dead:
     ttl_ms: int = 0
 
 
-Outcome: TypeAlias = Done | Result | Retry | Postpone | Back | Cancel | Dead
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """It ended so, and has recorded steps: they go with the job when it goes."""
+
+    outcome: Outcome
+
+
+Outcome: TypeAlias = Done | Result | Retry | Postpone | Back | Cancel | Dead | Stepped

@@ -59,6 +59,12 @@ zremrangebyscore K 0 0
 zrevrange K 0 0
 zrevrangebyscore K 0 0
 zscore K x
+xadd K * x x
+xlen K
+xread STREAMS K 0
+xrevrange K + - COUNT 1
+set K x PX 5000
+get K
 del K
 """
 

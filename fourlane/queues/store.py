@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry
-from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Result, Retry
+from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
@@ -194,7 +194,8 @@ class Store:
         ]  # fmt: skip
         for entry, outcome in others:
             args += _outcome_args(entry, outcome)
-            if isinstance(outcome, Result) or (isinstance(outcome, Dead) and outcome.value):
+            plain = outcome.outcome if isinstance(outcome, Stepped) else outcome
+            if isinstance(plain, Result) or (isinstance(plain, Dead) and plain.value):
                 names.append(keys.result(id_of_entry(entry)))
         reply = link.run("turn", names, args)
         return _read_turn(reply)
@@ -305,6 +306,11 @@ def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:
             return ("cancelled", entry, "", "", "", "")
         case Dead(reason, detail, record, value, ttl_ms):
             return ("dead", entry, f"{reason}\n{detail}", record, value, ttl_ms)
+        case Done():
+            return ("done", entry, "", "", "", "")
+        case Stepped(plain):
+            word, *rest = _outcome_args(entry, plain)
+            return (f"{word}+", *rest)
     raise AssertionError(outcome)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fourlane.errors import Cancelled
+
+if TYPE_CHECKING:
+    from fourlane.tasks.output import Output
+    from fourlane.tasks.steps import Steps
 
 __all__ = ["CancelToken", "CurrentJob", "current_job"]
 
@@ -54,12 +58,41 @@ class CurrentJob:
     enqueued_at_ms: int
     cancel_token: CancelToken = field(default_factory=CancelToken)
 
+    # Kept for an hour, for whoever looks (EnqueuedJob.stream, progress, log_lines). None of them waits for Redis.
+
+    def progress(self, done: float, text: str = "") -> None:
+        """Tell how far it is.
+
+        Parameters:
+          done: from 0 to 1.
+        """
+        _output().progress(done, text)
+
+    def log(self, line: str) -> None:
+        """Add a log line; the last 200 are kept, of each 1,000 characters."""
+        _output().log(line)
+
+    def write(self, text: str) -> None:
+        """Add to the output, which readers see as it grows; up to 1 MiB."""
+        _output().write(text)
+
 
 class Running(Protocol):
     """What a worker sets while a job runs."""
 
     @property
     def context(self) -> CurrentJob: ...
+    @property
+    def steps(self) -> Steps: ...
+    @property
+    def output(self) -> Output: ...
+
+
+def _output() -> Output:
+    run = running.get()
+    if run is None:
+        raise RuntimeError("no job runs here")
+    return run.output
 
 
 running: ContextVar[Running | None] = ContextVar("fourlane_running", default=None)

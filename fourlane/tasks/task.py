@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -16,6 +16,7 @@ from fourlane.errors import DuplicateJob, JobFailed, ResultTimeout
 from fourlane.names import Queue, Tier, check_service
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.limit import Limit
+from fourlane.queues.output import Piece, Progress
 from fourlane.queues.store import Delayed
 from fourlane.retry import Backoff
 from fourlane.tasks.context import current_job
@@ -67,6 +68,46 @@ class EnqueuedJob(Generic[R]):
         from fourlane.queues import control
 
         return control.cancel(self.broker.store, self.id, self.queue)
+
+    def progress(self) -> Progress | None:
+        """How far it said that it is; None when it said nothing within the last hour."""
+        from fourlane.queues.output import read_progress
+
+        return read_progress(self.broker.store, self.queue.service, self._stored_id())
+
+    def log_lines(self) -> list[str]:
+        """Its last log lines, up to 200."""
+        from fourlane.queues.output import read_log
+
+        return read_log(self.broker.store, self.queue.service, self._stored_id())
+
+    def stream(self, timeout: float | None = None) -> Iterator[Piece]:
+        """What it writes, from the start and as it grows, until it ends.
+
+        A piece with ``restart`` begins the output anew: the job runs again, what came before is void.
+
+        Parameters:
+          timeout: seconds without a new piece after which to give up; None waits as long as the job lives.
+
+        Raises:
+          ResultTimeout: no new piece came in time.
+        """
+        from fourlane.queues.output import read_output
+
+        ended = {job.State.DONE, job.State.DEAD, job.State.CANCELLED, job.State.UNKNOWN}
+        return read_output(
+            self.broker.store,
+            self.queue.service,
+            self._stored_id(),
+            ended=lambda: self.status() in ended,
+            timeout_seconds=timeout,
+        )
+
+    async def astream(self, timeout: float | None = None) -> AsyncIterator[Piece]:
+        """As stream, without blocking the event loop."""
+        pieces = self.stream(timeout)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
 
     def result(self, timeout: float | None = 10.0) -> R:
         """Wait for its result.

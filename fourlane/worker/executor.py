@@ -210,6 +210,8 @@ class Executor:
             # The one interrupt that was sent arrived after the function's end. It still settles this job.
             error = error or raised
             self._end(slot, run)
+        if run._output is not None:
+            run._output.flush()
         if self.table is not None:
             self.table.end(slot)
         self._finish(run, result, error)
@@ -279,6 +281,8 @@ class Executor:
             error = raised
             if run.interrupted is not None and isinstance(raised, asyncio.CancelledError):
                 error = run.interrupted()
+        if run._output is not None:
+            await run._output.aflush()
         if self.table is not None:
             self.table.end(row)
         self._free_rows.append(row)

@@ -15,7 +15,7 @@ from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Queue
-from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
@@ -212,6 +212,8 @@ class Loop:
             run, outcome = finished.popleft()
             if run.epoch != lane.epoch:
                 stale.append(run)
+            elif run._steps is not None:
+                others.append((run.leased.entry, Stepped(outcome)))
             elif type(outcome) is Done:
                 done.append(run.leased.entry)
             else:
@@ -259,7 +261,7 @@ class Loop:
         for entry in done:
             lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
         for entry, outcome in others:
-            if type(outcome) is Result:
+            if type(outcome) is Result or (type(outcome) is Stepped and type(outcome.outcome) in (Done, Result)):
                 lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
         self.turned_at = now
         self._take_in(lane, turn, now, flags, want)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dramatiq
 from dramatiq.broker import MessageProxy
@@ -12,10 +12,15 @@ from dramatiq.middleware import AgeLimit, Callbacks, Pipelines, Retries, Shutdow
 
 from fourlane import codec, job
 from fourlane.queues.broker import RedisBroker, message_of
+from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.store import Leased
 from fourlane.retry import Backoff, Policy
 from fourlane.tasks.context import CurrentJob
 from fourlane.tasks.task import Task
+
+if TYPE_CHECKING:
+    from fourlane.tasks.output import Output
+    from fourlane.tasks.steps import Steps
 
 __all__ = ["NO_PLAN", "Plan", "Run"]
 
@@ -37,6 +42,8 @@ class Run(MessageProxy):
     task: asyncio.Task[None] | None = None
     _exception: BaseException | None = None
     _built: dramatiq.Message[Any] | None = None
+    _steps: Steps | None = None
+    _output: Output | None = None
 
     def __init__(self, lane: Any, leased: Leased, envelope: codec.Envelope, plan: Plan) -> None:
         self.lane = lane
@@ -54,6 +61,29 @@ class Run(MessageProxy):
             fresh = CurrentJob(job_id, self.plan.name, self.lane.service, self.attempt, self.envelope.enqueued_ms)
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
+
+    @property
+    def lease(self) -> Lease:
+        """Under which this run may write."""
+        return Lease(self.lane.service, f"{self.lane.base_name}.{self.epoch}", self.leased.entry)
+
+    @property
+    def steps(self) -> Steps:
+        if self._steps is None:
+            from fourlane.tasks.steps import Steps
+
+            made = Steps(journal_of(self.plan.broker.store), self.lease)
+            self._steps = self.__dict__.setdefault("_steps", made)
+        return self._steps
+
+    @property
+    def output(self) -> Output:
+        if self._output is None:
+            from fourlane.tasks.output import Output
+
+            made = Output(journal_of(self.plan.broker.store), self.lease)
+            self._output = self.__dict__.setdefault("_output", made)
+        return self._output
 
     @property
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]

@@ -18,6 +18,8 @@
 --         back                                                           to the front, no attempt was spent
 --         cancelled
 --         dead       reason, record, value for who waits, milliseconds to keep it
+--         done
+--         A "+" behind the outcome: steps were recorded beside the job's record.
 -- Reply 1 "ok", or "lost": the leases ran out, nothing was done; or "gone": asked ahead by a worker that left or
 --       was taken for dead, nothing was done; or "off": it holds another number of leases than it believes
 --       2 entries refused, 3 news, 4 tiers that may have more
@@ -93,6 +95,8 @@ end
 
 local settle = {}
 
+function settle.done(entry) forget({ entry }) end
+
 function settle.result(entry, value, milliseconds)
     store_result(value, milliseconds)
     forget({ entry })
@@ -140,10 +144,12 @@ if #done > 0 then
     if #finished > 1 then all('SREM', LEASED, done) end
 end
 for i = others, #ARGV, 6 do
-    local outcome, entry = ARGV[i], ARGV[i + 1]
+    local outcome, stepped = string.match(ARGV[i], '^(%l+)(%+?)$')
+    local entry = ARGV[i + 1]
     if mine[done_count + (i - others) / 6 + 1] then
         -- First into its new place, then out of the old one: an error between the two loses nothing.
-        settle[outcome](entry, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+        local place = stepped == '+' and marked_entry(entry) or entry
+        settle[outcome](place, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
         settled[#settled + 1] = entry
     else
         refused[#refused + 1] = entry

@@ -19,6 +19,13 @@ local function with_record(entry)
     return id_of(entry) .. '|r'
 end
 
+-- The same entry, and marked as one that has a record.
+local function marked_entry(entry)
+    if has_record(entry) then return entry end
+    local bar = string.find(entry, '|', 1, true)
+    return bar and string.sub(entry, 1, bar) .. 'r' .. string.sub(entry, bar + 1) or entry .. '|r'
+end
+
 local function ready_since(entry, now)
     return id_of(entry) .. (has_record(entry) and '|rt' or '|t') .. string.format('%.0f', now)
 end

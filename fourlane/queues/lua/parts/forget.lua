@@ -7,8 +7,9 @@ local function forget(entries)
         if id ~= entries[i] then marked[#marked + 1] = id end
     end
     if #marked > 0 then
-        all('HDEL', RECORDS, marked)
         all('HDEL', CRASHES, marked)
+        for i = 1, #marked do marked[#marked + 1] = marked[i] .. '|s' end -- their steps
+        all('HDEL', RECORDS, marked)
     end
     all('HDEL', JOBS, ids)
     return ids
