@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fourlane.errors import SettingsError
+from fourlane.errors import DatabaseUnavailable, SettingsError
 from fourlane.queues.broker import Defaults, Opened
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Opening",
+    "configure_ai",
     "configure_encryption",
     "configure_webhooks",
     "open_database",
@@ -26,6 +27,7 @@ __all__ = [
     "open_store",
     "opening_of",
     "redis_url",
+    "write_ai_row",
 ]
 
 
@@ -150,6 +152,43 @@ def open_database(settings: Settings) -> Database:
         statement_timeout_ms=settings.database_statement_timeout_ms,
         transaction_pooler=settings.database_transaction_pooler,
     )
+
+
+def configure_ai() -> None:
+    """Give AI calls their settings, at the first one. Raises SettingsError."""
+    from fourlane.config import load_settings
+    from fourlane.tasks import ai
+
+    settings = load_settings()
+    keys = {
+        "openai": settings.openai_api_key,
+        "anthropic": settings.anthropic_api_key,
+        "google": settings.google_ai_api_key,
+        "perplexity": settings.perplexity_api_key,
+        "openrouter": settings.openrouter_api_key,
+    }
+    ai.configure(
+        ai.AiConfig(
+            api_keys={name: key.get_secret_value() for name, key in keys.items() if key is not None},
+            database=open_database(settings) if settings.ai.log_rows else None,
+            **settings.ai.model_dump(exclude={"log_rows"}),
+        )
+    )
+
+
+def write_ai_row(database: Database, row: dict[str, Any]) -> None:
+    """Add a row to ``ai_operation_logs``, once for each id. Raises DatabaseUnavailable."""
+    from fourlane.db.engine import unavailable
+    from fourlane.db.models import AiOperationLog
+
+    try:
+        with database.begin() as session:
+            if session.get(AiOperationLog, row["id"]) is None:
+                session.add(AiOperationLog(**row))
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:  # e.g. an organization that is none
+        raise unavailable(error) from error
 
 
 def open_relay(settings: Settings, store: Store) -> Relay:

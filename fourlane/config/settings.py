@@ -152,6 +152,35 @@ class QueueLimit(BaseModel):
         return self
 
 
+class AiSettings(BaseModel):
+    """How AI providers are called; what each field means is said in docs/ai.md."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    base_urls: dict[str, str] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
+    fallbacks: dict[str, list[str]] = Field(default_factory=dict)
+    prices: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
+    budgets_usd: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    over_budget: Literal["refuse", "postpone"] = "refuse"
+    log_rows: bool = False
+
+
+def _read_ai(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is not JSON: {error}; docs/ai.md shows what to write") from None
+    try:
+        return validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{place}: {first['msg']}; docs/ai.md shows what to write") from None
+
+
 class Settings(BaseSettings):
     """Everything that can be set, checked. Get one from ``load_settings``."""
 
@@ -181,6 +210,8 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     anthropic_api_key: SecretStr | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
     google_ai_api_key: SecretStr | None = Field(None, validation_alias="GOOGLE_AI_API_KEY")
+    perplexity_api_key: SecretStr | None = Field(None, validation_alias="PERPLEXITY_API_KEY")
+    openrouter_api_key: SecretStr | None = Field(None, validation_alias="OPENROUTER_API_KEY")
     next_public_supabase_url: str | None = Field(None, validation_alias="NEXT_PUBLIC_SUPABASE_URL")
     supabase_service_role_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SERVICE_ROLE_KEY")
 
@@ -249,6 +280,9 @@ class Settings(BaseSettings):
     log_level: LogLevel = "INFO"
     log_jobs: Switch = False
     """Log a line when a job begins and when it ends."""
+
+    ai: Annotated[AiSettings, WrapValidator(_read_ai), NoDecode] = Field(default_factory=AiSettings)
+    """Models, limits, prices, budgets and addresses of AI providers; in the variable, a JSON object."""
 
     webhook_allow_private: Switch = False
     """Deliver webhooks to private and loopback addresses too."""
@@ -380,6 +414,8 @@ def _shown(field: str, value: Any) -> str:
             return _without_credentials(value.get_secret_value()) or hidden if field in _URLS else hidden
         case bool():
             return str(value).lower()
+        case AiSettings():
+            return value.model_dump_json(exclude_defaults=True)
         case dict():
             return json.dumps({queue: limit.model_dump(exclude_defaults=True) for queue, limit in value.items()})
         case _:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fourlane.queues.store import Store
 
-__all__ = ["ProviderState", "ProviderStates"]
+__all__ = ["Budgets", "ProviderState", "ProviderStates"]
 
 _INDEX_MS = 86_400_000
 
@@ -117,3 +117,30 @@ def _read(provider: str, name: str, fields: dict[str, int]) -> ProviderState:
         sum(v for k, v in minute.items() if k[0] == "r"),
         sum(v for k, v in minute.items() if k[0] == "t"),
     )
+
+
+class Budgets:
+    """What tenants spend in a month, in Redis, in millionths of a dollar."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def reserve(self, tenant: str, month: str, call_id: str, micro_usd: int, budget: int) -> tuple[str, int]:
+        """``ok``, ``warn`` (it passes 80 %) or ``over`` (nothing was reserved), and what is spent and reserved."""
+        return self._run(tenant, month, ("reserve", call_id, micro_usd, budget))
+
+    def settle(self, tenant: str, month: str, call_id: str, micro_usd: int, counted: tuple[str, ...]) -> None:
+        """Book what a reserved call cost, also under the names of ``counted``; once, however often it is called."""
+        self._run(tenant, month, ("settle", call_id, micro_usd, -1, *counted))
+
+    def look(self, tenant: str, month: str) -> dict[str, int]:
+        """``spent``, ``reserved``, and the cost under each name."""
+        key = self._store.keys.spent(tenant, month)
+        reply = self._store.connector.command(key, "HGETALL", key)
+        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+        found = {k.decode(): int(v) for k, v in pairs}
+        return {k.removeprefix("of:"): v for k, v in found.items() if not k.startswith("r:")}
+
+    def _run(self, tenant: str, month: str, args: tuple[object, ...]) -> tuple[str, int]:
+        word, so_far = self._store.connector.run("budget", (self._store.keys.spent(tenant, month),), args)
+        return word.decode(), int(so_far)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fourlane.errors import Cancelled
 
@@ -82,6 +82,8 @@ class Running(Protocol):
 
     @property
     def context(self) -> CurrentJob: ...
+    @property
+    def plan(self) -> Any: ...
     @property
     def steps(self) -> Steps: ...
     @property

@@ -40,6 +40,12 @@ class Output:
             self._say("text", text[: self._left])
             self._left -= len(text)
 
+    def begin(self) -> None:
+        """Begin anew: what was written so far is void."""
+        if self._left < MAX_OUTPUT_CHARACTERS:
+            self._run = uuid.uuid4().hex[:12]
+            self._left = MAX_OUTPUT_CHARACTERS
+
     def end(self) -> None:
         """Nothing more comes: readers need not wait for the end of the job."""
         self._say("end", "", now=True)

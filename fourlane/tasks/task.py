@@ -157,10 +157,12 @@ class Task(dramatiq.Actor[P, R]):
         service: str | None,
         tier: Tier,
         limit: Limit | None = None,
+        check: Callable[..., None] | None = None,
         options: dict[str, Any],
     ) -> None:
         self.tier = tier
         self.limit = limit
+        self.check = check
         self._service = service
         self.original = fn
         super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options)
@@ -237,6 +239,8 @@ class Task(dramatiq.Actor[P, R]):
         name, tier = self.actor_name, int(self.tier)
         pairs: list[Any] = []
         for args, kwargs in jobs:
+            if self.check is not None:
+                self.check(*args, **kwargs)
             pairs += (job.new_id(tier, now), codec.encode(name, args, kwargs, max_bytes=limit))
         self.broker.store.enqueue(queue.service, tier, pairs)
         return [EnqueuedJob(self.broker, queue, job_id) for job_id in pairs[::2]]
@@ -262,6 +266,8 @@ class Task(dramatiq.Actor[P, R]):
         lane: Tier | None = None,
     ) -> EnqueuedJob[R]:
         broker, opened = self.broker, self.broker.opened
+        if self.check is not None:
+            self.check(*args, **kwargs)
         queue = Queue(self._service or opened.defaults.service, self.tier if lane is None else lane)
         tier = int(queue.tier)
         if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
@@ -348,6 +354,7 @@ def task(
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
+    check: Callable[..., None] | None = None,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, Any]], Task[P, Any]]: ...
@@ -367,6 +374,7 @@ def task(
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
+    check: Callable[..., None] | None = None,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Any:
@@ -386,6 +394,7 @@ def task(
       result_ttl_ms: how long a result is kept; 0, not at all, by default.
       limit: how many jobs of the task's queue may start in a time, and run at once; all tasks of the queue share
         it. What settings say comes before it, and what an operator sets at run time before both.
+      check: called with a job's arguments at each enqueue; its error refuses the job. Binding is left to it.
       broker: the broker; by default the one that settings describe.
       **options: those of dramatiq's middleware.
 
@@ -423,6 +432,7 @@ def task(
             service=service,
             tier=lane,
             limit=limit,
+            check=check,
             options=kept,
         )
 

@@ -1,0 +1,1 @@
+"""AI calls against a stand-in on this machine."""

@@ -1,0 +1,267 @@
+"""AI calls with the providers' own SDKs over HTTP, against a stand-in with faults; on real workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+import fourlane
+from examples.ai.provider import Fault, Provider
+from fourlane import State
+from fourlane.db.engine import Database, open_database, sqlite_url
+from fourlane.db.models import AiOperationLog, Base
+from fourlane.errors import InvalidArguments, ProviderDown, Reject
+from fourlane.queues.broker import RedisBroker
+from fourlane.tasks import ai
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker, broker, run_worker  # noqa: F401 - fixtures
+
+pytestmark = [
+    # Of the SDKs: Anthropic says which models it will retire.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+KEYS = dict.fromkeys(("openai", "anthropic", "google", "perplexity", "openrouter"), "sk-test")
+ALL = ["gpt-4o", "claude-sonnet-4.5", "claude-haiku-4.5", "gemini-1.5-pro", "sonar", "openrouter/openai/gpt-4o"]
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with Provider() as server:
+        yield server
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = open_database(sqlite_url(tmp_path / "ai.db"))
+    Base.metadata.create_all(opened.engine)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def configured(provider: Provider, database: Database) -> Iterator[Any]:
+    def set_up(**options: Any) -> None:
+        given = {"api_keys": KEYS, "base_urls": provider.base_urls, "database": database} | options
+        ai.configure(ai.AiConfig(**given))
+
+    set_up()
+    yield set_up
+    ai.configure(None)
+
+
+@pytest.fixture
+def on_broker(broker: RedisBroker) -> Iterator[RedisBroker]:  # noqa: F811
+    """The platform's tasks on this test's broker."""
+    before = ai.generate.broker
+    for task in (ai.generate, ai.translate, ai.image, ai.transcribe, ai.summarize, ai.analyze):
+        task.broker = broker
+        broker.declare_actor(task)
+    yield broker
+    for task in (ai.generate, ai.translate, ai.image, ai.transcribe, ai.summarize, ai.analyze):
+        task.broker = before
+
+
+def rows(database: Database) -> list[AiOperationLog]:
+    with database.session() as session:
+        return list(session.scalars(select(AiOperationLog)))
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_every_provider_answers_streams_and_is_booked(
+    configured: Any,
+    on_broker: RedisBroker,
+    run_worker: RunWorker,
+    database: Database,
+    model: str,
+) -> None:
+    run_worker(on_broker, "ai")
+    job = ai.generate.send("Hello out there", model=model, system="Be kind.", tenant="acme")
+    reply = job.result(20)
+    assert reply["text"] == "You said: Hello out there "
+    assert reply["input_tokens"] > 0
+    assert reply["output_tokens"] == 5
+    assert reply["cost_known"]
+    assert reply["cost_usd"] > 0
+    assert "".join(piece.text for piece in job.stream(timeout=5)) == reply["text"]
+    [row] = rows(database)
+    assert (row.status, row.operation, row.job_id) == ("ok", "generate", job.id)
+    assert row.cost_micro_usd == int(reply["cost_usd"] * 1e6 + 0.5) or row.cost_micro_usd > 0
+    spent = ai.Budgets(on_broker.store).look("acme", ai._month())
+    assert spent["spent"] == row.cost_micro_usd
+    assert spent["reserved"] == 0
+    assert spent[f"model:{reply['model']}"] == row.cost_micro_usd
+    assert spent["task:fourlane.ai.generate"] == row.cost_micro_usd
+
+
+def test_image_and_transcription(
+    configured: Any,
+    on_broker: RedisBroker,
+    run_worker: RunWorker,
+    tmp_path: Path,
+) -> None:
+    run_worker(on_broker, "ai")
+    assert ai.image.send("a fox").result(20)["cost_usd"] == 0.04
+    audio = tmp_path / "a.wav"
+    audio.write_bytes(b"RIFF")
+    heard = ai.transcribe.send(str(audio)).result(20)
+    assert (heard["text"], heard["cost_usd"]) == ("spoken words", 0.003)
+
+
+FAULTS = [
+    (Fault("status", 500), 2),
+    (Fault("status", 503, (("retry-after", "0.1"),)), 2),
+    (Fault("status", 429, (("retry-after", "0.2"),)), 2),
+    (Fault("cut"), 2),
+    (Fault("malformed"), 2),
+    (Fault("hang"), 2),
+]
+
+
+@pytest.mark.parametrize(("fault", "requests"), FAULTS, ids=lambda f: f.kind if isinstance(f, Fault) else str(f))
+@pytest.mark.parametrize("model", ["gpt-4o", "claude-haiku-4.5", "gemini-2.5-flash"])
+def test_what_passes_is_tried_again_inside_the_call(
+    configured: Any, on_broker: RedisBroker, provider: Provider, model: str, fault: Fault, requests: int
+) -> None:
+    configured(limits={name: {"timeout_seconds": 1.0} for name in ("openai", "anthropic", "google")})
+    provider.faults.append(fault)
+    reply = asyncio.run(ai.call("generate", "hi", model=model))
+    assert reply["text"] == "You said: hi "
+    assert len(provider.requests) == requests
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "claude-haiku-4.5", "gemini-2.5-flash"])
+def test_what_cannot_pass_is_dead_at_once_with_the_reason_and_a_row(
+    configured: Any,
+    on_broker: RedisBroker,
+    run_worker: RunWorker,  # noqa: F811
+    provider: Provider,
+    database: Database,
+    model: str,
+) -> None:
+    run_worker(on_broker, "ai")
+    provider.faults += [Fault("status", 401), Fault("refuse")]
+    for words in ("planned 401", "refused the content"):
+        job = ai.generate.send("hi", model=model)
+        eventually(lambda job=job: job.status() is State.DEAD, 15)  # type: ignore[misc]
+        assert words in job.info().detail
+        assert job.info().attempts == 1
+    assert [row.status for row in rows(database)] == ["error", "error"]
+    assert len(provider.requests) == 2
+
+
+def test_a_long_silence_postpones_without_an_attempt_and_a_fallback_goes_on(
+    configured: Any,
+    on_broker: RedisBroker,
+    run_worker: RunWorker,
+    provider: Provider,
+) -> None:
+    provider.faults.append(Fault("status", 429, (("retry-after", "60"),)))
+    run_worker(on_broker, "ai")
+    job = ai.generate.send("hi")
+    eventually(lambda: job.status() is State.DELAYED, 15)
+    assert job.info().attempts == 0
+    configured(fallbacks={"gpt-4o": ["claude-haiku-4.5"]})
+    assert ai.generate.send("hi").result(20)["model"] == "anthropic/claude-haiku-4-5"
+    assert len(provider.requests) == 2  # OpenAI was left in peace
+
+
+def test_five_failures_open_the_breaker_for_all(configured: Any, on_broker: RedisBroker, provider: Provider) -> None:
+    provider.faults += [Fault("status", 500)] * 5
+
+    async def twice() -> None:
+        with pytest.raises(Exception, match="planned 500"):
+            await ai.call("generate", "hi")
+        with pytest.raises(ProviderDown):
+            await ai.call("generate", "hi")
+
+    asyncio.run(twice())
+    assert len(provider.requests) == 5
+
+
+def test_a_retry_does_not_pay_again(
+    configured: Any,
+    on_broker: RedisBroker,
+    run_worker: RunWorker,
+    provider: Provider,
+    database: Database,
+) -> None:
+    @fourlane.task(backoff=fourlane.Backoff(1, 1), result_ttl_ms=10_000)
+    async def report() -> str:
+        reply = await ai.call("summarize", "long text", name="sum")
+        if fourlane.current_job().attempt < 3:  # type: ignore[union-attr]
+            raise ValueError("after the call")
+        return reply["text"]
+
+    run_worker(on_broker)
+    job = report.send()
+    assert job.result(20).startswith("You said")
+    assert len(provider.requests) == 1
+    assert provider.requests[0]["headers"]["idempotency-key"] == f"fourlane-{job.id}-ai:sum"
+    assert len(rows(database)) == 1
+    assert ai.Budgets(on_broker.store).look("-", ai._month())["spent"] == rows(database)[0].cost_micro_usd
+
+
+def test_a_budget_is_reserved_before_the_call(
+    configured: Any, on_broker: RedisBroker, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    most = ai.estimate("gpt-4o", "hi", max_tokens=100).cost_usd
+    assert most is not None
+    configured(budgets_usd={"acme": most * 1.05})
+
+    async def calls() -> None:
+        await ai.call("generate", "hi", max_tokens=100, tenant="acme")
+        assert "budget tenant=acme" in caplog.text  # 80 % while it was reserved
+        with pytest.raises(Reject, match="the budget of acme"):
+            await ai.call("generate", "hi", max_tokens=200, tenant="acme")
+
+    asyncio.run(calls())
+    assert len(provider.requests) == 1
+    told = ai.Budgets(on_broker.store).look("acme", ai._month())
+    assert told["reserved"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "words"),
+    [
+        ({}, {"model": "gpt-9"}, "'gpt-9' is no model"),
+        ({"api_keys": {}}, {}, "set OPENAI_API_KEY"),
+        ({"budgets_usd": {"*": 0}}, {}, "the budget of acme is 0"),
+        ({}, {"prompt": "word " * 200_000}, "reads 128,000 tokens"),
+        ({}, {"prompt": " "}, "the prompt is empty"),
+        ({}, {"max_tokens": 0}, "max_tokens must be 1 or more"),
+    ],
+)
+def test_bad_input_is_refused_at_enqueue(
+    configured: Any, on_broker: RedisBroker, options: Any, arguments: Any, words: str
+) -> None:
+    configured(**options)
+    given = {"prompt": "hi", "tenant": "acme"} | arguments
+    with pytest.raises(InvalidArguments, match=words):
+        ai.generate.send(**given)
+    with pytest.raises(InvalidArguments, match=words):
+        ai.generate.send_many([given])
+    with pytest.raises(Reject, match=words):
+        asyncio.run(ai.call("generate", **given))
+
+
+def test_an_image_of_a_model_that_makes_none(configured: Any, on_broker: RedisBroker) -> None:
+    with pytest.raises(InvalidArguments, match="cannot do images"):
+        ai.image.send("a fox", model="claude-haiku-4.5")
+
+
+def test_an_estimate_calls_nobody(configured: Any, provider: Provider) -> None:
+    told = ai.estimate("gpt-4o", "x" * 4_000, max_tokens=1_000)
+    assert told.input_tokens == 1_008
+    assert told.cost_usd == pytest.approx(1_008 * 2.5e-6 + 1_000 * 1e-5)
+    assert ai.estimate("openai/nobody-knows", "x").cost_usd is None
+    configured(prices={"openai/nobody-knows": {"input": 1, "output": 2}})
+    assert ai.estimate("openai/nobody-knows", "x" * 4_000, max_tokens=1_000).cost_usd == pytest.approx(0.003008)
+    assert provider.requests == []
