@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import accumulate
 from pathlib import Path
 
 LATENCY_SECONDS = 2.0
@@ -62,21 +63,12 @@ def main() -> None:
             check=True,
         )
         told = json.loads(run.stdout)
-        most, now = (
-            0,
-            [(r["at"], 1) for r in provider.requests] + [(r["at"] + LATENCY_SECONDS, -1) for r in provider.requests],
-        )
-        running = 0
-        for _, change in sorted(now):
-            running += change
-            most = max(most, running)
-    print(
-        f"{count} calls of {LATENCY_SECONDS:g} s: {told['seconds']:.2f} s, {told['cpu']:.2f} s of CPU; at once {most}"
-    )
-    print(
-        f"memory {told['before']:.0f} MB before, {told['peak']:.0f} MB at most; "
-        f"{(told['peak'] - told['before']) * 1000 / count:.0f} kB a call"
-    )
+        begun = [(request["at"], 1) for request in provider.requests]
+        ended = [(at + LATENCY_SECONDS, -1) for at, _ in begun]
+        most = max(accumulate(change for _, change in sorted(begun + ended)))
+    print(f"{count} calls of {LATENCY_SECONDS:g} s: {told['seconds']:.2f} s, CPU {told['cpu']:.2f} s; at once {most}")
+    each = (told["peak"] - told["before"]) * 1000 / count
+    print(f"memory {told['before']:.0f} MB before, {told['peak']:.0f} MB at most; {each:.0f} kB a call")
 
 
 if __name__ == "__main__":

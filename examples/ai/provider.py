@@ -1,7 +1,7 @@
 """A stand-in for AI providers on this machine: it speaks as OpenAI, Anthropic and Google do, streamed.
 
 It answers with the prompt's words, counts tokens, and misbehaves as told (``faults``): a status with headers, a hang,
-a cut stream, malformed JSON, refused content. With ``rpm`` it limits requests a minute for each key.
+a cut stream, malformed JSON, refused content. With ``rpm`` its OpenAI limits requests a minute for each key.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Provider:
         key = headers.get("authorization") or headers.get("x-api-key") or headers.get("x-goog-api-key") or ""
         asked = json.loads(body) if body[:1] == b"{" else {}
         self.requests.append({"path": path, "headers": headers, "body": asked, "at": time.monotonic()})
-        if wait := self._over_limit(key):
+        if "completions" in path and (wait := self._over_limit(key)):
             self.limited += 1
             _send(writer, 429, {"error": {"message": "too many requests"}}, (("retry-after", f"{wait:.2f}"),))
             return True

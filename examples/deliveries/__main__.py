@@ -18,6 +18,7 @@ from collections import Counter
 from statistics import quantiles
 from typing import Any
 
+from examples.ai import demo as ai_demo
 from examples.deliveries.payloads import events
 from examples.deliveries.receiver import DEMO_SECRET, Receiver
 
@@ -30,10 +31,12 @@ PATIENCE_SECONDS = 120
 
 def main() -> int:
     os.environ["FOURLANE_WEBHOOK_ALLOW_PRIVATE"] = "true"  # the receiver is on loopback
+    os.environ.update(ai_demo.settings())
     with Receiver() as receiver, _dev() as worker:
         jobs = _send(receiver.url)
         counts = _follow(jobs)
         _summary(jobs, receiver)
+        ai_demo.ai_calls()
         if sys.stdin.isatty() and sys.stdout.isatty():
             print("\nThe worker runs on; Ctrl-C ends it.", flush=True)
             try:
@@ -48,7 +51,9 @@ class _dev:
 
     def __enter__(self) -> _dev:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fourlane.cli", "dev", "--slots", "16"], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "fourlane.cli", "dev", "fourlane.tasks.ai", "--slots", "16"],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         ready = threading.Event()
         threading.Thread(target=self._pass_on, args=(ready,), daemon=True).start()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_it_tries_again_after_100_200_and_400_ms(guard: HealthGuard) -> None:
         return "x"
 
     assert asyncio.run(guard.acall(TARGET, Rules(), flaky, read=read)) == "x"
-    waits = [b - a for a, b in zip(calls, calls[1:], strict=False)]
+    waits = [b - a for a, b in pairwise(calls)]
     assert [w >= least for w, least in zip(waits, (0.1, 0.2, 0.4), strict=True)] == [True] * 3
 
 

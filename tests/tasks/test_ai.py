@@ -19,7 +19,7 @@ from fourlane.errors import InvalidArguments, ProviderDown, Reject
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks import ai
 from tests.servers import eventually
-from tests.worker.conftest import RunWorker, broker, run_worker  # noqa: F401 - fixtures
+from tests.worker.conftest import RunWorker
 
 pytestmark = [
     # Of the SDKs: Anthropic says which models it will retire.
@@ -58,7 +58,7 @@ def configured(provider: Provider, database: Database) -> Iterator[Any]:
 
 
 @pytest.fixture
-def on_broker(broker: RedisBroker) -> Iterator[RedisBroker]:  # noqa: F811
+def on_broker(broker: RedisBroker) -> Iterator[RedisBroker]:
     """The platform's tasks on this test's broker."""
     before = ai.generate.broker
     for task in (ai.generate, ai.translate, ai.image, ai.transcribe, ai.summarize, ai.analyze):
@@ -141,7 +141,7 @@ def test_what_passes_is_tried_again_inside_the_call(
 def test_what_cannot_pass_is_dead_at_once_with_the_reason_and_a_row(
     configured: Any,
     on_broker: RedisBroker,
-    run_worker: RunWorker,  # noqa: F811
+    run_worker: RunWorker,
     provider: Provider,
     database: Database,
     model: str,
