@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from fourlane.commands.shared import Group, print_json, wants_json
-from fourlane.errors import InvalidArguments
 
 __all__ = ["ai"]
 
@@ -33,10 +32,7 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
     except UnicodeDecodeError:
         raise click.ClickException(f"{file} is not UTF-8 text") from None
     assert text is not None
-    try:
-        told = calls.estimate(model, text, max_tokens=max_tokens)
-    except InvalidArguments as error:
-        raise click.ClickException(str(error)) from None
+    told = calls.estimate(model, text, max_tokens=max_tokens)
     cost = None if told.cost_usd is None else round(told.cost_usd, 6)
     if wants_json():
         print_json(

@@ -15,7 +15,18 @@ from typing import Any, Final
 from fourlane.errors import FourlaneError, Reject
 from fourlane.providers.health import Signal, signal_of_status
 
-__all__ = ["BASE_URLS", "Account", "Answer", "CutStream", "Refused", "ask", "image", "read_error", "transcribe"]
+__all__ = [
+    "BASE_URLS",
+    "Account",
+    "Answer",
+    "CutStream",
+    "Refused",
+    "aclose",
+    "ask",
+    "image",
+    "read_error",
+    "transcribe",
+]
 
 BASE_URLS: Final[dict[str, str | None]] = {
     "openai": None,
@@ -227,6 +238,14 @@ def _client(account: Account) -> Any:
     if client is None:
         client = _clients[key] = _open(account)
     return client
+
+
+async def aclose() -> None:
+    """Close this event loop's clients; a program that goes on should, before it ends the loop."""
+    loop = id(asyncio.get_running_loop())
+    for key in [key for key in _clients if key[0] == loop]:
+        client = _clients.pop(key)
+        await (client.aio.aclose() if key[1].provider == "google" else client.close())
 
 
 def _open(account: Account) -> Any:

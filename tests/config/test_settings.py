@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from fourlane.config import Settings, load_settings
-from fourlane.config.settings import QueueLimit
+from fourlane.config.settings import AiSettings, QueueLimit
 from fourlane.errors import SettingsError
 
 SECRETS = {
@@ -24,6 +24,8 @@ SECRETS = {
     "OPENAI_API_KEY": "openai_hush",
     "ANTHROPIC_API_KEY": "anthropic_hush",
     "GOOGLE_AI_API_KEY": "google://hush",
+    "PERPLEXITY_API_KEY": "perplexity_hush",
+    "OPENROUTER_API_KEY": "openrouter_hush",
     "SUPABASE_SERVICE_ROLE_KEY": "role_hush",
 }
 PUBLIC = {
@@ -58,6 +60,7 @@ def described(settings: Settings) -> dict[str, tuple[str, str]]:
 
 def test_defaults() -> None:
     assert load_settings().model_dump() == dict.fromkeys(map(str.lower, SECRETS | PUBLIC)) | {
+        "ai": AiSettings().model_dump(),
         "environment": "local",
         "namespace": "fourlane",
         "service": "default",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import select
@@ -16,6 +16,7 @@ from fourlane import State
 from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, ProviderDown, Reject
+from fourlane.providers.ai import aclose
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks import ai
 from tests.servers import eventually
@@ -28,8 +29,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+T = TypeVar("T")
 KEYS = dict.fromkeys(("openai", "anthropic", "google", "perplexity", "openrouter"), "sk-test")
 ALL = ["gpt-4o", "claude-sonnet-4.5", "claude-haiku-4.5", "gemini-1.5-pro", "sonar", "openrouter/openai/gpt-4o"]
+
+
+def run(calls: Coroutine[Any, Any, T]) -> T:
+    async def and_close() -> T:
+        try:
+            return await calls
+        finally:
+            await aclose()
+
+    return asyncio.run(and_close())
 
 
 @pytest.fixture
@@ -132,7 +144,7 @@ def test_what_passes_is_tried_again_inside_the_call(
 ) -> None:
     configured(limits={name: {"timeout_seconds": 1.0} for name in ("openai", "anthropic", "google")})
     provider.faults.append(fault)
-    reply = asyncio.run(ai.call("generate", "hi", model=model))
+    reply = run(ai.call("generate", "hi", model=model))
     assert reply["text"] == "You said: hi "
     assert len(provider.requests) == requests
 
@@ -182,7 +194,7 @@ def test_five_failures_open_the_breaker_for_all(configured: Any, on_broker: Redi
         with pytest.raises(ProviderDown):
             await ai.call("generate", "hi")
 
-    asyncio.run(twice())
+    run(twice())
     assert len(provider.requests) == 5
 
 
@@ -222,7 +234,7 @@ def test_a_budget_is_reserved_before_the_call(
         with pytest.raises(Reject, match="the budget of acme"):
             await ai.call("generate", "hi", max_tokens=200, tenant="acme")
 
-    asyncio.run(calls())
+    run(calls())
     assert len(provider.requests) == 1
     told = ai.Budgets(on_broker.store).look("acme", ai._month())
     assert told["reserved"] == 0
@@ -249,7 +261,7 @@ def test_bad_input_is_refused_at_enqueue(
     with pytest.raises(InvalidArguments, match=words):
         ai.generate.send_many([given])
     with pytest.raises(Reject, match=words):
-        asyncio.run(ai.call("generate", **given))
+        run(ai.call("generate", **given))
 
 
 def test_an_image_of_a_model_that_makes_none(configured: Any, on_broker: RedisBroker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from fourlane.errors import ProviderLimited
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks import ai
 from tests.servers import eventually, free_port
+from tests.tasks.test_ai import run
 
 pytest.importorskip("llmock")
 pytestmark = [
@@ -58,7 +58,7 @@ def _answers(url: str) -> bool:
 def test_three_sdks_answer(mock: Mock) -> None:
     mock()
     for model in ("gpt-4o", "claude-haiku-4.5", "gemini-1.5-flash"):
-        reply = asyncio.run(ai.call("generate", "Hello", model=model))
+        reply = run(ai.call("generate", "Hello", model=model))
         assert reply["text"]
         assert reply["output_tokens"] > 0
         assert reply["cost_usd"] > 0
@@ -70,7 +70,7 @@ def test_cut_and_truncated_streams_and_errors_are_outlived(mock: Mock) -> None:
     async def calls() -> list[ai.Reply]:
         return [await ai.call("generate", f"Hello {n}", model="gpt-4o") for n in range(6)]
 
-    assert all(reply["text"] for reply in asyncio.run(calls()))
+    assert all(reply["text"] for reply in run(calls()))
 
 
 def test_its_limit_is_obeyed(mock: Mock) -> None:
@@ -86,4 +86,4 @@ def test_its_limit_is_obeyed(mock: Mock) -> None:
                 ends.append("long" if error.delay_ms > 2_000 else "short")
         return ends
 
-    assert asyncio.run(calls()) == ["ok"] * 3 + ["long"] * 3
+    assert run(calls()) == ["ok"] * 3 + ["long"] * 3
