@@ -17,6 +17,7 @@ __all__ = ["dev", "enqueue", "worker"]
 def _run_options(command: Any) -> Any:
     for option in (
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
+        click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
         click.option("--concurrency", type=click.IntRange(1), help="async jobs at once in each process."),
         click.option("--slots", type=click.IntRange(1), help="Plain functions at once in each process."),
@@ -49,6 +50,8 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     from fourlane.embedded import EmbeddedRedis
 
     options["log_jobs"] = True
+    if options["scheduler"] is None:
+        options["scheduler"] = True
     settings = load_settings()
     if settings.redis_url is not None:
         click.echo("redis: REDIS_URL", err=True)
@@ -69,7 +72,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     store = open_store(settings)
-    store.connector.command(store.keys.services, "PING")
+    boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
     control.declare_limits(store, settings.limits, "settings")
     options = Options(
         modules=list(modules),
@@ -85,6 +88,8 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
         recycle_seconds=settings.recycle_seconds,
         recycle_rss_mb=settings.recycle_rss_mb,
         watch=Path.cwd() if given["watch"] else None,
+        scheduler=bool(given["scheduler"]),
+        boot_ms=int(boot_seconds) * 1000,
     )
     supervisor = Supervisor(store, options)
 

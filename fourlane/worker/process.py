@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ __all__ = ["CANNOT_START", "Spec", "declared_queues", "import_modules"]
 
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
 _PR_SET_PDEATHSIG: Final = 1
+_AGAIN_SECONDS: Final = 2.0
 
 log = logging.getLogger("fourlane.worker")
 
@@ -39,6 +41,7 @@ class Spec(msgspec.Struct, frozen=True):
     log_level: str
     table_fd: int
     path: list[str]
+    boot_ms: int = 0
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -112,6 +115,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the supervisor decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_listen, args=(loop,), name="fourlane-listen", daemon=True).start()
+    threading.Thread(target=_synchronise, args=(broker, spec.boot_ms), name="fourlane-schedules", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     loop.run()
     broker.emit_before("worker_shutdown", loop)
@@ -119,6 +123,21 @@ def main() -> None:
     logging.shutdown()
     # A thread that did not end within the grace must not keep the process.
     os._exit(0)
+
+
+def _synchronise(broker: Any, boot_ms: int) -> None:
+    """Tell Redis what schedules the modules declare; jobs need not wait for that."""
+    from fourlane.errors import FourlaneError, RedisUnavailable
+    from fourlane.scheduler.declare import synchronise
+
+    while True:
+        try:
+            return synchronise(broker, boot_ms)
+        except RedisUnavailable as error:
+            log.warning("schedules are not declared yet: %s", error)
+            time.sleep(_AGAIN_SECONDS)
+        except FourlaneError as error:
+            return log.error("schedules are not declared: %s", error)
 
 
 def _listen(loop: Any) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -29,6 +29,9 @@ from fourlane.queues.connection import Link
 from fourlane.queues.store import Store
 from fourlane.worker.process import CANNOT_START, Spec, Told
 from fourlane.worker.table import Table
+
+if TYPE_CHECKING:
+    from fourlane.scheduler.ticker import Scheduler
 
 __all__ = ["Options", "Supervisor"]
 
@@ -58,6 +61,9 @@ class Options:
     recycle_seconds: int = 0
     recycle_rss_mb: int = 0
     watch: Path | None = None
+    scheduler: bool = False
+    boot_ms: int = 0
+    """When this deploy began, by Redis's clock: the youngest deploy's schedules count."""
 
 
 class Child:
@@ -88,6 +94,7 @@ class Child:
                 log_level=options.log_level,
                 table_fd=self.table.fd,
                 path=[os.getcwd(), *[p for p in sys.path if p]],
+                boot_ms=options.boot_ms,
             )
         )
 
@@ -150,6 +157,7 @@ class Supervisor:
         for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(caught, lambda n, _: self._signals.append(n))
         signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
+        scheduler = self._start_scheduler() if self.options.scheduler else None
         try:
             for number in range(self.options.processes):
                 self.children.append(Child(number, self.options))
@@ -162,10 +170,17 @@ class Supervisor:
                     pass
         finally:
             signal.set_wakeup_fd(-1)
+            if scheduler is not None:
+                scheduler.stop()
             for child in self.children:
                 child.process.kill()
             self._absent()
         return self.exit_code
+
+    def _start_scheduler(self) -> Scheduler:
+        from fourlane.scheduler.ticker import start_scheduler
+
+        return start_scheduler(self.store)
 
     def _tick(self) -> None:
         while self._signals:
