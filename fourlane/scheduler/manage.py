@@ -111,7 +111,7 @@ def written(schedule: Schedule, old: tuple[Schedule, State, bytes] | None, now_m
     if old is None:
         state = State(version=version, next_ms=following(schedule, rule, now_ms))
         if not state.next_ms and not schedule.module:
-            raise InvalidSchedule("it has no time left: all of them are over")
+            raise InvalidSchedule(f"schedule {schedule.name!r} has no time left: all of them are over")
         return Write(schedule.name, b"", definition, schedules.encode(state), next_look_ms(schedule, state, now_ms))
     before, state, text = old
     if state.version == version:

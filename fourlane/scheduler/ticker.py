@@ -97,7 +97,7 @@ class Scheduler:
         try:
             self._in.send(b"x")
         except OSError:
-            pass
+            pass  # it is full of such bytes, or run() has ended
 
     def run(self) -> None:
         """Run until stopped. While Redis is away it tries again and again."""
@@ -116,6 +116,8 @@ class Scheduler:
                 self._rest(pause)
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
         self._close()
+        self._out.close()
+        self._in.close()
 
     def _round(self) -> float:
         """Do what is due in each service; returns the seconds until the next look."""
