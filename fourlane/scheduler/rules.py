@@ -201,8 +201,18 @@ class _Wall:
     def __init__(self, triggers: list[CronTrigger], every_hour: bool) -> None:
         self._triggers = triggers
         self.every_hour = every_hour
+        self._known = (datetime.max, datetime.max)  # nothing lies between these two
 
     def next(self, after: datetime) -> datetime | None:
+        before, following = self._known  # the same question comes from every schedule that has this expression
+        if before <= after < following:
+            return following
+        found = self._search(after)
+        if found is not None:
+            self._known = (after, found)
+        return found
+
+    def _search(self, after: datetime) -> datetime | None:
         start = after.replace(microsecond=0, tzinfo=UTC) + timedelta(seconds=1)
         found = [t.get_next_fire_time(None, start) for t in self._triggers]
         times = [t for t in found if t is not None]

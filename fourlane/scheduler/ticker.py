@@ -36,13 +36,13 @@ __all__ = ["Scheduler", "make_job", "start_scheduler"]
 
 log = logging.getLogger("fourlane.scheduler")
 
-_AHEAD_MS: Final = 500  # jobs are prepared this long before their time
-_LEAD_MS: Final = 2_000
+_AHEAD_MS: Final = 1_000  # jobs are prepared this long before their time
+_LEAD_MS: Final = 3_000
 _PATIENCE_SECONDS: Final = 0.3  # who does not lead lets the leader be first
 _LOOK_SECONDS: Final = 300.0
 _WAIT_SECONDS: Final = 60.0
 _SHORT_SECONDS: Final = 0.25  # not worth a blocking call
-_MOST: Final = 5_000
+_MOST: Final = 10_000
 _BATCH: Final = 250
 _IDLE_MS: Final = 60_000
 _LONGEST_PAUSE_SECONDS: Final = 5.0

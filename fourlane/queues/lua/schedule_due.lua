@@ -8,6 +8,7 @@
 local FIRES, SCHEDULES, STATES, LEAD = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local me, lead, ahead, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 --@include time
+--@include batches
 
 local now = now_ms()
 local first = redis.call('ZRANGE', FIRES, 0, 0, 'WITHSCORES')
@@ -18,4 +19,12 @@ local leader = redis.call('GET', LEAD)
 if leader and leader ~= me then return { now, 'busy', math.max(1, redis.call('PTTL', LEAD)) } end
 redis.call('SET', LEAD, me, 'PX', lead)
 local names = redis.call('ZRANGEBYSCORE', FIRES, '-inf', now + ahead, 'LIMIT', 0, most)
-return { now, 'due', names, redis.call('HMGET', SCHEDULES, unpack(names)), redis.call('HMGET', STATES, unpack(names)) }
+
+local function read(key)
+    local texts = {}
+    each_piece(names, function(first, last)
+        for i, text in ipairs(redis.call('HMGET', key, unpack(names, first, last))) do texts[first + i - 1] = text end
+    end)
+    return texts
+end
+return { now, 'due', names, read(SCHEDULES), read(STATES) }
