@@ -57,19 +57,28 @@ def start_scheduler(store: Store) -> Scheduler:
 
 @dataclass(slots=True)
 class _Lane:
-    """What is known of one service: when to ask it again, and whether another scheduler leads there."""
+    """What is known of one service: when to ask it again, whether another scheduler leads there, and the nominal
+    times that are prepared, in the order of their moments."""
 
     look_at: float = 0.0
     due_at: float = math.inf
     follows: bool = False
+    waiting: list[Fire] = field(default_factory=list)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
+    told_ms: int = 0
+    told_at: float = 0.0
 
+    def now_ms(self) -> float:
+        """Redis's time."""
+        return self.told_ms + (time.monotonic() - self.told_at) * 1000
 
-@dataclass(slots=True)
-class _Batch:
-    """Prepared nominal times of one service, in the order of their moments."""
+    def act_at(self) -> float:
+        if self.waiting:
+            return self.told_at + (self.waiting[0].not_before_ms - self.told_ms) / 1000
+        return self.look_at
 
-    fires: list[Fire] = field(default_factory=list)
-    of: dict[str, Schedule] = field(default_factory=dict)
+    def look_now(self) -> None:
+        self.waiting, self.look_at = [], 0.0
 
 
 class Scheduler:
@@ -113,6 +122,7 @@ class Scheduler:
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
             except Exception:
                 log.exception("the scheduler met an error of its own; trying again in %.1f s", pause)
+                self._close()
                 self._rest(pause)
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
         self._close()
@@ -128,59 +138,59 @@ class Scheduler:
             for lane in self._lanes.values():
                 lane.look_at = min(lane.look_at, now)
         for service, lane in self._lanes.items():
-            if lane.look_at <= time.monotonic() and not self.stopping:
-                self._look(service, lane)
-        return min([self._services_at, *(lane.look_at for lane in self._lanes.values())]) - time.monotonic()
+            if lane.act_at() <= time.monotonic() and not self.stopping:
+                if lane.waiting:
+                    self._send(service, lane)
+                else:
+                    self._look(service, lane)
+        return min([self._services_at, *(lane.act_at() for lane in self._lanes.values())]) - time.monotonic()
 
     def _look(self, service: str, lane: _Lane) -> None:
-        link = self._link(service)
-        while not self.stopping:
-            asked = time.monotonic()
-            due = schedules.due(self.store, link, service, self.name, lead_ms=_LEAD_MS, ahead_ms=_AHEAD_MS, most=_MOST)
-            if due.word != "due":
-                break
-            lane.follows, lane.due_at = False, math.inf
-            self._work(service, link, due, asked)
-        else:
-            return
-        if due.word == "busy":
+        asked = time.monotonic()
+        due = schedules.due(
+            self.store, self._link(service), service, self.name, lead_ms=_LEAD_MS, ahead_ms=_AHEAD_MS, most=_MOST
+        )
+        lane.told_ms, lane.told_at = due.now_ms, asked
+        if due.word == "due":
+            lane.follows, lane.due_at, lane.look_at = False, math.inf, asked
+            self._prepare_all(lane, due)
+        elif due.word == "busy":
             lane.follows = True
             lane.look_at = asked + due.wait_ms / 1000
-            return
-        lane.follows = lane.follows or asked >= lane.due_at  # another one did what was due
-        lane.look_at, lane.due_at = asked + _LOOK_SECONDS, math.inf
-        if due.wait_ms >= 0:
-            lane.due_at = asked + due.wait_ms / 1000
-            ahead = -_PATIENCE_SECONDS if lane.follows else _AHEAD_MS / 1000
-            lane.look_at = min(lane.look_at, max(asked, lane.due_at - ahead))
+        else:
+            lane.follows = lane.follows or asked >= lane.due_at  # another one did what was due
+            lane.look_at, lane.due_at = asked + _LOOK_SECONDS, math.inf
+            if due.wait_ms >= 0:
+                lane.due_at = asked + due.wait_ms / 1000
+                ahead = -_PATIENCE_SECONDS if lane.follows else _AHEAD_MS / 1000
+                lane.look_at = min(lane.look_at, max(asked, lane.due_at - ahead))
 
     # What is due --------------------------------------------------------------------------------------------
 
-    def _work(self, service: str, link: Link, due: schedules.Due, asked: float) -> None:
-        batch = _Batch()
+    def _send(self, service: str, lane: _Lane) -> None:
+        """Send what has come to its moment, a batch of it."""
+        now_ms, last = lane.now_ms(), 0
+        while last < min(_BATCH, len(lane.waiting)) and lane.waiting[last].not_before_ms <= now_ms:
+            last += 1
+        if not last:
+            return
+        fires, rest = lane.waiting[:last], lane.waiting[last:]
+        lane.waiting = []  # should the reply be lost, Redis tells what is left to do
+        asked = time.monotonic()
+        lane.told_ms, words = schedules.fire(self.store, self._link(service), service, fires)
+        lane.told_at = asked
+        lane.waiting = self._take_in(service, lane, fires, words) + rest
+
+    def _prepare_all(self, lane: _Lane, due: schedules.Due) -> None:
+        lane.schedules = {schedule.name: schedule for schedule, _, _ in due.found}
+        waiting: list[Fire] = []
         for schedule, state, text in due.found:
-            batch.of[schedule.name] = schedule
             try:
-                batch.fires += self._prepare(schedule, state, text, due.now_ms)
+                waiting += self._prepare(schedule, state, text, due.now_ms)
             except FourlaneError as error:
                 log.error("schedule=%s cannot be planned: %s", schedule.name, error)
-                batch.fires.append(_put_off(schedule, text, due.now_ms + _IDLE_MS))
-        batch.fires.sort(key=lambda fire: fire.not_before_ms)
-        waiting = batch.fires
-        while waiting and not self.stopping:
-            now_ms = due.now_ms + (time.monotonic() - asked) * 1000
-            early = waiting[0].not_before_ms - now_ms
-            if early > 0:
-                self._rest(early / 1000)
-                continue
-            last = 0
-            while last < min(_BATCH, len(waiting)) and waiting[last].not_before_ms <= now_ms:
-                last += 1
-            now, words = schedules.fire(self.store, link, service, waiting[:last])
-            again = self._take_in(service, batch, waiting[:last], words, now)
-            if again and not any(word != "early" for word in words):
-                self._rest(0.001)  # this clock runs a little faster than Redis's
-            waiting = again + waiting[last:]
+                waiting.append(_put_off(schedule, text, due.now_ms + _IDLE_MS))
+        lane.waiting = sorted(waiting, key=lambda fire: fire.not_before_ms)
 
     def _prepare(self, schedule: Schedule, state: State, text: bytes, now_ms: int) -> list[Fire]:
         """What to ask of Redis for one schedule. Each step builds on the state that the one before leaves."""
@@ -213,11 +223,11 @@ class Scheduler:
         schedules.write(self.store, schedule.service, [schedules.Write(schedule.name, text, b"")])
         log.info("dropped schedule=%s: its last run was a week ago", schedule.name)
 
-    def _take_in(self, service: str, batch: _Batch, fires: list[Fire], words: list[str], now_ms: int) -> list[Fire]:
+    def _take_in(self, service: str, lane: _Lane, fires: list[Fire], words: list[str]) -> list[Fire]:
         """Log what came of them; returns those to try again."""
         again: list[Fire] = []
         for fire, word in zip(fires, words, strict=True):
-            schedule = batch.of[fire.name]
+            schedule = lane.schedules[fire.name]
             if word == "early":
                 again.append(fire)
             elif word == "alive" and not fire.alive_state:  # replace
@@ -226,7 +236,7 @@ class Scheduler:
                 log.info("replace schedule=%s job=%s was=%s", fire.name, fire.former, was)
                 again.append(fire._replace(former=""))
             elif word == "fired" and fire.entry:
-                late = now_ms - int(fire.line.split(" ")[2])
+                late = lane.told_ms - int(fire.line.split(" ")[2])
                 if late > schedule.late_after_ms:
                     log.warning("late schedule=%s job=%s late_ms=%d", fire.name, fire.entry, late)
                 else:
@@ -242,18 +252,15 @@ class Scheduler:
 
     def _sleep(self, seconds: float) -> None:
         """Sleep until then, or until a schedule was edited: all are looked at then."""
-        while seconds > 0 and not self.stopping:
-            if seconds < _SHORT_SECONDS:
-                self._rest(seconds)
-                return
-            start = time.monotonic()
-            part = min(seconds, _WAIT_SECONDS)
-            if self._hears_of_edits(part):
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self.stopping:
+            if left < _SHORT_SECONDS:
+                self._rest(left)
+            elif self._hears_of_edits(min(left, _WAIT_SECONDS)):
                 self._services_at = 0.0
                 for lane in self._lanes.values():
-                    lane.look_at = 0.0
+                    lane.look_now()
                 return
-            seconds -= time.monotonic() - start
 
     def _hears_of_edits(self, seconds: float) -> bool:
         key = self.store.keys.edits
@@ -288,7 +295,7 @@ class Scheduler:
             link.close()
         self._links, self._waiter, self._waits = {}, None, False
         for lane in self._lanes.values():
-            lane.look_at = 0.0
+            lane.look_now()
 
 
 def _put_off(schedule: Schedule, text: bytes, due: int) -> Fire:
@@ -317,6 +324,12 @@ def _of_nominal(schedule: Schedule, state: State, text: bytes, step: Nominal, no
         alive_due_ms=next_look_ms(schedule, held, now_ms),
         alive_line=f"{word} {moment}",
     )
+    if state.queued_ms:
+        # The one that waits goes first; this one waits in its place.
+        entry, body = make_job(schedule, state.queued_ms, max(now_ms, step.due_ms))
+        fired = _after_job(schedule, msgspec.structs.replace(passed, queued_ms=step.nominal_ms), entry)
+        line = f"f {state.queued_ms} {due_ms(schedule, state.queued_ms)}"
+        fire = fire._replace(entry=entry, body=body, new_state=schedules.encode(fired), line=line)
     return fire, fired
 
 
@@ -332,8 +345,10 @@ def _of_queued(schedule: Schedule, state: State, text: bytes, now_ms: int) -> Fi
 
 def _after_job(schedule: Schedule, state: State, job_id: str) -> State:
     runs = state.runs + 1
-    spent = schedule.max_runs and runs >= schedule.max_runs
-    return msgspec.structs.replace(state, runs=runs, job=job_id, next_ms=0 if spent else state.next_ms)
+    state = msgspec.structs.replace(state, runs=runs, job=job_id)
+    if schedule.max_runs and runs >= schedule.max_runs:
+        return msgspec.structs.replace(state, next_ms=0, queued_ms=0)
+    return state
 
 
 def make_job(schedule: Schedule, nominal_ms: int, at_ms: int) -> tuple[str, bytes]:
