@@ -2,12 +2,14 @@
 
 FourlaneError
 ├── SettingsError           a setting is wrong; names the variable, the fault and the fix
+├── ModuleError             a module of tasks cannot be imported
 ├── InvalidName             an environment, service, tier or queue name is malformed (also a ValueError)
 ├── InvalidArguments        a job's arguments cannot be carried as JSON (also a TypeError)
 ├── JobTooLarge             a job's body is over the limit (also a ValueError)
 ├── InvalidSchedule         a schedule's rule, options or arguments are wrong (also a ValueError)
 ├── ScheduleNotFound        there is no schedule of that name
 ├── UnknownTask             no task of that name is declared
+├── UnknownQueue            no job or worker of that queue's service was ever seen
 ├── JobNotFound             Redis knows no job of that id
 ├── DuplicateJob            another job already has that id
 ├── UnreadableJob           a stored body cannot be decoded
@@ -38,6 +40,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
+    "ModuleError",
     "RateLimited",
     "RedisUnavailable",
     "Reject",
@@ -46,6 +49,7 @@ __all__ = [
     "SettingsError",
     "Snooze",
     "Steering",
+    "UnknownQueue",
     "UnknownTask",
     "UnreadableJob",
 ]
@@ -57,6 +61,10 @@ class FourlaneError(Exception):
 
 class SettingsError(FourlaneError):
     """A setting is wrong."""
+
+
+class ModuleError(FourlaneError):
+    """A module of tasks cannot be imported."""
 
 
 class InvalidName(FourlaneError, ValueError):
@@ -81,6 +89,10 @@ class ScheduleNotFound(FourlaneError, LookupError):
 
 class UnknownTask(FourlaneError, LookupError):
     """No task of that name is declared."""
+
+
+class UnknownQueue(FourlaneError, LookupError):
+    """No job or worker of that queue's service was ever seen."""
 
 
 class JobNotFound(FourlaneError, LookupError):

@@ -6,6 +6,7 @@ import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 from fourlane.errors import Cancelled
 
@@ -66,9 +67,17 @@ class CurrentJob:
         return datetime.fromtimestamp(self.scheduled_for_ms / 1000, UTC)
 
 
-_current: ContextVar[CurrentJob | None] = ContextVar("fourlane_current_job", default=None)
+class Running(Protocol):
+    """What a worker sets while a job runs."""
+
+    @property
+    def context(self) -> CurrentJob: ...
+
+
+running: ContextVar[Running | None] = ContextVar("fourlane_running", default=None)
 
 
 def current_job() -> CurrentJob | None:
     """The job that this thread or coroutine runs; None outside a worker."""
-    return _current.get()
+    now = running.get()
+    return None if now is None else now.context

@@ -18,7 +18,9 @@ from fourlane.names import Queue
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
 from fourlane.queues.store import Leased, Turn
+from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
 from fourlane.worker.lane import Lane
 from fourlane.worker.run import Run
@@ -29,15 +31,11 @@ __all__ = ["Loop"]
 
 log = logging.getLogger("fourlane.worker")
 
-SILENCE_MS: Final = 5_000
-_BEAT_SECONDS: Final = 1.5
-_IDLE_LOOK_SECONDS: Final = 25.0
 _BUSY_LOOK_SECONDS: Final = 1.0
-_BACKLOG_SECONDS: Final = 0.010  # how much work may lie ready in this process, by the speed measured
 _GIVE_BACK_SECONDS: Final = 0.020
-_MOST_LEASES: Final = 512
 _MOST_SETTLED: Final = 1_000
 _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
+_SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _ALONE_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
@@ -75,11 +73,10 @@ class Loop:
         self.stopping = False
         self.stop_now = False
         self.turned_at = 0.0
-        self.finished_jobs = 0
-        self._speed = 0.0
-        self._speed_mark = (time.monotonic(), 0)
+        self.appetite = Appetite(self.executor)
         self._leased_at = 0.0
         self._failures = 0
+        self._last_idle_look = 0.0
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[str] = deque()
         self._turn_order = 0
@@ -90,7 +87,7 @@ class Loop:
 
     def finished(self, run: Run, outcome: Outcome) -> None:
         run.lane.finished.append((run, outcome))
-        self.finished_jobs += 1
+        self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
             self._tell(run, outcome)
 
@@ -126,7 +123,7 @@ class Loop:
 
     def _round(self) -> None:
         now = time.monotonic()
-        self._measure(now)
+        self.appetite.measure(now)
         self._start_suspect(now)
         lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
         self._turn_order = (self._turn_order + 1) % len(self.lanes)
@@ -136,7 +133,8 @@ class Loop:
             want = self._want()
             if lane.room_at is not None and lane.room_at <= now:
                 self._limits_have_room(lane, want)
-            if lane.finished or lane.uncertain or (want > 0 and lane.maybe) or self._time_has_come(lane, now):
+            settle = lane.finished and not self._settles_with_next_lease(now)
+            if settle or lane.uncertain or (want > 0 and lane.maybe) or self._time_has_come(lane, now):
                 self._turn(lane, want)
 
     def _limits_have_room(self, lane: Lane, want: int) -> None:
@@ -146,22 +144,18 @@ class Loop:
             for tier in lane.tiers:  # this worker is full; an idle one does not know of the moment
                 self._pass_on(lane, tier)
 
+    def _settles_with_next_lease(self, now: float) -> bool:
+        """The next job is leased in a moment: one turn for both."""
+        step_at = self.appetite.step_at(now)
+        return step_at is not None and step_at - now <= _SETTLE_WITHIN_SECONDS
+
     def _time_has_come(self, lane: Lane, now: float) -> bool:
         return lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
 
     def _want(self) -> int:
-        """How many jobs to lease: the free slots, and what the measured speed will have done in some milliseconds."""
         if self.stopping or self._keeps_apart():
             return 0
-        executor = self.executor
-        waiting = executor.backlog.qsize()
-        threads, places = executor.free()
-        ahead = min(_MOST_LEASES, int(self._speed * _BACKLOG_SECONDS))
-        if not executor.threads:
-            return min(places, _MOST_LEASES)
-        busy = executor.slots - threads
-        want = max(threads, ahead - busy) - waiting
-        return min(want, places) if executor.has_async else want
+        return self.appetite.want(time.monotonic())
 
     # A job that one more crash makes a dead letter runs alone for a while: nothing else shall be counted with it.
 
@@ -197,13 +191,6 @@ class Loop:
             self._alone_until = now + _ALONE_SECONDS
             self.executor.start(lane, [leased])
 
-    def _measure(self, now: float) -> None:
-        since, count = self._speed_mark
-        if now - since >= 0.05:
-            speed = (self.finished_jobs - count) / (now - since)
-            self._speed = speed if speed < self._speed else (self._speed + speed) / 2
-            self._speed_mark = (now, self.finished_jobs)
-
     # One turn -----------------------------------------------------------------------------------------------
 
     def _turn(self, lane: Lane, want: int) -> None:
@@ -222,6 +209,8 @@ class Loop:
                 done.append(run.leased.entry)
             else:
                 others.append((run.leased.entry, outcome))
+        if done or others:
+            self.appetite.ran(run, now)
         if stale:
             self._count_stale(lane, len(stale))
         for run in stale:
@@ -259,9 +248,6 @@ class Loop:
         lane.held = max(0, lane.held - settled)
         self.turned_at = now
         self._take_in(lane, turn, now, flags, want)
-        if self.table is not None:
-            held = sum(x.held for x in self.lanes)
-            self.table.publish(time.time(), held, self.finished_jobs)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
         key = self.store.service(lane.service).stats
@@ -306,6 +292,9 @@ class Loop:
         return flags, first
 
     def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int) -> None:
+        if self.table is not None:  # before any of these jobs begins: from now on the supervisor beats for them
+            held = sum(x.held for x in self.lanes) + len(turn.jobs)
+            self.table.publish(now, held, self.appetite.finished_jobs)
         if turn.lost:
             self._lose(lane)
             return
@@ -339,6 +328,7 @@ class Loop:
         lane.from_token = False
         if want > 0:
             lane.maybe = set(turn.more) & set(lane.tiers)
+            self.appetite.leased(want, bool(lane.maybe), now)
         for name in turn.expired:
             self._reclaim(lane, name)
         if turn.jobs:
@@ -350,14 +340,20 @@ class Loop:
             self.executor.start(lane, jobs)
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
-        seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._idle_look()
+        seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
         if 0 <= turn.expires_in < seconds * 1000:
             seconds = turn.expires_in / 1000 + 0.01
         lane.look_at = now if turn.due_in == 0 else now + seconds
 
+    def _seconds_to_idle_look(self, now: float) -> float:
+        """The services are looked at one after the other, so that the process is heard of all the time."""
+        if len(self.lanes) == 1:
+            return self._idle_look()
+        self._last_idle_look = min(max(now, self._last_idle_look) + NEXT_LOOK_SECONDS, now + self._idle_look())
+        return self._last_idle_look - now
+
     def _idle_look(self) -> float:
-        # However many services: an idle process asks some of them in turn (12 calls a minute).
-        return _IDLE_LOOK_SECONDS * max(1.0, len(self.lanes) / 4)
+        return idle_look_seconds(len(self.lanes))
 
     def _rebuild_slots(self, lane: Lane) -> None:
         """Once this worker knows of a limit, what it leased before must count too."""
@@ -461,7 +457,7 @@ class Loop:
         timeout = self._timeout()
         now = time.monotonic()
         ready = any(lane.finished and lane.blocked_until <= now for lane in self.lanes)
-        if ready and executor.backlog.qsize() <= executor.low:
+        if ready and not self._settles_with_next_lease(now) and executor.backlog.qsize() <= executor.low:
             timeout = 0.0
         if timeout > 0 and self._want() > 0:
             # A short job will be settled before it pays to ask Redis to wait.
@@ -485,6 +481,9 @@ class Loop:
         moments += [lane.room_at for lane in lanes if lane.room_at is not None]
         if any(lane.maybe for lane in lanes) and self._want() > 0:
             return 0.0
+        step_at = self.appetite.step_at(now)
+        if step_at is not None:
+            moments.append(step_at)
         if self._suspect is not None:
             moments.append(now if self._is_empty() else self._suspect[2] + _ALONE_SECONDS)
         elif self._alone_until > now:
@@ -502,8 +501,7 @@ class Loop:
         """What lies here and no slot takes may run elsewhere: nothing is reserved that cannot run."""
         for run in self.executor.take_back():
             run.lane.finished.appendleft((run, Back()))
-        self._speed = 0.0
-        self._speed_mark = (time.monotonic(), self.finished_jobs)
+        self.appetite.forget_speed()
 
     def _sleep(self, seconds: float) -> bool:
         """True when something happened."""

@@ -1,0 +1,87 @@
+"""How many jobs a worker leases, and when: enough that no slot idles, no more than it will begin at once."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from fourlane.worker.executor import Executor
+from fourlane.worker.run import Run
+
+__all__ = ["Appetite"]
+
+_BACKLOG_SECONDS: Final = 0.010  # how much work may lie ready in this process, by the speed measured
+_MOST_LEASES: Final = 512
+_MEASURE_SECONDS: Final = 0.05
+_LONGEST_STEP_SECONDS: Final = 0.020
+
+
+class Appetite:
+    """Leases by the speed of the jobs.
+
+    Short jobs are leased ahead, as many as will have begun in some milliseconds. Of longer ones no more than there
+    are free slots, and while others wait the slots are kept out of step: eight that begin together end together,
+    and an urgent job that comes in between waits for all of them. One by one, a slot is free every eighth of a run.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.finished_jobs = 0
+        self._speed = 0.0
+        self._speed_mark = (time.monotonic(), 0)
+        self._run_seconds = 0.0
+        self._more_waits = False
+        self._next_lease = 0.0
+
+    def measure(self, now: float) -> None:
+        """Jobs per second. A fall counts at once, a rise by half."""
+        since, count = self._speed_mark
+        if now - since >= _MEASURE_SECONDS:
+            speed = (self.finished_jobs - count) / (now - since)
+            self._speed = speed if speed < self._speed else (self._speed + speed) / 2
+            self._speed_mark = (now, self.finished_jobs)
+
+    def forget_speed(self) -> None:
+        """What was leased ahead was not begun: the speed measured is no longer true."""
+        self._speed = 0.0
+        self._speed_mark = (time.monotonic(), self.finished_jobs)
+
+    def ran(self, run: Run, now: float) -> None:
+        """Learn from one run, the last that finished before a turn."""
+        if run.plan.is_async:
+            self._run_seconds = 0.0  # it held no slot: there is nothing to keep out of step
+        elif run.started:
+            self._run_seconds += (now - run.started - self._run_seconds) / 4
+
+    def leased(self, want: int, more: bool, now: float) -> None:
+        """Learn from a turn that asked for jobs: does Redis have more?"""
+        self._more_waits = more
+        if want == 1:
+            step = 0.8 * self._run_seconds / max(1, self.executor.slots)
+            self._next_lease = now + min(step, _LONGEST_STEP_SECONDS)
+
+    def want(self, now: float) -> int:
+        """How many jobs to lease now."""
+        room = self._room()
+        if room > 1 and self._keeps_step():
+            return 1 if now >= self._next_lease else 0
+        return room
+
+    def step_at(self, now: float) -> float | None:
+        """The moment to lease the next one, when slots are free and only kept out of step."""
+        waits = now < self._next_lease and self._keeps_step() and self._room() > 1
+        return self._next_lease if waits else None
+
+    def _keeps_step(self) -> bool:
+        return self._more_waits and self._run_seconds >= _BACKLOG_SECONDS
+
+    def _room(self) -> int:
+        executor = self.executor
+        waiting = executor.backlog.qsize()
+        threads, places = executor.free()
+        ahead = min(_MOST_LEASES, int(self._speed * _BACKLOG_SECONDS))
+        if not executor.threads:
+            return min(places, _MOST_LEASES)
+        busy = executor.slots - threads
+        room = max(threads, ahead - busy) - waiting
+        return min(room, places) if executor.has_async else room
