@@ -41,7 +41,8 @@ _LEAD_MS: Final = 3_000
 _PATIENCE_SECONDS: Final = 0.3  # who does not lead lets the leader be first
 _LOOK_SECONDS: Final = 300.0
 _WAIT_SECONDS: Final = 60.0
-_SHORT_SECONDS: Final = 0.25  # not worth a blocking call
+_SILENT_SECONDS: Final = 5.0
+_SHORT_SECONDS: Final = 0.05  # not worth a blocking call
 _MOST: Final = 10_000
 _BATCH: Final = 250
 _IDLE_MS: Final = 60_000
@@ -96,7 +97,7 @@ class Scheduler:
         self._services_at = 0.0
         self._links: dict[str, Link] = {}
         self._waiter: Link | None = None
-        self._waits = False
+        self._waits_until = 0.0  # the end of the blocking call that Redis holds
         self._out, self._in = socket.socketpair()
         self._in.setblocking(False)
 
@@ -256,28 +257,31 @@ class Scheduler:
         while (left := deadline - time.monotonic()) > 0 and not self.stopping:
             if left < _SHORT_SECONDS:
                 self._rest(left)
-            elif self._hears_of_edits(min(left, _WAIT_SECONDS)):
+            elif self._hears_of_edits(left):
                 self._services_at = 0.0
                 for lane in self._lanes.values():
                     lane.look_now()
                 return
 
     def _hears_of_edits(self, seconds: float) -> bool:
+        """One blocking call a minute waits for edits, however often this sleeps meanwhile."""
         key = self.store.keys.edits
         if self._waiter is None:
             self._waiter = self.store.connector.open(key)
-            self._waits = False
-        fd = self._waiter.fileno()
-        if not self._waits:
-            self._waiter.send("BZPOPMIN", key, f"{seconds:.3f}")
-            self._waits = True
-        readable, _, _ = select.select([fd, self._out.fileno()], [], [], seconds + 5)
-        if fd not in readable:
-            if self._out.fileno() not in readable:
-                self._close()  # a server that does not answer in time: a new connection tells what is wrong
-            return False
-        self._waits = False
-        return self._waiter.receive() is not None
+            self._waits_until = 0.0
+        fd, stop = self._waiter.fileno(), self._out.fileno()
+        now = time.monotonic()
+        if not self._waits_until:
+            self._waiter.send("BZPOPMIN", key, f"{_WAIT_SECONDS:.0f}")
+            self._waits_until = now + _WAIT_SECONDS
+        silent_at = self._waits_until + _SILENT_SECONDS
+        readable, _, _ = select.select([fd, stop], [], [], max(0.0, min(seconds, silent_at - now)))
+        if fd in readable:
+            self._waits_until = 0.0
+            return self._waiter.receive() is not None
+        if time.monotonic() >= silent_at:
+            self._close()  # a new connection tells what is wrong
+        return False
 
     def _rest(self, seconds: float) -> None:
         select.select([self._out], [], [], max(0.0, seconds))
@@ -293,7 +297,7 @@ class Scheduler:
     def _close(self) -> None:
         for link in [*self._links.values(), *([self._waiter] if self._waiter else [])]:
             link.close()
-        self._links, self._waiter, self._waits = {}, None, False
+        self._links, self._waiter, self._waits_until = {}, None, 0.0
         for lane in self._lanes.values():
             lane.look_now()
 
