@@ -109,20 +109,25 @@ def written(schedule: Schedule, old: tuple[Schedule, State, bytes] | None, now_m
     version = schedules.version_of(definition)
     rule = rule_of(schedule)
     if old is None:
-        state = State(version=version, next_ms=following(schedule, rule, now_ms))
-        if not state.next_ms and not schedule.module:
-            raise InvalidSchedule(f"schedule {schedule.name!r} has no time left: all of them are over")
+        state = State(version=version, next_ms=_time_left(schedule, following(schedule, rule, now_ms)))
         return Write(schedule.name, b"", definition, schedules.encode(state), next_look_ms(schedule, state, now_ms))
     before, state, text = old
     if state.version == version:
         return None
     next_ms = state.next_ms
     if any(getattr(before, name) != getattr(schedule, name) for name in _RULE_FIELDS) or not next_ms:
-        next_ms = following(schedule, rule, min(next_ms - 1, now_ms) if next_ms else now_ms)
+        after_ms = min(next_ms - 1, now_ms) if next_ms else now_ms
+        next_ms = _time_left(schedule, following(schedule, rule, after_ms))
     if schedule.max_runs and state.runs >= schedule.max_runs:
         next_ms = 0
     state = msgspec.structs.replace(state, version=version, next_ms=next_ms)
     return Write(schedule.name, text, definition, schedules.encode(state), next_look_ms(schedule, state, now_ms))
+
+
+def _time_left(schedule: Schedule, next_ms: int) -> int:
+    if not next_ms and not schedule.module:  # in code it may stay for a while after its last time
+        raise InvalidSchedule(f"schedule {schedule.name!r} has no time left: all of them are over")
+    return next_ms
 
 
 def find(store: Store, name: str, service: str | None = None) -> Found:
