@@ -14,6 +14,7 @@ import pytest
 import fourlane
 from fourlane import codec
 from fourlane.errors import InvalidSchedule, ScheduleNotFound
+from fourlane.outcome import Dead
 from fourlane.queues import schedules
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link
@@ -21,6 +22,7 @@ from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add
+from fourlane.scheduler.ticker import Scheduler
 from tests.scheduler.conftest import RunScheduler
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker, run_worker
@@ -250,6 +252,46 @@ def test_queue_runs_one_when_the_job_before_has_ended(
     assert began[1] == began[0] + 1000, "the one that was queued, not a later one"
 
 
+def test_the_end_of_a_job_starts_the_one_that_waits(
+    broker: RedisBroker, store: Store, run_scheduler: RunScheduler, run_worker: RunWorker
+) -> None:
+    began: list[float] = []
+    gate: list[bool] = []
+
+    @fourlane.task
+    def work() -> None:
+        began.append(time.monotonic())
+        while not gate:
+            time.sleep(0.01)
+
+    run_scheduler()
+    run_worker(broker)
+    now = datetime.now(UTC)
+    add(work, "s", at=[now + timedelta(seconds=0.3), now + timedelta(seconds=0.8)], overlap="queue")
+    eventually(lambda: history(store, "s") == ["running", "queued"])
+    gate.append(True)
+    eventually(lambda: len(began) == 2, 4)  # without being told, a scheduler looks again after ten seconds
+    eventually(lambda: history(store, "s") == ["done", "queued", "done"])
+
+
+def test_the_one_that_waits_goes_before_a_later_time(broker: RedisBroker, store: Store, link: Link) -> None:
+    @fourlane.task
+    def work() -> None: ...
+
+    add(work, "s", every=SECOND, overlap="queue")
+    first = rewind(store, "s", 2, queued_ms=1_000, job="3gone_________")
+    schedule, state, text = schedules.read(store, "default", ["s"])["s"]
+    scheduler = Scheduler(store)
+    waiting, later = scheduler._prepare(schedule, state, text, schedules.now_ms(store, "default"))
+    scheduler.stop()
+    scheduler.run()  # closes what it has open
+    # The job before was alive when the first was sent, and has ended when the second is.
+    assert schedules.fire(store, link, "default", [later])[1] == ["fired"]
+    assert [j.options["scheduled_for"] for j in jobs(store)] == [1_000]
+    assert manage.find(store, "s").state.queued_ms == first
+    assert schedules.fire(store, link, "default", [waiting])[1] == ["moved"]
+
+
 def test_replace_cancels_the_job_before(
     broker: RedisBroker, store: Store, run_scheduler: RunScheduler, run_worker: RunWorker
 ) -> None:
@@ -306,6 +348,29 @@ def test_a_dead_job_does_not_hold_its_schedule(
     assert manage.find(store, "s").state.skipped == 0
 
 
+def test_a_dead_letter_whose_end_nobody_told(broker: RedisBroker, store: Store, link: Link) -> None:
+    @fourlane.task
+    def work() -> None: ...
+
+    add(work, "s", cron="0 0 1 1 *")
+    dead = manage.fire(store, "s")
+    leased = store.turn(
+        link, "default", "w", flags="bck", silence_ms=60_000, idle_silence_ms=60_000, want=1, tiers="3"
+    ).jobs[0]
+
+    def again(job_id: str) -> list[str]:
+        text = schedules.read(store, "default", ["s"])["s"][2]
+        request = Fire("s", text, 0, job_id, b'["work"]', dead, text, 0, "f 1 1", b"", 0, "")
+        return schedules.fire(store, link, "default", [request])[1]
+
+    assert again("3aaaaaaaaaaaaa") == ["alive"]
+    store.turn(
+        link, "default", "w", flags="b", silence_ms=60_000, idle_silence_ms=60_000,
+        held=0, others=[(leased.entry, Dead("poison", "", b""))],
+    )  # fmt: skip
+    assert again("3bbbbbbbbbbbbb") == ["fired"]
+
+
 # Change ----------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +389,18 @@ def test_upsert_by_name(broker: RedisBroker, store: Store) -> None:
     add(work, "s", cron="0 0 1 6 *", args=[2])
     assert manage.find(store, "s").state.next_ms != before.state.next_ms
     assert [f.schedule.name for f in manage.every_schedule(store)] == ["s"]
+
+
+def test_an_edit_does_not_lose_what_is_due(broker: RedisBroker, store: Store) -> None:
+    @fourlane.task
+    def work() -> None: ...
+
+    add(work, "s", every=timedelta(seconds=2))
+    first = rewind(store, "s", 10)
+    add(work, "s", every=timedelta(seconds=1))
+    assert manage.find(store, "s").state.next_ms == first
+    add(work, "s", every=timedelta(seconds=3))
+    assert 0 <= manage.find(store, "s").state.next_ms - first < 3000
 
 
 def test_an_edit_in_between_voids_what_a_scheduler_prepared(broker: RedisBroker, store: Store, link: Link) -> None:
