@@ -83,7 +83,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
     """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane.app import opening_of
     from fourlane.names import check_service, parse_queue
-    from fourlane.queues import browse, control
+    from fourlane.queues import browse, control, rights
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
@@ -96,6 +96,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         where = store.connector.address + of_dev
     click.echo(f"redis: {where}", err=True)
     boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
+    rights.check(store)
     served = {
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),

@@ -31,7 +31,8 @@ runs:NAME      list      history of a schedule's runs (schedules.py)            
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
-dated, cleaned by readers), ``audit`` (list, 10,000 newest) and ``edits`` (zset, 2 members: schedules were changed).
+dated, cleaned by readers), ``audit`` (list, 10,000 newest), ``edits`` (zset, 2 members: schedules were changed)
+and, for a moment, ``rights`` (list, rights.py tries commands on it).
 """
 
 from __future__ import annotations
@@ -112,3 +113,4 @@ class EnvironmentKeys:
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
         self.edits = (prefix + "edits").encode()
+        self.rights = (prefix + "rights").encode()

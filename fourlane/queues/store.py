@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fourlane.errors import DuplicateJob
+from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Result, Retry
-from fourlane.queues.connection import Connector, Link
+from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
 __all__ = ["Delayed", "Leased", "Store", "Turn"]
 
 _BATCH_JOBS = 1_000
+_POLL_SECONDS = 0.1
 _BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
 
 
@@ -187,6 +189,21 @@ class Store:
             back += some
             poisoned += [i.decode() for i in dead]
         return back, poisoned
+
+    def read_result(self, key: bytes, wait_seconds: float) -> bytes | None:
+        """A job's result; None when there was none in this time. At most some seconds: a socket has a timeout."""
+        if wait_seconds > 0:
+            try:
+                # Moving the only element of a list onto the same list leaves it for others who wait.
+                data = self.connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", f"{wait_seconds:.3f}")
+            except RedisUnavailable as error:
+                if not is_full(error):
+                    raise
+                time.sleep(min(wait_seconds, _POLL_SECONDS))
+            else:
+                return data if isinstance(data, bytes) else None
+        data = self.connector.command(key, "LINDEX", key, 0)
+        return data if isinstance(data, bytes) else None
 
     def held(self, service: str, name: str) -> set[str]:
         """The entries that Redis says this worker holds."""

@@ -78,16 +78,12 @@ class EnqueuedJob(Generic[R]):
           ResultTimeout: none came in time; does the task keep results (``result_ttl_ms``)?
           JobFailed: it became a dead letter.
         """
-        connector = self.broker.store.connector
-        key = self.broker.store.service(self.queue.service).result(self._stored_id())
+        store = self.broker.store
+        key = store.service(self.queue.service).result(self._stored_id())
         deadline = None if timeout is None else _now() + timeout
         while True:
             left = 2.0 if deadline is None else min(2.0, deadline - _now())
-            if left > 0:
-                # Moving the only element of a list onto the same list leaves it for others who wait.
-                data = connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", f"{left:.3f}")
-            else:
-                data = connector.command(key, "LINDEX", key, 0)
+            data = store.read_result(key, left)
             if data is not None:
                 return cast("R", _value_of(data))
             if left <= 0:

@@ -116,6 +116,11 @@ class Loop:
         self._publish_names()
         while not self.stopping:
             self._listen()
+            if self.waits.overdue():
+                log.warning("Redis did not end a wait in its time; connecting anew")
+                self.waits.drop()
+                for lane in self.lanes:
+                    lane.look_at = 0.0  # tokens went astray
             self._round()
             if not self.stopping:
                 self._wait()
@@ -465,12 +470,13 @@ class Loop:
             if fresh and self._sleep(min(timeout, _SHORT_JOB_SECONDS)):
                 executor.waiting = False
                 return
-            fault = self.waits.arm(self._idle_look() + 5)
+            fault = self.waits.arm()
             if fault is not None and fault.error is not None:
                 executor.waiting = False
                 self._failed(fault.lane, fault.error)
                 return  # asleep without a wait in Redis it would miss every token
-        self._sleep(timeout)
+        answer_by = self.waits.answer_by()
+        self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
         executor.waiting = False
 
     def _timeout(self) -> float:

@@ -69,7 +69,8 @@ def test_a_server_that_does_not_let_us_look(start_server: StartServer) -> None:
         findings = examine(store, workers=[])
     told = {f.name for f in findings if f.text == "not allowed to look"}
     assert told == {"version", "persistence", "eviction", "memory", "latency", "clock", "keys"}
-    assert all(f.level is Level.OK for f in findings)
+    assert {f.name for f in findings if f.level is not Level.OK} == {"rights"}
+    assert "may not run ping, time on keys" in next(f.text for f in findings if f.name == "rights")
 
 
 def test_a_server_that_is_gone(redis_server: Server) -> None:
@@ -147,7 +148,9 @@ def test_the_catalogue_has_every_key(store: Store) -> None:
     sweep = doctor._Sweep(store)
     keys = ServiceKeys(store.namespace, "local", "mail")
     environment = EnvironmentKeys(store.namespace, "local")
-    for key in [*keys.all, keys.leased("w:1"), keys.result("1.a:b"), *vars(environment).values()]:
+    of_schedules = [keys.schedules, keys.states, keys.fires, keys.lateness, keys.declared, keys.lead, keys.runs("a:b")]
+    named = [keys.leased("w:1"), keys.result("1.a:b")]
+    for key in [*keys.all, *of_schedules, *named, *vars(environment).values()]:
         assert sweep.wanted_type(key.decode()) is not None, key
     for stranger in ("x", f"{store.namespace}:x", keys.prefix + "ready:4", keys.prefix + "jobsx"):
         assert sweep.wanted_type(stranger) is None
