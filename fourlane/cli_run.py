@@ -84,6 +84,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
     from fourlane.app import opening_of
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
+    from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
@@ -109,6 +110,9 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
             "set it to noeviction",
             err=True,
         )
+    boot_ms = int(boot_seconds) * 1000
+    if given["scheduler"]:
+        synchronise_maintenance(store, settings.maintenance, boot_ms)
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -125,7 +129,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         watch=Path.cwd() if given["watch"] else None,
         opening=opening,
         scheduler=bool(given["scheduler"]),
-        boot_ms=int(boot_seconds) * 1000,
+        boot_ms=boot_ms,
     )
     supervisor = Supervisor(store, options)
     if options.watch:

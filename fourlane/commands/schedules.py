@@ -269,7 +269,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     import signal
 
     from fourlane.config import load_settings
-    from fourlane.scheduler.declare import synchronise
+    from fourlane.scheduler.declare import synchronise, synchronise_maintenance
     from fourlane.scheduler.ticker import Scheduler
     from fourlane.tasks.task import default_broker
     from fourlane.worker.process import import_modules
@@ -280,10 +280,12 @@ def scheduler(modules: tuple[str, ...]) -> None:
     )
     with open_store() as store:
         seconds, _ = store.connector.command(store.keys.services, "TIME")
+        boot_ms = int(seconds) * 1000
+        synchronise_maintenance(store, settings.maintenance, boot_ms)
         if modules:
             sys.path.insert(0, os.getcwd())
             import_modules(list(modules))
-            synchronise(default_broker(), int(seconds) * 1000)
+            synchronise(default_broker(), boot_ms)
         running = Scheduler(store)
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, lambda *_: running.stop())

@@ -26,7 +26,7 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.schedules import CatchUp, Overlap, Schedule, Write
 from fourlane.queues.store import Store
 
-__all__ = ["add", "cron", "every", "synchronise"]
+__all__ = ["add", "cron", "every", "synchronise", "synchronise_maintenance"]
 
 log = logging.getLogger("fourlane.scheduler")
 
@@ -278,6 +278,28 @@ def synchronise(broker: RedisBroker, boot_ms: int) -> None:
         schedules.tell(broker.store)
 
 
+def synchronise_maintenance(store: Store, moved: Mapping[str, str], boot_ms: int) -> None:
+    """Declare the platform's own schedules. Schedulers do that, so that no worker need load what reads rules.
+
+    Parameters:
+      moved: FOURLANE_MAINTENANCE.
+      boot_ms: when this deploy began.
+
+    Raises:
+      InvalidSchedule, RedisUnavailable
+    """
+    from fourlane.scheduler.manage import check
+    from fourlane.tasks import maintenance
+
+    wanted = maintenance.schedules(moved)
+    for name, schedule in wanted.items():
+        try:
+            check(schedule)
+        except InvalidSchedule as error:
+            raise InvalidSchedule(f"FOURLANE_MAINTENANCE: {name}: {error}") from None
+    _synchronise(store, maintenance.SERVICE, {maintenance.__name__: wanted}, boot_ms)
+
+
 def _synchronise(store: Store, service: str, modules: Mapping[str, Mapping[str, Schedule]], boot_ms: int) -> bool:
     if modules:
         store.announce(service)
@@ -333,6 +355,8 @@ def _writes(
 def _is_ours(module: str) -> bool:
     """Whether this process knows all of a module's schedules: it has imported it, or it was deleted from a package
     that this process has."""
+    if module.startswith("fourlane."):
+        return False  # synchronise_maintenance
     if module in sys.modules:
         return True
     if module.partition(".")[0] not in sys.modules:

@@ -60,6 +60,7 @@ class Told(msgspec.Struct, frozen=True):
 
 def import_modules(modules: list[str]) -> None:
     """Import the modules that declare tasks. Raises ModuleError."""
+    import fourlane.tasks.maintenance
     import fourlane.tasks.webhooks  # noqa: F401
     from fourlane.tasks.modules import import_module
 
