@@ -195,6 +195,8 @@ class Scheduler:
 
     def _prepare(self, schedule: Schedule, state: State, text: bytes, now_ms: int) -> list[Fire]:
         """What to ask of Redis for one schedule. Each step builds on the state that the one before leaves."""
+        if state.paused:
+            return [_put_off(schedule, text, 0)]  # the end of a job made it due
         fires: list[Fire] = []
         if state.queued_ms:
             fires.append(_of_queued(schedule, state, text, now_ms))

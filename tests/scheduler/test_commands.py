@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,43 @@ def test_schedules_on_a_cluster(cluster_urls: list[str], namespace: str) -> None
         thread.join(10)
         broker.close()
     assert not thread.is_alive()
+
+
+def test_an_idle_scheduler_asks_nothing(redis_server: Any, namespace: str) -> None:
+    import threading
+
+    from fourlane.queues.connection import Connector, connect
+
+    def calls() -> dict[str, int]:
+        counts = redis_server.info("commandstats")
+        own = ("info", "client", "hello", "select", "ping")  # what reading them costs
+        return {
+            k: int(v.split("calls': ")[1].split(",")[0])
+            for k, v in counts.items()
+            if not k.split("_")[1].startswith(own)
+        }
+
+    store = Store(Connector(connect(redis_server.url)), namespace=namespace)
+    scheduler = Scheduler(store)
+    thread = threading.Thread(target=scheduler.run)
+    try:
+        put(store, "s", cron="0 0 1 1 *")
+        thread.start()
+        eventually(lambda: "cmdstat_bzpopmin" in calls())
+        eventually(lambda: _same_for(1.0, calls), 5)
+        put(store, "s", cron="0 0 1 2 *")
+        eventually(lambda: _same_for(1.0, calls), 5)
+    finally:
+        scheduler.stop()
+        thread.join(15)
+        store.connector.close()
+
+
+def _same_for(seconds: float, read: Callable[[], Any]) -> bool:
+    """Whether nothing changes for so long."""
+    before = read()
+    time.sleep(seconds)
+    return bool(read() == before)
 
 
 def test_an_outage_of_redis_delays_and_loses_nothing(broker: RedisBroker, redis_server: Any, namespace: str) -> None:

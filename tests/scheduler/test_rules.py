@@ -135,7 +135,7 @@ EXPRESSIONS = st.tuples(
 ).map(lambda fields: " ".join(fields).strip())
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(EXPRESSIONS, st.integers(0, 20 * 365 * 86_400))
 def test_expressions_mean_what_cronsim_says(expression: str, seconds: int) -> None:
     start = datetime(2020, 1, 1) + timedelta(seconds=seconds)
@@ -226,7 +226,7 @@ def test_every_zone_by_brute_force(first: int) -> None:
     for name in ZONES[first : first + 60]:
         zone = ZoneInfo(name)
         changes = _changes(zone, ms("1990-01-01T00:00:00+00:00"), ms("2037-12-31T00:00:00+00:00"))
-        for change in rng.sample(changes, min(2, len(changes))):
+        for change in rng.sample(changes, min(1, len(changes))):
             start, end = change // MINUTE * MINUTE - 3 * HOUR, change // MINUTE * MINUTE + 4 * HOUR
             local = (EPOCH + timedelta(milliseconds=change)).astimezone(zone)
             hour = (local.hour + rng.choice([-2, -1, 0, 1])) % 24

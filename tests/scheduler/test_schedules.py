@@ -274,6 +274,26 @@ def test_the_end_of_a_job_starts_the_one_that_waits(
     eventually(lambda: history(store, "s") == ["done", "queued", "done"])
 
 
+def test_a_pause_holds_the_one_that_waits(
+    broker: RedisBroker, store: Store, run_scheduler: RunScheduler, link: Link
+) -> None:
+    @fourlane.task
+    def work() -> None: ...
+
+    add(work, "s", cron="0 0 1 1 *", overlap="queue")
+    _, state, text = schedules.read(store, "default", ["s"])["s"]
+    waits = schedules.encode(msgspec.structs.replace(state, queued_ms=1_000, job="3gone_________", paused=True))
+    assert schedules.write(store, "default", [schedules.Write("s", text, None, waits, 0)])
+    run_scheduler()
+    schedules.ended(store, "default", "s", "e 1 3gone_________ done 1 1")
+    keys = store.service("default")
+    eventually(lambda: not store.connector.command(keys.fires, "ZCARD", keys.fires))
+    assert jobs(store) == []
+    manage.resume(store, "s")
+    schedules.ended(store, "default", "s", "e 1 3gone_________ done 1 1")
+    eventually(lambda: jobs(store))
+
+
 def test_the_one_that_waits_goes_before_a_later_time(broker: RedisBroker, store: Store, link: Link) -> None:
     @fourlane.task
     def work() -> None: ...
