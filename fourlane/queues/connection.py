@@ -75,6 +75,21 @@ class Link:
         except failures.NoScriptError:
             return self.command("EVAL", wanted.source, len(keys), *keys, *args)
 
+    def send_script(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> None:
+        """Send a script's call; ``receive_script`` reads its reply."""
+        self.send("EVALSHA", script(name).sha, len(keys), *keys, *args)
+
+    def receive_script(self) -> Any:
+        """The reply; None when the server did not know the script, or had no memory for it: nothing was done."""
+        try:
+            return self.receive()
+        except failures.NoScriptError:
+            return None
+        except RedisUnavailable as error:
+            if is_full(error):
+                return None
+            raise
+
     def command(self, *words: Any) -> Any:
         """Send one command and read its reply."""
         self.send(*words)
