@@ -358,7 +358,8 @@ class Loop:
             jobs = turn.jobs
             if any(leased.crashes for leased in jobs):
                 jobs = self._set_apart(lane, jobs, now)
-            self.executor.start(lane, jobs)
+            if jobs:
+                self.appetite.started(len(jobs), self.executor.start(lane, jobs))
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
         seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
