@@ -120,17 +120,18 @@ def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    from fourlane.tasks.maintenance import TIMES
-
-    fix = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(TIMES)}"""
+    fix = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(HOUSEKEEPING)}"""
     try:
         moved = validate(json.loads(value) if isinstance(value, str) else value)
     except ValueError:
         raise ValueError(f"is not a JSON object of texts; {fix}") from None
-    if unknown := set(moved) - set(TIMES):
+    if unknown := set(moved) - set(HOUSEKEEPING):
         raise ValueError(f"names what there is not: {', '.join(sorted(unknown))}; {fix}")
     return moved
 
+
+HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor")
+"""What tasks/maintenance.py does."""
 
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fourlane.config.settings import HOUSEKEEPING
 from fourlane.errors import InvalidSchedule
 from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.broker import Opened, RedisBroker
@@ -42,6 +43,10 @@ def test_schedules_are_moved_and_switched_off(store: Store) -> None:
     assert stored(store) == {}
     with pytest.raises(InvalidSchedule, match=r"FOURLANE_MAINTENANCE: doctor: .*minute 61"):
         synchronise_maintenance(store, {"doctor": "61 * * * *"}, 4)
+
+
+def test_settings_know_all_of_them() -> None:
+    assert set(maintenance.TIMES) == set(HOUSEKEEPING)
 
 
 def test_a_worker_without_a_scheduler_leaves_them(store: Store) -> None:
