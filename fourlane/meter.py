@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-__all__ = ["CATALOGUE", "Exemplar", "Figures", "Meter", "Times", "add", "meter", "record"]
+__all__ = ["CATALOGUE", "Exemplar", "Figures", "Meter", "Times", "meter", "record"]
 
 _MOST_SERIES: Final = 1_000
 _OTHER: Final = "other"
@@ -107,6 +107,11 @@ class Meter:
             counts[key] = counts.get(key, 0) + value
             self.changed = True
 
+    def count(self, name: str, labels: tuple[str, ...], value: float = 1) -> None:
+        """Count, when someone is to know."""
+        if self.on:
+            self.add(name, labels, value)
+
     def record(self, name: str, labels: tuple[str, ...], buckets: list[int], total: float) -> None:
         """Add a batch of times, sorted into their buckets."""
         with self._lock:
@@ -146,12 +151,6 @@ def _bounded(series: dict[str, float] | dict[str, Times], key: str) -> str:
 
 meter = Meter()
 """This process's."""
-
-
-def add(name: str, labels: tuple[str, ...] = (), value: float = 1) -> None:
-    """Count; labels in the order of the catalogue."""
-    if meter.on:
-        meter.add(name, labels, value)
 
 
 def record(name: str, labels: tuple[str, ...], seconds: float) -> None:

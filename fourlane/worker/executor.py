@@ -26,6 +26,7 @@ from fourlane.queues.store import Leased
 from fourlane.tasks.context import running
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.ends import Ends
+from fourlane.worker.observer import Observer
 from fourlane.worker.run import NO_PLAN, Plan, Run
 from fourlane.worker.table import Table
 
@@ -56,6 +57,7 @@ class Executor:
         table: Table | None = None,
         worker: str = "",
         on_low: Callable[[], None],
+        observer: Observer | None = None,
     ) -> None:
         self.broker = broker
         self.owner = owner
@@ -64,6 +66,8 @@ class Executor:
         self.table = table
         self.conclusions = Conclusions(broker, worker)
         self.on_low = on_low
+        self.observer = observer
+        self._began = observer.began if observer is not None and observer.begins else None
         self.low = 0
         self.waiting = False
         self.backlog: SimpleQueue[Run | None] = SimpleQueue()
@@ -238,6 +242,8 @@ class Executor:
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
         running.set(run)
+        if self._began is not None:
+            self._began(run)
 
     def _run_dressed(self, run: Run) -> Any:
         """With everything that dramatiq's manual describes around the function."""
@@ -300,6 +306,8 @@ class Executor:
             outcome = conclusions.failure(run, raised)
         finally:
             in_process.message = None
+        if error is not None and self.observer is not None:
+            self.observer.failed(run, error, outcome)
         if not run.abandoned:
             self.owner.finished(run, outcome)
             if run.envelope.options and "scheduled_for" in run.envelope.options:

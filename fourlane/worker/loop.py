@@ -14,6 +14,7 @@ from collections import deque
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
+from fourlane.meter import meter
 from fourlane.names import Queue
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues.broker import RedisBroker
@@ -23,6 +24,7 @@ from fourlane.queues.store import Leased, Turn
 from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
 from fourlane.worker.lane import Lane
+from fourlane.worker.observer import Observer
 from fourlane.worker.run import Run
 from fourlane.worker.table import Table
 from fourlane.worker.waits import Waits
@@ -55,12 +57,14 @@ class Loop:
         grace_seconds: float = 25.0,
         log_jobs: bool = False,
         table: Table | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.broker = broker
         self.store = broker.store
         self.grace_seconds = grace_seconds
         self.log_jobs = log_jobs
         self.table = table
+        self.observer = observer
         by_service: dict[str, str] = {}
         for queue in sorted(set(queues)):
             by_service[queue.service] = by_service.get(queue.service, "") + str(int(queue.tier))
@@ -68,7 +72,14 @@ class Loop:
         self._clustered = self.store.connector.clustered
         self.waits = Waits(self.store, self.lanes)
         self.executor = Executor(
-            broker, self, slots=slots, concurrency=concurrency, table=table, worker=name, on_low=self.wake
+            broker,
+            self,
+            slots=slots,
+            concurrency=concurrency,
+            table=table,
+            worker=name,
+            on_low=self.wake,
+            observer=observer,
         )
         self.stopping = False
         self.stop_now = False
@@ -87,6 +98,8 @@ class Loop:
     # From other threads and from signals --------------------------------------------------------------------
 
     def finished(self, run: Run, outcome: Outcome) -> None:
+        if self.observer is not None:
+            run.ended_at = time.monotonic()
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
@@ -207,6 +220,7 @@ class Loop:
         done: list[str] = []
         others: list[tuple[str, Outcome]] = []
         stale: list[Run] = []
+        told: list[tuple[Run, Outcome]] | None = None if self.observer is None else []
         finished = lane.finished
         while finished and len(done) + len(others) < _MOST_SETTLED:
             run, outcome = finished.popleft()
@@ -216,6 +230,8 @@ class Loop:
                 done.append(run.leased.entry)
             else:
                 others.append((run.leased.entry, outcome))
+            if told is not None:
+                told.append((run, outcome))
         if done or others:
             self.appetite.ran(run, now)
         if stale:
@@ -250,6 +266,8 @@ class Loop:
             lane.uncertain = [(entry, Done()) for entry in done] + others
             lane.out_of_step = True
             self._refused_or_failed(lane, error)
+            if self.observer is not None and told:
+                self.observer.turned(lane.service, told)
             return
         lane.uncertain = []
         self._failures = 0
@@ -262,9 +280,13 @@ class Loop:
             if type(outcome) is Result:
                 lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
         self.turned_at = now
+        meter.count("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want)
+        if self.observer is not None and told:
+            self.observer.turned(lane.service, told)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
+        meter.count("stale_acks", (lane.service,), number)
         key = self.store.service(lane.service).stats
         try:
             self.store.connector.command(key, "HINCRBY", key, "stale", number)
@@ -327,6 +349,7 @@ class Loop:
         if "w" in flags and holds:
             lane.told, lane.told_at = True, now
         if turn.refused:
+            meter.count("stale_acks", (lane.service,), len(turn.refused))
             log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
         if turn.dropped:
             log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
@@ -401,6 +424,7 @@ class Loop:
 
     def _lose(self, lane: Lane) -> None:
         """Our leases ran out: what runs here runs elsewhere too, and its end does not count."""
+        meter.count("leases_lost", (lane.service,))
         late = [run for run in self.executor.running() if run.lane is lane]
         log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(late))
         for run in self.executor.take_back():
@@ -497,6 +521,9 @@ class Loop:
                 executor.waiting = False
                 self._failed(fault.lane, fault.error)
                 return  # asleep without a wait in Redis it would miss every token
+        pause_until = None if self.observer is None else self.observer.pause(now)
+        if pause_until is not None:
+            timeout = max(0.0, min(timeout, pause_until - now))
         answer_by = self.waits.answer_by()
         self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
         executor.waiting = False
@@ -624,6 +651,8 @@ class Loop:
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
         self.executor.close()
+        if self.observer is not None:
+            self.observer.close()
 
     # Tell ---------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,10 @@ from typing import IO, Any, Final
 import dramatiq
 import msgspec
 
+from fourlane import observe
 from fourlane.app import Opening
 from fourlane.errors import FourlaneError, SettingsError
+from fourlane.observe import Observe
 from fourlane.queues.broker import RedisBroker
 
 __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
@@ -44,11 +46,12 @@ class Spec(msgspec.Struct, frozen=True):
     concurrency: int
     grace_seconds: float
     log_jobs: bool
-    log_level: str
     table_fd: int
     path: list[str]
     opening: Opening | None = None
     boot_ms: int = 0
+    observe: Observe = Observe()
+    metrics_folder: str = ""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -110,9 +113,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
     control = _take_stdin()
     spec = msgspec.json.decode(control.readline(), type=Spec)
-    logging.basicConfig(
-        level=spec.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    observe.configure_logs(spec.observe)
+    observer = observe.begin(spec.observe, name=spec.name, metrics_folder=spec.metrics_folder)
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
     if spec.opening is not None:
         # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
@@ -142,6 +144,7 @@ def main() -> None:
         grace_seconds=spec.grace_seconds,
         log_jobs=spec.log_jobs,
         table=Table(spec.table_fd, spec.slots + spec.concurrency),
+        observer=observer,
     )
     broker.emit_before("worker_boot", loop)
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.

@@ -33,6 +33,8 @@ class Run(MessageProxy):
     row = -1
     attempt = 1
     started = 0.0
+    ended_at = 0.0
+    trace: Any = None  # what a tracer keeps of it
     thread = 0
     task: asyncio.Task[None] | None = None
     _exception: BaseException | None = None
