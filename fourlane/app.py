@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fourlane.errors import SettingsError
+from fourlane.observe import Observe
 from fourlane.queues.broker import Defaults, Opened
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
@@ -14,7 +15,15 @@ from fourlane.queues.store import Store
 if TYPE_CHECKING:
     from fourlane.config import Settings
 
-__all__ = ["Opening", "configure_webhooks", "open_from_settings", "open_store", "opening_of", "redis_url"]
+__all__ = [
+    "Opening",
+    "configure_webhooks",
+    "observe_of",
+    "open_from_settings",
+    "open_store",
+    "opening_of",
+    "redis_url",
+]
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -70,6 +79,20 @@ def opening_of(settings: Settings) -> Opening:
             result_ttl_ms=settings.result_ttl_ms,
             max_body_bytes=settings.max_body_bytes,
         ),
+    )
+
+
+def observe_of(settings: Settings) -> Observe:
+    """What of a program's work is to be seen, and where."""
+    return Observe(
+        environment=settings.environment,
+        service=settings.service,
+        log_level=settings.log_level,
+        metrics=settings.metrics,
+        otlp_endpoint=settings.otlp_endpoint or "",
+        trace_percent=settings.trace_percent,
+        sentry_dsn=settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else "",
+        sentry_every_attempt=settings.sentry_every_attempt,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import signal
@@ -81,15 +80,19 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
-    from fourlane.app import opening_of
+    from fourlane import observe
+    from fourlane.app import observe_of, opening_of
+    from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
     from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.supervisor import Options, Supervisor
 
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    observed = observe_of(settings)
+    observe.check(observed)
+    if observed.metrics and not settings.probe_port:
+        raise SettingsError("FOURLANE_METRICS: metrics are served on the probe's port; set FOURLANE_PROBE_PORT")
+    observe.configure_logs(observed)
     opening = opening_of(settings)
     store = opening.open().store
     if not where:
@@ -122,7 +125,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         concurrency=given["concurrency"] or settings.concurrency,
         grace_seconds=settings.grace_seconds,
         log_jobs=given["log_jobs"] or settings.log_jobs,
-        log_level=settings.log_level,
+        observe=observed,
         recycle_jobs=settings.recycle_jobs,
         recycle_seconds=settings.recycle_seconds,
         recycle_rss_mb=settings.recycle_rss_mb,
@@ -151,11 +154,12 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
 
 
 def _run_with_probe(supervisor: Supervisor, port: int) -> int:
+    from fourlane.worker.pages import pages
     from fourlane.worker.probe import Probe
     from fourlane.worker.process import CANNOT_START
 
     try:
-        probe = Probe(port, supervisor.health)
+        probe = Probe(port, supervisor.health, pages(supervisor))
     except OSError as error:
         why = os.strerror(error.errno or 0)
         click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)

@@ -265,19 +265,18 @@ def scheduler(modules: tuple[str, ...]) -> None:
     Any number may run, beside workers with --scheduler: each time fires once. Needs no MODULE, for workers
     declare what their modules say. SIGTERM and Ctrl-C stop it.
     """
-    import logging
     import signal
 
+    from fourlane.app import observe_of
     from fourlane.config import load_settings
+    from fourlane.observe import configure_logs
     from fourlane.scheduler.declare import synchronise, synchronise_maintenance
     from fourlane.scheduler.ticker import Scheduler
     from fourlane.tasks.task import default_broker
     from fourlane.worker.process import import_modules
 
     settings = load_settings()
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    configure_logs(observe_of(settings))
     with open_store() as store:
         seconds, _ = store.connector.command(store.keys.services, "TIME")
         boot_ms = int(seconds) * 1000

@@ -249,6 +249,17 @@ class Settings(BaseSettings):
     log_jobs: Switch = False
     """Log a line when a job begins and when it ends."""
 
+    metrics: Switch = False
+    """Serve GET /metrics for Prometheus on the probe's port."""
+    otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """Where traces go over OTLP/HTTP, e.g. ``http://collector:4318``; None: nowhere."""
+    trace_percent: Annotated[int, _at_least(0, 100)] = 10
+    """How many traces to keep of those with no error and under 5 s; the others are all kept."""
+    sentry_dsn: SecretStr | None = Field(None, validation_alias="SENTRY_DSN")
+    """Where errors of jobs are reported; None: nowhere."""
+    sentry_every_attempt: Switch = False
+    """Report each failed run, not only the one that made the job a dead letter."""
+
     webhook_allow_private: Switch = False
     """Deliver webhooks to private and loopback addresses too."""
     webhook_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30

@@ -54,9 +54,7 @@ def _is_there(module: str) -> bool:
 
 def configure_logs(observe: Observe, stream: Any = None) -> None:
     """Readable at a developer's, JSON elsewhere."""
-    logs.configure(
-        level=observe.log_level, json=observe.environment != "local", service=observe.service, stream=stream
-    )
+    logs.configure(level=observe.log_level, json=observe.environment != "local", service=observe.service, stream=stream)
 
 
 def begin(observe: Observe, *, name: str = "", metrics_folder: str = "") -> WorkerObserver | None:
