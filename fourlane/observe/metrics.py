@@ -198,8 +198,8 @@ class Host:
         if "application/openmetrics-text" in accept:
             from prometheus_client.openmetrics import exposition as open_exposition
 
-            return openmetrics.exposition.CONTENT_TYPE_LATEST, open_exposition.generate_latest(self)  # type: ignore[arg-type]
-        return exposition.CONTENT_TYPE_LATEST, exposition.generate_latest(self)  # type: ignore[arg-type]
+            return openmetrics.exposition.CONTENT_TYPE_LATEST, open_exposition.generate_latest(self)  # type: ignore[no-untyped-call]
+        return exposition.CONTENT_TYPE_LATEST, exposition.generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client: this is a collector."""
@@ -278,8 +278,8 @@ class Host:
 
 
 def _figures(figures: Figures) -> Iterator[Metric]:
-    from prometheus_client import Exemplar
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+    from prometheus_client.samples import Exemplar
 
     for name, figure in CATALOGUE.items():
         if not figure.bounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from dramatiq.middleware import (
 
 from fourlane import codec, job
 from fourlane.names import Queue, Tier, parse_queue
+from fourlane.queues import carry
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Delayed, Leased, Store
 
@@ -228,22 +229,31 @@ class RedisBroker(dramatiq.Broker):
             running.enqueued_again = (message, delay)
         else:
             queue = self.queue_of(message.queue_name)
-            job_id = job.id_of_message(message.message_id, queue.tier)
-            body = codec.encode(
-                message.actor_name,
-                message.args,
-                message.kwargs,
-                message.options,
-                enqueued_ms=message.message_timestamp if job_id[1] == "." else 0,
-                max_bytes=self.opened.defaults.max_body_bytes,
-            )
-            if delay:
-                self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
+            if carry.sending is None or "traceparent" in message.options:
+                self._accept(queue, message, message.options, delay)
             else:
-                entry = job.entry_of(job_id, message.message_timestamp)
-                self.store.enqueue(queue.service, int(queue.tier), (entry, body))
+                with carry.carried(queue.name(self.store.environment), message.actor_name) as carried:
+                    self._accept(queue, message, {**carried, **message.options}, delay)
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _accept(
+        self, queue: Queue, message: dramatiq.Message[Any], options: Mapping[str, Any], delay: int | None
+    ) -> None:
+        job_id = job.id_of_message(message.message_id, queue.tier)
+        body = codec.encode(
+            message.actor_name,
+            message.args,
+            message.kwargs,
+            options,
+            enqueued_ms=message.message_timestamp if job_id[1] == "." else 0,
+            max_bytes=self.opened.defaults.max_body_bytes,
+        )
+        if delay:
+            self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
+        else:
+            entry = job.entry_of(job_id, message.message_timestamp)
+            self.store.enqueue(queue.service, int(queue.tier), (entry, body))
 
     # For tests ----------------------------------------------------------------------------------------------
 

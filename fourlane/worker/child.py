@@ -44,7 +44,7 @@ class Options:
     watch: Path | None = None
     opening: Opening | None = None
     scheduler: bool = False
-    observe: Observe = Observe()
+    observe: Observe = field(default_factory=Observe)
     boot_ms: int = 0
     """When this deploy began, by Redis's clock: the youngest deploy's schedules count."""
 
