@@ -222,7 +222,7 @@ class Task(dramatiq.Actor[P, R]):
         when: tuple[int, bool] | None,
         lane: Tier | None = None,
     ) -> EnqueuedJob[R]:
-        broker, opened = self.broker, self.broker.opened
+        opened = self.broker.opened
         queue = Queue(self._service or opened.defaults.service, self.tier if lane is None else lane)
         if carry.sending is None:
             return self._enqueue_on(queue, args, kwargs, options, when)
