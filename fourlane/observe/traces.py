@@ -126,7 +126,7 @@ class _TailProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         parent = trace.get_current_span(parent_context)
-        span_id = span.get_span_context().span_id
+        span_id = _context_of(span).span_id
         tail: Tail = getattr(parent, "tail", None) or Tail(span_id)
         span.tail = tail  # type: ignore[attr-defined] # for its children
         self._open[span_id] = tail
@@ -134,14 +134,14 @@ class _TailProcessor(SpanProcessor):
             self._open.pop(next(iter(self._open)), None)
 
     def on_end(self, span: ReadableSpan) -> None:
-        context = span.get_span_context()
+        context = _context_of(span)
         tail = self._open.pop(context.span_id, None)
         if tail is not None:
             self.ended(tail, span)
 
     def ended(self, tail: Tail, span: ReadableSpan, error: bool = False) -> None:
         """One span more of a trace; when it is the first one of this process, the trace is decided."""
-        context = span.get_span_context()
+        context = _context_of(span)
         with tail.lock:
             decided = tail.decision
             if decided is None:
@@ -160,7 +160,7 @@ class _TailProcessor(SpanProcessor):
                 self.batches.on_end(_dressed(kept))
 
     def _by_chance(self, root: ReadableSpan) -> bool:
-        context = root.get_span_context()
+        context = _context_of(root)
         attributes = root.attributes or {}
         path = attributes.get("url.path") or attributes.get("http.target")
         if isinstance(path, str) and path.startswith(_HEALTH_PATHS):
@@ -168,10 +168,15 @@ class _TailProcessor(SpanProcessor):
         return context.trace_flags.sampled
 
     def shutdown(self) -> None:
-        self.batches.shutdown()
+        self.batches.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self.batches.force_flush(timeout_millis)
+
+
+def _context_of(span: Any) -> SpanContext:
+    context: SpanContext = span.get_span_context()
+    return context
 
 
 def _dressed(span: ReadableSpan) -> ReadableSpan:
@@ -188,7 +193,7 @@ def _dressed(span: ReadableSpan) -> ReadableSpan:
         status = Status(StatusCode.ERROR, redact_text(status.description))
     return ReadableSpan(
         name=span.name,
-        context=_as_sampled(span.get_span_context()),
+        context=_as_sampled(_context_of(span)),
         parent=span.parent,
         resource=span.resource,
         attributes=attributes,
@@ -328,7 +333,7 @@ class Spans:
 
     def _make(self, service: str, run: Any, outcome: Outcome, chosen: bool = False) -> None:
         span = span_of(run, self.sampler)
-        context = span.get_span_context()
+        context = _context_of(span)
         if chosen:
             context = _as_sampled(context)
         error = run._exception

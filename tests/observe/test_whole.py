@@ -19,18 +19,15 @@ from tests.servers import eventually, free_port
 
 TASKS = """
 import logging, threading
-import httpx, sqlalchemy
+import httpx, sqlite3
 import fourlane
 from fourlane.tasks.webhooks import deliver
-
-engine = sqlalchemy.create_engine("sqlite://")
 
 @fourlane.task(service="shop", tier="P0", max_retries=1, backoff=fourlane.Backoff(min_ms=10, max_ms=10))
 def order(url, email):
     from fourlane.observe import traces
     httpx.post(url + "/v1/messages")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("SELECT 1"))
+    sqlite3.connect(":memory:").cursor().execute("SELECT 1")
     traces.annotate(ai_provider="anthropic", ai_cost_usd=0.25)
     thread = threading.Thread(target=lambda: logging.getLogger("shop").warning("from a thread, password=hunter2"))
     thread.start(), thread.join()
@@ -115,7 +112,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
-def test_from_the_request_to_the_last_call_it_is_one_trace(command: Command, receiver: Receiver, tmp_path: Path) -> None:
+def test_a_request_and_its_job_are_one_trace(command: Command, receiver: Receiver, tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     env = {
         "FOURLANE_ENVIRONMENT": "staging",
@@ -173,15 +170,13 @@ def test_from_the_request_to_the_last_call_it_is_one_trace(command: Command, rec
     assert (threads["level"], threads["service"]) == ("WARN", "shop")
     assert set(threads) == {"timestamp", "level", "service", "trace_id", "user_id", "message", "metadata"}
 
-    def counted() -> dict[tuple[str, ...], float] | None:
-        found = samples(get(port, "/metrics")[1])
-        return found if ("fourlane_jobs_total", "dead", "normal", "shop", "broken") not in found and False else found
-
     def has(outcome: str, task: str, tier: str = "high") -> float:
         key = ("fourlane_jobs_total", *sorted((outcome, task, tier, "shop")))
         return samples(get(port, "/metrics")[1]).get(key, 0)
 
-    eventually(lambda: has("done", "order") == 1 and has("retry", "order") == 1 and has("dead", "broken", "normal") == 1)
+    eventually(
+        lambda: has("done", "order") == 1 and has("retry", "order") == 1 and has("dead", "broken", "normal") == 1
+    )
     found = samples(get(port, "/metrics")[1])
     assert found["fourlane_redis_up",] == 1
     assert found["fourlane_dead_letters", *sorted(("staging.jobs.normal.shop", "normal", "shop"))] == 1
@@ -206,7 +201,9 @@ def test_a_killed_process_leaves_its_counts(command: Command, tmp_path: Path) ->
     subprocess.run(["kill", "-9", str(pid)], check=True)
     eventually(lambda: samples(get(port, "/metrics")[1]).get(("fourlane_crashes_total",)) == 1, 15)
     assert samples(get(port, "/metrics")[1])[key] == 500
-    assert samples(get(port, "/metrics")[1])["fourlane_job_run_seconds_count", *sorted(("noop", "normal", "shop"))] == 500
+    assert (
+        samples(get(port, "/metrics")[1])["fourlane_job_run_seconds_count", *sorted(("noop", "normal", "shop"))] == 500
+    )
 
 
 @pytest.mark.parametrize("fault", ["refuses", "answers 503", "is silent"])
