@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.observe.metrics import JobCounts, Writer
-from fourlane.outcome import Outcome
+from fourlane.outcome import Done, Outcome
 
 if TYPE_CHECKING:
     from fourlane.observe.sentry import Reports
     from fourlane.observe.traces import Spans
 
 __all__ = ["WorkerObserver"]
+
+SLOW_SECONDS: Final = 5.0
 
 log = logging.getLogger("fourlane.observe")
 
@@ -26,10 +28,7 @@ class WorkerObserver:
         self.reports = reports
         self.counts = JobCounts()
         self.begins = reports is not None
-
-    def began(self, run: Any) -> None:
-        if self.reports is not None:
-            self.reports.began(run)
+        self.began = _nothing if reports is None else reports.began
 
     def failed(self, run: Any, error: BaseException, outcome: Outcome) -> None:
         if self.reports is None:
@@ -43,10 +42,21 @@ class WorkerObserver:
         try:
             if self.writer is not None:
                 self.counts.ended(service, ended)
+            if self.spans is None and self.reports is None:
+                return
+            # Most runs have nothing to say; the others are found in one pass for all who ask.
+            special = [
+                (run, outcome)
+                for run, outcome in ended
+                if type(outcome) is not Done
+                or run.trace is not None
+                or run.envelope.options
+                or run.ended_at - run.started > SLOW_SECONDS
+            ]
             if self.spans is not None:
-                self.spans.ended(service, ended)
+                self.spans.ended(service, special, ended)
             if self.reports is not None:
-                self.reports.ended(ended)
+                self.reports.ended(special)
         except Exception:
             log.warning("a turn could not be counted", exc_info=True)
 
@@ -60,3 +70,7 @@ class WorkerObserver:
             self.spans.close()
         if self.reports is not None:
             self.reports.close()
+
+
+def _nothing(run: Any) -> None:
+    """No part wants to know of a begin."""

@@ -37,8 +37,9 @@ from fourlane.meter import Exemplar, meter
 from fourlane.names import Queue, Tier
 from fourlane.observe import ids
 from fourlane.observe.logs import AtMostOnce
+from fourlane.observe.observer import SLOW_SECONDS
 from fourlane.observe.redact import redact_text
-from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
+from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues import carry
 from fourlane.tasks.context import running
 
@@ -49,7 +50,7 @@ __all__ = ["Spans", "annotate", "begin"]
 
 log = logging.getLogger("fourlane.observe")
 
-_SLOW_NS: Final = 5_000_000_000
+_SLOW_NS: Final = int(SLOW_SECONDS * 1e9)
 _HEALTH_PERCENT: Final = 1
 _HEALTH_PATHS: Final = ("/health", "/live", "/ready", "/metrics")
 _MOST_SPANS: Final = 1_000  # of one trace, held until it ends
@@ -63,7 +64,6 @@ _IDS: Final = 1 << 64
 _MOST_OPEN: Final = 10_000
 _MOST_EVENTS: Final = 100
 _STACK_CHARACTERS: Final = 8_000
-_SLOW_SECONDS: Final = _SLOW_NS / 1e9
 _ERRORS: Final = frozenset((Retry, Dead))
 _UNSEEN: Final = frozenset((Back, Postpone, Cancel))
 [_SPAN_KEY] = trace.set_span_in_context(trace.INVALID_SPAN, Context())
@@ -299,19 +299,12 @@ class Spans:
         self._tokens = float(_MOST_A_SECOND)
         self._filled_at = time.monotonic()
 
-    def ended(self, service: str, ended: list[tuple[Any, Outcome]]) -> None:
-        """Runs of one service that ended, with their outcomes."""
-        plain = 0
-        for run, outcome in ended:
-            if (
-                run.trace is None
-                and type(outcome) not in _ERRORS
-                and not run.envelope.options
-                and run.ended_at - run.started < _SLOW_SECONDS
-            ):
-                plain += 1
-            elif type(outcome) not in _UNSEEN and run.started:
+    def ended(self, service: str, special: list[tuple[Any, Outcome]], ended: list[tuple[Any, Outcome]]) -> None:
+        """Runs of one service that ended, with their outcomes; the special ones may have something to say."""
+        for run, outcome in special:
+            if type(outcome) not in _UNSEEN and run.started:
                 self._make(service, run, outcome)
+        plain = len(ended) - len(special)
         if plain:
             self._some(service, ended, plain)
 
@@ -328,7 +321,7 @@ class Spans:
             return
         self._tokens -= take
         for run, outcome in ended[:: max(1, len(ended) // take)][:take]:
-            if run.trace is None and run.started and type(outcome) not in _UNSEEN | _ERRORS:
+            if type(outcome) is Done and run.trace is None and not run.envelope.options:
                 self._make(service, run, outcome, chosen=True)
 
     def _make(self, service: str, run: Any, outcome: Outcome, chosen: bool = False) -> None:

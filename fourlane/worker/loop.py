@@ -234,6 +234,9 @@ class Loop:
                 told.append((run, outcome))
         if done or others:
             self.appetite.ran(run, now)
+        if self.observer is not None and told:
+            self.observer.turned(lane.service, told)
+            told = None  # kept over the turn they would cost the garbage collector more than the count
         if stale:
             self._count_stale(lane, len(stale))
         for run in stale:
@@ -266,8 +269,6 @@ class Loop:
             lane.uncertain = [(entry, Done()) for entry in done] + others
             lane.out_of_step = True
             self._refused_or_failed(lane, error)
-            if self.observer is not None and told:
-                self.observer.turned(lane.service, told)
             return
         lane.uncertain = []
         self._failures = 0
@@ -282,8 +283,6 @@ class Loop:
         self.turned_at = now
         meter.count("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want)
-        if self.observer is not None and told:
-            self.observer.turned(lane.service, told)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
         meter.count("stale_acks", (lane.service,), number)

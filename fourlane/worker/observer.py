@@ -23,7 +23,7 @@ class Observer(Protocol):
         """A run ended with an error, in its thread or coroutine."""
 
     def turned(self, service: str, ended: list[tuple[Run, Outcome]]) -> None:
-        """A turn settled these runs. In the loop's thread, after the new jobs were handed out."""
+        """A turn is about to settle these runs. In the loop's thread."""
 
     def pause(self, now: float) -> float | None:
         """The loop is about to sleep; returns by when it shall call again, None when it need not."""
