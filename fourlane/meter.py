@@ -40,7 +40,6 @@ CATALOGUE: Final[dict[str, Figure]] = {
     "turns": Figure("Calls of the worker's turn script.", ("service",)),
     "stale_acks": Figure("Ends of runs that were refused because the lease was lost.", ("service",)),
     "leases_lost": Figure("Times a worker lost its leases.", ("service",)),
-    "rate_limited": Figure("Jobs that a limit of a provider put off.", ("task",)),
     "ai_tokens": Figure("Tokens of AI calls, in or out.", ("provider", "model", "tenant", "direction")),
     "ai_cost_usd": Figure("What AI calls cost.", ("provider", "model", "tenant")),
     "ai_call_seconds": Figure("How long AI calls took.", ("provider", "model", "outcome"), CALL_SECONDS),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 import dramatiq.errors
 
 from fourlane.errors import FourlaneError, Reject
+from fourlane.meter import meter
 from fourlane.retry import Backoff
 from fourlane.tasks.task import current_job, task
 
@@ -144,8 +145,10 @@ def attempt(
     except http.TargetRefused as error:
         raise Reject(f"refused: {error}") from error
     except http.TransportError as error:
+        meter.count("webhook_deliveries", (error.reason,))
         raise DeliveryFailed(str(error)) from error
 
+    meter.count("webhook_deliveries", (str(response.status),))
     judgement = judge(response, now_seconds=time.time())
     if judgement.verdict == "dead":
         raise Reject(judgement.reason)

@@ -129,6 +129,7 @@ def main() -> None:
         os._exit(CANNOT_START)
 
     from fourlane.tasks.task import default_broker
+    from fourlane.worker import stacks
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table
 
@@ -148,6 +149,7 @@ def main() -> None:
     )
     broker.emit_before("worker_boot", loop)
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
+    signal.signal(signal.SIGUSR1, lambda *_: stacks.show(loop.executor))
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
     threading.Thread(target=_synchronise, args=(broker, spec.boot_ms), name="fourlane-schedules", daemon=True).start()
     threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()

@@ -72,7 +72,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until stopped; returns the exit code."""
-        for caught in (*CONTROLLED, signal.SIGCHLD):
+        for caught in (*CONTROLLED, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(caught, lambda n, _: self._signals.append(n))
         woken, wake = socket.socketpair()
         woken.setblocking(False)
@@ -162,6 +162,10 @@ class Supervisor:
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP and not self._terminal_is_gone():
             self._reload("SIGHUP")
+        elif number == signal.SIGUSR1:
+            for child in self.children:
+                if child.serves:  # one that starts has no handler yet, and would end
+                    child.process.send_signal(signal.SIGUSR1)
         elif number == signal.SIGINT and self.stopping:
             log.warning("stopping at once: what runs goes back to its queue")
             self.exit_code = self.exit_code or STOPPED_AT_ONCE
