@@ -81,9 +81,10 @@ class Keyring:
             raise EncryptionError(f"{context}: was changed, or belongs elsewhere") from None
         return data
 
-    def is_current(self, sealed: bytes) -> bool:
-        """False when an older key encrypted it: time to encrypt it anew."""
-        return self._name_of(sealed) == self._newest
+    @property
+    def current_prefix(self) -> bytes:
+        """How all begins that the newest key encrypted. Else an older key did: time to encrypt it anew."""
+        return _VERSION + self._newest
 
     @staticmethod
     def _name_of(sealed: bytes) -> bytes:

@@ -43,6 +43,7 @@ HOMES = {
         "db/engine.py",
         "db/migrate.py",
         "db/models.py",
+        "db/rotate.py",
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
