@@ -26,6 +26,8 @@ _HOMES: Final = {
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
     "relay": "fourlane.commands.relay",
+    "scheduler": "fourlane.commands.schedules",
+    "schedules": "fourlane.commands.schedules",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }

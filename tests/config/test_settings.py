@@ -93,6 +93,7 @@ def test_defaults() -> None:
         "webhook_allow_private": False,
         "webhook_timeout_seconds": 30,
         "limits": {},
+        "maintenance": {},
     }
 
 
