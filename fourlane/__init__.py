@@ -22,11 +22,13 @@ _HOMES = {
     "Task": "fourlane.tasks.task",
     "Tier": "fourlane.names",
     "current_job": "fourlane.tasks.context",
+    "on_event": "fourlane.events.handlers",
     "task": "fourlane.tasks.task",
 }
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from fourlane import events as events
     from fourlane.errors import Cancelled as Cancelled
     from fourlane.errors import FourlaneError as FourlaneError
     from fourlane.errors import JobFailed as JobFailed
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from fourlane.errors import Reject as Reject
     from fourlane.errors import ResultTimeout as ResultTimeout
     from fourlane.errors import Snooze as Snooze
+    from fourlane.events.handlers import on_event as on_event
     from fourlane.job import State as State
     from fourlane.names import Tier as Tier
     from fourlane.queues.broker import RedisBroker as RedisBroker
