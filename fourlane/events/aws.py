@@ -69,7 +69,7 @@ class Aws:
       region: else AWS_REGION, AWS_DEFAULT_REGION, or the profile's.
       endpoint: else AWS_ENDPOINT_URL, or AWS itself.
       keys: access key and secret, in place of what boto3 finds.
-      on_missing: makes a queue that does not exist. Without it a missing queue is an error, as it must be in production.
+      on_missing: makes a queue that does not exist; without it that is an error, as it must be in production.
 
     Raises:
       FourlaneError: boto3 is not installed.

@@ -45,7 +45,12 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     tracestate: str = ""
     dataref: str = ""
     datasha256: str = ""
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def json_data(self) -> bytes:
+        """The data as JSON; empty when it lies elsewhere."""
+        return b"" if isinstance(self.data, msgspec.UnsetType) else bytes(self.data)
 
     @property
     def unique_id(self) -> str:
@@ -139,7 +144,7 @@ def read(body: str | bytes) -> Envelope:
         raise InvalidEvent(f"CloudEvents {envelope.specversion!r} is not known here, only 1.0")
     if not envelope.id or not envelope.source:
         raise InvalidEvent("the envelope has no id, or no source")
-    if not envelope.dataref and not bytes(envelope.data):
+    if not envelope.dataref and not envelope.json_data:
         raise InvalidEvent("the envelope has neither data nor dataref")
     if envelope.datacontenttype.partition(";")[0].strip() != _JSON:
         raise InvalidEvent(f"data of the kind {envelope.datacontenttype!r} cannot be read, only {_JSON}")
@@ -190,7 +195,7 @@ class Event:
             source=envelope.source,
             name=str(name),
             time=datetime.fromtimestamp(envelope.time_ms / 1000, UTC),
-            data=catalogue.of(name).from_json(bytes(envelope.data)),
+            data=catalogue.of(name).from_json(envelope.json_data),
             tenant=envelope.tenant,
             key=envelope.partitionkey,
             schema_version=envelope.schemaversion,

@@ -73,7 +73,7 @@ def checked(queue: EventQueue, message: Message) -> Envelope:
     if name != queue.event:
         raise InvalidEvent(f"the queue carries {queue.event}, but the envelope's type says {name}")
     if not received.dataref:  # else the data is checked where it is needed: it may be large
-        catalogue.of(name).from_json(bytes(received.data))
+        catalogue.of(name).from_json(received.json_data)
     return received
 
 

@@ -22,7 +22,7 @@ def store(aws: Aws, bucket: str, envelope: Envelope, event: EventName, environme
       EventTooLarge: there is no bucket.
       EventsUnavailable: S3 does not take it.
     """
-    data = bytes(envelope.data)
+    data = envelope.json_data
     if not bucket:
         raise EventTooLarge(
             f"event {event}: the data has {len(data):,} bytes, with its envelope over the limit of {limit:,}; set "
@@ -32,7 +32,7 @@ def store(aws: Aws, bucket: str, envelope: Envelope, event: EventName, environme
     aws.put_object(bucket, key, data)
     return msgspec.structs.replace(
         envelope,
-        data=msgspec.Raw(),
+        data=msgspec.UNSET,
         dataref=f"s3://{bucket}/{key}",
         datasha256=hashlib.sha256(data).hexdigest(),
     )
