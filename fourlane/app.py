@@ -17,32 +17,56 @@ if TYPE_CHECKING:
     from fourlane.events.aws import Aws
     from fourlane.events.publisher import Publisher
 
-__all__ = ["Events", "default_events", "open_aws", "open_from_settings", "open_publisher", "open_store", "redis_url"]
+__all__ = [
+    "Events",
+    "configure_webhooks",
+    "default_events",
+    "open_aws",
+    "open_from_settings",
+    "open_publisher",
+    "open_store",
+    "redis_url",
+]
 
 
 def open_from_settings() -> Opened:
     """What the default broker works on. Raises SettingsError."""
     from fourlane.config import load_settings
-    from fourlane.tasks import webhooks
 
     settings = load_settings()
-    webhooks.configure(allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds)
     defaults = Defaults(
         service=settings.service,
         max_retries=settings.max_retries,
         min_backoff_ms=settings.min_backoff_ms,
         max_backoff_ms=settings.max_backoff_ms,
         timeout_ms=settings.timeout_ms,
+        hard_timeout_ms=settings.hard_timeout_ms,
         result_ttl_ms=settings.result_ttl_ms,
         max_body_bytes=settings.max_body_bytes,
     )
     return Opened(open_store(settings), defaults)
 
 
+def configure_webhooks() -> None:
+    """Give deliveries their settings; at the first one, so that producers do not load them. Raises SettingsError."""
+    from fourlane.config import load_settings
+    from fourlane.tasks import webhooks
+
+    settings = load_settings()
+    webhooks.configure(allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds)
+
+
 def open_store(settings: Settings) -> Store:
     """The jobs that these settings point at."""
+    try:
+        client = connect(redis_url(settings))
+    except ValueError:  # its text may hold a part of the password
+        raise SettingsError(
+            "REDIS_URL: its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
+            "with signs such as / and @ in the password as %2F and %40"
+        ) from None
     return Store(
-        Connector(connect(redis_url(settings))),
+        Connector(client),
         namespace=settings.namespace,
         environment=settings.environment,
         dead_max=settings.dead_max,

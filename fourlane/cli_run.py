@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fourlane.commands.shared import say
+
+if TYPE_CHECKING:
+    from fourlane.worker.supervisor import Supervisor
+
 __all__ = ["dev", "enqueue", "worker"]
+
+_LONGEST_DELAY_SECONDS = 10 * 366 * 86_400
 
 
 def _run_options(command: Any) -> Any:
@@ -51,26 +60,50 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     options["log_jobs"] = True
     settings = load_settings()
     if settings.redis_url is not None:
-        click.echo("redis: REDIS_URL", err=True)
         sys.exit(_supervise(settings, modules, options))
     with EmbeddedRedis.open(settings.data_dir) as server:
-        click.echo(f"redis: embedded {server.version}, data in {settings.data_dir}", err=True)
         os.environ["REDIS_URL"] = server.url
-        code = _supervise(load_settings(), modules, options)
-    sys.exit(code)
+
+        def tell(fault: str | None) -> None:
+            click.echo(f"redis: {fault or 'all is well again'}", err=True)
+            if server.ended:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        server.watch(tell)
+        where = f"embedded {server.version}, data in {settings.data_dir}"
+        code = _supervise(load_settings(), modules, options, where)
+        ended = server.ended
+    sys.exit(1 if ended else code)
 
 
-def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -> int:
+def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
+    """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane.app import open_store
-    from fourlane.queues import control
+    from fourlane.names import check_service, parse_queue
+    from fourlane.queues import browse, control
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     store = open_store(settings)
+    if not where:
+        of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
+        where = store.connector.address + of_dev
+    click.echo(f"redis: {where}", err=True)
     store.connector.command(store.keys.services, "PING")
-    control.declare_limits(store, settings.limits, "settings")
+    served = {
+        *map(check_service, given["services"]),
+        *(parse_queue(name, settings.environment).service for name in given["queues"]),
+    }
+    control.declare_limits(store, settings.limits, "settings", services=served or None)
+    policy = browse.eviction_policy(store)
+    if policy not in (None, "noeviction"):
+        click.echo(
+            f"warning: maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
+            "set it to noeviction",
+            err=True,
+        )
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -87,17 +120,44 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
         watch=Path.cwd() if given["watch"] else None,
     )
     supervisor = Supervisor(store, options)
+    if options.watch:
+        click.echo(f"watching the .py files in {options.watch}", err=True)
 
     def ready() -> None:
         services = sorted({s for child in supervisor.children for s in child.table.names()})
         click.echo(
-            f"ready: {options.processes} process(es) × {options.slots} slots, serving "
+            f"ready: {options.processes} process(es) × {options.slots} slots "
+            f"({options.concurrency} async jobs), serving "
             + ", ".join(options.queues or [f"{settings.environment}.jobs.*.{s}" for s in services]),
             err=True,
         )
 
     supervisor.on_ready = ready
-    return supervisor.run()
+    if not settings.probe_port:
+        return supervisor.run()
+    return _run_with_probe(supervisor, settings.probe_port)
+
+
+def _run_with_probe(supervisor: Supervisor, port: int) -> int:
+    from fourlane.worker.probe import Probe
+    from fourlane.worker.process import CANNOT_START
+
+    try:
+        probe = Probe(port, supervisor.health)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)
+        return CANNOT_START
+    try:
+        return supervisor.run()
+    finally:
+        probe.close()
+
+
+def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("it must be a number of seconds")
+    return value
 
 
 @click.command()
@@ -105,18 +165,17 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
 @click.argument("args", nargs=-1)
 @click.option("--module", "modules", multiple=True, help="A module that declares the task; may be repeated.")
 @click.option("--kwargs", "named", default="{}", help="Named arguments, a JSON object.")
-@click.option("--delay", type=click.FloatRange(0), help="Seconds until it may run.")
+@click.option(
+    "--delay", type=click.FloatRange(0, _LONGEST_DELAY_SECONDS), callback=_number, help="Seconds until it may run."
+)
 def enqueue(task: str, args: tuple[str, ...], modules: tuple[str, ...], named: str, delay: float | None) -> None:
-    """Enqueue a job of TASK. Each of ARGS is JSON, or else text."""
+    """Enqueue a job of TASK. Each of ARGS is JSON, or else text; put -- before those that begin with a dash."""
     from fourlane.errors import UnknownTask
     from fourlane.tasks.task import Task, default_broker
     from fourlane.worker.process import import_modules
 
     sys.path.insert(0, os.getcwd())
-    try:
-        import_modules(list(modules))
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"--module: {error}") from None
+    import_modules(list(modules))
     try:
         kwargs = json.loads(named)
     except json.JSONDecodeError as error:
@@ -133,7 +192,7 @@ def enqueue(task: str, args: tuple[str, ...], modules: tuple[str, ...], named: s
         job_id = actor.send_with_options(args=values, kwargs=kwargs, delay=milliseconds).id
     else:
         job_id = actor.send_with_options(args=tuple(values), kwargs=kwargs, delay=milliseconds).message_id
-    click.echo(job_id)
+    say(job_id, id=job_id)
 
 
 def _value(text: str) -> Any:

@@ -63,14 +63,31 @@ def _or_say(fault: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def _at_least(least: int) -> WrapValidator:
+def _at_least(least: int, most: int | None = None) -> WrapValidator:
+    fix = f"use {least} or more" if most is None else f"use {least} to {most}"
+
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
             number = validate(value)
         except ValidationError:
-            raise ValueError(f"{value!r} is not a whole number; use {least} or more") from None
+            raise ValueError(f"{value!r} is not a whole number; {fix}") from None
         if number < least:
-            raise ValueError(f"{value!r} is too small; use {least} or more")
+            raise ValueError(f"{value!r} is too small; {fix}")
+        if most is not None and number > most:
+            raise ValueError(f"{value!r} is too large; {fix}")
+        return number
+
+    return WrapValidator(check)
+
+
+def _port() -> WrapValidator:
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            number = validate(value)
+        except ValidationError:
+            number = -1
+        if not 0 <= number <= 65_535:
+            raise ValueError(f"{value!r} is no port; use 1 to 65535, or 0 for none")
         return number
 
     return WrapValidator(check)
@@ -200,6 +217,8 @@ class Settings(BaseSettings):
     """Replace a process at this age; 0: never."""
     recycle_rss_mb: ZeroOrMore = 0
     """Replace a process that holds more memory; 0: never."""
+    probe_port: Annotated[int, _port()] = 0
+    """Where the worker answers GET /live and /ready over HTTP; 0: nowhere."""
 
     max_retries: ZeroOrMore = 5
     """Runs after the first one, before the job becomes a dead letter."""
@@ -237,7 +256,8 @@ class Settings(BaseSettings):
 
     webhook_allow_private: Switch = False
     """Deliver webhooks to private and loopback addresses too."""
-    webhook_timeout_seconds: Positive = 30
+    webhook_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
+    """For one attempt; the job itself is interrupted after 60."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

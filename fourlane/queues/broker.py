@@ -44,6 +44,7 @@ class Defaults:
     min_backoff_ms: int = 1_000
     max_backoff_ms: int = 3_600_000
     timeout_ms: int = 600_000
+    hard_timeout_ms: int | None = None
     result_ttl_ms: int = 0
     max_body_bytes: int = codec.MAX_BODY_BYTES
 

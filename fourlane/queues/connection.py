@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -21,6 +21,12 @@ from fourlane.errors import RedisUnavailable
 from fourlane.queues.scripts import Script, script
 
 __all__ = ["Connector", "Link", "connect"]
+
+_pack: Callable[[tuple[Any, ...]], bytes] | None
+try:  # straight to the C function, past a layer of redis-py that looks at each word
+    from hiredis import pack_command as _pack
+except ImportError:
+    _pack = None
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 _RETRIES = 3
@@ -64,7 +70,7 @@ class Link:
 
     def send(self, *words: Any) -> None:
         try:
-            packed = self.connection.pack_command(*words)
+            packed = [_pack(words)] if _pack is not None else self.connection.pack_command(*words)
             self.connection.send_packed_command(packed, check_health=False)
         except (failures.ConnectionError, failures.TimeoutError, failures.ResponseError, OSError) as error:
             self.close()
@@ -102,6 +108,21 @@ class Connector:
         self.clustered = isinstance(client, RedisCluster)
         self._idle: dict[Any, deque[Link]] = {}
         self._pid = os.getpid()
+
+    @property
+    def address(self) -> str:
+        """Scheme, host, port and database of the server; never a user or a password."""
+        client: Any = self.client
+        if self.clustered:
+            return "a cluster"
+        pool = client.connection_pool
+        options = pool.connection_kwargs
+        database = options.get("db") or 0
+        if "path" in options:
+            return f"unix://{options['path']}?db={database}"
+        scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+        host = options.get("host") or "localhost"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.get('port') or 6379}/{database}"
 
     def open(self, key: bytes) -> Link:
         """A new link to the server that holds this key."""

@@ -7,19 +7,22 @@ death of the supervisor, and the process ends with it.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import logging
 import os
 import signal
 import sys
 import threading
-from typing import Any, Final
+import traceback
+from typing import IO, Any, Final
 
 import msgspec
 
-__all__ = ["CANNOT_START", "Spec", "declared_queues", "import_modules"]
+import fourlane
+
+__all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declared_queues", "import_modules"]
 
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
+CONTROLLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that the supervisor takes for all
 _PR_SET_PDEATHSIG: Final = 1
 
 log = logging.getLogger("fourlane.worker")
@@ -49,14 +52,12 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def import_modules(modules: list[str]) -> None:
-    """Import the modules that declare tasks. Raises what they raise."""
+    """Import the modules that declare tasks. Raises ModuleError."""
     import fourlane.tasks.webhooks  # noqa: F401
+    from fourlane.tasks.modules import import_module
 
     for module in modules:
-        name, _, attribute = module.partition(":")
-        loaded: Any = importlib.import_module(name)
-        for part in attribute.split(".") if attribute else ():
-            loaded = getattr(loaded, part)
+        import_module(module)
 
 
 def declared_queues(queues: list[str], services: list[str]) -> list[Any]:
@@ -78,7 +79,11 @@ def main() -> None:
     """Run until told to stop."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
+    control = _take_stdin()
+    spec = msgspec.json.decode(control.readline(), type=Spec)
     logging.basicConfig(
         level=spec.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -86,8 +91,8 @@ def main() -> None:
     try:
         import_modules(spec.modules)
         queues = declared_queues(spec.queues, spec.services)
-    except Exception as error:
-        log.error("cannot start: %s: %s", type(error).__name__, error, exc_info=not _is_users_mistake(error, spec))
+    except BaseException as error:  # SystemExit too: a script may end itself when it is imported
+        log.error("cannot start: %s", _told_in_a_line(error), exc_info=log.isEnabledFor(logging.DEBUG))
         os._exit(CANNOT_START)
 
     from fourlane.tasks.task import default_broker
@@ -108,10 +113,9 @@ def main() -> None:
         table=Table(spec.table_fd, spec.slots + spec.concurrency),
     )
     broker.emit_before("worker_boot", loop)
-    signal.signal(signal.SIGTERM, lambda *_: loop.stop())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    threading.Thread(target=_listen, args=(loop,), name="fourlane-listen", daemon=True).start()
+    # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
+    signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
+    threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     loop.run()
     broker.emit_before("worker_shutdown", loop)
@@ -121,8 +125,17 @@ def main() -> None:
     os._exit(0)
 
 
-def _listen(loop: Any) -> None:
-    for line in sys.stdin.buffer:
+def _take_stdin() -> IO[bytes]:
+    """The supervisor's pipe. User code, and programs that it starts, find an empty stdin instead."""
+    control = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return control
+
+
+def _listen(loop: Any, control: IO[bytes]) -> None:
+    for line in control:
         told = msgspec.json.decode(line, type=Told)
         for name in told.lost:
             loop.told_lost(name)
@@ -131,11 +144,14 @@ def _listen(loop: Any) -> None:
     os._exit(1)
 
 
-def _is_users_mistake(error: Exception, spec: Spec) -> bool:
-    from fourlane.errors import FourlaneError
-
-    missing = isinstance(error, ModuleNotFoundError) and error.name in {m.partition(":")[0] for m in spec.modules}
-    return missing or isinstance(error, (FourlaneError, ValueError))
+def _told_in_a_line(error: BaseException) -> str:
+    """What is wrong, and in which line of whose file."""
+    text = f"{type(error).__name__}: {error}".replace("\n", " ")
+    if isinstance(error, SyntaxError):
+        return text  # it names file and line itself
+    ours = (os.path.dirname(fourlane.__file__) + os.sep, "<frozen")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 if __name__ == "__main__":

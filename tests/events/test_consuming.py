@@ -23,7 +23,6 @@ from fourlane.events.names import EventQueue
 from fourlane.events.publisher import Publisher, current_event
 from fourlane.queues import browse, dead_letters
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.store import Store
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of
 from tests.events.fault_proxy import FaultProxy
@@ -181,7 +180,7 @@ def test_long_delays_are_handed_to_redis(
     handle(event, seen)
     run_receivers(broker)
     publisher.publish(event, "late", delay=timedelta(hours=2))
-    [due] = eventually(lambda: _delayed(broker.store))
+    [due] = eventually(lambda: _delayed(broker))
     assert abs(due / 1000 - time.time() - 7_200) < 60
     eventually(lambda: in_sqs(aws, queue) == 0)
     assert not seen.events
@@ -192,10 +191,9 @@ def test_long_delays_are_handed_to_redis(
     eventually(lambda: seen.data() == ["late"])
 
 
-def _delayed(store: Store) -> list[float]:
-    key = store.service("default").delayed
-    found = store.connector.command(key, "ZRANGE", key, 0, -1, "WITHSCORES")
-    return [float(score) for score in found[1::2]]
+def _delayed(broker: RedisBroker) -> list[float]:
+    found = broker.client.zrange(broker.store.service("default").delayed, 0, -1, withscores=True)
+    return [float(score) for _, score in found]
 
 
 def test_receivers_follow_the_load(
