@@ -38,7 +38,7 @@ from fourlane.events.names import EventName, EventQueue
 from fourlane.events.provision import MAX_RECEIVES
 from fourlane.events.receiver import VISIBILITY_SECONDS
 from fourlane.queues.store import Store
-from fourlane.tasks.context import CancelToken, CurrentJob, _current
+from fourlane.tasks.context import CancelToken, CurrentJob, running
 
 __all__ = ["Direct"]
 
@@ -70,6 +70,7 @@ class _Delivery:
         self.over = False
         self.told = False  # whether the handler was told that there is no more time
         self.token = CancelToken()
+        self.context = CurrentJob("", "", "", message.receives, 0, self.token)
         self.claims: list[tuple[str, str]] = []
         self.deadline = 0.0
         self._thread = 0
@@ -135,10 +136,10 @@ class Direct:
     def room(self, queue: EventQueue) -> int:
         """Several queues may be promised the same threads: what finds none waits here, hidden, for the next one."""
         with self._changed:
-            while self._free <= 0:
-                if self.stopping.is_set():
-                    return 0
+            while self._free <= 0 and not self.stopping.is_set():
                 self._changed.wait(0.5)
+            if self.stopping.is_set():
+                return 0
             # The order of a FIFO queue holds only while one message of a group is out at a time.
             return 1 if queue.fifo else min(BATCH, self._free)
 
@@ -166,6 +167,8 @@ class Direct:
             left = self._running()
             for delivery in left:
                 delivery.over = True
+        for delivery in left:
+            self._release(delivery)  # or who gets it next would wait for the claim to end
         self._give_back(left)
 
     def _running(self) -> list[_Delivery]:
@@ -220,8 +223,6 @@ class Direct:
         else:
             if not delivery.over:  # else it was given back
                 messages.delete(self.aws, queue, [message])
-        finally:
-            self._release(delivery)
 
     def _accept(self, delivery: _Delivery, received: Envelope, handlers: Sequence[Handler]) -> None:
         """Into Redis. While it is away the event stays in hand: to receive it again would count against it."""
@@ -271,15 +272,21 @@ class Direct:
             delivery.claims.append((service, stored))
         except RedisUnavailable as error:
             log.warning("%s; %s runs without its record", error, handler.name)
-        self._run(delivery, event, handler, stored)
         try:
-            self.store.take(service, [stored])
+            self._run(delivery, event, handler, stored)
+            self._record(handler, stored)
+        finally:
+            self._release(delivery)
+
+    def _record(self, handler: Handler, stored: str) -> None:
+        try:
+            self.store.take(handler.task.service, [stored])
         except RedisUnavailable as error:
             log.warning("%s; that %s ran is not recorded", error, handler.name)
 
     def _run(self, delivery: _Delivery, event: Event, handler: Handler, stored: str) -> None:
         timeout_ms = handler.task.options.get("time_limit") or self.timeout_ms
-        context = CurrentJob(
+        delivery.context = CurrentJob(
             job.message_id_of(stored),
             handler.name,
             delivery.queue.event.full(delivery.queue.environment),
@@ -287,7 +294,7 @@ class Direct:
             round(event.time.timestamp() * 1000),
             delivery.token,
         )
-        before = _current.set(context)
+        before = running.set(delivery)
         delivery.arm(time.monotonic() + timeout_ms / 1000)
         try:
             function = handler.task.original
@@ -297,10 +304,11 @@ class Direct:
                 function(event)
         finally:
             delivery.disarm()
-            _current.reset(before)
+            running.reset(before)
 
     def _release(self, delivery: _Delivery) -> None:
-        for service, stored in delivery.claims:
+        while delivery.claims:
+            service, stored = delivery.claims.pop()
             try:
                 self.store.release(service, stored, delivery.owner)
             except RedisUnavailable:
@@ -341,7 +349,7 @@ class Direct:
         for queue, several in by_queue.items():
             messages.change_visibility(self.aws, queue, several, self.visibility_seconds)
         for delivery in deliveries:
-            for service, stored in delivery.claims:
+            for service, stored in list(delivery.claims):
                 try:
                     self.store.claim(service, stored, delivery.owner, self.visibility_seconds * 1000)
                 except RedisUnavailable:

@@ -28,7 +28,6 @@ from tests.events.fault_proxy import FaultProxy
 from tests.worker.conftest import run_worker as run_worker
 
 
-
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     with LocalSqs() as server:
@@ -120,7 +119,9 @@ def run_receivers(aws: Aws) -> Iterator[Receive]:
     """Starts receivers for all handlers: ``run_receivers(broker)``, in threads of the test."""
     with contextlib.ExitStack() as stack:
 
-        def run(broker: RedisBroker, *, direct: bool = False, visibility_seconds: int = 60, **options: Any) -> Receivers:
+        def run(
+            broker: RedisBroker, *, direct: bool = False, visibility_seconds: int = 60, **options: Any
+        ) -> Receivers:
             stopping = threading.Event()
             handlers = catalogue.handlers()
             worker: Mover | Direct
@@ -132,9 +133,7 @@ def run_receivers(aws: Aws) -> Iterator[Receive]:
             else:
                 worker = Mover(aws, broker.store, handlers, stopping)
             queues = [catalogue.queue_of(event, "local") for event in handlers]
-            receivers = Receivers(
-                aws, worker, queues, wait_seconds=1, visibility_seconds=visibility_seconds, most=3
-            )
+            receivers = Receivers(aws, worker, queues, wait_seconds=1, visibility_seconds=visibility_seconds, most=3)
             receivers.stopping = stopping
 
             def stop() -> None:

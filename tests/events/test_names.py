@@ -36,10 +36,10 @@ def test_an_event_has_one_queue(name: str, environment: str, sqs: str) -> None:
 @given(st.sampled_from(ENVIRONMENTS), st.sampled_from(CATEGORIES), TYPES, st.booleans(), st.booleans())
 def test_every_sqs_name_can_be_read_back(environment: str, category: str, kind: str, fifo: bool, dead: bool) -> None:
     queue = EventQueue(environment, EventName(category, kind), fifo, dead)
-    try:
-        parse_event(str(queue.event), environment, fifo=fifo)
-    except InvalidName as error:
-        assert "80" in str(error)
+    fits = len(queue.dead_letters.sqs_name) <= 80
+    if not fits:
+        with pytest.raises(InvalidName, match="80"):
+            parse_event(str(queue.event), environment, fifo=fifo)
         return
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", queue.sqs_name)
     assert parse_sqs(queue.sqs_name) == queue

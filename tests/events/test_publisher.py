@@ -134,7 +134,9 @@ def test_throttling_and_lost_replies_are_ridden_out(
     assert len({b["id"] for b in found}) == 10
 
 
-def test_what_sqs_refuses_for_good_is_told(publisher: Publisher, queue: EventQueue, event: str, proxy: FaultProxy) -> None:
+def test_what_sqs_refuses_for_good_is_told(
+    publisher: Publisher, queue: EventQueue, event: str, proxy: FaultProxy
+) -> None:
     publisher.aws.url(queue)
 
     def refuse_second(call: faults.Call) -> tuple[int, bytes]:
@@ -229,9 +231,7 @@ def test_the_largest_that_fits_is_sent_as_it_is(aws: Aws, publisher: Publisher, 
 
 
 def _empty(event: str, publisher: Publisher) -> Envelope:
-    return envelope.write(
-        parse_event(event, "local"), b'""', environment="local", source=publisher.source, version="1"
-    )
+    return envelope.write(parse_event(event, "local"), b'""', environment="local", source=publisher.source, version="1")
 
 
 def test_a_bucket_that_is_not_there(aws: Aws, queue: EventQueue, event: str) -> None:
@@ -309,7 +309,9 @@ def test_hooks_hear_and_give_the_trace(aws: Aws, publisher: Publisher, queue: Ev
 # The buffer ---------------------------------------------------------------------------------------------------
 
 
-def test_events_survive_a_time_without_sqs(aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_events_survive_a_time_without_sqs(
+    aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
     aws.url(queue)
     with Publisher(aws, environment="local", source="/t", buffer=Buffer(tmp_path, 100)) as publisher:
         assert not publisher.publish(event, 0).buffered
@@ -321,7 +323,9 @@ def test_events_survive_a_time_without_sqs(aws: Aws, queue: EventQueue, event: s
     assert sorted(b["data"] for b in bodies(aws, queue)) == list(range(15))
 
 
-def test_the_buffer_is_bounded_and_says_so(aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_the_buffer_is_bounded_and_says_so(
+    aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
     aws.url(queue)
     proxy.always("*", faults.cut)
     with Publisher(aws, environment="local", source="/t", buffer=Buffer(tmp_path, 3)) as publisher:
@@ -331,7 +335,9 @@ def test_the_buffer_is_bounded_and_says_so(aws: Aws, queue: EventQueue, event: s
     assert Buffer(tmp_path, 3).count() == 3
 
 
-def test_what_is_buffered_outlives_the_process(aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_what_is_buffered_outlives_the_process(
+    aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
     aws.url(queue)
     proxy.always("*", faults.cut)
     with Publisher(aws, environment="local", source="/t", buffer=Buffer(tmp_path, 9)) as publisher:
