@@ -25,7 +25,8 @@ _HOMES = {
     "on_event": "fourlane.events.handlers",
     "task": "fourlane.tasks.task",
 }
-__all__ = ["__version__", *_HOMES]
+_PARTS = ("events",)  # packages that are reached by their name
+__all__ = ["__version__", *_HOMES, *_PARTS]
 
 if TYPE_CHECKING:
     from fourlane import events as events
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"fourlane.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fourlane' has no attribute {name!r}")

@@ -249,6 +249,8 @@ class Settings(BaseSettings):
     """Events that a publisher keeps in the data folder while SQS cannot be reached; 0: that is an error."""
     events_receivers: Positive = 4
     """Threads that receive from one event's queue at most."""
+    events_visibility_seconds: Annotated[int, _between(1, 43_200)] = 60
+    """How long a received event is hidden; what a dead receiver held comes back after that."""
 
     log_level: LogLevel = "INFO"
     log_jobs: Switch = False

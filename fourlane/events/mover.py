@@ -29,12 +29,19 @@ class Mover:
     """A Worker for receivers. May be shared by their threads."""
 
     def __init__(
-        self, aws: Aws, store: Store, handlers: Mapping[EventName, Sequence[Handler]], stopping: threading.Event
+        self,
+        aws: Aws,
+        store: Store,
+        handlers: Mapping[EventName, Sequence[Handler]],
+        stopping: threading.Event,
+        *,
+        visibility_seconds: int = VISIBILITY_SECONDS,
     ) -> None:
         self.aws = aws
         self.store = store
         self.handlers = handlers
         self.stopping = stopping
+        self.visibility_seconds = visibility_seconds
 
     def room(self, queue: EventQueue) -> int:
         return BATCH
@@ -57,10 +64,10 @@ class Mover:
                 accept(self.store, queue, self.handlers[queue.event], good)
                 return True
             except RedisUnavailable as error:
-                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+                pause = min(_LONGEST_PAUSE_SECONDS, self.visibility_seconds / 3, pause * 2)
                 log.warning("%s; %d event(s) of %s wait in hand", error, len(good), queue.event)
             in_hand = [message for message, _ in good]
-            messages.change_visibility(self.aws, queue, in_hand, VISIBILITY_SECONDS)
+            messages.change_visibility(self.aws, queue, in_hand, self.visibility_seconds)
             if self.stopping.wait(pause):
                 messages.change_visibility(self.aws, queue, in_hand, 0)
                 return False

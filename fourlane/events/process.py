@@ -75,10 +75,13 @@ def serve(spec: Spec, stopping: threading.Event) -> None:
             name=f"{socket.gethostname()}-{os.getpid()}",
             slots=settings.slots,
             timeout_ms=settings.timeout_ms,
+            visibility_seconds=settings.events_visibility_seconds,
         )
     else:
-        worker = Mover(aws, opened.store, handlers, stopping)
-    receivers = Receivers(aws, worker, queues, most=settings.events_receivers)
+        worker = Mover(aws, opened.store, handlers, stopping, visibility_seconds=settings.events_visibility_seconds)
+    receivers = Receivers(
+        aws, worker, queues, most=settings.events_receivers, visibility_seconds=settings.events_visibility_seconds
+    )
     receivers.start()
     log.info("receiving way=%s events=%s", spec.way, ",".join(str(queue.event) for queue in queues))
     stopping.wait()

@@ -25,6 +25,7 @@ from fourlane.events.publisher import Publisher
 from fourlane.events.receiver import Receivers
 from fourlane.queues.broker import RedisBroker
 from tests.events.fault_proxy import FaultProxy
+from tests.servers import eventually
 from tests.worker.conftest import run_worker as run_worker
 
 
@@ -147,3 +148,34 @@ def run_receivers(aws: Aws) -> Iterator[Receive]:
             return receivers
 
         yield run
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A second kind of SQS server, good for large queues: TEST_MINISTACK, or ``ministack`` on the path."""
+    import os
+    import shutil
+    import subprocess
+
+    from tests.servers import free_port
+
+    binary = os.environ.get("TEST_MINISTACK") or shutil.which("ministack")
+    if not binary:
+        pytest.skip("no ministack here: install it in an environment of its own and set TEST_MINISTACK to its path")
+    port = free_port()
+    log = tmp_path_factory.mktemp("ministack") / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [binary],
+            env=os.environ | {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "sqs,s3"},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=log.parent,
+        )
+    try:
+        eventually(lambda: "Running on" in log.read_text(), 30)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
