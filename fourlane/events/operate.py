@@ -107,8 +107,8 @@ def peek(aws: Aws, queue: EventQueue, most: int = 10) -> list[Letter]:
     """Some messages; they stay in the queue. To SQS this is a receive, and it counts towards ``maxReceiveCount``."""
     seen: list[Message] = []
     try:
-        for message in _scan(aws, queue, most):
-            seen.append(message)
+        for batch in _scan(aws, queue, most):
+            seen += batch
     finally:
         messages.change_visibility(aws, queue, seen, 0)
     return [_letter(message) for message in seen]
@@ -127,7 +127,6 @@ def move(
     *,
     rate_per_second: float | None = None,
     again: bool = False,
-    most: int | None = None,
     on_moved: Callable[[Letter], None] = lambda letter: None,
 ) -> int:
     """Send dead letters of an event back to its queue, and return how many were.
@@ -136,7 +135,6 @@ def move(
       queue: the event's own queue.
       rate_per_second: so many at most.
       again: handlers that had the event get it once more. Else they do not: only the others do.
-      most: so many at most.
 
     Raises:
       EventsUnavailable: what was moved before is moved, the rest is where it was.
@@ -148,20 +146,19 @@ def move(
     left: list[Message] = []
     now_ms = round(time.time() * 1000)
     try:
-        for message in _scan(aws, dead):
-            left.append(message)
-            letter = _letter(message)
-            if not which.fits(letter, now_ms):
-                continue
-            if most is not None and moved >= most:
-                break
-            if rate_per_second:
-                time.sleep(max(0.0, started + moved / rate_per_second - time.monotonic()))
-            messages.send_copy(aws, source, message, marks)
-            messages.delete(aws, dead, [message])
-            left.pop()
-            moved += 1
-            on_moved(letter)
+        for batch in _scan(aws, dead):
+            left += batch
+            for message in batch:
+                letter = _letter(message)
+                if not which.fits(letter, now_ms):
+                    continue
+                if rate_per_second:
+                    time.sleep(max(0.0, started + moved / rate_per_second - time.monotonic()))
+                messages.send_copy(aws, source, message, marks)
+                messages.delete(aws, dead, [message])
+                left.remove(message)
+                moved += 1
+                on_moved(letter)
     finally:
         messages.change_visibility(aws, dead, left, 0)
     return moved
@@ -178,20 +175,18 @@ def start_move(aws: Aws, queue: EventQueue, rate_per_second: int | None = None) 
     return handle
 
 
-def _scan(aws: Aws, queue: EventQueue, most: int | None = None) -> Iterator[Message]:
+def _scan(aws: Aws, queue: EventQueue, most: int | None = None) -> Iterator[list[Message]]:
     """Each message once: what was seen is hidden until the caller gives it back."""
-    empty = seen = 0
+    empty = 0
     ids: set[str] = set()
     # SQS asks only some of its servers for a short poll: one empty answer is no proof.
-    while empty < 2 and (most is None or seen < most):
-        want = 10 if most is None else min(10, most - seen)
+    while empty < 2 and (most is None or len(ids) < most):
+        want = 10 if most is None else min(10, most - len(ids))
         found = messages.receive(aws, queue, most=want, wait_seconds=1, visibility_seconds=_SCAN_SECONDS)
         empty = 0 if found else empty + 1
-        for message in found:
-            if message.id not in ids:
-                ids.add(message.id)
-                seen += 1
-                yield message
+        fresh = [message for message in found if message.id not in ids]
+        ids.update(message.id for message in fresh)
+        yield fresh
 
 
 def _letter(message: Message) -> Letter:
