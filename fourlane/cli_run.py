@@ -73,6 +73,7 @@ def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
         return _supervise(settings, modules, options)
     with EmbeddedRedis.open(settings.data_dir) as server:
         os.environ["REDIS_URL"] = server.url
+        where = f"embedded {server.version}, data in {settings.data_dir}"
 
         def tell(fault: str | None) -> None:
             click.echo(f"redis: {fault or 'all is well again'}", err=True)
@@ -80,7 +81,6 @@ def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
                 os.kill(os.getpid(), signal.SIGTERM)
 
         server.watch(tell)
-        where = f"embedded {server.version}, data in {settings.data_dir}"
         code = _supervise(load_settings(), modules, options, where)
         ended = server.ended
     return 1 if ended else code
@@ -112,20 +112,22 @@ def _local_sqs(settings: Settings) -> Iterator[None]:
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
-    from fourlane.app import open_store
+    from fourlane.app import opening_of
     from fourlane.names import check_service, parse_queue
-    from fourlane.queues import browse, control
+    from fourlane.queues import browse, control, rights
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    store = open_store(settings)
+    opening = opening_of(settings)
+    store = opening.open().store
     if not where:
         of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
         where = store.connector.address + of_dev
     click.echo(f"redis: {where}", err=True)
     store.connector.command(store.keys.services, "PING")
+    rights.check(store)
     served = {
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),
@@ -152,6 +154,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         recycle_seconds=settings.recycle_seconds,
         recycle_rss_mb=settings.recycle_rss_mb,
         watch=Path.cwd() if given["watch"] else None,
+        opening=opening,
     )
     supervisor = Supervisor(store, options)
     if options.watch:

@@ -27,7 +27,8 @@ claim:ID       string    who runs a handler straight from SQS                   
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
-dated, cleaned by readers) and ``audit`` (list, 10,000 newest).
+dated, cleaned by readers), ``audit`` (list, 10,000 newest) and, for a moment, ``rights`` (list, rights.py tries
+commands on it).
 """
 
 from __future__ import annotations
@@ -104,3 +105,4 @@ class EnvironmentKeys:
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
+        self.rights = (prefix + "rights").encode()

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fourlane.errors import DuplicateJob
+from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Result, Retry
-from fourlane.queues.connection import Connector, Link
+from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
 __all__ = ["Accepting", "Delayed", "Leased", "Store", "Turn"]
@@ -17,6 +17,7 @@ __all__ = ["Accepting", "Delayed", "Leased", "Store", "Turn"]
 _BATCH_JOBS = 1_000
 _DAY_MS = 86_400_000
 _REMEMBER_MS = 3 * _DAY_MS  # the set of a day is read until the end of the next one, by clocks that differ
+_POLL_SECONDS = 0.1
 _BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
 
 
@@ -50,6 +51,7 @@ class Turn(NamedTuple):
     """What a turn told. Milliseconds; -1 means none, -2 not looked at."""
 
     lost: bool
+    off: bool
     refused: list[str]
     news: str
     more: str
@@ -198,6 +200,7 @@ class Store:
         silence_ms: int,
         idle_silence_ms: int,
         held: int = 0,
+        done_before: str = "",
         done: Sequence[str] = (),
         others: Sequence[tuple[str, Outcome]] = (),
         want: int = 0,
@@ -209,7 +212,7 @@ class Store:
         names = [*keys.all, keys.leased(name)]
         args: list[Any] = [
             name, flags, silence_ms, idle_silence_ms, held, self.dead_max, self.dead_ttl_ms, want, tiers, first,
-            len(done), *done,
+            done_before, len(done), *done,
         ]  # fmt: skip
         for entry, outcome in others:
             args += _outcome_args(entry, outcome)
@@ -217,6 +220,20 @@ class Store:
                 names.append(keys.result(id_of_entry(entry)))
         reply = link.run("turn", names, args)
         return _read_turn(reply)
+
+    def ask_ahead(self, link: Link, service: str, name: str, *, want: int, tiers: str) -> None:
+        """Send a turn that only leases, without waiting for its reply: behind a blocking wait on the same link."""
+        keys = self.service(service)
+        link.send_script(
+            "turn",
+            [*keys.all, keys.leased(name)],
+            [name, "a", 0, 0, 0, self.dead_max, self.dead_ttl_ms, want, tiers, "", "", 0],
+        )
+
+    def hear_ahead(self, link: Link) -> Turn | None:
+        """The reply to ``ask_ahead``; None when nothing was done. Raises RedisUnavailable."""
+        reply = link.receive_script()
+        return None if reply is None or reply[0] == b"gone" else _read_turn(reply)
 
     def beat(self, link: Link, service: str, names: Sequence[str], silence_ms: int) -> tuple[list[str], list[str]]:
         """Keep leases alive. Returns the names that hold nothing any more, and ids of running jobs to cancel."""
@@ -247,6 +264,21 @@ class Store:
             back += some
             poisoned += [i.decode() for i in dead]
         return back, poisoned
+
+    def read_result(self, key: bytes, wait_seconds: float) -> bytes | None:
+        """A job's result; None when there was none in this time. At most some seconds: a socket has a timeout."""
+        if wait_seconds > 0:
+            try:
+                # Moving the only element of a list onto the same list leaves it for others who wait.
+                data = self.connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", f"{wait_seconds:.3f}")
+            except RedisUnavailable as error:
+                if not is_full(error):
+                    raise
+                time.sleep(min(wait_seconds, _POLL_SECONDS))
+            else:
+                return data if isinstance(data, bytes) else None
+        data = self.connector.command(key, "LINDEX", key, 0)
+        return data if isinstance(data, bytes) else None
 
     def held(self, service: str, name: str) -> set[str]:
         """The entries that Redis says this worker holds."""
@@ -316,6 +348,7 @@ def _read_turn(reply: list[Any]) -> Turn:
             jobs.append(Leased(text, body, b"", 0))
     return Turn(
         word == b"lost",
+        word == b"off",
         [e.decode() for e in refused],
         b"".join(news).decode(),
         more.decode(),

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from fourlane.app import Opening
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Spec
 from fourlane.worker.table import Running, Table
 
@@ -41,6 +42,7 @@ class Options:
     recycle_seconds: int = 0
     recycle_rss_mb: int = 0
     watch: Path | None = None
+    opening: Opening | None = None
 
 
 class Child:
@@ -72,6 +74,7 @@ class Child:
                 log_jobs=options.log_jobs,
                 log_level=options.log_level,
                 table_fd=self.table.fd,
+                opening=options.opening,
                 path=[os.getcwd(), *[p for p in sys.path if p]],
             )
         )

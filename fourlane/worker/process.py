@@ -7,19 +7,22 @@ death of the supervisor, and the process ends with it.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
-import traceback
 from typing import IO, Any, Final
 
+import dramatiq
 import msgspec
 
-import fourlane
+from fourlane.app import Opening
+from fourlane.errors import FourlaneError, SettingsError
+from fourlane.queues.broker import RedisBroker
 
-__all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declared_queues", "import_modules"]
+__all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
 
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
 CONTROLLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that the supervisor takes for all
@@ -42,6 +45,7 @@ class Spec(msgspec.Struct, frozen=True):
     log_level: str
     table_fd: int
     path: list[str]
+    opening: Opening | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -75,6 +79,24 @@ def declared_queues(queues: list[str], services: list[str]) -> list[Any]:
     return [Queue(service, tier) for service in sorted(found) for tier in Tier]
 
 
+def declare_limits() -> None:
+    """Write the limits that tasks declare for their queues, and drop those that they no longer do."""
+    from fourlane.queues import control
+    from fourlane.tasks.task import Task, default_broker
+
+    broker = default_broker()
+    declared: dict[str, Any] = {}
+    by: dict[str, str] = {}
+    tasks = [actor for actor in broker.actors.values() if isinstance(actor, Task)]
+    for task in tasks:
+        queue = task.queue_name
+        if task.limit is not None and declared.setdefault(queue, task.limit) != task.limit:
+            raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
+        if task.limit is not None:
+            by[queue] = task.actor_name
+    control.declare_limits(broker.store, declared, "task", services={task.service for task in tasks})
+
+
 def main() -> None:
     """Run until told to stop."""
     if sys.platform == "linux":
@@ -88,11 +110,16 @@ def main() -> None:
         level=spec.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
+    if spec.opening is not None:
+        # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
+        dramatiq.set_broker(RedisBroker(source=spec.opening.open))
     try:
         import_modules(spec.modules)
         queues = declared_queues(spec.queues, spec.services)
+        declare_limits()
     except BaseException as error:  # SystemExit too: a script may end itself when it is imported
-        log.error("cannot start: %s", _told_in_a_line(error), exc_info=log.isEnabledFor(logging.DEBUG))
+        text = str(error) if isinstance(error, FourlaneError) else f"{type(error).__name__}: {error}"
+        log.error("cannot start: %s", " ".join(text.split()), exc_info=log.isEnabledFor(logging.DEBUG))
         os._exit(CANNOT_START)
 
     from fourlane.tasks.task import default_broker
@@ -117,6 +144,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
     threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
+    gc.collect()
+    gc.freeze()  # what is here now stays: no later collection need look at it
     loop.run()
     broker.emit_before("worker_shutdown", loop)
     broker.emit_after("worker_shutdown", loop)
@@ -142,16 +171,6 @@ def _listen(loop: Any, control: IO[bytes]) -> None:
         if told.cancelled:
             loop.told_cancelled(set(told.cancelled))
     os._exit(1)
-
-
-def _told_in_a_line(error: BaseException) -> str:
-    """What is wrong, and in which line of whose file."""
-    text = f"{type(error).__name__}: {error}".replace("\n", " ")
-    if isinstance(error, SyntaxError):
-        return text  # it names file and line itself
-    ours = (os.path.dirname(fourlane.__file__) + os.sep, "<frozen")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
-    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 if __name__ == "__main__":
