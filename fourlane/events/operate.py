@@ -5,6 +5,7 @@ Redrive and replay are receive, send, delete, in this order: whatever happens be
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -144,19 +145,22 @@ def move(
     aws.url(source)  # that it is missing shall show before anything is touched
     started, moved = time.monotonic(), 0
     left: list[Message] = []
+    sent: set[bytes] = set()  # one that is dead again at once shall not go round for ever
     now_ms = round(time.time() * 1000)
     try:
         for batch in _scan(aws, dead):
             left += batch
             for message in batch:
                 letter = _letter(message)
-                if not which.fits(letter, now_ms):
+                content = hashlib.sha256(message.body.encode()).digest()
+                if content in sent or not which.fits(letter, now_ms):
                     continue
                 if rate_per_second:
                     time.sleep(max(0.0, started + moved / rate_per_second - time.monotonic()))
                 messages.send_copy(aws, source, message, marks)
                 messages.delete(aws, dead, [message])
                 left.remove(message)
+                sent.add(content)
                 moved += 1
                 on_moved(letter)
     finally:

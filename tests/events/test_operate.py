@@ -251,6 +251,19 @@ def _body(event: str) -> str:
     )  # fmt: skip
 
 
+def test_what_dies_again_at_once_does_not_go_round_for_ever(
+    aws: Aws, broker: RedisBroker, queue: EventQueue, event: str, run: Run, run_receivers: Receive
+) -> None:
+    handle(event, Seen())
+    run_receivers(broker)
+    aws.on(queue, "send_message", MessageBody="not json")
+    eventually(lambda: read(run("stats", event, "--json"))["queues"][0]["dead"] == 1)
+    for again in ("redrive", "replay"):
+        [letter] = eventually(lambda: read(run("dead", event, "--json"))["events"])
+        given = ("--yes",) if again == "redrive" else (letter["message_id"],)
+        assert " 1 " in run(again, event, *given).stdout
+
+
 def test_native_redrive_asks_sqs(aws: Aws, publisher: Publisher, queue: EventQueue, proxy: FaultProxy) -> None:
     asked: list[Any] = []
 
