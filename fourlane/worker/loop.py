@@ -328,6 +328,8 @@ class Loop:
             lane.told, lane.told_at = True, now
         if turn.refused:
             log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
+        if turn.dropped:
+            log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
         if turn.due_in != -2:
             lane.due_at = None if turn.due_in < 0 else now + turn.due_in / 1000
         if "d" in turn.news:
@@ -358,7 +360,8 @@ class Loop:
             jobs = turn.jobs
             if any(leased.crashes for leased in jobs):
                 jobs = self._set_apart(lane, jobs, now)
-            self.executor.start(lane, jobs)
+            if jobs:
+                self.appetite.started(len(jobs), self.executor.start(lane, jobs))
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
         seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
