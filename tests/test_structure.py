@@ -24,12 +24,16 @@ MAY_IMPORT = {
     "queues": {"queues"} | PURE,
     "tasks": {"tasks", "queues", "providers", "app"} | PURE,
     "worker": {"worker", "tasks", "queues", "app"} | PURE,
-    "app": {"config", "embedded", "queues", "tasks"} | PURE,
+    "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
+    "app": {"config", "embedded", "events", "queues", "tasks"} | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
     "hiredis": {"queues/connection.py"},
-    "pydantic": {"config/settings.py"},
+    "boto3": {"events/aws.py"},
+    "botocore": {"events/aws.py"},
+    "moto": {"events/local.py"},
+    "pydantic": {"config/settings.py", "events/catalogue.py"},
     "pydantic_settings": {"config/settings.py"},
     "httpx": {"providers/http.py"},
     "uvloop": {"worker/executor.py"},

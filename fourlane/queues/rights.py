@@ -58,6 +58,8 @@ zremrangebyscore K 0 0
 zrevrange K 0 0
 zrevrangebyscore K 0 0
 zscore K x
+set K x PX 5000
+get K
 del K
 """
 
