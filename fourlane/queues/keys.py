@@ -23,12 +23,19 @@ result:ID      list      a job's result, one element                            
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
+schedules      hash      name → definition, of schedules                         who adds and removes them
+states         hash      name → state of the schedule                            likewise
+fires          zset      names by the time at which they are due                 likewise
+lateness       hash      name → nominal time, due, made: of its last job         likewise
+declared       hash      module → the schedules that it declares, its last boot  one field a module
+lead           string    the scheduler that works now                            some seconds
+runs:NAME      list      history of a schedule's runs (schedules.py)             250 lines; goes with it
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
-dated, cleaned by readers), ``audit`` (list, 10,000 newest) and, for a moment, ``rights`` (list, rights.py tries
-commands on it).
+dated, cleaned by readers), ``audit`` (list, 10,000 newest), ``edits`` (zset, 2 members: schedules were changed)
+and, for a moment, ``rights`` (list, rights.py tries commands on it).
 """
 
 from __future__ import annotations
@@ -62,6 +69,13 @@ class ServiceKeys:
         self.cancels = key("cancels")
         self.stats = key("stats")
         self.unknown = key("unknown")
+        # Not in ``all``: no worker's turn pays for schedules.
+        self.schedules = key("schedules")
+        self.states = key("states")
+        self.fires = key("fires")
+        self.lateness = key("lateness")
+        self.declared = key("declared")
+        self.lead = key("lead")
         self.all = [
             self.jobs,
             *self.ready,
@@ -96,6 +110,9 @@ class ServiceKeys:
     def claim(self, job_id: str) -> bytes:
         return self._key(f"claim:{job_id}")
 
+    def runs(self, schedule: str) -> bytes:
+        return self._key(f"runs:{schedule}")
+
 
 class EnvironmentKeys:
     """The keys that belong to no service."""
@@ -105,4 +122,5 @@ class EnvironmentKeys:
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
+        self.edits = (prefix + "edits").encode()
         self.rights = (prefix + "rights").encode()

@@ -18,6 +18,9 @@ rpush K x
 pexpire K 5000
 persist K
 exists K
+get K
+pttl K
+set K x nx
 time
 ping
 eval return 0
@@ -58,8 +61,6 @@ zremrangebyscore K 0 0
 zrevrange K 0 0
 zrevrangebyscore K 0 0
 zscore K x
-set K x PX 5000
-get K
 del K
 """
 

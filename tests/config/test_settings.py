@@ -90,6 +90,7 @@ def test_defaults() -> None:
         "webhook_allow_private": False,
         "webhook_timeout_seconds": 30,
         "limits": {},
+        "maintenance": {},
     }
 
 

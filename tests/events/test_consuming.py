@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dramatiq
 import pytest
 from pydantic import BaseModel
 
@@ -26,7 +27,7 @@ from fourlane.queues.broker import RedisBroker
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of
 from tests.events.fault_proxy import FaultProxy
-from tests.servers import eventually
+from tests.servers import Server, eventually
 from tests.worker.conftest import RunWorker
 
 
@@ -393,6 +394,26 @@ def test_redis_is_away_and_nothing_counts_against_the_event(
     mover.take(queue, messages.receive(aws, queue, wait_seconds=1))
     [again] = messages.receive(aws, queue, wait_seconds=1)
     assert again.receives == 2, "a stop gives them back at once"
+
+
+def test_a_real_redis_that_is_down_for_a_while(
+    aws: Aws, redis_server: Server, publisher: Publisher, queue: EventQueue, event: str, seen: Seen,
+    run_receivers: Receive, run_worker: RunWorker, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    broker = RedisBroker(url=redis_server.url)
+    dramatiq.set_broker(broker)
+    handle(event, seen)
+    run_receivers(broker)
+    publisher.publish(event, 0)
+    eventually(lambda: browse_ids(broker))
+    redis_server.kill()
+    publisher.publish_many(event, range(1, 30))
+    eventually(lambda: "wait in hand" in caplog.text, 20)
+    redis_server.start()
+    run_worker(broker)
+    eventually(lambda: seen.data() == list(range(30)), 30)
+    eventually(lambda: in_sqs(aws, queue) == 0)
+    assert not drain(aws, queue.dead_letters)
 
 
 # Poison -------------------------------------------------------------------------------------------------------
