@@ -406,7 +406,7 @@ def test_a_real_redis_that_is_down_for_a_while(
     run_receivers(broker)
     publisher.publish(event, 0)
     eventually(lambda: browse_ids(broker))
-    redis_server.kill()
+    redis_server.stop()
     publisher.publish_many(event, range(1, 30))
     eventually(lambda: "wait in hand" in caplog.text, 20)
     redis_server.start()
