@@ -22,6 +22,9 @@ FourlaneError
 ├── EventsUnavailable       SQS or S3 cannot be reached or refuses us; says what to do
 │   ├── NoSuchEventQueue    the event's queue does not exist in this account and region
 │   └── BufferFull          the publisher's local buffer is full
+├── DatabaseUnavailable     the database cannot be reached or refuses us
+├── MigrationError          the database's schema is not what the migrations say
+├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
 └── Steering                raised inside a task to choose what happens to its job
     ├── RateLimited         run again later, no attempt spent
     ├── Snooze              run again later, no attempt spent
@@ -37,8 +40,10 @@ import dramatiq.errors
 __all__ = [
     "BufferFull",
     "Cancelled",
+    "DatabaseUnavailable",
     "DuplicateJob",
     "EmbeddedServerError",
+    "EncryptionError",
     "EventTooLarge",
     "EventsUnavailable",
     "FourlaneError",
@@ -49,6 +54,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
+    "MigrationError",
     "ModuleError",
     "NoSuchEventQueue",
     "RateLimited",
@@ -164,6 +170,18 @@ class NoSuchEventQueue(EventsUnavailable):
 
 class BufferFull(EventsUnavailable):
     """SQS takes no events, and the local buffer is full: this event was not accepted."""
+
+
+class DatabaseUnavailable(FourlaneError):
+    """The database cannot be reached, or it refuses what we ask."""
+
+
+class MigrationError(FourlaneError):
+    """The database's schema is not what the migrations say, or cannot be made so."""
+
+
+class EncryptionError(FourlaneError):
+    """Something cannot be encrypted or decrypted."""
 
 
 class Steering(FourlaneError):

