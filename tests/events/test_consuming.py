@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dramatiq
 import pytest
+import redis
 from pydantic import BaseModel
 
 import fourlane
-from fourlane import events
+from fourlane import codec, events
 from fourlane.errors import RedisUnavailable
 from fourlane.events import catalogue, hooks, messages
 from fourlane.events.aws import Aws
@@ -24,6 +26,8 @@ from fourlane.events.names import EventQueue
 from fourlane.events.publisher import Publisher, current_event
 from fourlane.queues import browse, dead_letters
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.connection import Connector, connect
+from fourlane.queues.store import Accepting, Store
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of
 from tests.events.fault_proxy import FaultProxy
@@ -533,3 +537,37 @@ def test_what_events_leave_in_redis_is_in_the_catalogue(
     assert not [f for f in findings if "taken" in f.text], findings
     [key] = broker.client.keys(f"{broker.store.namespace}*taken*")
     assert 2 * 86_400 < broker.client.ttl(key) <= 3 * 86_400
+
+
+def test_on_a_cluster(cluster_urls: list[str]) -> None:
+    """Every key is declared, and lies in the service's slot."""
+    client = redis.RedisCluster.from_url(cluster_urls[0])
+    store = Store(Connector(client), namespace="events-" + uuid.uuid4().hex[:6])
+    jobs = [Accepting(f"1.e{n}:on|t5", codec.encode_json("on", b"{}", 5), due) for n, due in enumerate((0, 0, 2**45))]
+    try:
+        assert store.accept("mail", 1, jobs) == 3
+        assert store.accept("mail", 1, [*jobs, Accepting("1.e9:on|t5", b"[]")]) == 1
+        store.take("mail", ["1.x"])
+        assert store.was_taken("mail", ["1.e0:on", "1.x", "1.y"]) == [True, True, False]
+        assert store.claim("mail", "1.x", "a", 10_000)
+        assert store.claim("mail", "1.x", "a", 10_000)
+        assert not store.claim("mail", "1.x", "b", 10_000)
+        store.release("mail", "1.x", "b")
+        assert not store.claim("mail", "1.x", "b", 10_000)
+        store.release("mail", "1.x", "a")
+        assert store.claim("mail", "1.x", "b", 10_000)
+    finally:
+        store.connector.close()
+
+
+def test_a_large_batch_of_the_script(redis_url: str, namespace: str) -> None:
+    store = Store(Connector(connect(redis_url)), namespace=namespace)
+    jobs = [Accepting(f"1.e{n}:on|t5", b"[]", 2**45 if n % 2 else 0) for n in range(2_500)]
+    try:
+        assert store.accept("mail", 1, jobs) == 2_500
+        assert store.accept("mail", 1, jobs) == 0
+        keys = store.service("mail")
+        assert store.connector.command(keys.ready[1], "LLEN", keys.ready[1]) == 1_250
+        assert store.connector.command(keys.delayed, "ZCARD", keys.delayed) == 1_250
+    finally:
+        store.connector.close()
