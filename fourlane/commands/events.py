@@ -307,7 +307,11 @@ def events_provision(names: tuple[str, ...], dry_run: bool, kms_key: str, fifo: 
             would = "would " if dry_run and change.action != "keep" else ""
             click.echo(f"{would}{change.action}  {change.queue.sqs_name}" + (f"  {words}" if words else ""))
     policy = provision.policy(
-        opened.aws, queues, environment=opened.settings.environment, bucket=opened.settings.events_bucket
+        opened.aws,
+        queues,
+        environment=opened.settings.environment,
+        bucket=opened.settings.events_bucket,
+        kms_key=kms_key,
     )
     if wants_json():
         print_json(

@@ -203,26 +203,29 @@ class Direct:
                     self._changed.notify_all()
 
     def _handle(self, delivery: _Delivery) -> None:
-        queue, message = delivery.queue, delivery.message
+        error: BaseException | None = None
         try:
-            received = checked(queue, message)
-            handlers = self.handlers[queue.event]
-            later = received.deliver_at_ms > time.time() * 1000
-            by_queue = [h for h in handlers if later or h.through == "queue"]
-            if by_queue:
-                self._accept(delivery, received, by_queue)
-            if len(by_queue) < len(handlers):
-                event = opened(received, queue.event)
-                self._run_all(delivery, received, event, [h for h in handlers if h not in by_queue])
-        except (InvalidEvent, Reject) as error:
-            messages.bury(self.aws, queue, message, _words(error))
-        except _Again as pause:
-            messages.change_visibility(self.aws, queue, [message], round(pause.seconds))
-        except BaseException as error:
-            self._failed(delivery, error)
+            self._run_handlers(delivery)
+        except BaseException as raised:
+            error = raised
+        if delivery.over:  # it was given back meanwhile, and is somebody else's
+            return
+        if error is None:
+            messages.delete(self.aws, delivery.queue, [delivery.message])
         else:
-            if not delivery.over:  # else it was given back
-                messages.delete(self.aws, queue, [message])
+            self._failed(delivery, error)
+
+    def _run_handlers(self, delivery: _Delivery) -> None:
+        queue, message = delivery.queue, delivery.message
+        received = checked(queue, message)
+        handlers = self.handlers[queue.event]
+        later = received.deliver_at_ms > time.time() * 1000
+        by_queue = [h for h in handlers if later or h.through == "queue"]
+        if by_queue:
+            self._accept(delivery, received, by_queue)
+        if len(by_queue) < len(handlers):
+            event = opened(received, queue.event)
+            self._run_all(delivery, received, event, [h for h in handlers if h not in by_queue])
 
     def _accept(self, delivery: _Delivery, received: Envelope, handlers: Sequence[Handler]) -> None:
         """Into Redis. While it is away the event stays in hand: to receive it again would count against it."""
@@ -238,16 +241,22 @@ class Direct:
 
     def _failed(self, delivery: _Delivery, error: BaseException) -> None:
         queue, message = delivery.queue, delivery.message
-        if delivery.over:
-            return
-        if isinstance(error, Cancelled) and delivery.token:
-            messages.change_visibility(self.aws, queue, [message], 0)
+        if isinstance(error, (InvalidEvent, Reject)):
+            messages.bury(self.aws, queue, message, _words(error))
+        elif isinstance(error, _Again):
+            self._come_again(delivery, error.seconds)
+        elif isinstance(error, Cancelled) and delivery.token:
+            self._come_again(delivery, 0)
         elif message.receives >= self.max_receives:
             messages.bury(self.aws, queue, message, f"after {message.receives} receives: {_words(error)}")
         else:
-            seconds = error.delay / 1000 if isinstance(error, Retry) and error.delay else _backoff(message.receives)
             log.warning("failed event=%s receive=%d: %s", queue.event, message.receives, _words(error), exc_info=error)
-            messages.change_visibility(self.aws, queue, [message], round(seconds))
+            seconds = error.delay / 1000 if isinstance(error, Retry) and error.delay else _backoff(message.receives)
+            self._come_again(delivery, seconds)
+
+    def _come_again(self, delivery: _Delivery, seconds: float) -> None:
+        most = LONGEST_VISIBILITY_SECONDS - 1 - (time.monotonic() - delivery.taken_at)  # SQS counts from the receive
+        messages.change_visibility(self.aws, delivery.queue, [delivery.message], round(min(seconds, most)))
 
     def _run_all(self, delivery: _Delivery, received: Envelope, event: Event, handlers: Sequence[Handler]) -> None:
         """Run each handler that did not succeed before. One's failure does not keep the others from it."""

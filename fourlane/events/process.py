@@ -54,7 +54,7 @@ def serve(spec: Spec, stopping: threading.Event) -> None:
 
     settings, opened = load_settings(), default_broker().opened
     handlers = {event: several for event, several in catalogue.handlers().items() if way_of(several) == spec.way}
-    queues = [catalogue.queue_of(event, settings.environment) for event in handlers]
+    queues = [catalogue.queue_of(event, opened.store.environment) for event in handlers]
     pause = 0.5
     while True:
         try:

@@ -126,7 +126,9 @@ def _arn(aws: Aws, queue: EventQueue) -> str:
     return found
 
 
-def policy(aws: Aws, queues: Sequence[EventQueue], *, environment: str, bucket: str = "") -> dict[str, Any]:
+def policy(
+    aws: Aws, queues: Sequence[EventQueue], *, environment: str, bucket: str = "", kms_key: str = ""
+) -> dict[str, Any]:
     """The IAM policy that producers and consumers of these queues need, and operators for the dead letters."""
     arns = [_arn(aws, queue) for queue in queues]
     dead = [_arn(aws, queue.dead_letters) for queue in queues]
@@ -148,4 +150,21 @@ def policy(aws: Aws, queues: Sequence[EventQueue], *, environment: str, bucket: 
             {"Sid": "ProducersLargeData", "Effect": "Allow", "Action": ["s3:PutObject"], "Resource": where},
             {"Sid": "ConsumersLargeData", "Effect": "Allow", "Action": ["s3:GetObject"], "Resource": where},
         ]
+    if kms_key:
+        statements.append(_key_statement(kms_key, arns[0]))
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _key_statement(kms_key: str, queue_arn: str) -> dict[str, Any]:
+    """Producers and consumers need a key of one's own too. An alias can only be named by a condition."""
+    partition, region, account = queue_arn.split(":")[1], *queue_arn.split(":")[3:5]
+    statement: dict[str, Any] = {
+        "Sid": "EncryptionKey",
+        "Effect": "Allow",
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+    }
+    if kms_key.startswith("alias/"):
+        condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": kms_key}}
+        return statement | {"Resource": f"arn:{partition}:kms:{region}:{account}:key/*", "Condition": condition}
+    resource = kms_key if kms_key.startswith("arn:") else f"arn:{partition}:kms:{region}:{account}:key/{kms_key}"
+    return statement | {"Resource": resource}

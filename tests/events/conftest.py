@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,7 +28,7 @@ from fourlane.events.publisher import Publisher
 from fourlane.events.receiver import Receivers
 from fourlane.queues.broker import RedisBroker
 from tests.events.fault_proxy import FaultProxy
-from tests.servers import eventually
+from tests.servers import eventually, free_port
 from tests.worker.conftest import run_worker as run_worker
 
 
@@ -37,12 +40,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch, moto: str, tmp_path: Path) -> None:
-    """Nothing of the developer's AWS settings reaches a test, and nothing a test does reaches AWS."""
-    import os
-
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
+    """Nothing a test does reaches AWS."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS[0])
@@ -153,12 +151,6 @@ def run_receivers(aws: Aws) -> Iterator[Receive]:
 @pytest.fixture(scope="session")
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A second kind of SQS server, good for large queues: TEST_MINISTACK, or ``ministack`` on the path."""
-    import os
-    import shutil
-    import subprocess
-
-    from tests.servers import free_port
-
     binary = os.environ.get("TEST_MINISTACK") or shutil.which("ministack")
     if not binary:
         pytest.skip("no ministack here: install it in an environment of its own and set TEST_MINISTACK to its path")

@@ -108,6 +108,20 @@ def test_the_policy_grants_no_more_than_these_queues(aws: Aws, queue: EventQueue
     assert statements["ProducersLargeData"]["Resource"] == "arn:aws:s3:::b/local/events/*"
 
 
+@pytest.mark.parametrize(
+    ("key", "resource"),
+    [
+        ("alias/events", "arn:aws:kms:us-east-1:123456789012:key/*"),
+        ("1234-abcd", "arn:aws:kms:us-east-1:123456789012:key/1234-abcd"),
+        ("arn:aws:kms:us-east-1:1:key/x", "arn:aws:kms:us-east-1:1:key/x"),
+    ],
+)
+def test_the_policy_of_a_key(aws: Aws, queue: EventQueue, key: str, resource: str) -> None:
+    statement = policy(aws, [queue], environment="local", kms_key=key)["Statement"][-1]
+    assert (statement["Sid"], statement["Resource"]) == ("EncryptionKey", resource)
+    assert ("Condition" in statement) == key.startswith("alias/")
+
+
 def test_provision_of_declared_events(aws: Aws, event: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "declares_events.py").write_text(f"import fourlane\nfourlane.events.declare('{event}', fifo=True)\n")
     told = read(run("provision", "--module", "declares_events", "--dry-run", "--json"))
