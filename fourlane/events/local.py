@@ -131,14 +131,18 @@ def _free_port() -> int:
 def _serve(port: int) -> None:
     import logging
 
-    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from moto.sqs.models import SQSBackend
+    from werkzeug.serving import make_server
 
     # It counts the whole queue three times for each message received, to see whether a message is too old.
     backend: Any = SQSBackend
     backend.is_message_valid_based_on_retention_period = lambda *_: True
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    ThreadedMotoServer("127.0.0.1", port, verbose=False).start()
+    # Not moto's own ThreadedMotoServer: that one waits for ever when its port is taken.
+    app: Any = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.buffer.read()  # ends with its owner
     os._exit(0)
 
