@@ -52,6 +52,8 @@ _SERVICE_TYPES: Final = {
     r"stats": "hash",
     r"unknown": "zset",
     r"result:.+": "list",
+    r"taken:\d+": "set",
+    r"claim:.+": "string",
     r"schedules": "hash",
     r"states": "hash",
     r"fires": "zset",

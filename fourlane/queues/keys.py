@@ -20,6 +20,9 @@ cancels        zset      running jobs to be told, by time                       
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
 result:ID      list      a job's result, one element                             its ttl
+taken:N        set       ids of jobs that events made, by the time of their      its ttl
+                         making: N is a number of days
+claim:ID       string    who runs a handler straight from SQS                    its ttl
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
 fires          zset      names by the time at which they are due                 likewise
@@ -102,6 +105,13 @@ class ServiceKeys:
 
     def result(self, job_id: str) -> bytes:
         return self._key(f"result:{job_id}")
+
+    def taken(self, day: int) -> list[bytes]:
+        """Where the ids of this day are, then the day before's and the next one's: clocks differ."""
+        return [self._key(f"taken:{n}") for n in (day, day - 1, day + 1)]
+
+    def claim(self, job_id: str) -> bytes:
+        return self._key(f"claim:{job_id}")
 
     def runs(self, schedule: str) -> bytes:
         return self._key(f"runs:{schedule}")
