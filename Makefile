@@ -15,7 +15,8 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-run: $(STAMP)    ## the main job on embedded servers: 300 webhook deliveries in four tiers
+run: $(STAMP)    ## the main job on embedded servers: 300 webhook deliveries in four tiers, jobs that follow transactions
+	$(BIN)/python -m examples.outbox
 	$(BIN)/python -m examples.deliveries
 
 test: $(STAMP)   ## all tests

@@ -89,6 +89,7 @@ def declare_limits() -> None:
     from fourlane.tasks.task import Task, default_broker
 
     broker = default_broker()
+    store = broker.store
     declared: dict[str, Any] = {}
     by: dict[str, str] = {}
     tasks = [actor for actor in broker.actors.values() if isinstance(actor, Task)]
@@ -98,7 +99,7 @@ def declare_limits() -> None:
             raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
         if task.limit is not None:
             by[queue] = task.actor_name
-    control.declare_limits(broker.store, declared, "task", services={task.service for task in tasks})
+    control.declare_limits(store, declared, "task", services={task.service for task in tasks})
 
 
 def main() -> None:
