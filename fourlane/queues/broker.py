@@ -96,6 +96,7 @@ class RedisBroker(dramatiq.Broker):
         requeue_interval: int | None = None,
         **parameters: Any,
     ) -> None:
+        self._importing = False
         self._hooks: dict[str, list[Any]] = {}
         self._parsed: dict[str, Queue] = {}
         self._opened: Opened | None = None
@@ -138,7 +139,12 @@ class RedisBroker(dramatiq.Broker):
     # Hooks --------------------------------------------------------------------------------------------------
 
     def add_middleware(self, middleware: Middleware, **place: Any) -> None:
-        super().add_middleware(middleware, **place)
+        # dramatiq asks for the declared queues here, at import: nothing is opened for that, tasks' queues come later.
+        self._importing = self._opened is None
+        try:
+            super().add_middleware(middleware, **place)
+        finally:
+            self._importing = False
         self._hooks.clear()
 
     def hooks(self, signal: str, *, native: bool = True) -> list[Any]:
@@ -210,6 +216,8 @@ class RedisBroker(dramatiq.Broker):
 
     def get_declared_queues(self) -> set[str]:
         """The queues of all actors and tasks. Reads the settings."""
+        if self._importing:
+            return self.queues.copy()
         self.opened  # noqa: B018 - from now on tasks know their queues
         for actor in self.actors.values():
             self.declare_queue(actor.queue_name)
