@@ -12,16 +12,14 @@ from fourlane.queues.store import Store
 if TYPE_CHECKING:
     from fourlane.config import Settings
 
-__all__ = ["open_from_settings", "open_store", "redis_url"]
+__all__ = ["configure_webhooks", "open_from_settings", "open_store", "redis_url"]
 
 
 def open_from_settings() -> Opened:
     """What the default broker works on. Raises SettingsError."""
     from fourlane.config import load_settings
-    from fourlane.tasks import webhooks
 
     settings = load_settings()
-    webhooks.configure(allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds)
     defaults = Defaults(
         service=settings.service,
         max_retries=settings.max_retries,
@@ -34,10 +32,26 @@ def open_from_settings() -> Opened:
     return Opened(open_store(settings), defaults)
 
 
+def configure_webhooks() -> None:
+    """Give deliveries their settings; at the first one, so that producers do not load them. Raises SettingsError."""
+    from fourlane.config import load_settings
+    from fourlane.tasks import webhooks
+
+    settings = load_settings()
+    webhooks.configure(allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds)
+
+
 def open_store(settings: Settings) -> Store:
     """The jobs that these settings point at."""
+    try:
+        client = connect(redis_url(settings))
+    except ValueError:  # its text may hold a part of the password
+        raise SettingsError(
+            "REDIS_URL: its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
+            "with signs such as / and @ in the password as %2F and %40"
+        ) from None
     return Store(
-        Connector(connect(redis_url(settings))),
+        Connector(client),
         namespace=settings.namespace,
         environment=settings.environment,
         dead_max=settings.dead_max,

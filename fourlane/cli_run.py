@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any
 
 import click
 
+from fourlane.commands.shared import say
+
 __all__ = ["dev", "enqueue", "worker"]
+
+_LONGEST_DELAY_SECONDS = 10 * 366 * 86_400
 
 
 def _run_options(command: Any) -> Any:
@@ -62,7 +67,8 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -> int:
     from fourlane.app import open_store
-    from fourlane.queues import control
+    from fourlane.names import check_service, parse_queue
+    from fourlane.queues import browse, control
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
@@ -70,7 +76,18 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
     )
     store = open_store(settings)
     store.connector.command(store.keys.services, "PING")
-    control.declare_limits(store, settings.limits, "settings")
+    served = {
+        *map(check_service, given["services"]),
+        *(parse_queue(name, settings.environment).service for name in given["queues"]),
+    }
+    control.declare_limits(store, settings.limits, "settings", services=served or None)
+    policy = browse.eviction_policy(store)
+    if policy not in (None, "noeviction"):
+        click.echo(
+            f"warning: maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
+            "set it to noeviction",
+            err=True,
+        )
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -100,23 +117,28 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
     return supervisor.run()
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("it must be a number of seconds")
+    return value
+
+
 @click.command()
 @click.argument("task")
 @click.argument("args", nargs=-1)
 @click.option("--module", "modules", multiple=True, help="A module that declares the task; may be repeated.")
 @click.option("--kwargs", "named", default="{}", help="Named arguments, a JSON object.")
-@click.option("--delay", type=click.FloatRange(0), help="Seconds until it may run.")
+@click.option(
+    "--delay", type=click.FloatRange(0, _LONGEST_DELAY_SECONDS), callback=_number, help="Seconds until it may run."
+)
 def enqueue(task: str, args: tuple[str, ...], modules: tuple[str, ...], named: str, delay: float | None) -> None:
-    """Enqueue a job of TASK. Each of ARGS is JSON, or else text."""
+    """Enqueue a job of TASK. Each of ARGS is JSON, or else text; put -- before those that begin with a dash."""
     from fourlane.errors import UnknownTask
     from fourlane.tasks.task import Task, default_broker
     from fourlane.worker.process import import_modules
 
     sys.path.insert(0, os.getcwd())
-    try:
-        import_modules(list(modules))
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"--module: {error}") from None
+    import_modules(list(modules))
     try:
         kwargs = json.loads(named)
     except json.JSONDecodeError as error:
@@ -133,7 +155,7 @@ def enqueue(task: str, args: tuple[str, ...], modules: tuple[str, ...], named: s
         job_id = actor.send_with_options(args=values, kwargs=kwargs, delay=milliseconds).id
     else:
         job_id = actor.send_with_options(args=tuple(values), kwargs=kwargs, delay=milliseconds).message_id
-    click.echo(job_id)
+    say(job_id, id=job_id)
 
 
 def _value(text: str) -> Any:

@@ -2,10 +2,12 @@
 
 FourlaneError
 ├── SettingsError           a setting is wrong; names the variable, the fault and the fix
+├── ModuleError             a module of tasks cannot be imported
 ├── InvalidName             an environment, service, tier or queue name is malformed (also a ValueError)
 ├── InvalidArguments        a job's arguments cannot be carried as JSON (also a TypeError)
 ├── JobTooLarge             a job's body is over the limit (also a ValueError)
 ├── UnknownTask             no task of that name is declared
+├── UnknownQueue            no job or worker of that queue's service was ever seen
 ├── JobNotFound             Redis knows no job of that id
 ├── DuplicateJob            another job already has that id
 ├── UnreadableJob           a stored body cannot be decoded
@@ -35,6 +37,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
+    "ModuleError",
     "RateLimited",
     "RedisUnavailable",
     "Reject",
@@ -42,6 +45,7 @@ __all__ = [
     "SettingsError",
     "Snooze",
     "Steering",
+    "UnknownQueue",
     "UnknownTask",
     "UnreadableJob",
 ]
@@ -53,6 +57,10 @@ class FourlaneError(Exception):
 
 class SettingsError(FourlaneError):
     """A setting is wrong."""
+
+
+class ModuleError(FourlaneError):
+    """A module of tasks cannot be imported."""
 
 
 class InvalidName(FourlaneError, ValueError):
@@ -69,6 +77,10 @@ class JobTooLarge(FourlaneError, ValueError):
 
 class UnknownTask(FourlaneError, LookupError):
     """No task of that name is declared."""
+
+
+class UnknownQueue(FourlaneError, LookupError):
+    """No job or worker of that queue's service was ever seen."""
 
 
 class JobNotFound(FourlaneError, LookupError):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from fourlane.cli import human_age, main
+from fourlane.cli import main
+from fourlane.commands.text import human_age
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.store import Store
+from tests.command import Command
+from tests.command import command as command
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
 from tests.queues.conftest import store as store
@@ -65,21 +69,53 @@ def test_queues(run: Run, hand: Hand) -> None:
     assert "no queues yet" in run("queues").stdout
     hand.enqueue(1_200)
     hand.delay()
-    for command in (["queues"], ["queues", "list"]):
-        table = run(*command).stdout.splitlines()
+    for words in (["queues", "--sample", "0"], ["queues", "list", "--sample", "0"]):
+        table = run(*words).stdout.splitlines()
         row = next(line for line in table if line.startswith(QUEUE))
         assert row.split()[1] == "1,200"
         assert len({line.index("READY") + len("READY") for line in table if "READY" in line}) == 1
-    for command in (["--json", "queues"], ["queues", "--json"], ["queues", "list", "--json"]):
-        [service] = read(run(*command))["services"]
+    for words in (["--json", "queues"], ["queues", "--json"], ["queues", "list", "--json"]):
+        [service] = read(run(*words, "--sample", "0"))["services"]
         assert (service["delayed"], service["queues"][1]["ready"]) == (1, 1_200)
 
 
+def test_rates(run: Run, hand: Hand, store: Store) -> None:
+    hand.enqueue(10)
+    [service] = read(run("queues", "--json", "--sample", "0.05"))["services"]
+    assert service["queues"][1]["done"] is None
+    assert " - " in run("queues", "--sample", "0.05").stdout  # nothing is counted: no figure is made up
+    key = store.service("mail").stats
+    before = browse.services(store)
+    store.connector.command(key, "HINCRBY", key, "done:1", 5)
+    hand.enqueue(20)
+    after = [msgspec.structs.replace(service, at_ms=before[0].at_ms + 2_000) for service in browse.services(store)]
+    rates = browse.rates(before, after)
+    assert rates[QUEUE] == browse.Rate(done_per_second=2.5, growth_per_second=10.0)
+    assert rates["local.jobs.high.mail"] == browse.Rate(done_per_second=None, growth_per_second=0.0)
+    row = next(line for line in run("queues", "--sample", "0.05").stdout.splitlines() if line.startswith(QUEUE))
+    assert row.split()[3:5] == ["0", "0"]
+
+
+def test_queues_can_be_watched(hand: Hand, command: Command) -> None:
+    hand.enqueue(3)
+    process = command.start("queues", "--watch", "--sample", "0.05", stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen += line.startswith(QUEUE)
+        if seen == 2:
+            process.send_signal(signal.SIGINT)
+            break
+    process.stdout.read()
+    assert process.wait(30) == 0
+
+
 def test_pause_resume_purge(run: Run, hand: Hand) -> None:
-    assert "was ever seen" in run("queues", "pause", "mail").stderr
+    assert "was ever seen" in run("queues", "pause", "mail", code=1).stderr
+    run("queues", "pause", "mail", "--force")
     hand.enqueue(3)
     assert "already" in run("queues", "pause", QUEUE).stdout
-    assert "paused" in run("queues").stdout
+    assert "paused" in run("queues", "--sample", "0").stdout
     assert read(run("queues", "resume", "mail", "--json")) == {
         "queue": QUEUE,
         "paused": False,
@@ -91,11 +127,15 @@ def test_pause_resume_purge(run: Run, hand: Hand) -> None:
 
 def test_limits(run: Run) -> None:
     assert "nothing is" in run("limits").stdout
-    run("limits", "set", "mail", "--rate", "10", "--per", "1m", "--concurrency", "5")
+    run("limits", "set", "mail", "--rate", "10", code=1)
+    run("limits", "set", "mail", "--rate", "10", "--per", "1m", "--concurrency", "5", "--force")
     assert "10 per 1m, 5 at once" in run("limits", "show", "mail").stdout
     assert read(run("limits", "--json"))["limits"][QUEUE]["per_ms"] == 60_000
     assert run("limits", "set", "mail", code=2)
-    assert run("limits", "set", "other", "--burst", "3", code=1).stderr == "error: per_ms and burst need a rate\n"
+    assert (
+        run("limits", "set", "other", "--burst", "3", "--force", code=1).stderr
+        == "error: per_ms and burst need a rate\n"
+    )
     run("limits", "clear", "mail")
     assert read(run("limits", "--json")) == {"limits": {}}
 
@@ -109,8 +149,8 @@ def test_jobs(run: Run, hand: Hand, store: Store) -> None:
     run("jobs", "cancel", job_id, code=2)
     assert read(run("jobs", "cancel", job_id, "--yes", "--json")) == {"id": job_id, "was": "ready"}
     assert "already" in run("jobs", "cancel", job_id, "--yes").stdout
-    for command in (["jobs", "show", "nope"], ["jobs", "cancel", "nope", "--yes"], ["dead", "show", "nope"]):
-        result = run(*command, code=1)
+    for words in (["jobs", "show", "nope"], ["jobs", "cancel", "nope", "--yes"], ["dead", "show", "nope"]):
+        result = run(*words, code=1)
         assert result.stderr.startswith("error: there is no ")
         assert len(result.stderr.splitlines()) == 1
 
@@ -135,11 +175,11 @@ def test_dead_list_show_and_pages(run: Run, hand: Hand) -> None:
 
 def test_dead_replay_and_discard(run: Run, hand: Hand, store: Store) -> None:
     a, b, *_ = hand.kill(6)
-    for command in ("replay", "discard"):
-        run("dead", command, code=2)  # never all by an empty command line
-        run("dead", command, a, "--all", code=2)
-        run("dead", command, "--all", code=2)  # nobody to ask
-        assert "6 dead" in run("dead", command, "--all", "--dry-run").stdout
+    for verb in ("replay", "discard"):
+        run("dead", verb, code=2)  # never all by an empty command line
+        run("dead", verb, a, "--all", code=2)
+        run("dead", verb, "--all", code=2)  # nobody to ask
+        assert "6 dead" in run("dead", verb, "--all", "--dry-run").stdout
     assert read(run("dead", "replay", a, "--json")) == {"replayed": 1}
     assert read(run("dead", "discard", b, "--queue", "mail", "--yes", "--json")) == {"discarded": 1}
     run("dead", "replay", "--task", "send", "--rate", "0", "--yes", code=2)
@@ -185,8 +225,8 @@ def test_workers(run: Run, store: Store) -> None:
 
 def test_config_hides_secrets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_secret")
-    for command in (["config"], ["config", "--json"]):
-        told = run(*command).stdout
+    for words in (["config"], ["config", "--json"]):
+        told = run(*words).stdout
         assert "FOURLANE_SLOTS" in told
         assert "sk_live_secret" not in told
 
@@ -231,13 +271,54 @@ def test_without_a_server_there_is_an_error_and_no_server(tmp_path: Path) -> Non
 
 
 def test_every_command_takes_json() -> None:
-    def walk(group: Any) -> None:
-        for command in group.commands.values():
-            assert any("--json" in p.opts for p in command.params), command.name
-            if hasattr(command, "commands"):
-                walk(command)
+    def walk(group: Any) -> int:
+        commands = [group.get_command(None, name) for name in group.list_commands(None)]
+        for each in commands:
+            assert any("--json" in p.opts for p in each.params), each.name
+        return len(commands) + sum(walk(each) for each in commands if hasattr(each, "commands"))
 
-    walk(main)
+    assert walk(main) > 25
+
+
+def test_a_command_loads_only_itself() -> None:
+    program = (
+        "import sys; from fourlane.cli import main; main(['jobs', '--help'], standalone_mode=False); "
+        "assert not {'fourlane.commands.dead', 'fourlane.cli_run'} & set(sys.modules), 'not lazy'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+COMPLETE = """
+eval "$(fourlane completion bash)"
+complete -p fourlane | grep -q _fourlane_completion || exit 3
+COMP_WORDS=({words}); COMP_CWORD={last}
+_fourlane_completion fourlane; printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["fourlane", "de"], {"dev"}),
+        (["fourlane", "dead", "re"], {"replay"}),
+        (["fourlane", "queues", "p"], {"pause", "purge"}),
+        (["fourlane", "dead", "replay", "--dr"], {"--dry-run"}),
+        (["fourlane", "dead", "list", "--reason", "p"], {"poison"}),
+    ],
+)
+def test_bash_completes(words: list[str], offered: set[str], tmp_path: Path) -> None:
+    script = tmp_path / "fourlane"
+    script.write_text(f"#!{sys.executable}\nfrom fourlane.cli import main\nmain()\n")
+    script.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE.format(words=" ".join(words), last=len(words) - 1)],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert set(done.stdout.split()) >= offered, done.stderr
+    assert all(word.startswith(words[-1]) for word in done.stdout.split())
 
 
 def test_help_imports_nothing_heavy() -> None:

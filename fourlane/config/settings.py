@@ -63,14 +63,18 @@ def _or_say(fault: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def _at_least(least: int) -> WrapValidator:
+def _at_least(least: int, most: int | None = None) -> WrapValidator:
+    fix = f"use {least} or more" if most is None else f"use {least} to {most}"
+
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
             number = validate(value)
         except ValidationError:
-            raise ValueError(f"{value!r} is not a whole number; use {least} or more") from None
+            raise ValueError(f"{value!r} is not a whole number; {fix}") from None
         if number < least:
-            raise ValueError(f"{value!r} is too small; use {least} or more")
+            raise ValueError(f"{value!r} is too small; {fix}")
+        if most is not None and number > most:
+            raise ValueError(f"{value!r} is too large; {fix}")
         return number
 
     return WrapValidator(check)
@@ -215,7 +219,8 @@ class Settings(BaseSettings):
 
     webhook_allow_private: Switch = False
     """Deliver webhooks to private and loopback addresses too."""
-    webhook_timeout_seconds: Positive = 30
+    webhook_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
+    """For one attempt; the job itself is interrupted after 60."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

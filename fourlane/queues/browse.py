@@ -5,7 +5,9 @@ Counts come from Redis's own sizes, never from a scan, so looking costs the same
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final
 
@@ -13,24 +15,29 @@ import msgspec
 
 from fourlane import codec
 from fourlane import job as jobs
-from fourlane.errors import InvalidName, JobNotFound, UnreadableJob
+from fourlane.errors import InvalidName, JobNotFound, RedisUnavailable, UnknownQueue, UnreadableJob
 from fourlane.job import JobInfo, State
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues.broker import read_record
+from fourlane.queues.connection import is_refusal
 from fourlane.queues.store import Store
 
 __all__ = [
     "Limit",
     "QueueInfo",
+    "Rate",
     "ServiceInfo",
     "UnknownTask",
     "WorkerInfo",
+    "eviction_policy",
     "job",
     "job_info",
+    "known_queue",
     "locate",
     "now_ms",
     "queue_of",
     "queues",
+    "rates",
     "read_limits",
     "services",
     "unknown_tasks",
@@ -70,6 +77,8 @@ class QueueInfo(msgspec.Struct, frozen=True):
     ready: int
     """Jobs that may run now, without those that were cancelled while they waited."""
     dead: int
+    done: int | None
+    """Jobs that ever succeeded; None when none was counted."""
     oldest_age_ms: int | None
     """How long the next job has waited; None when there is none, or its id does not tell."""
     paused: bool
@@ -87,6 +96,17 @@ class ServiceInfo(msgspec.Struct, frozen=True):
     running: int
     workers: int
     queues: list[QueueInfo]
+    at_ms: int
+    """Redis's time when this was so."""
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """How fast a queue goes, between two looks at it."""
+
+    done_per_second: float | None
+    """Jobs that succeeded; None when they are not counted."""
+    growth_per_second: float
+    """How fast the jobs that are ready become more; below 0, fewer."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
@@ -126,10 +146,38 @@ def queue_of(store: Store, queue: Queue | str) -> Queue:
     return queue if isinstance(queue, Queue) else parse_queue(queue, store.environment)
 
 
+def known_queue(store: Store, queue: Queue | str) -> Queue:
+    """A queue by any of its names, of a service that exists: a misspelt one is told, not obeyed.
+
+    Raises InvalidName, UnknownQueue.
+    """
+    place = queue_of(store, queue)
+    known = store.services()
+    if place.service not in known:
+        close = get_close_matches(place.service, known, n=3)
+        hint = f"did you mean {', '.join(close)}" if close else f"known: {', '.join(known[:10]) or 'none yet'}"
+        raise UnknownQueue(
+            f"{place.name(store.environment)}: no job or worker of a service {place.service!r} was ever seen; {hint}"
+        )
+    return place
+
+
 def now_ms(store: Store) -> int:
     """Redis's own time, by which all times in the queues are written: milliseconds since the epoch."""
     seconds, micros = store.connector.command(store.keys.services, "TIME")
     return int(seconds) * 1000 + int(micros) // 1000
+
+
+def eviction_policy(store: Store) -> str | None:
+    """Redis's maxmemory-policy; None when it does not tell us. Any but ``noeviction`` may cost jobs."""
+    try:
+        told = store.connector.command(store.keys.services, "INFO", "memory")
+    except RedisUnavailable as error:
+        if is_refusal(error):
+            return None
+        raise
+    found = re.search(rb"^maxmemory_policy:(\S+)", told, re.MULTILINE) if isinstance(told, bytes) else None
+    return found[1].decode() if found else None
 
 
 def read_limits(text: bytes | str) -> dict[str, Limit]:
@@ -153,6 +201,22 @@ def services(store: Store) -> list[ServiceInfo]:
     return [_service(store, name) for name in store.services()]
 
 
+def rates(before: Sequence[ServiceInfo], after: Sequence[ServiceInfo]) -> dict[str, Rate]:
+    """The rate of every queue that both looks have, by its full name."""
+    earlier = {queue.name: (queue, service.at_ms) for service in before for queue in service.queues}
+    found: dict[str, Rate] = {}
+    for service in after:
+        for queue in service.queues:
+            if queue.name not in earlier:
+                continue
+            then, at_ms = earlier[queue.name]
+            seconds = (service.at_ms - at_ms) / 1000
+            if seconds > 0:
+                done = None if queue.done is None else max(0, queue.done - (then.done or 0)) / seconds
+                found[queue.name] = Rate(done, (queue.ready - then.ready) / seconds)
+    return found
+
+
 def _service(store: Store, name: str) -> ServiceInfo:
     keys = store.service(name)
     reply = store.connector.run("browse", keys.all, ())
@@ -160,7 +224,7 @@ def _service(store: Store, name: str) -> ServiceInfo:
     limits, now = read_limits(control), int(now)
     found: list[QueueInfo] = []
     for tier in Tier:
-        ready, void, since, dead = tiers[tier * 4 : tier * 4 + 4]
+        ready, void, since, dead, done = tiers[tier * 5 : tier * 5 + 5]
         limit = limits.get(str(int(tier)))
         found.append(
             QueueInfo(
@@ -169,6 +233,7 @@ def _service(store: Store, name: str) -> ServiceInfo:
                 tier=tier,
                 ready=max(0, ready - max(0, void)),
                 dead=dead,
+                done=done if done >= 0 else None,
                 oldest_age_ms=max(0, now - int(since)) if int(since) else None,
                 paused=limit.paused if limit else False,
                 limit=limit,
@@ -178,7 +243,7 @@ def _service(store: Store, name: str) -> ServiceInfo:
     for lease_name in store.lease_names(name):
         running += store.connector.command(keys.jobs, "SCARD", keys.leased(lease_name))
     next_due = max(0, int(float(due)) - now) if due else None
-    return ServiceInfo(name, delayed, next_due, running, workers, found)
+    return ServiceInfo(name, delayed, next_due, running, workers, found, now)
 
 
 # One job ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ so that two operators at once cannot undo each other. Workers see a change at th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues.browse import Limit, locate, queue_of, read_limits
 from fourlane.queues.store import Store
 
-__all__ = ["cancel", "clear", "limits", "pause", "purge", "resume", "rewrite", "set_limit"]
+__all__ = ["cancel", "clear", "declare_limits", "limits", "pause", "purge", "resume", "rewrite", "set_limit"]
 
 _TRIES: Final = 50
 _Change = Callable[[Limit], Limit]
@@ -43,26 +44,39 @@ def limits(store: Store) -> dict[str, Limit]:
     return found
 
 
-def declare_limits(store: Store, declared: Mapping[str, Any], source: str) -> None:
-    """Write limits that settings or tasks declare. What an operator set at run time stays as it is.
+def declare_limits(
+    store: Store, declared: Mapping[str, Any], source: str, *, services: Collection[str] | None = None
+) -> None:
+    """Make the limits that settings or tasks declare those of the queues, in place of what they declared before.
+
+    What an operator set at run time stays as it is, and so do pauses.
 
     Parameters:
       declared: queue name → an object with rate, per_ms, burst and concurrency.
+      services: whose earlier limits go when they are not declared any more; of all services when None.
     """
-    standing = limits(store)
-    for name, wanted in declared.items():
+    wanted = {parse_queue(name, store.environment): figures for name, figures in declared.items()}
+    for name, limit in limits(store).items():
         queue = parse_queue(name, store.environment)
-        present = standing.get(queue.name(store.environment))
-        if present is None or present.source != "runtime":
-            set_limit(
-                store,
-                queue,
-                rate=wanted.rate,
-                per_ms=wanted.per_ms if wanted.rate else None,
-                burst=wanted.burst,
-                concurrency=wanted.concurrency,
-                source=source,
-            )
+        if limit.source == source and queue not in wanted and (services is None or queue.service in services):
+            _change(store, queue, partial(_declared, None, source))
+    for queue, figures in wanted.items():
+        _change(store, queue, partial(_declared, figures, source))
+
+
+def _declared(figures: Any, source: str, present: Limit) -> Limit:
+    if present.source == "runtime":
+        return present
+    if figures is None:
+        return Limit(paused=present.paused)
+    return Limit(
+        paused=present.paused,
+        rate=figures.rate,
+        per_ms=figures.per_ms if figures.rate else None,
+        burst=figures.burst,
+        concurrency=figures.concurrency,
+        source=source,
+    )
 
 
 def set_limit(

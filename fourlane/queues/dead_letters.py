@@ -27,6 +27,7 @@ from fourlane.queues.broker import read_record, write_record
 from fourlane.queues.store import Store
 
 __all__ = [
+    "AuditRecord",
     "Filter",
     "Imported",
     "Page",

@@ -1,6 +1,6 @@
 """Webhooks that we send: signed by the Standard Webhooks scheme, retried after 1, 2 and 4 seconds.
 
-What an answer means is the table in `outcome_of`; how the request is guarded, `fourlane.providers.http`.
+What an answer means is the table in `judge`; how the request is guarded, `fourlane.providers.http`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 import dramatiq.errors
-import standardwebhooks
 
 from fourlane.errors import FourlaneError, Reject
-from fourlane.providers import http
 from fourlane.retry import Backoff
 from fourlane.tasks.task import current_job, task
+
+if TYPE_CHECKING:
+    from fourlane.providers import http
 
 __all__ = [
     "Delivered",
     "DeliveryFailed",
-    "Outcome",
+    "Judgement",
     "attempt",
     "configure",
     "deliver",
-    "outcome_of",
+    "judge",
     "sign",
 ]
 
@@ -53,15 +54,15 @@ class Delivered(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    allow_private: bool = False
-    timeout_seconds: float = 30.0
+    allow_private: bool
+    timeout_seconds: float
 
 
-_policy = _Policy()
+_policy: _Policy | None = None
 
 
 def configure(*, allow_private: bool, timeout_seconds: float) -> None:
-    """Set how this process delivers; `app.py` calls it with the settings' values.
+    """Set how this process delivers. Without it, the first delivery takes the settings' values.
 
     Parameters:
       allow_private: whether receivers may be on loopback and private networks; for development.
@@ -125,6 +126,10 @@ def attempt(
     headers: Mapping[str, str] | None = None,
 ) -> Delivered:
     """Deliver once; arguments and errors are those of `deliver`."""
+    # Here, because producers load this module too, and need no HTTP client.
+    from fourlane.providers import http
+
+    policy = _read_policy()
     body = _encode(payload)
     signed = sign(body, webhook_id=webhook_id, at_seconds=int(time.time()), secret=secret)
     given = {name.lower(): value for name, value in (headers or {}).items()}
@@ -133,26 +138,35 @@ def attempt(
             url,
             body=body,
             headers={"content-type": "application/json"} | given | signed,
-            timeout_seconds=_policy.timeout_seconds,
-            allow_private=_policy.allow_private,
+            timeout_seconds=policy.timeout_seconds,
+            allow_private=policy.allow_private,
         )
     except http.TargetRefused as error:
         raise Reject(f"refused: {error}") from error
     except http.TransportError as error:
         raise DeliveryFailed(str(error)) from error
 
-    outcome = outcome_of(response, now_seconds=time.time())
-    if outcome.verdict == "dead":
-        raise Reject(outcome.reason)
-    if outcome.verdict == "retry" and outcome.after_ms is not None:
-        raise dramatiq.errors.Retry(outcome.reason, delay=outcome.after_ms)
-    if outcome.verdict == "retry":
-        raise DeliveryFailed(outcome.reason)
+    judgement = judge(response, now_seconds=time.time())
+    if judgement.verdict == "dead":
+        raise Reject(judgement.reason)
+    if judgement.verdict == "retry" and judgement.after_ms is not None:
+        raise dramatiq.errors.Retry(judgement.reason, delay=judgement.after_ms)
+    if judgement.verdict == "retry":
+        raise DeliveryFailed(judgement.reason)
     return Delivered(
         status=response.status,
         body=response.body.decode("utf-8", errors="replace"),
         elapsed_ms=round(response.elapsed_ms),
     )
+
+
+def _read_policy() -> _Policy:
+    if _policy is None:
+        from fourlane.app import configure_webhooks
+
+        configure_webhooks()
+        assert _policy is not None
+    return _policy
 
 
 def _encode(payload: Any) -> bytes:
@@ -179,6 +193,8 @@ def sign(body: bytes, *, webhook_id: str, at_seconds: int, secret: str | None) -
         raise Reject(f"{webhook_id!r} is no webhook-id: use visible ASCII characters without a dot")
     headers = {"webhook-id": webhook_id, "webhook-timestamp": str(at_seconds)}
     if secret is not None:
+        import standardwebhooks
+
         moment = datetime.fromtimestamp(at_seconds, UTC)
         webhook = standardwebhooks.Webhook(_key(secret))
         headers["webhook-signature"] = webhook.sign(webhook_id, moment, body.decode())
@@ -203,7 +219,7 @@ _Verdict = Literal["done", "retry", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Judgement:
     """What an answer means for the job.
 
     Parameters:
@@ -227,7 +243,7 @@ _MAX_RETRY_AFTER_SECONDS: Final = 3_600
 _REASON_BODY_CHARACTERS: Final = 200
 
 
-def outcome_of(response: http.Response, *, now_seconds: float) -> Outcome:
+def judge(response: http.Response, *, now_seconds: float) -> Judgement:
     """Judge an answer.
 
     Parameters:
@@ -235,11 +251,11 @@ def outcome_of(response: http.Response, *, now_seconds: float) -> Outcome:
     """
     verdict = next((verdict for statuses, verdict in _VERDICTS if response.status in statuses), "dead")
     if verdict == "done":
-        return Outcome("done")
+        return Judgement("done")
     if verdict == "retry":
         after_ms = _retry_after_ms(response.headers.get("retry-after", ""), now_seconds)
-        return Outcome("retry", _reason(response), after_ms)
-    return Outcome("dead", _reason(response))
+        return Judgement("retry", _reason(response), after_ms)
+    return Judgement("dead", _reason(response))
 
 
 def _reason(response: http.Response) -> str:

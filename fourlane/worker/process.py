@@ -7,7 +7,6 @@ death of the supervisor, and the process ends with it.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import logging
 import os
 import signal
@@ -49,14 +48,12 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def import_modules(modules: list[str]) -> None:
-    """Import the modules that declare tasks. Raises what they raise."""
+    """Import the modules that declare tasks. Raises ModuleError."""
     import fourlane.tasks.webhooks  # noqa: F401
+    from fourlane.tasks.modules import import_module
 
     for module in modules:
-        name, _, attribute = module.partition(":")
-        loaded: Any = importlib.import_module(name)
-        for part in attribute.split(".") if attribute else ():
-            loaded = getattr(loaded, part)
+        import_module(module)
 
 
 def declared_queues(queues: list[str], services: list[str]) -> list[Any]:

@@ -127,6 +127,16 @@ def test_every_scheme_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: st
         ("FOURLANE_SLOTS", "eight", "FOURLANE_SLOTS: 'eight' is not a whole number; use 1 or more"),
         ("FOURLANE_SLOTS", "0", "FOURLANE_SLOTS: '0' is too small; use 1 or more"),
         ("FOURLANE_MAX_RETRIES", "-1", "FOURLANE_MAX_RETRIES: '-1' is too small; use 0 or more"),
+        (  # longer than the job's own limit
+            "FOURLANE_WEBHOOK_TIMEOUT_SECONDS",
+            "60",
+            "FOURLANE_WEBHOOK_TIMEOUT_SECONDS: '60' is too large; use 1 to 59",
+        ),
+        (
+            "FOURLANE_WEBHOOK_TIMEOUT_SECONDS",
+            "0",
+            "FOURLANE_WEBHOOK_TIMEOUT_SECONDS: '0' is too small; use 1 to 59",
+        ),
         ("FOURLANE_SLOTS", "", "FOURLANE_SLOTS: is empty; give it a value or remove it"),
         ("FOURLANE_ENVIRONMENT", "", "FOURLANE_ENVIRONMENT: is empty; give it a value or remove it"),
         (

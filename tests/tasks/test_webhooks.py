@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -25,7 +28,7 @@ from fourlane.errors import Reject
 from fourlane.names import Tier
 from fourlane.providers import http
 from fourlane.tasks import webhooks
-from fourlane.tasks.webhooks import DeliveryFailed, Outcome, attempt, outcome_of, sign
+from fourlane.tasks.webhooks import DeliveryFailed, Judgement, attempt, judge, sign
 
 NOW = 1_768_726_800  # Sun, 18 Jan 2026 09:00:00 GMT
 SECRET = "whsec_" + base64.b64encode(bytes(range(200, 232))).decode()
@@ -143,7 +146,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> http.Response:
 
 
 def test_every_status_means_something() -> None:
-    verdicts = {status: outcome_of(answer(status), now_seconds=NOW).verdict for status in (*range(200, 600), 999)}
+    verdicts = {status: judge(answer(status), now_seconds=NOW).verdict for status in (*range(200, 600), 999)}
     done = {status for status, verdict in verdicts.items() if verdict == "done"}
     retried = {status for status, verdict in verdicts.items() if verdict == "retry"}
     assert done == set(range(200, 300))
@@ -162,7 +165,7 @@ def test_every_status_means_something() -> None:
     ],
 )
 def test_the_reason_is_one_short_line(response: http.Response, reason: str) -> None:
-    assert outcome_of(response, now_seconds=NOW).reason == reason
+    assert judge(response, now_seconds=NOW).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -190,8 +193,8 @@ def test_the_reason_is_one_short_line(response: http.Response, reason: str) -> N
     ],
 )
 def test_retry_after(value: str, after_ms: int | None) -> None:
-    outcome = outcome_of(answer(429, retry_after=value), now_seconds=NOW)
-    assert outcome == Outcome("retry", "HTTP 429 Too Many Requests", after_ms)
+    outcome = judge(answer(429, retry_after=value), now_seconds=NOW)
+    assert outcome == Judgement("retry", "HTTP 429 Too Many Requests", after_ms)
 
 
 @given(st.text())
@@ -201,7 +204,7 @@ def test_no_retry_after_breaks_the_judgement(value: str) -> None:
 
 
 def test_retry_after_counts_only_for_a_retry() -> None:
-    assert outcome_of(answer(404, retry_after="7"), now_seconds=NOW).after_ms is None
+    assert judge(answer(404, retry_after="7"), now_seconds=NOW).after_ms is None
 
 
 # --- One attempt -----------------------------------------------------------------------------------
@@ -339,6 +342,30 @@ def test_outside_of_a_job_each_call_has_an_id_of_its_own(monkeypatch: pytest.Mon
 def test_a_timeout_must_end_before_the_job_does(timeout_seconds: float) -> None:
     with pytest.raises(ValueError, match="timeout_seconds"):
         webhooks.configure(allow_private=False, timeout_seconds=timeout_seconds)
+
+
+def test_the_first_delivery_takes_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "_policy", None)
+    monkeypatch.setenv("FOURLANE_WEBHOOK_ALLOW_PRIVATE", "true")
+    monkeypatch.setenv("FOURLANE_WEBHOOK_TIMEOUT_SECONDS", "59")
+    given: dict[str, object] = {}
+
+    def note(url: str, **options: object) -> http.Response:
+        given.update(options)
+        return answer(200)
+
+    monkeypatch.setattr(http, "post", note)
+    attempt("http://hook.example/", {}, webhook_id="job-1")
+    assert (given["allow_private"], given["timeout_seconds"]) == (True, 59)
+
+
+def test_a_producer_needs_no_http_client(redis_url: str, namespace: str) -> None:
+    program = (
+        "import sys; from fourlane.tasks.webhooks import deliver; deliver.send('https://hook.example', {}); "
+        "assert not {'httpx', 'httpcore', 'standardwebhooks'} & set(sys.modules), 'heavy'"
+    )
+    env = os.environ | {"REDIS_URL": redis_url, "FOURLANE_NAMESPACE": namespace}
+    subprocess.run([sys.executable, "-c", program], check=True, env=env)
 
 
 # --- The examples ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 -- The depths and oldest ages of a service. Reads only, and scans nothing.
 -- KEYS  the service's
--- Reply for each tier: ready, void among them, oldest ready since, dead; then delayed, next due, workers, control, now
+-- Reply for each tier: ready, void among them, oldest ready since, dead,
+--       done ever (-1: never counted); then delayed, next due, workers, control, now
 --@include keys
 --@include entries
 --@include time
@@ -10,9 +11,11 @@ for tier = 0, 3 do
     local key = tostring(tier)
     local head = redis.call('LINDEX', READY[key], 0)
     reply[#reply + 1] = redis.call('LLEN', READY[key])
-    reply[#reply + 1] = tonumber(redis.call('HGET', STATS, 'void:' .. key) or 0)
+    local counted = redis.call('HMGET', STATS, 'void:' .. key, 'done:' .. key)
+    reply[#reply + 1] = tonumber(counted[1] or 0)
     reply[#reply + 1] = string.format('%.0f', head and waiting_since(head) or 0)
     reply[#reply + 1] = redis.call('ZCARD', DEAD[key])
+    reply[#reply + 1] = tonumber(counted[2] or -1)
 end
 local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
 reply[#reply + 1] = redis.call('ZCARD', DELAYED)

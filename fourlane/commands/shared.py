@@ -1,0 +1,153 @@
+"""What all commands share: JSON or words, errors in a line, the types of options."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from fourlane.queues.store import Store
+
+__all__ = [
+    "Duration",
+    "Group",
+    "Json",
+    "confirm",
+    "fail",
+    "job_argument",
+    "json_option",
+    "open_store",
+    "print_json",
+    "say",
+    "wants_json",
+    "yes_option",
+]
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+_UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+
+
+class Group(click.Group):
+    """A group whose commands, groups among them, all take ``--json`` and tell our errors in a line."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        if not any("--json" in parameter.opts for parameter in cmd.params):
+            cmd.params.append(json_option())
+        super().add_command(cmd, name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from fourlane.errors import FourlaneError
+
+        try:
+            return super().invoke(ctx)
+        except FourlaneError as error:
+            for line in str(error).splitlines():
+                click.echo(f"error: {line}", err=True)
+            ctx.exit(1)
+
+
+Group.group_class = Group
+
+
+def json_option() -> click.Option:
+    def remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.find_root().meta["json"] = True
+
+    return click.Option(["--json"], is_flag=True, expose_value=False, callback=remember, help="Print JSON.")
+
+
+def wants_json() -> bool:
+    return bool(click.get_current_context().find_root().meta.get("json"))
+
+
+@contextmanager
+def open_store() -> Iterator[Store]:
+    """The jobs that the settings point at."""
+    from fourlane import app
+    from fourlane.config import load_settings
+
+    store = app.open_store(load_settings())
+    try:
+        yield store
+    finally:
+        store.connector.close()
+
+
+def print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+
+
+def say(text: str, **fields: Any) -> None:
+    """The outcome of a command: a sentence, or its fields as JSON."""
+    if wants_json():
+        print_json(fields)
+    else:
+        click.echo(text)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before much is changed or something destroyed. With nobody to ask, only ``--yes`` will do."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this needs a yes, and there is no terminal to ask at; say --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def fail(text: str) -> NoReturn:
+    click.echo(f"error: {text}", err=True)
+    click.get_current_context().exit(1)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """``90s``, ``10m``, ``2h``, ``7d`` and sums such as ``1h30m``, as milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower()
+        parts = _DURATION.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            self.fail(f"{value!r} is no duration; write a number and a unit, such as 30s, 10m, 2h or 7d", param, ctx)
+        return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
+
+
+class Json(click.ParamType):  # type: ignore[type-arg]
+    """A JSON value of one kind."""
+
+    name = "json"
+
+    def __init__(self, kind: type, words: str) -> None:
+        self.kind, self.words = kind, words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            read = json.loads(value)
+        except ValueError as error:
+            self.fail(f"is not JSON: {error}", param, ctx)
+        if not isinstance(read, self.kind):
+            self.fail(f"is not {self.words}", param, ctx)
+        return read
+
+
+def yes_option(command: C) -> C:
+    return click.option("--yes", is_flag=True, help="Do not ask.")(command)
+
+
+def job_argument(command: C) -> C:
+    """One job: ``ID``, and ``--queue`` where ids of several queues may be the same."""
+    command = click.option("--queue", help="Where to look; else everywhere.")(command)
+    return click.argument("job_id", metavar="ID")(command)

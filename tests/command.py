@@ -1,0 +1,69 @@
+"""The real ``fourlane`` command, in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fourlane
+
+CALL = [sys.executable, "-c", "from fourlane.cli import main; main(prog_name='fourlane')"]
+SECONDS = 45
+
+
+class Command:
+    """Runs ``fourlane`` in a folder; ``env`` is what it is given beside this process's environment."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.folder = folder
+        source = str(Path(fourlane.__file__).parents[1])
+        self.env = os.environ | {"PYTHONPATH": source, "PYTHONWARNINGS": "default"} | env
+        self.started: list[subprocess.Popen[Any]] = []
+
+    def module(self, name: str, text: str) -> str:
+        """Write a module of tasks beside it; returns its name."""
+        (self.folder / f"{name}.py").write_text(text)
+        return name
+
+    def __call__(self, *args: str, input: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        """Run to the end."""
+        return subprocess.run(
+            [*CALL, *args],
+            cwd=self.folder,
+            env=self.env | env,
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+    def start(self, *args: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start it, in a process group of its own; it ends with the test."""
+        given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True} | options
+        process = subprocess.Popen([*CALL, *args], cwd=self.folder, env=self.env, **given)
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+@pytest.fixture
+def command(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Command]:
+    """The command on the shared server, in the test's folder."""
+    made = Command(tmp_path, REDIS_URL=redis_url, FOURLANE_NAMESPACE=namespace)
+    yield made
+    made.close()
