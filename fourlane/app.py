@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fourlane.errors import SettingsError
 from fourlane.queues.broker import Defaults, Opened
@@ -10,9 +10,13 @@ from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from pydantic import SecretStr
 
-__all__ = ["configure_webhooks", "open_from_settings", "open_store", "redis_url"]
+    from fourlane.config import Settings
+    from fourlane.providers.paypal import PayPalApi
+    from fourlane.webhooks.receive import Receiver
+
+__all__ = ["configure_webhooks", "open_from_settings", "open_store", "redis_url", "webhook_receiver"]
 
 
 def open_from_settings() -> Opened:
@@ -77,3 +81,55 @@ def redis_url(settings: Settings) -> str:
             "set REDIS_URL, or start `fourlane dev`"
         )
     return server.url
+
+
+def webhook_receiver(settings: Settings) -> Receiver:
+    """What takes the webhooks of those providers whose secrets are set."""
+    from fourlane.webhooks.receive import Receiver
+    from fourlane.webhooks.verify import Senders
+
+    senders = Senders(
+        stripe_secrets=_several(settings.stripe_webhook_secrets, ","),
+        paypal=_paypal_webhooks(settings),
+        supabase_secrets=_several(settings.supabase_webhook_secrets, ","),
+        supabase_hook_secrets=_several(settings.supabase_hook_secrets, "|"),
+    )
+    try:
+        return Receiver(senders, allow=settings.webhook_allow_from)
+    except ValueError as error:
+        raise SettingsError(f"FOURLANE_WEBHOOK_ALLOW_FROM: {error}") from None
+
+
+def _paypal_webhooks(settings: Settings) -> Any:
+    from fourlane.webhooks.paypal import PayPal
+
+    if settings.paypal_webhook_id is None:
+        return None
+    sandbox = ".sandbox" if settings.paypal_sandbox else ""
+    return PayPal(
+        settings.paypal_webhook_id,
+        certificate_host=f"api{sandbox}.paypal.com",
+        certificate_name=f"messageverificationcerts{sandbox}.paypal.com",
+        way=settings.paypal_webhook_way,
+        api=paypal_api(settings) if settings.paypal_webhook_way == "postback" else None,
+    )
+
+
+def paypal_api(settings: Settings) -> PayPalApi:
+    """Raises SettingsError when there is no login."""
+    from fourlane.providers.paypal import LIVE_URL, SANDBOX_URL, PayPalApi
+
+    if settings.paypal_client_id is None or settings.paypal_client_secret is None:
+        raise SettingsError("PAYPAL_CLIENT_ID and PAYPAL_CLIENT_SECRET are not set; take them from PayPal's dashboard")
+    return PayPalApi(
+        settings.paypal_client_id,
+        settings.paypal_client_secret.get_secret_value(),
+        base_url=settings.paypal_url or (SANDBOX_URL if settings.paypal_sandbox else LIVE_URL),
+        allow_private=settings.paypal_url is not None and settings.environment == "local",
+    )
+
+
+def _several(secrets: SecretStr | None, separator: str) -> tuple[str, ...]:
+    if secrets is None:
+        return ()
+    return tuple(part.strip() for part in secrets.get_secret_value().split(separator) if part.strip())

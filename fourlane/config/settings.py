@@ -222,6 +222,32 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
     """For one attempt; the job itself is interrupted after 60."""
 
+    stripe_webhook_secrets: SecretStr | None = None
+    """Signing secrets of our endpoint at Stripe, ``whsec_…``, with commas between them while one is being replaced."""
+    paypal_webhook_id: str | None = None
+    """The id of our webhook at PayPal; a part of what PayPal signs."""
+    paypal_webhook_way: Annotated[Literal["offline", "postback"], _or_say("no way; use offline or postback")] = (
+        "offline"
+    )
+    """Check PayPal's signature here, or ask PayPal."""
+    supabase_webhook_secrets: SecretStr | None = None
+    """What database webhooks carry in x-webhook-secret; with commas between several."""
+    supabase_hook_secrets: SecretStr | None = None
+    """Secrets of auth hooks, ``v1,whsec_…``; with | between several, as Supabase writes them."""
+    webhook_allow_from: dict[str, list[str]] = Field(default_factory=dict)
+    """Networks that a provider may call from, as a JSON object: {"stripe": ["3.18.12.63/32"]}."""
+    webhook_proxies: ZeroOrMore = 0
+    """How many of our proxies add to X-Forwarded-For before a webhook arrives; 0: the header is not believed."""
+
+    paypal_sandbox: Switch = False
+    """Use PayPal's sandbox."""
+    stripe_url: str | None = None
+    """Another address for Stripe's API, e.g. of a stand-in."""
+    paypal_url: str | None = None
+    """Another address for PayPal's API."""
+    billing_summary_url: SecretStr | None = None
+    """Where the summary of a reconciliation is posted as {"text": …}, e.g. a Slack webhook."""
+
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("redis_url")

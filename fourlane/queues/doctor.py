@@ -53,6 +53,8 @@ _SERVICE_TYPES: Final = {
     r"stats": "hash",
     r"unknown": "zset",
     r"result:.+": "list",
+    r"once:.+": "string",
+    r"latest:.+": "string",
 }
 _ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list"}
 

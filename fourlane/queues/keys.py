@@ -20,6 +20,8 @@ cancels        zset      running jobs to be told, by time                       
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
 result:ID      list      a job's result, one element                             its ttl
+once:KEY       string    the id of the job that was accepted under this key      its ttl
+latest:KEY     string    the time of the newest event seen of one thing          its ttl
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
@@ -84,6 +86,12 @@ class ServiceKeys:
 
     def result(self, job_id: str) -> bytes:
         return self._key(f"result:{job_id}")
+
+    def once(self, key: str) -> bytes:
+        return self._key(f"once:{key}")
+
+    def latest(self, key: str) -> bytes:
+        return self._key(f"latest:{key}")
 
 
 class EnvironmentKeys:
