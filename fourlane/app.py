@@ -13,10 +13,20 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from fourlane.config import Settings
+    from fourlane.db.engine import Database
     from fourlane.providers.paypal import PayPalApi
     from fourlane.webhooks.receive import Receiver
 
-__all__ = ["configure_webhooks", "open_from_settings", "open_store", "redis_url", "webhook_receiver"]
+__all__ = [
+    "configure_encryption",
+    "configure_webhooks",
+    "open_database",
+    "open_from_settings",
+    "open_store",
+    "paypal_api",
+    "redis_url",
+    "webhook_receiver",
+]
 
 
 def open_from_settings() -> Opened:
@@ -81,6 +91,43 @@ def redis_url(settings: Settings) -> str:
             "set REDIS_URL, or start `fourlane dev`"
         )
     return server.url
+
+
+def open_database(settings: Settings) -> Database:
+    """DATABASE_URL, else a SQLite file in the data folder; with the keys of encrypted columns.
+
+    Raises:
+      SettingsError: there is no DATABASE_URL in production, or a package is missing.
+      EncryptionError: a key is none.
+    """
+    if settings.database_url is None and settings.environment == "production":
+        raise SettingsError("DATABASE_URL: is not set, and production needs it; set it to postgresql://…")
+    try:
+        from fourlane.db import engine
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the database needs the package {error.name}; pip install 'fourlane[db]'") from None
+    configure_encryption(settings)
+    if settings.database_url is None:
+        url = engine.sqlite_url(settings.data_dir / "fourlane.db")
+    else:
+        url = settings.database_url.get_secret_value()
+    return engine.open_database(
+        url,
+        pool_size=settings.database_pool_size,
+        pool_timeout_seconds=settings.database_pool_timeout_seconds,
+        statement_timeout_ms=settings.database_statement_timeout_ms,
+        transaction_pooler=settings.database_transaction_pooler,
+    )
+
+
+def configure_encryption(settings: Settings) -> None:
+    """Give this process the keys of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder."""
+    from fourlane import crypto
+
+    if settings.encryption_keys is not None:
+        crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))
+    elif settings.environment == "local":
+        crypto.configure(crypto.Keyring([crypto.key_of_file(settings.data_dir / "encryption.key")]))
 
 
 def webhook_receiver(settings: Settings) -> Receiver:

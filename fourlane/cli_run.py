@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,16 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     with EmbeddedRedis.open(settings.data_dir) as server:
         click.echo(f"redis: embedded {server.version}, data in {settings.data_dir}", err=True)
         os.environ["REDIS_URL"] = server.url
+
+        def tell(fault: str | None) -> None:
+            click.echo(f"redis: {fault or 'all is well again'}", err=True)
+            if server.ended:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        server.watch(tell)
         code = _supervise(load_settings(), modules, options)
-    sys.exit(code)
+        ended = server.ended
+    sys.exit(1 if ended else code)
 
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -> int:

@@ -12,7 +12,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ __all__ = ["EmbeddedRedis"]
 
 START_SECONDS = 15.0  # until a server answers; one that is loading its data may take longer
 STOP_SECONDS = 10.0
+WATCH_SECONDS = 1.0
 POLL_SECONDS = 0.01
 PORT_TRIES = 5
 LOG_BYTES = 1_000_000  # a longer log begins anew at the next start
@@ -87,6 +90,8 @@ class EmbeddedRedis:
         self.version = version
         self._address = address
         self._owned = owned
+        self._closing = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     @classmethod
     def open(cls, data_dir: Path, *, attach: bool = False) -> EmbeddedRedis:
@@ -169,6 +174,27 @@ class EmbeddedRedis:
             return f"{self.folder} was deleted under the embedded server: what it holds is lost when it ends."
         return self._fault_inside()
 
+    @property
+    def ended(self) -> bool:
+        """True when the server was ours and ended by itself."""
+        owned = self._owned
+        return owned is not None and owned.guard.poll() is not None
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Tell when :meth:`health` turns bad or good, in a thread of its own, until the server has ended."""
+
+        def run() -> None:
+            ended = bad = False
+            while not ended and not self._closing.wait(WATCH_SECONDS):
+                ended = self.ended
+                fault = self.health()
+                if ended or (fault is not None) != bad:
+                    tell(fault)
+                bad = fault is not None
+
+        self._watcher = threading.Thread(target=run, name="fourlane-embedded", daemon=True)
+        self._watcher.start()
+
     def _fault_inside(self) -> str | None:
         import redis
 
@@ -190,6 +216,9 @@ class EmbeddedRedis:
 
     def close(self) -> None:
         """End the server, if it is ours, once its data is on disk. One that we attached to is left alone."""
+        self._closing.set()
+        if self._watcher is not None:
+            self._watcher.join()
         owned, self._owned = self._owned, None
         if owned:
             _stop(owned.guard)

@@ -44,10 +44,11 @@ class Command:
             timeout=SECONDS,
         )
 
-    def start(self, *args: str, **options: Any) -> subprocess.Popen[Any]:
-        """Start it, in a process group of its own; it ends with the test."""
+    def start(self, *args: str, url: str | None = None, **options: Any) -> subprocess.Popen[Any]:
+        """Start it, in a process group of its own, on another server if ``url`` says so; it ends with the test."""
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True} | options
-        process = subprocess.Popen([*CALL, *args], cwd=self.folder, env=self.env, **given)
+        env = self.env if url is None else self.env | {"REDIS_URL": url}
+        process = subprocess.Popen([*CALL, *args], cwd=self.folder, env=env, **given)
         self.started.append(process)
         return process
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from fourlane.embedded import EmbeddedRedis
 from fourlane.queues.broker import RedisBroker
 from tests.command import Command
 from tests.command import command as command
@@ -100,6 +103,11 @@ def test_a_redis_that_evicts(offline: Command, start_server: StartServer) -> Non
     said = until_ready(worker)
     assert "warning: maxmemory-policy of this Redis is allkeys-lru" in said
     end(worker)
+    # A user who may not ask is not held up.
+    server.command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all", "-info")
+    worker = offline.start("worker", "good", stderr=subprocess.PIPE, text=True, url=server.url_for("worker", "secret"))
+    assert "maxmemory-policy" not in until_ready(worker)
+    end(worker)
     server.config("SET", "maxmemory-policy", "noeviction")
     worker = offline.start("worker", "good", stderr=subprocess.PIPE, text=True)
     assert "maxmemory-policy" not in until_ready(worker)
@@ -176,36 +184,36 @@ def test_arguments_that_json_cannot_carry(command: Command) -> None:
     told(command("enqueue", "greet", "--module", "good", "--kwargs", '{"name": [NaN]}'), "kwargs.name[0]")
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["queues", "pause", "defualt"], ["'defualt' was ever seen", "did you mean default"]),
-        (["queues", "resume", "defualt"], ["did you mean default"]),
-        (["queues", "purge", "defualt", "--yes"], ["did you mean default"]),
-        (["limits", "set", "defualt", "--rate", "1"], ["did you mean default"]),
-        (["limits", "clear", "defualt"], ["did you mean default"]),
-        (["dead", "list", "--queue", "defualt"], ["did you mean default"]),
-        (["dead", "export", "--queue", "defualt"], ["did you mean default"]),
-        (["dead", "discard", "--queue", "defualt", "--yes"], ["did you mean default"]),
-        (["queues", "pause", "nothing_like_it"], ["known: default"]),
-        (["queues", "pause", "jobs.urgent.default"], ["'urgent' is no tier"]),
-        (["queues", "pause", "staging.jobs.high.default"], ["belongs to the environment 'staging'"]),
-        (["worker", "--queues", "a.b"], ["'a.b' is no queue name"]),
-        (["worker", "--services", "a b"], ["'a b' is no service name"]),
-        (["jobs", "show", "nope"], ["no job 'nope'"]),
-        (["jobs", "cancel", "nope", "--yes"], ["no job 'nope'"]),
-        (["dead", "show", "nope"], ["no dead letter 'nope'"]),
-        (["dead", "replay", "nope"], ["no dead letter 'nope'"]),
-        (["dead", "discard", "nope", "--yes"], ["no dead letter 'nope'"]),
-        (["dead", "edit", "nope", "--args", "[]", "--yes"], ["no dead letter 'nope'"]),
-    ],
-    ids=" ".join,
-)
-def test_a_name_or_an_id_that_does_not_exist(command: Command, args: list[str], words: list[str]) -> None:
+NAMES = [
+    (["queues", "pause", "defualt"], ["'defualt' was ever seen", "did you mean default"]),
+    (["queues", "resume", "defualt"], ["did you mean default"]),
+    (["queues", "purge", "defualt", "--yes"], ["did you mean default"]),
+    (["limits", "set", "defualt", "--rate", "1"], ["did you mean default"]),
+    (["limits", "clear", "defualt"], ["did you mean default"]),
+    (["dead", "list", "--queue", "defualt"], ["did you mean default"]),
+    (["dead", "export", "--queue", "defualt"], ["did you mean default"]),
+    (["dead", "discard", "--queue", "defualt", "--yes"], ["did you mean default"]),
+    (["queues", "pause", "nothing_like_it"], ["known: default"]),
+    (["queues", "pause", "jobs.urgent.default"], ["'urgent' is no tier"]),
+    (["queues", "pause", "staging.jobs.high.default"], ["belongs to the environment 'staging'"]),
+    (["worker", "--queues", "a.b"], ["'a.b' is no queue name"]),
+    (["worker", "--services", "a b"], ["'a b' is no service name"]),
+    (["jobs", "show", "nope"], ["no job 'nope'"]),
+    (["jobs", "cancel", "nope", "--yes"], ["no job 'nope'"]),
+    (["dead", "show", "nope"], ["no dead letter 'nope'"]),
+    (["dead", "replay", "nope"], ["no dead letter 'nope'"]),
+    (["dead", "discard", "nope", "--yes"], ["no dead letter 'nope'"]),
+    (["dead", "edit", "nope", "--args", "[]", "--yes"], ["no dead letter 'nope'"]),
+]
+
+
+def test_a_name_or_an_id_that_does_not_exist(command: Command) -> None:
     command.module("good", GOOD)
     assert command("enqueue", "greet", '"x"', "--module", "good").returncode == 0
-    told(command(*args), *words)
+    for args, words in NAMES:
+        told(command(*args), *words)
     assert '"ready": 1' in command("queues", "--json", "--sample", "0").stdout
+    assert command("limits", "--json").stdout == '{\n  "limits": {}\n}\n'
 
 
 # The embedded server ----------------------------------------------------------------------------------------
@@ -330,6 +338,40 @@ def test_a_disk_that_fills_up_loses_no_accepted_job(small_disk: Path, offline: C
     assert "delayed" in offline("jobs", "show", kept).stdout
     end(process)
     assert process.returncode == 0
+
+
+def test_a_disk_that_fills_up_is_told(small_disk: Path, offline: Command) -> None:
+    offline.env["FOURLANE_DATA_DIR"] = str(small_disk / "data")
+    process = dev(offline)
+    assert process.stderr is not None
+    filler = fill(small_disk)
+    with RedisBroker(url=EmbeddedRedis.open(small_disk / "data", attach=True).url).client as client:
+        client.set("big", "x" * 100_000)
+    assert any("cannot write to" in line and "Make room on the disk" in line for line in process.stderr)
+    filler.unlink()
+    assert any("all is well again" in line for line in process.stderr)
+    end(process)
+    assert process.returncode == 0
+
+
+def test_an_embedded_server_that_ends_ends_dev_and_keeps_its_jobs(offline: Command) -> None:
+    process = dev(offline)
+    done = offline("enqueue", "greet", '"kept"', "--module", "good", "--delay", "3600")
+    server = EmbeddedRedis.open(offline.folder / ".fourlane", attach=True)
+    # The kernel ends it when a file of it passes this size; no right is needed for that.
+    pid = int((offline.folder / ".fourlane" / "server.pid").read_text())
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    with RedisBroker(url=server.url).client as client, pytest.raises(redis.ConnectionError):
+        client.set("big", "x" * 200_000)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.wait(40) == 1
+    assert "the embedded server has ended" in said
+    assert "Start again: its data is kept" in said
+    assert "Traceback" not in said
+    again = dev(offline)
+    assert "delayed" in offline("jobs", "show", done.stdout.strip()).stdout
+    end(again)
 
 
 def test_an_export_to_a_full_disk(small_disk: Path, command: Command, redis_url: str) -> None:

@@ -51,6 +51,8 @@ def test_a_dry_run_changes_nothing(command: Command, store: Store) -> None:
     assert read(command, "dead", "discard", "--queue", "billing", "--dry-run") == {"would_discard": 700}
     assert dead_letters.count(store) == 1_000
     assert read(command, "dead", "audit") == {"records": []}
+    assert read(command, "dead", "discard", "--older-than", "90m", "--yes") == {"discarded": 0}
+    assert command("dead", "audit").stdout.rstrip().endswith("older than 1h 30m")
 
 
 def test_a_replay_at_a_rate_keeps_ids(command: Command, store: Store) -> None:

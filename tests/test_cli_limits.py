@@ -97,7 +97,7 @@ def test_settings_replace_their_own_limits_and_no_operators(command: Command, st
     assert command("limits", "set", "jobs.high.mail", "--concurrency", "3").returncode == 0
 
     # Changed: nothing of the former stays, but the pause does. Kept: the operator's. Not its service: untouched.
-    stop(start(command, {"mail": {"concurrency": 9}}, "--services", "mail"))
+    stop(start(command, {"mail": {"concurrency": 9}, "jobs.high.mail": {"rate": 50}}, "--services", "mail"))
     found = control.limits(store)
     assert (found[QUEUE].rate, found[QUEUE].burst, found[QUEUE].concurrency) == (None, None, 9)
     assert found[QUEUE].paused

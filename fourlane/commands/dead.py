@@ -265,7 +265,11 @@ def _which_words(record: AuditRecord) -> str:
         return " ".join(record.ids)
     if record.filter is None:  # an import: its file said which
         return ""
-    return ", ".join(f"{name} {value}" for name, value in record.filter.items()) or "all"
+    words = {
+        name.removesuffix("_ms").replace("_", " "): human_age(value) if name.endswith("_ms") else value
+        for name, value in record.filter.items()
+    }
+    return ", ".join(f"{name} {value}" for name, value in words.items()) or "all"
 
 
 @dead.command("import")

@@ -50,7 +50,7 @@ class Refused(FourlaneError):
 
 
 class Unverifiable(FourlaneError):
-    """It cannot be said now whether the request is genuine, e.g. PayPal does not answer: the sender shall come again."""
+    """It cannot be said now whether the request is genuine (PayPal does not answer): the sender shall come again."""
 
 
 @dataclass(frozen=True, slots=True)
