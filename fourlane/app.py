@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fourlane.config import Settings
     from fourlane.db.engine import Database
+    from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
     from fourlane.webhooks.receive import Receiver
 
@@ -24,6 +25,7 @@ __all__ = [
     "open_from_settings",
     "open_store",
     "paypal_api",
+    "provider_books",
     "redis_url",
     "webhook_receiver",
 ]
@@ -180,3 +182,20 @@ def _several(secrets: SecretStr | None, separator: str) -> tuple[str, ...]:
     if secrets is None:
         return ()
     return tuple(part.strip() for part in secrets.get_secret_value().split(separator) if part.strip())
+
+
+def provider_books(settings: Settings, provider: str) -> Books:
+    """A payment provider's books. Raises SettingsError when there is no key."""
+    if provider == "paypal":
+        from fourlane.providers.paypal import PayPalBooks
+
+        return PayPalBooks(paypal_api(settings))
+    if provider != "stripe":
+        raise SettingsError(f"{provider!r} is no payment provider; use stripe or paypal")
+    if settings.stripe_secret_key is None:
+        raise SettingsError("STRIPE_SECRET_KEY is not set; a restricted key that may read charges and invoices will do")
+    try:
+        from fourlane.providers.stripe import StripeBooks
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"billing needs the package {error.name}; pip install 'fourlane[billing]'") from None
+    return StripeBooks(settings.stripe_secret_key.get_secret_value(), base_url=settings.stripe_url)

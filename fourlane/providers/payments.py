@@ -85,12 +85,20 @@ class Page:
 class Books(Protocol):
     """A provider's books, page by page."""
 
-    provider: str
-    parts: tuple[str, ...]
-    """What is read, in this order: names that `page` takes."""
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is read, in this order: names that `page` takes."""
+        ...
 
     def page(self, part: str, period: Period, cursor: dict[str, Any] | None) -> Page:
         """The page of a part at this cursor; None begins. Raises ProviderError."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections."""
         ...
 
 

@@ -150,6 +150,9 @@ class PayPalBooks:
     def __init__(self, api: PayPalApi) -> None:
         self._api = api
 
+    def close(self) -> None:
+        pass  # its connections are in the process's pool (http.py)
+
     def page(self, part: str, period: Period, cursor: dict[str, Any] | None) -> Page:
         """Raises ProviderError."""
         start, end, number = period.start, min(period.start + _WINDOW, period.end), 1

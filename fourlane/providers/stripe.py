@@ -29,12 +29,16 @@ class StripeBooks:
     parts: Final = ("charge", "refund", "balance", "invoice", "subscription")
 
     def __init__(self, api_key: str, *, base_url: str | None = None, timeout_seconds: float = 30.0) -> None:
+        self._http = stripe.HTTPXClient(timeout=timeout_seconds, allow_sync_methods=True)
         self._client = stripe.StripeClient(
             api_key,
-            http_client=stripe.HTTPXClient(timeout=timeout_seconds, allow_sync_methods=True),
+            http_client=self._http,
             max_network_retries=0,  # asked_again does it, in the platform's measure
             base_addresses={"api": base_url} if base_url else {},
         )
+
+    def close(self) -> None:
+        self._http.close()
 
     def page(self, part: str, period: Period, cursor: dict[str, Any] | None) -> Page:
         """The newest first, as Stripe lists them. Raises ProviderError."""

@@ -1,0 +1,476 @@
+"""Our side of a reconciliation: the rows that are compared, and the record of runs and findings."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from fourlane.db.engine import Database
+from fourlane.db.models import (
+    AuditLog,
+    CreditTransaction,
+    Invoice,
+    Organization,
+    ReconciliationFinding,
+    ReconciliationRun,
+    ReconciliationSeen,
+    Subscription,
+)
+from fourlane.differences import Finding, Ours, Seen
+from fourlane.errors import FourlaneError
+from fourlane.providers.payments import Entry, Period
+
+__all__ = ["ROWS", "TABLES", "Progress", "RunTaken", "findings", "open_run"]
+
+ROWS: Final = 500
+"""Rows of a page of ours."""
+TABLES: Final = {"paypal": ("credit_transactions",)}
+ALL_TABLES: Final = ("credit_transactions", "invoices", "subscriptions")
+_RESUMABLE: Final = timedelta(days=1)  # later, the beginning of the run is no longer what the provider says
+
+
+class RunTaken(FourlaneError):
+    """Another process goes on with this run."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """A run, and how far it got."""
+
+    id: uuid.UUID
+    pages: int
+    cursor: dict[str, Any]
+    resumed: bool
+
+
+def open_run(database: Database, provider: str, period: Period, *, now: datetime) -> Progress:
+    """Go on with the run of this period that did not end, or begin one."""
+    same = and_(
+        ReconciliationRun.provider == provider,
+        ReconciliationRun.period_start == period.start,
+        ReconciliationRun.period_end == period.end,
+        ReconciliationRun.status.in_(("running", "failed")),
+    )
+    with database.begin() as session:
+        left = session.scalars(select(ReconciliationRun).where(same).order_by(ReconciliationRun.started_at)).all()
+        for run in left:
+            if run.started_at > now - _RESUMABLE:
+                run.status = "running"
+                return Progress(run.id, run.pages, dict(run.cursor), resumed=True)
+            run.status, run.finished_at = "failed", now
+            session.execute(delete(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id))
+        made = ReconciliationRun(
+            provider=provider,
+            period_start=period.start,
+            period_end=period.end,
+            status="running",
+            cursor={},
+            started_at=now,
+        )
+        session.add(made)
+        session.flush()
+        return Progress(made.id, 0, {}, resumed=False)
+
+
+def advance(session: Session, run: Progress, cursor: dict[str, Any], *, compared: int) -> None:
+    """Put the cursor forward, in the transaction that stores what the page brought.
+
+    Raises RunTaken when another process has put it forward meanwhile.
+    """
+    done = session.execute(
+        update(ReconciliationRun)
+        .where(
+            ReconciliationRun.id == run.id,
+            ReconciliationRun.pages == run.pages,
+            ReconciliationRun.status == "running",
+        )
+        .values(pages=run.pages + 1, cursor=cursor, compared=ReconciliationRun.compared + compared, error=None)
+    )
+    if _count(done) != 1:
+        raise RunTaken("another process goes on with this reconciliation; wait until it is done")
+
+
+def mark(run: Progress, cursor: dict[str, Any]) -> None:
+    """After the commit."""
+    run.pages += 1
+    run.cursor = cursor
+
+
+def fail(database: Database, run: Progress, error: str, *, final: bool) -> None:
+    """Note why a run stopped; it can be taken up again."""
+    status = "failed" if final else "running"
+    with database.begin() as session:
+        session.execute(
+            update(ReconciliationRun).where(ReconciliationRun.id == run.id).values(error=error, status=status)
+        )
+
+
+def finish(session: Session, run: Progress, provider: str, period: Period, *, now: datetime) -> None:
+    """End a run: what it no longer found in its period is resolved, and what it remembered is dropped."""
+    session.execute(
+        update(ReconciliationFinding)
+        .where(
+            ReconciliationFinding.provider == provider,
+            or_(
+                and_(
+                    ReconciliationFinding.occurred_at >= period.start,
+                    ReconciliationFinding.occurred_at < period.end,
+                ),
+                # Every run looks at all subscriptions.
+                ReconciliationFinding.details["object"].as_string() == "subscription",
+            ),
+            ReconciliationFinding.resolved_at.is_(None),
+            or_(ReconciliationFinding.last_run_id.is_(None), ReconciliationFinding.last_run_id != run.id),
+        )
+        .values(resolved_at=now)
+    )
+    found = session.scalar(
+        select(func.count()).select_from(ReconciliationFinding).where(ReconciliationFinding.last_run_id == run.id)
+    )
+    session.execute(delete(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id))
+    session.execute(
+        update(ReconciliationRun)
+        .where(ReconciliationRun.id == run.id)
+        .values(status="done", found=found, finished_at=now, cursor={"phase": "done"})
+    )
+
+
+# --- What the provider has -------------------------------------------------------------------------
+
+
+def remember(session: Session, run: Progress, entries: Iterable[Entry]) -> int:
+    """Note entries as seen. Returns how many are new to the run."""
+    rows = {
+        (entry.object, entry.ref): {
+            "run_id": run.id,
+            "object": entry.object,
+            "ref": entry.ref,
+            "alias": entry.alias or None,
+            "payment": entry.group or None if entry.status == "succeeded" else None,
+            "amount_minor": entry.amount_minor,
+            "currency": entry.currency,
+            "status": entry.status,
+            "at": entry.at,
+        }
+        for entry in entries
+    }
+    if not rows:
+        return 0
+    known = session.execute(
+        select(ReconciliationSeen.object, ReconciliationSeen.ref).where(
+            ReconciliationSeen.run_id == run.id, ReconciliationSeen.ref.in_({ref for _, ref in rows})
+        )
+    )
+    for object_, ref in known:
+        rows.pop((object_, ref), None)
+    if rows:
+        session.execute(_insert(session)(ReconciliationSeen).on_conflict_do_nothing(), list(rows.values()))
+    return len(rows)
+
+
+def seen(session: Session, run: Progress, refs: Sequence[str]) -> dict[str, list[Seen]]:
+    """What the run saw, by the id or the other id that it was asked for."""
+    wanted = set(refs)
+    found: dict[str, list[Seen]] = {}
+    for column in (ReconciliationSeen.ref, ReconciliationSeen.alias):
+        query = select(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id, column.in_(wanted))
+        for row in session.scalars(query):
+            for key in {row.ref, row.alias} & wanted:
+                assert key is not None
+                entry = _seen(row)
+                if entry not in (known := found.setdefault(key, [])):
+                    known.append(entry)
+    return found
+
+
+def payments(session: Session, run: Progress, groups: Sequence[str]) -> dict[str, list[Seen]]:
+    """Charges that succeeded, by the thing that they paid for, where there are several."""
+    found: dict[str, list[Seen]] = {}
+    query = select(ReconciliationSeen).where(
+        ReconciliationSeen.run_id == run.id,
+        ReconciliationSeen.object == "charge",
+        ReconciliationSeen.payment.in_(set(groups)),
+    )
+    for row in session.scalars(query):
+        found.setdefault(row.payment or "", []).append(_seen(row))
+    return {group: charges for group, charges in found.items() if len(charges) > 1}
+
+
+def _seen(row: ReconciliationSeen) -> Seen:
+    return Seen(row.object, row.ref, row.amount_minor, row.currency, row.status, row.at)
+
+
+# --- What we have ----------------------------------------------------------------------------------
+
+
+def by_refs(session: Session, provider: str, table: str, refs: Iterable[str]) -> dict[str, list[Ours]]:
+    """Our rows by the provider's ids."""
+    model, ref, _ = _MODELS[table]
+    found: dict[str, list[Ours]] = {}
+    query = select(model).where(model.provider == provider, ref.in_(set(refs)))
+    for row in session.scalars(query):
+        ours = _READ[table](row)
+        found.setdefault(ours.ref, []).append(ours)
+    return found
+
+
+def page(
+    session: Session, provider: str, table: str, period: Period, after: tuple[datetime, uuid.UUID] | None
+) -> list[Ours]:
+    """Our rows of a period, by time and id. Subscriptions live on: all that are older than its end."""
+    model, _, at = _MODELS[table]
+    query = select(model).where(model.provider == provider, at < period.end)
+    if table != "subscriptions":
+        query = query.where(at >= period.start)
+    if after is not None:
+        query = query.where(at >= after[0], or_(at > after[0], model.id > after[1]))
+    return [_READ[table](row) for row in session.scalars(query.order_by(at, model.id).limit(ROWS))]
+
+
+def _transaction(row: CreditTransaction) -> Ours:
+    return Ours(
+        table="credit_transactions",
+        id=row.id,
+        organization_id=row.organization_id,
+        ref=row.provider_transaction_id or "",
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        status=row.status,
+        at=row.occurred_at,
+    )
+
+
+def _invoice(row: Invoice) -> Ours:
+    return Ours(
+        table="invoices",
+        id=row.id,
+        organization_id=row.organization_id,
+        ref=row.provider_invoice_id,
+        amount_minor=row.amount_due_minor,
+        paid_minor=row.amount_paid_minor,
+        currency=row.currency,
+        status=row.status,
+        at=row.issued_at,
+    )
+
+
+def _subscription(row: Subscription) -> Ours:
+    return Ours(
+        table="subscriptions",
+        id=row.id,
+        organization_id=row.organization_id,
+        ref=row.provider_subscription_id,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        status=row.status,
+        at=row.created_at,
+    )
+
+
+_MODELS: Final[dict[str, Any]] = {
+    "credit_transactions": (
+        CreditTransaction,
+        CreditTransaction.provider_transaction_id,
+        CreditTransaction.occurred_at,
+    ),
+    "invoices": (Invoice, Invoice.provider_invoice_id, Invoice.issued_at),
+    "subscriptions": (Subscription, Subscription.provider_subscription_id, Subscription.created_at),
+}
+_READ: Final[dict[str, Any]] = {
+    "credit_transactions": _transaction,
+    "invoices": _invoice,
+    "subscriptions": _subscription,
+}
+
+
+# --- Findings --------------------------------------------------------------------------------------
+
+
+def record(session: Session, run: Progress, found: Sequence[Finding]) -> None:
+    """Store findings; one that an earlier run made is brought up to date, and is open again if it was resolved."""
+    if not found:
+        return
+    rows = list({finding.fingerprint: _row(finding, run) for finding in found}.values())
+    insert = _insert(session)(ReconciliationFinding)
+    kept = ("id", "run_id", "fingerprint", "created_at", "repaired_at", "repair")
+    changed = {name: insert.excluded[name] for name in rows[0] if name not in kept} | {"resolved_at": None}
+    session.execute(insert.on_conflict_do_update(index_elements=["fingerprint"], set_=changed), rows)
+
+
+def _row(finding: Finding, run: Progress) -> dict[str, Any]:
+    entry, ours = finding.entry, finding.ours
+    moment = entry.at if entry is not None else ours.at if ours is not None else None
+    return {
+        "id": uuid.uuid4(),
+        "run_id": run.id,
+        "last_run_id": run.id,
+        "organization_id": ours.organization_id if ours is not None else None,
+        "provider": finding.provider,
+        "kind": finding.kind,
+        "fingerprint": finding.fingerprint,
+        "provider_id": finding.ref or None,
+        "our_table": ours.table if ours is not None else None,
+        "our_id": ours.id if ours is not None else None,
+        "provider_amount_minor": entry.amount_minor if entry is not None else None,
+        "provider_currency": entry.currency if entry is not None else None,
+        "provider_status": entry.status if entry is not None else None,
+        "our_amount_minor": ours.amount_minor if ours is not None else None,
+        "our_currency": ours.currency if ours is not None else None,
+        "our_status": ours.status if ours is not None else None,
+        "occurred_at": moment,
+        "details": dict(finding.details) | {"object": finding.object},
+    }
+
+
+def findings(database: Database, run_id: uuid.UUID, *, rows: int = ROWS) -> Iterator[ReconciliationFinding]:
+    """The findings that a run saw, in the order of their ids, read in pages."""
+    after: uuid.UUID | None = None
+    while True:
+        query = select(ReconciliationFinding).where(ReconciliationFinding.last_run_id == run_id)
+        if after is not None:
+            query = query.where(ReconciliationFinding.id > after)
+        with database.begin() as session:
+            found = session.scalars(query.order_by(ReconciliationFinding.id).limit(rows)).all()
+            session.expunge_all()
+        yield from found
+        if len(found) < rows:
+            return
+        after = found[-1].id
+
+
+def run_of(database: Database, run_id: uuid.UUID) -> ReconciliationRun:
+    """The run's row."""
+    with database.begin() as session:
+        run = session.get_one(ReconciliationRun, run_id)
+        session.expunge(run)
+        return run
+
+
+def counts(database: Database, run_id: uuid.UUID) -> dict[str, int]:
+    """How many findings of each kind a run saw."""
+    query = (
+        select(ReconciliationFinding.kind, func.count())
+        .where(ReconciliationFinding.last_run_id == run_id)
+        .group_by(ReconciliationFinding.kind)
+        .order_by(ReconciliationFinding.kind)
+    )
+    with database.begin() as session:
+        return {row[0]: row[1] for row in session.execute(query)}
+
+
+# --- Repairs ---------------------------------------------------------------------------------------
+
+
+def repair_of(finding: ReconciliationFinding) -> str | None:
+    """What would put a difference right without moving money or credits, in a sentence; None where nothing would."""
+    paid = finding.details.get("amount_paid_minor")
+    match finding.kind, finding.details.get("object"):
+        case "status", "invoice" | "subscription":
+            return f"set status of {finding.our_table} {finding.our_id} to {finding.provider_status}"
+        case "missing_here", "invoice" if finding.details.get("customer") and paid is not None:
+            return f"add invoice {finding.provider_id} ({finding.provider_status})"
+    return None
+
+
+def repair(database: Database, finding: ReconciliationFinding, *, actor: str, now: datetime) -> bool:
+    """Put a difference right, with an audit row, in one transaction.
+
+    Returns False when it is not what it was any more, or nobody knows whose invoice it is: then nothing is changed.
+    """
+    sentence = repair_of(finding)
+    if sentence is None or finding.repaired_at is not None:
+        return False
+    with database.begin() as session:
+        if finding.kind == "status":
+            organization = finding.organization_id if _set_status(session, finding, now) else None
+        else:
+            organization = _add_invoice(session, finding, now)
+        if organization is None:
+            return False
+        session.add(
+            AuditLog(
+                organization_id=organization,
+                actor=actor,
+                action="billing.repair",
+                resource_type=finding.our_table or "invoices",
+                resource_id=str(finding.our_id or finding.provider_id),
+                details={
+                    "finding": finding.id.hex,
+                    "repair": sentence,
+                    "before": finding.our_status,
+                    "after": finding.provider_status,
+                },
+            )
+        )
+        session.execute(
+            update(ReconciliationFinding)
+            .where(ReconciliationFinding.id == finding.id)
+            .values(repaired_at=now, resolved_at=now, repair=sentence)
+        )
+        session.execute(
+            update(ReconciliationRun)
+            .where(ReconciliationRun.id == finding.last_run_id)
+            .values(repaired=ReconciliationRun.repaired + 1, repair=True)
+        )
+    return True
+
+
+def _set_status(session: Session, finding: ReconciliationFinding, now: datetime) -> bool:
+    assert finding.our_table is not None
+    model = _MODELS[finding.our_table][0]
+    values: dict[str, Any] = {"status": finding.provider_status}
+    if model is Invoice and finding.provider_status == "paid":
+        values |= {"amount_paid_minor": finding.details["amount_paid_minor"], "paid_at": _paid_at(finding) or now}
+    if model is Subscription and finding.provider_status == "canceled":
+        values["canceled_at"] = now
+    done = session.execute(
+        update(model).where(model.id == finding.our_id, model.status == finding.our_status).values(**values)
+    )
+    return _count(done) == 1
+
+
+def _add_invoice(session: Session, finding: ReconciliationFinding, now: datetime) -> uuid.UUID | None:
+    organization = session.scalar(
+        select(Organization.id).where(Organization.stripe_customer_id == finding.details["customer"])
+    )
+    if organization is None or finding.provider_amount_minor is None:
+        return None
+    done = session.execute(
+        _insert(session)(Invoice)
+        .values(
+            id=uuid.uuid4(),
+            organization_id=organization,
+            provider=finding.provider,
+            provider_invoice_id=finding.provider_id,
+            number=finding.details.get("number"),
+            status=finding.provider_status,
+            currency=finding.provider_currency,
+            amount_due_minor=finding.provider_amount_minor,
+            amount_paid_minor=finding.details["amount_paid_minor"],
+            issued_at=finding.occurred_at,
+            paid_at=_paid_at(finding),
+        )
+        .on_conflict_do_nothing()
+    )
+    return organization if _count(done) == 1 else None
+
+
+def _paid_at(finding: ReconciliationFinding) -> datetime | None:
+    seconds = finding.details.get("paid_at")
+    return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int) else None
+
+
+def _insert(session: Session) -> Any:
+    dialect = session.get_bind().dialect.name
+    return postgresql.insert if dialect == "postgresql" else sqlite.insert
+
+
+def _count(result: Any) -> int:
+    return int(result.rowcount)
