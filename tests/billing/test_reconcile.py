@@ -43,7 +43,12 @@ def plant_agreement(stripe: Stripe, ours: Ours, number: int = 250) -> None:
         if n % 10 == 0:
             stripe.refund(f"re_{n:04}", f"ch_{n:04}", amount, when + timedelta(minutes=5), currency)
             ours.payment(
-                f"re_{n:04}", -minor, when + timedelta(minutes=5), currency=currency.upper(), kind="refund", credits=-100
+                f"re_{n:04}",
+                -minor,
+                when + timedelta(minutes=5),
+                currency=currency.upper(),
+                kind="refund",
+                credits=-100,
             )
     for n in range(number // 5):
         stripe.invoice(f"in_{n:04}", 4900, at(1 + n % 31))
@@ -248,7 +253,9 @@ def test_paypals_books(ours: Ours, paypal: PayPal, paypal_books: PayPalBooks) ->
         currency, value, minor = [("USD", "19.99", 1999), ("JPY", "500", 500), ("JOD", "1.250", 1250)][n % 3]
         paypal.transaction(f"T{n:016}", value, when, currency)
         ours.payment(f"T{n:016}", minor, when, currency=currency, **mine)
-    paypal.transaction("REFUND1", "-19.99", at(40), code="T1107", paypal_reference_id="T0", paypal_reference_id_type="TXN")
+    paypal.transaction(
+        "REFUND1", "-19.99", at(40), code="T1107", paypal_reference_id="T0", paypal_reference_id_type="TXN"
+    )
     paypal.transaction("BANK", "-900.00", at(40), code="T0403")  # not in our books
     paypal.transaction("DENIED", "9.00", at(40), transaction_status="D")
     paypal.transaction("MISSING", "9.00", at(41))
