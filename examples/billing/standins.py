@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import itemgetter
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -217,8 +219,8 @@ class PayPal(_Standin):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: list[Row] = []
-        self.times: list[datetime] = []
+        self.rows: list[tuple[datetime, Row]] = []
+        """By time."""
 
     def answer(self, path: str, query: dict[str, str], headers: dict[str, str]) -> tuple[int, Row]:
         if path == "/v1/oauth2/token":
@@ -230,30 +232,28 @@ class PayPal(_Standin):
         start, end = (datetime.fromisoformat(query[name]) for name in ("start_date", "end_date"))
         if (end - start).days > 31 or (end - start).days < 0:
             return 400, {"name": "INVALID_REQUEST", "message": "the range is over 31 days"}
-        found = [row for row, at in zip(self.rows, self.times, strict=True) if start <= at <= end]
-        if len(found) > self.most:
+        first = bisect_left(self.rows, start, key=itemgetter(0))
+        last = bisect_right(self.rows, end, key=itemgetter(0))
+        if last - first > self.most:
             return 400, {"name": "RESULTSET_TOO_LARGE", "message": "Result set size is greater than the maximum limit"}
         size, number = int(query["page_size"]), int(query["page"])
-        page = found[(number - 1) * size : number * size]
+        page = self.rows[first:last][(number - 1) * size : number * size]
         return 200, {
-            "transaction_details": [{"transaction_info": row} for row in page],
+            "transaction_details": [{"transaction_info": row} for _, row in page],
             "page": number,
-            "total_items": len(found),
-            "total_pages": max(1, -(-len(found) // size)),
+            "total_items": last - first,
+            "total_pages": max(1, -(-(last - first) // size)),
         }
 
     def transaction(
         self, id: str, value: str, at: datetime, currency: str = "USD", code: str = "T0006", **more: Any
     ) -> None:
         """A transaction; a payment unless the code says otherwise."""
-        self.times.append(at)
-        self.rows.append(
-            {
-                "transaction_id": id,
-                "transaction_event_code": code,
-                "transaction_initiation_date": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S+0000"),
-                "transaction_amount": {"currency_code": currency, "value": value},
-                "transaction_status": "S",
-            }
-            | more
-        )
+        row = {
+            "transaction_id": id,
+            "transaction_event_code": code,
+            "transaction_initiation_date": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S+0000"),
+            "transaction_amount": {"currency_code": currency, "value": value},
+            "transaction_status": "S",
+        } | more
+        insort(self.rows, (at, row), key=itemgetter(0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -175,24 +175,29 @@ def remember(session: Session, run: Progress, entries: Iterable[Entry]) -> int:
     return len(rows)
 
 
-def seen(session: Session, run: Progress, refs: Sequence[str]) -> dict[str, list[Seen]]:
-    """What the run saw, by the id or the other id that it was asked for."""
-    wanted = set(refs)
+def seen(session: Session, run: Progress, refs: Iterable[str]) -> dict[str, list[Seen]]:
+    """What the run saw under these ids."""
     found: dict[str, list[Seen]] = {}
-    for column in (ReconciliationSeen.ref, ReconciliationSeen.alias):
-        query = select(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id, column.in_(wanted))
-        for row in session.scalars(query):
-            for key in {row.ref, row.alias} & wanted:
-                assert key is not None
-                entry = _seen(row)
-                if entry not in (known := found.setdefault(key, [])):
-                    known.append(entry)
+    query = select(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id, ReconciliationSeen.ref.in_(set(refs)))
+    for row in session.scalars(query):
+        found.setdefault(row.ref, []).append(_seen(row))
     return found
+
+
+def unseen(session: Session, run: Progress, refs: Iterable[str]) -> set[str]:
+    """Of these ids, those that the run saw neither as an id nor as another id of something."""
+    left = set(refs)
+    for column in (ReconciliationSeen.ref, ReconciliationSeen.alias):
+        if left:
+            left -= set(session.scalars(select(column).where(ReconciliationSeen.run_id == run.id, column.in_(left))))
+    return left
 
 
 def payments(session: Session, run: Progress, groups: Sequence[str]) -> dict[str, list[Seen]]:
     """Charges that succeeded, by the thing that they paid for, where there are several."""
     found: dict[str, list[Seen]] = {}
+    if not groups:
+        return found
     query = select(ReconciliationSeen).where(
         ReconciliationSeen.run_id == run.id,
         ReconciliationSeen.object == "charge",
@@ -212,12 +217,11 @@ def _seen(row: ReconciliationSeen) -> Seen:
 
 def by_refs(session: Session, provider: str, table: str, refs: Iterable[str]) -> dict[str, list[Ours]]:
     """Our rows by the provider's ids."""
-    model, ref, _ = _MODELS[table]
     found: dict[str, list[Ours]] = {}
-    query = select(model).where(model.provider == provider, ref.in_(set(refs)))
-    for row in session.scalars(query):
-        ours = _READ[table](row)
-        found.setdefault(ours.ref, []).append(ours)
+    if wanted := set(refs):
+        shape = _SHAPES[table]
+        for row in session.execute(shape.query.where(shape.model.provider == provider, shape.ref.in_(wanted))):
+            found.setdefault(row.ref, []).append(Ours(table=table, **row._mapping))
     return found
 
 
@@ -225,68 +229,55 @@ def page(
     session: Session, provider: str, table: str, period: Period, after: tuple[datetime, uuid.UUID] | None
 ) -> list[Ours]:
     """Our rows of a period, by time and id. Subscriptions live on: all that are older than its end."""
-    model, _, at = _MODELS[table]
-    query = select(model).where(model.provider == provider, at < period.end)
+    shape = _SHAPES[table]
+    query = shape.query.where(shape.model.provider == provider, shape.at < period.end)
     if table != "subscriptions":
-        query = query.where(at >= period.start)
+        query = query.where(shape.at >= period.start)
     if after is not None:
-        query = query.where(at >= after[0], or_(at > after[0], model.id > after[1]))
-    return [_READ[table](row) for row in session.scalars(query.order_by(at, model.id).limit(ROWS))]
+        query = query.where(shape.at >= after[0], or_(shape.at > after[0], shape.model.id > after[1]))
+    rows = session.execute(query.order_by(shape.at, shape.model.id).limit(ROWS))
+    return [Ours(table=table, **row._mapping) for row in rows]
 
 
-def _transaction(row: CreditTransaction) -> Ours:
-    return Ours(
-        table="credit_transactions",
-        id=row.id,
-        organization_id=row.organization_id,
-        ref=row.provider_transaction_id or "",
-        amount_minor=row.amount_minor,
-        currency=row.currency,
-        status=row.status,
-        at=row.occurred_at,
-    )
+class _Shape:
+    """A table as far as it is compared: columns rather than objects, for they are many."""
+
+    def __init__(self, model: Any, ref: Any, amount: Any, paid: Any, at: Any) -> None:
+        self.model, self.ref, self.at = model, ref, at
+        self.query = select(
+            model.id,
+            model.organization_id,
+            func.coalesce(ref, "").label("ref"),
+            amount.label("amount_minor"),
+            paid.label("paid_minor"),
+            model.currency,
+            model.status,
+            at.label("at"),
+        )
 
 
-def _invoice(row: Invoice) -> Ours:
-    return Ours(
-        table="invoices",
-        id=row.id,
-        organization_id=row.organization_id,
-        ref=row.provider_invoice_id,
-        amount_minor=row.amount_due_minor,
-        paid_minor=row.amount_paid_minor,
-        currency=row.currency,
-        status=row.status,
-        at=row.issued_at,
-    )
-
-
-def _subscription(row: Subscription) -> Ours:
-    return Ours(
-        table="subscriptions",
-        id=row.id,
-        organization_id=row.organization_id,
-        ref=row.provider_subscription_id,
-        amount_minor=row.amount_minor,
-        currency=row.currency,
-        status=row.status,
-        at=row.created_at,
-    )
-
-
-_MODELS: Final[dict[str, Any]] = {
-    "credit_transactions": (
+_SHAPES: Final = {
+    "credit_transactions": _Shape(
         CreditTransaction,
         CreditTransaction.provider_transaction_id,
+        CreditTransaction.amount_minor,
+        null(),
         CreditTransaction.occurred_at,
     ),
-    "invoices": (Invoice, Invoice.provider_invoice_id, Invoice.issued_at),
-    "subscriptions": (Subscription, Subscription.provider_subscription_id, Subscription.created_at),
-}
-_READ: Final[dict[str, Any]] = {
-    "credit_transactions": _transaction,
-    "invoices": _invoice,
-    "subscriptions": _subscription,
+    "invoices": _Shape(
+        Invoice,
+        Invoice.provider_invoice_id,
+        Invoice.amount_due_minor,
+        Invoice.amount_paid_minor,
+        Invoice.issued_at,
+    ),
+    "subscriptions": _Shape(
+        Subscription,
+        Subscription.provider_subscription_id,
+        Subscription.amount_minor,
+        null(),
+        Subscription.created_at,
+    ),
 }
 
 
@@ -424,7 +415,7 @@ def repair(database: Database, finding: ReconciliationFinding, *, actor: str, no
 
 def _set_status(session: Session, finding: ReconciliationFinding, now: datetime) -> bool:
     assert finding.our_table is not None
-    model = _MODELS[finding.our_table][0]
+    model = _SHAPES[finding.our_table].model
     values: dict[str, Any] = {"status": finding.provider_status}
     if model is Invoice and finding.provider_status == "paid":
         values |= {"amount_paid_minor": finding.details["amount_paid_minor"], "paid_at": _paid_at(finding) or now}

@@ -38,7 +38,7 @@ class StripeBooks:
         )
 
     def close(self) -> None:
-        self._http.close()
+        self._http.close()  # type: ignore[no-untyped-call]
 
     def page(self, part: str, period: Period, cursor: dict[str, Any] | None) -> Page:
         """The newest first, as Stripe lists them. Raises ProviderError."""

@@ -287,8 +287,8 @@ class _Steps:
             page = self.ours.page(session, provider, table, self.period, place)
             following = self._after_ours(table, page)
             self.ours.advance(session, self.run, following, compared=0)
-            seen = self.ours.seen(session, self.run, [row.ref for row in page if row.ref])
-            found = [rules.missing_there(provider, row) for row in page if row.ref not in seen]
+            unseen = self.ours.unseen(session, self.run, [row.ref for row in page])
+            found = [rules.missing_there(provider, row) for row in page if row.ref in unseen]
             self.ours.record(session, self.run, [finding for finding in found if finding is not None])
             if following["phase"] == "done":
                 self.ours.finish(session, self.run, provider, self.period, now=datetime.now(UTC))

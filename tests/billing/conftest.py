@@ -24,8 +24,8 @@ from fourlane.db.models import (
     Subscription,
 )
 from fourlane.providers import http, payments
-from fourlane.providers.paypal import PayPalApi, PayPalBooks
 from fourlane.providers.payments import Period
+from fourlane.providers.paypal import PayPalApi, PayPalBooks
 from fourlane.providers.stripe import StripeBooks
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
