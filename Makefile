@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := $(VENV)/.bench
 
-.PHONY: help run test check format clean
+.PHONY: help run test check format bench bench-quick profile clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
@@ -29,5 +30,18 @@ format: $(STAMP) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(BENCH)  ## Fourlane beside its peers, under 25 minutes; ARGS="--only drain --peers fourlane,huey --repeat 1"
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(STAMP) ## Fourlane beside bare Redis loops, under a minute
+	$(BIN)/python -m benchmarks.quick
+
+profile: $(BENCH) ## where a worker's time goes
+	$(BIN)/python -m benchmarks.profile
+
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
 clean:           ## remove what make made
-	rm -rf $(VENV) .fourlane *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench .fourlane *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,6 +17,7 @@ _HOMES = {
     "RedisBroker": "fourlane.queues.broker",
     "Reject": "fourlane.errors",
     "ResultTimeout": "fourlane.errors",
+    "Limit": "fourlane.queues.limit",
     "Snooze": "fourlane.errors",
     "State": "fourlane.job",
     "Task": "fourlane.tasks.task",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fourlane.job import State as State
     from fourlane.names import Tier as Tier
     from fourlane.queues.broker import RedisBroker as RedisBroker
+    from fourlane.queues.limit import Limit as Limit
     from fourlane.retry import Backoff as Backoff
     from fourlane.tasks.context import current_job as current_job
     from fourlane.tasks.task import EnqueuedJob as EnqueuedJob

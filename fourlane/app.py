@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fourlane.errors import SettingsError
 from fourlane.queues.broker import Defaults, Opened
 from fourlane.queues.connection import Connector, connect
@@ -14,16 +16,20 @@ if TYPE_CHECKING:
 
     from fourlane.config import Settings
     from fourlane.db.engine import Database
+    from fourlane.outbox.relay import Relay
     from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
     from fourlane.webhooks.receive import Receiver
 
 __all__ = [
+    "Opening",
     "configure_encryption",
     "configure_webhooks",
     "open_database",
     "open_from_settings",
+    "open_relay",
     "open_store",
+    "opening_of",
     "paypal_api",
     "provider_books",
     "redis_url",
@@ -31,21 +37,72 @@ __all__ = [
 ]
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """What opening needs, as plain data: a supervisor hands it to its processes, which so need no settings."""
+
+    redis_url: str
+    namespace: str
+    environment: str
+    dead_max: int
+    dead_ttl_ms: int
+    crash_limit: int
+    defaults: Defaults
+
+    def __repr__(self) -> str:
+        return f"Opening(namespace={self.namespace!r}, environment={self.environment!r})"
+
+    def open(self) -> Opened:
+        """Raises SettingsError: the address cannot be read."""
+        try:
+            client = connect(self.redis_url)
+        except ValueError:  # its text may hold a part of the password
+            raise SettingsError(
+                "REDIS_URL: its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
+                "with signs such as / and @ in the password as %2F and %40"
+            ) from None
+        store = Store(
+            Connector(client),
+            namespace=self.namespace,
+            environment=self.environment,
+            dead_max=self.dead_max,
+            dead_ttl_ms=self.dead_ttl_ms,
+            crash_limit=self.crash_limit,
+        )
+        return Opened(store, self.defaults)
+
+
+def opening_of(settings: Settings) -> Opening:
+    """Raises SettingsError: there is no server."""
+    return Opening(
+        redis_url=redis_url(settings),
+        namespace=settings.namespace,
+        environment=settings.environment,
+        dead_max=settings.dead_max,
+        dead_ttl_ms=settings.dead_ttl_days * 86_400_000,
+        crash_limit=settings.crash_limit,
+        defaults=Defaults(
+            service=settings.service,
+            max_retries=settings.max_retries,
+            min_backoff_ms=settings.min_backoff_ms,
+            max_backoff_ms=settings.max_backoff_ms,
+            timeout_ms=settings.timeout_ms,
+            hard_timeout_ms=settings.hard_timeout_ms,
+            result_ttl_ms=settings.result_ttl_ms,
+            max_body_bytes=settings.max_body_bytes,
+        ),
+    )
+
+
 def open_from_settings() -> Opened:
     """What the default broker works on. Raises SettingsError."""
     from fourlane.config import load_settings
 
-    settings = load_settings()
-    defaults = Defaults(
-        service=settings.service,
-        max_retries=settings.max_retries,
-        min_backoff_ms=settings.min_backoff_ms,
-        max_backoff_ms=settings.max_backoff_ms,
-        timeout_ms=settings.timeout_ms,
-        result_ttl_ms=settings.result_ttl_ms,
-        max_body_bytes=settings.max_body_bytes,
-    )
-    return Opened(open_store(settings), defaults)
+    return opening_of(load_settings()).open()
+
+
+def open_store(settings: Settings) -> Store:
+    """The jobs that these settings point at. Raises SettingsError."""
+    return opening_of(settings).open().store
 
 
 def configure_webhooks() -> None:
@@ -55,25 +112,6 @@ def configure_webhooks() -> None:
 
     settings = load_settings()
     webhooks.configure(allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds)
-
-
-def open_store(settings: Settings) -> Store:
-    """The jobs that these settings point at."""
-    try:
-        client = connect(redis_url(settings))
-    except ValueError:  # its text may hold a part of the password
-        raise SettingsError(
-            "REDIS_URL: its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
-            "with signs such as / and @ in the password as %2F and %40"
-        ) from None
-    return Store(
-        Connector(client),
-        namespace=settings.namespace,
-        environment=settings.environment,
-        dead_max=settings.dead_max,
-        dead_ttl_ms=settings.dead_ttl_days * 86_400_000,
-        crash_limit=settings.crash_limit,
-    )
 
 
 def redis_url(settings: Settings) -> str:
@@ -120,6 +158,14 @@ def open_database(settings: Settings) -> Database:
         statement_timeout_ms=settings.database_statement_timeout_ms,
         transaction_pooler=settings.database_transaction_pooler,
     )
+
+
+def open_relay(settings: Settings, store: Store) -> Relay:
+    """A relay from the database of these settings to this store. Raises as open_database does."""
+    database = open_database(settings)
+    from fourlane.outbox.relay import Relay
+
+    return Relay(database, store, batch=min(settings.outbox_batch, 1_000), keep_seconds=settings.outbox_keep_seconds)
 
 
 def configure_encryption(settings: Settings) -> None:

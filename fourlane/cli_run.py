@@ -8,12 +8,21 @@ import math
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fourlane.commands.shared import say
+
+if TYPE_CHECKING:
+    from fourlane.config import Settings
+    from fourlane.queues.store import Store
+    from fourlane.worker.supervisor import Supervisor
 
 __all__ = ["dev", "enqueue", "worker"]
 
@@ -25,6 +34,7 @@ def _run_options(command: Any) -> Any:
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
         click.option("--concurrency", type=click.IntRange(1), help="async jobs at once in each process."),
+        click.option("--relay/--no-relay", default=None, help="Move the outbox's jobs to Redis too."),
         click.option("--slots", type=click.IntRange(1), help="Plain functions at once in each process."),
         click.option("--processes", type=click.IntRange(1), help="Worker processes."),
         click.option("--services", multiple=True, help="Serve all tiers of this service; may be repeated."),
@@ -56,12 +66,16 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
 
     options["log_jobs"] = True
     settings = load_settings()
+    if options["relay"] is None and settings.relay is None:
+        # Not everybody who tries Fourlane has the packages of the extra db.
+        options["relay"] = find_spec("sqlalchemy") is not None
+    if options["relay"] and settings.database_url is None:
+        _migrate(settings)
     if settings.redis_url is not None:
-        click.echo("redis: REDIS_URL", err=True)
         sys.exit(_supervise(settings, modules, options))
     with EmbeddedRedis.open(settings.data_dir) as server:
-        click.echo(f"redis: embedded {server.version}, data in {settings.data_dir}", err=True)
         os.environ["REDIS_URL"] = server.url
+        where = f"embedded {server.version}, data in {settings.data_dir}"
 
         def tell(fault: str | None) -> None:
             click.echo(f"redis: {fault or 'all is well again'}", err=True)
@@ -69,22 +83,29 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         server.watch(tell)
-        code = _supervise(load_settings(), modules, options)
+        code = _supervise(load_settings(), modules, options, where)
         ended = server.ended
     sys.exit(1 if ended else code)
 
 
-def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -> int:
-    from fourlane.app import open_store
+def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
+    """Run until stopped. ``where`` describes the server when its address would say too little."""
+    from fourlane.app import opening_of
     from fourlane.names import check_service, parse_queue
-    from fourlane.queues import browse, control
+    from fourlane.queues import browse, control, rights
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    store = open_store(settings)
+    opening = opening_of(settings)
+    store = opening.open().store
+    if not where:
+        of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
+        where = store.connector.address + of_dev
+    click.echo(f"redis: {where}", err=True)
     store.connector.command(store.keys.services, "PING")
+    rights.check(store)
     served = {
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),
@@ -111,19 +132,72 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any]) -
         recycle_seconds=settings.recycle_seconds,
         recycle_rss_mb=settings.recycle_rss_mb,
         watch=Path.cwd() if given["watch"] else None,
+        opening=opening,
     )
     supervisor = Supervisor(store, options)
+    if options.watch:
+        click.echo(f"watching the .py files in {options.watch}", err=True)
 
     def ready() -> None:
         services = sorted({s for child in supervisor.children for s in child.table.names()})
         click.echo(
-            f"ready: {options.processes} process(es) × {options.slots} slots, serving "
+            f"ready: {options.processes} process(es) × {options.slots} slots "
+            f"({options.concurrency} async jobs), serving "
             + ", ".join(options.queues or [f"{settings.environment}.jobs.*.{s}" for s in services]),
             err=True,
         )
 
     supervisor.on_ready = ready
-    return supervisor.run()
+    relays = settings.relay if given["relay"] is None else given["relay"]
+    with _relaying(settings, opening.open().store) if relays else nullcontext():
+        if not settings.probe_port:
+            return supervisor.run()
+        return _run_with_probe(supervisor, settings.probe_port)
+
+
+def _migrate(settings: Settings) -> None:
+    """The embedded database is ready to use, as the embedded server is."""
+    from fourlane.app import open_database
+    from fourlane.db import migrate
+
+    database = open_database(settings)
+    migrate.migrate(database)
+    database.close()
+
+
+@contextmanager
+def _relaying(settings: Settings, store: Store) -> Iterator[None]:
+    """A relay in a thread beside."""
+    from fourlane.app import open_relay
+
+    relay = open_relay(settings, store)
+    click.echo(f"outbox: {relay.database}", err=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=relay.run, args=[stop], name="fourlane-relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        relay.database.close()
+        store.connector.close()
+
+
+def _run_with_probe(supervisor: Supervisor, port: int) -> int:
+    from fourlane.worker.probe import Probe
+    from fourlane.worker.process import CANNOT_START
+
+    try:
+        probe = Probe(port, supervisor.health)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)
+        return CANNOT_START
+    try:
+        return supervisor.run()
+    finally:
+        probe.close()
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:

@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -99,7 +100,7 @@ def new_key() -> str:
 def key_of_file(file: Path) -> str:
     """The key in a file that only this user can read; made when there is none. For a developer's machine."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    draft = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
     if not file.exists():
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
             made.write(new_key() + "\n")

@@ -64,7 +64,7 @@ def _server(folder: Path) -> Iterator[int]:
           "--locale=C"], folder)  # fmt: skip
     server = _spawn(
         [str(binaries / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder),
-         "-c", "max_connections=200", "-c", "log_lock_waits=on"],
+         "-c", "max_connections=200", "-c", "log_lock_waits=on", "-c", "fsync=off", "-c", "full_page_writes=off"],
         folder,
         "postgres.log",
     )  # fmt: skip

@@ -68,6 +68,14 @@ class FaultyProxy:
         """Keep and accept connections, but swallow all that is sent, both ways: a half-open network."""
         self._call(lambda: self._set_mode(_Mode.SWALLOW))
 
+    def strand(self) -> None:
+        """Make the present connections half open for good, as when a router forgets them; serve new ones."""
+        self._call(self._strand_all)
+
+    def retarget(self, port: int) -> None:
+        """Connect new clients to another server on this machine."""
+        self._call(lambda: self._set_target(port))
+
     def drop_next_reply(self, containing: bytes = b"") -> None:
         """Forward the next request (that has ``containing`` in it), swallow its reply, reset its connection.
 
@@ -134,6 +142,13 @@ class FaultyProxy:
         for link in self._links:
             link.abort()
 
+    def _strand_all(self) -> None:
+        for link in self._links:
+            link.stranded = True
+
+    def _set_target(self, port: int) -> None:
+        self._target = (self._target[0], port)
+
     def _heal(self) -> None:
         self._mode = _Mode.FORWARD
         self._armed = None
@@ -181,7 +196,7 @@ class FaultyProxy:
     ) -> None:
         """Carry what one side says to the other, until it has no more to say."""
         while data := await source.read(CHUNK_BYTES):
-            if self._mode is _Mode.SWALLOW:
+            if self._swallows(link):
                 link.garbled = True
                 continue
             if request and self._armed is not None and self._armed in data:
@@ -193,10 +208,13 @@ class FaultyProxy:
                 return
             sink.write(data)
             await sink.drain()
-        if self._mode is _Mode.SWALLOW and not request:
+        if self._swallows(link) and not request:
             link.garbled = True  # nor does the client learn, in a black hole, that the server hung up
         else:
             link.abort()  # half a connection is of no use to Redis: one side's end is the end of both
+
+    def _swallows(self, link: _Link) -> bool:
+        return self._mode is _Mode.SWALLOW or link.stranded
 
 
 class _Mode(enum.Enum):
@@ -210,6 +228,7 @@ class _Link:
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.writers = [client]
         self.garbled = False
+        self.stranded = False
         self.reply_unwanted = False
 
     def abort(self) -> None:

@@ -128,14 +128,14 @@ MODULES = [
     # two of one name, in one module or in two, ours or dramatiq's
     (
         "import fourlane\n\n@fourlane.task(name='x')\ndef a(): pass\n\n@fourlane.task(name='x')\ndef b(): pass\n",
-        ["two tasks are named 'x'", "bad.py:3", "bad.py:6"],
+        ["two tasks are named 'x'", "bad.py, line 3", "bad.py, line 6"],
     ),
-    (PLAIN, ["two tasks are named 'greet'", "good.py:4", "bad.py:5"]),
-    ("import good\n\n1 / 0\n", ["ZeroDivisionError", "bad.py:3"]),
-    ("import no_such_library\n", ["No module named 'no_such_library'", "bad.py:1"]),
+    (PLAIN, ["two tasks are named 'greet'", "good.py, line 4", "bad.py, line 5"]),
+    ("import good\n\n1 / 0\n", ["ZeroDivisionError", "bad.py, line 3"]),
+    ("import no_such_library\n", ["No module named 'no_such_library'", "bad.py, line 1"]),
     ("def (:\n", ["SyntaxError", "bad.py, line 1"]),
     ("raise SystemExit('use me otherwise')\n", ["SystemExit: use me otherwise"]),
-    ("import fourlane\n\n@fourlane.task(tier='P9')\ndef a(): pass\n", ["'P9' is no tier", "bad.py:3"]),
+    ("import fourlane\n\n@fourlane.task(tier='P9')\ndef a(): pass\n", ["'P9' is no tier", "bad.py, line 3"]),
 ]
 
 

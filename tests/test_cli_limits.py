@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 import redis
 
+from fourlane import codec
+from fourlane.job import new_id
+from fourlane.names import Queue, Tier
 from fourlane.queues import control
+from fourlane.queues.broker import RedisBroker
 from fourlane.queues.store import Store
+from fourlane.tasks.task import EnqueuedJob
 from tests.command import Command
 from tests.command import command as command
 from tests.queues.conftest import Hand
@@ -116,3 +121,56 @@ def test_settings_replace_their_own_limits_and_no_operators(command: Command, st
     assert command("limits", "clear", "jobs.high.mail").returncode == 0
     stop(start(command, {"jobs.high.mail": {"rate": 6}}))
     assert control.limits(store)["local.jobs.high.mail"].rate == 6
+
+
+LIMITED = """
+import sys
+import fourlane
+
+@fourlane.task(service="mail", limit=fourlane.Limit(rate=20, per_ms=500, concurrency=3))
+def first(): ...
+
+@fourlane.task(service="mail"{second})
+def second(): ...
+
+@fourlane.task(service="mail", result_ttl_ms=60_000)
+def loaded():
+    return sorted({{"pydantic", "httpx", "boto3", "sqlalchemy"}} & set(sys.modules))
+"""
+
+
+def test_a_task_limits_its_queue(command: Command, store: Store) -> None:
+    command.module("mail_tasks", LIMITED.format(second=""))
+    stop(start(command, {}))
+    declared = control.limits(store)[QUEUE]
+    assert (declared.rate, declared.per_ms, declared.concurrency, declared.source) == (20, 500, 3, "task")
+
+    # What the settings say comes before it, and it comes back when they say nothing.
+    stop(start(command, {QUEUE: {"concurrency": 1}}))
+    assert (control.limits(store)[QUEUE].rate, control.limits(store)[QUEUE].source) == (None, "settings")
+    stop(start(command, {}))
+    assert control.limits(store)[QUEUE].source == "task"
+
+    command.module("mail_tasks", LIMITED.format(second="").replace("limit=", "limit=None and "))
+    stop(start(command, {}))
+    assert control.limits(store) == {}
+
+
+def test_two_tasks_that_limit_one_queue_differently_are_refused(command: Command) -> None:
+    command.module("mail_tasks", LIMITED.format(second=", limit=fourlane.Limit(concurrency=9)"))
+    process = command.start("worker", "mail_tasks", stderr=subprocess.PIPE, text=True)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 78
+    assert "first and second declare different limits" in told
+    assert "Traceback" not in told
+
+
+def test_a_worker_process_loads_nothing_heavy(command: Command, store: Store) -> None:
+    """What a process does not load, it need not keep: each weighs as much as hundreds of jobs."""
+    command.module("mail_tasks", LIMITED.format(second=""))
+    process = start(command, {})
+    job_id = new_id(1, 1_700_000_000_000)
+    store.enqueue("mail", 1, (job_id, codec.encode("loaded")))
+    broker = RedisBroker(client=store.connector.client, namespace=store.namespace)
+    assert EnqueuedJob(broker, Queue("mail", Tier.P1), job_id).result(10) == []
+    stop(process)

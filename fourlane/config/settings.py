@@ -80,6 +80,19 @@ def _at_least(least: int, most: int | None = None) -> WrapValidator:
     return WrapValidator(check)
 
 
+def _port() -> WrapValidator:
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            number = validate(value)
+        except ValidationError:
+            number = -1
+        if not 0 <= number <= 65_535:
+            raise ValueError(f"{value!r} is no port; use 1 to 65535, or 0 for none")
+        return number
+
+    return WrapValidator(check)
+
+
 def _check_namespace(namespace: str) -> str:
     if not _NAMESPACE.fullmatch(namespace):
         raise ValueError(f"{namespace!r} is no namespace; use letters, digits, - and _, at most 63")
@@ -192,6 +205,8 @@ class Settings(BaseSettings):
     """Replace a process at this age; 0: never."""
     recycle_rss_mb: ZeroOrMore = 0
     """Replace a process that holds more memory; 0: never."""
+    probe_port: Annotated[int, _port()] = 0
+    """Where the worker answers GET /live and /ready over HTTP; 0: nowhere."""
 
     max_retries: ZeroOrMore = 5
     """Runs after the first one, before the job becomes a dead letter."""
@@ -222,6 +237,12 @@ class Settings(BaseSettings):
     """The database ends a statement after this."""
     database_transaction_pooler: Switch | None = None
     """Whether connections change between transactions; None: when the port is 6543, as Supabase's pooler has it."""
+    relay: Switch | None = None
+    """Whether a worker moves the outbox's jobs to Redis too; None: only that of ``fourlane dev`` does."""
+    outbox_batch: Positive = 500
+    """Rows that a relay moves at once."""
+    outbox_keep_seconds: ZeroOrMore = 3_600
+    """How long relayed rows are kept."""
     encryption_keys: SecretStr | None = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
 

@@ -43,6 +43,11 @@ class Database:
         self.listens = self.dialect == "postgresql" and not pooled
         """Whether LISTEN works on its connections."""
 
+    def __str__(self) -> str:
+        """Where it is, without the password."""
+        url = self.engine.url
+        return f"SQLite in {url.database}" if self.dialect == "sqlite" else f"PostgreSQL {url.database} at {url.host}"
+
     def session(self) -> Session:
         """A session; its user commits. Objects stay readable after the commit."""
         return Session(self.engine, expire_on_commit=False)
@@ -123,6 +128,8 @@ def unavailable(error: Exception) -> DatabaseUnavailable:
         hint = "check user and password in DATABASE_URL"
     elif isinstance(error, PoolTimeout):
         hint = "all connections are in use; raise FOURLANE_DATABASE_POOL_SIZE, or keep transactions short"
+    elif "startup parameter" in line:
+        hint = "a pooler is in between: set FOURLANE_DATABASE_TRANSACTION_POOLER=true"
     elif "no such table" in line or "does not exist" in line:
         hint = "run `fourlane db migrate`"
     elif "permission denied" in line or "row-level security" in line:
@@ -136,8 +143,11 @@ def _parse(url: str) -> URL:
     # The value is a secret even when it is malformed: no message repeats it.
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise SettingsError("DATABASE_URL: is no URL; write postgresql://user:password@host:5432/name") from None
+    except (ArgumentError, ValueError):
+        raise SettingsError(
+            "DATABASE_URL: cannot be read; write postgresql://USER:PASSWORD@HOST:5432/NAME, "
+            "with signs such as / and @ in the password as %2F and %40"
+        ) from None
     match parsed.drivername.partition("+")[0]:
         case "postgresql" | "postgres":
             return parsed.set(drivername="postgresql+psycopg2")

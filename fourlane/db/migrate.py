@@ -179,17 +179,16 @@ def rollback(database: Database, steps: int = 1, migrations: Sequence[Migration]
 
 def check(database: Database, migrations: Sequence[Migration] | None = None) -> list[str]:
     """What is wrong with the schema, a line each: pending or changed files, missing tables and columns."""
-    faults = [
-        f"{state.version} {state.description}: {_FAULTS[state.word]}"
-        for state in status(database, migrations)
-        if state.word in _FAULTS
-    ]
+    states = status(database, migrations)
+    faults = [f"{s.version} {s.description}: {_FAULTS[s.word]}" for s in states if s.word in _FAULTS]
+    if any(state.word == "pending" for state in states):
+        return faults  # which tables are missing says no more
     with _connected(database) as connection:
         inspector = inspect(connection)
         there = set(inspector.get_table_names())
         for table in Base.metadata.sorted_tables:
             if table.name not in there:
-                faults.append(f"the table {table.name} is missing; run `fourlane db migrate`")
+                faults.append(f"the table {table.name} is missing, though its migration was applied; make it anew")
                 continue
             columns = {column["name"] for column in inspector.get_columns(table.name)}
             missing = [column.name for column in table.columns if column.name not in columns]

@@ -40,23 +40,24 @@ __all__ = [
     "Subscription",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "now",
 ]
 
 
-class _Now(FunctionElement[datetime]):
+class now(FunctionElement[datetime]):
     """The database's clock."""
 
     type = Timestamp()
     inherit_cache = True
 
 
-@compiles(_Now, "postgresql")
-def _now_postgresql(element: _Now, compiler: Any, **_: Any) -> str:
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: Any, **_: Any) -> str:
     return "now()"
 
 
-@compiles(_Now, "sqlite")
-def _now_sqlite(element: _Now, compiler: Any, **_: Any) -> str:
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: Any, **_: Any) -> str:
     return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
 
 
@@ -79,11 +80,11 @@ class _WithId:
 
 
 class _WithCreation:
-    created_at: Mapped[datetime] = mapped_column(server_default=_Now(), sort_order=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=now(), sort_order=1)
 
 
 class _WithUpdate(_WithCreation):
-    updated_at: Mapped[datetime] = mapped_column(server_default=_Now(), onupdate=_Now(), sort_order=2)
+    updated_at: Mapped[datetime] = mapped_column(server_default=now(), onupdate=now(), sort_order=2)
 
 
 def _organization(*, nullable: bool = False) -> Any:
@@ -161,7 +162,7 @@ class CreditTransaction(_WithId, _WithCreation, Base):
     status: Mapped[str] = mapped_column(server_default=text("'succeeded'"))
     description: Mapped[str | None]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
-    occurred_at: Mapped[datetime] = mapped_column(server_default=_Now())
+    occurred_at: Mapped[datetime] = mapped_column(server_default=now())
 
 
 class Subscription(_WithId, _WithUpdate, Base):
@@ -203,7 +204,7 @@ class Invoice(_WithId, _WithUpdate, Base):
     amount_due_minor: Mapped[int]
     amount_paid_minor: Mapped[int] = mapped_column(server_default=text("0"))
     amount_refunded_minor: Mapped[int] = mapped_column(server_default=text("0"))
-    issued_at: Mapped[datetime] = mapped_column(server_default=_Now())
+    issued_at: Mapped[datetime] = mapped_column(server_default=now())
     due_at: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
 
@@ -418,7 +419,7 @@ class ReconciliationRun(_WithId, _WithUpdate, Base):
     found: Mapped[int] = mapped_column(server_default=text("0"))
     repaired: Mapped[int] = mapped_column(server_default=text("0"))
     error: Mapped[str | None]
-    started_at: Mapped[datetime] = mapped_column(server_default=_Now())
+    started_at: Mapped[datetime] = mapped_column(server_default=now())
     finished_at: Mapped[datetime | None]
 
 

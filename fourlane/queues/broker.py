@@ -44,6 +44,7 @@ class Defaults:
     min_backoff_ms: int = 1_000
     max_backoff_ms: int = 3_600_000
     timeout_ms: int = 600_000
+    hard_timeout_ms: int | None = None
     result_ttl_ms: int = 0
     max_body_bytes: int = codec.MAX_BODY_BYTES
 
@@ -181,10 +182,15 @@ class RedisBroker(dramatiq.Broker):
     # Queues -------------------------------------------------------------------------------------------------
 
     def queue_of(self, name: str) -> Queue:
-        """The queue that a name means. Raises InvalidName."""
+        """The queue that a name means. Raises InvalidName.
+
+        dramatiq's own names may have dots (``emails.bulk``): with ``-`` in their place they are a service's.
+        """
         queue = self._parsed.get(name)
         if queue is None:
-            queue = self._parsed[name] = parse_queue(name, self.store.environment)
+            plain = name in self.queues and "." in name and "jobs" not in name.split(".")
+            queue = parse_queue(name.replace(".", "-") if plain else name, self.store.environment)
+            self._parsed[name] = queue
         return queue
 
     def declare_queue(self, queue_name: str) -> None:

@@ -19,10 +19,10 @@ from fourlane.errors import InvalidName, JobNotFound, RedisUnavailable, UnknownQ
 from fourlane.job import JobInfo, State
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues.broker import read_record
+from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
 
 __all__ = [
-    "Limit",
     "QueueInfo",
     "Rate",
     "ServiceInfo",
@@ -37,7 +37,6 @@ __all__ = [
     "queue_of",
     "queues",
     "rates",
-    "read_limits",
     "services",
     "unknown_tasks",
     "workers",
@@ -45,26 +44,6 @@ __all__ = [
 
 LOST_AFTER_MS: Final = 90_000
 FORGOTTEN_AFTER_MS: Final = 600_000
-
-
-class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What holds a queue back. Absent fields are left out of the JSON: to the scripts null is a value."""
-
-    paused: bool = False
-    rate: int | None = None
-    """Jobs that may start in ``per_ms``."""
-    per_ms: int | None = None
-    burst: int | None = None
-    """Jobs that may start together after a quiet time; None: as many as ``rate``."""
-    concurrency: int | None = None
-    """Jobs that may run at once, over all workers."""
-    source: str = ""
-    """Who gave the figures: runtime, settings or task; empty when there is only a pause."""
-
-    @property
-    def limits(self) -> bool:
-        """True when there is more than a pause."""
-        return self.rate is not None or self.concurrency is not None
 
 
 class QueueInfo(msgspec.Struct, frozen=True):
@@ -136,7 +115,6 @@ class UnknownTask(msgspec.Struct, frozen=True):
     seen_ms: int
 
 
-_read_limits = msgspec.json.Decoder(dict[str, Limit]).decode
 _read_worker = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -175,14 +153,6 @@ def eviction_policy(store: Store) -> str | None:
         return None
     found = re.search(rb"^maxmemory_policy:(\S+)", told, re.MULTILINE) if isinstance(told, bytes) else None
     return found[1].decode() if found else None
-
-
-def read_limits(text: bytes | str) -> dict[str, Limit]:
-    """The pauses and limits of a service, by the tier's digit. What cannot be read limits nothing."""
-    try:
-        return _read_limits(text) if text else {}
-    except msgspec.DecodeError:
-        return {}
 
 
 # Queues -----------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ keeps idle ones for callers that come and go.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -22,11 +23,22 @@ from fourlane.queues.scripts import Script, script
 
 __all__ = ["Connector", "Link", "connect"]
 
+_pack: Callable[[tuple[Any, ...]], bytes] | None
+try:  # straight to the C function, past a layer of redis-py that looks at each word
+    from hiredis import pack_command as _pack
+except ImportError:
+    _pack = None
+
 SOCKET_TIMEOUT_SECONDS = 5.0
 _RETRIES = 3
-_PASSING = (failures.ConnectionError, failures.TimeoutError, failures.ReadOnlyError, failures.MovedError,
-            failures.AskError, failures.ClusterDownError, failures.TryAgainError, OSError)  # fmt: skip
-_FATAL = (failures.AuthenticationError, failures.AuthorizationError, failures.NoPermissionError)
+_PATIENCE_SECONDS = SOCKET_TIMEOUT_SECONDS + 1  # one more try after a silent socket, not three
+_LOST = (failures.ConnectionError, failures.TimeoutError, OSError)
+# The server's word for what went wrong: redis-py cuts it off, Redis 6 hides it inside the text of a script's error.
+_WORD = re.compile(r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|BUSY|MASTERDOWN|UNBLOCKED|MOVED|ASK|CLUSTERDOWN|"
+                   r"TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b")  # fmt: skip
+_PASSING = {"READONLY", "LOADING", "BUSY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN"}
+_DENIED = {"NOAUTH", "WRONGPASS", "NOPERM"}
+_WRITES_NOTHING = {"OOM", "MISCONF", "NOREPLICAS"}
 
 
 def connect(url: str) -> redis.Redis:
@@ -50,12 +62,18 @@ class Link:
         """Run a script. Raises RedisUnavailable; whether the script ran is then unknown."""
         wanted = script(name)
         try:
+            return self._run(wanted, keys, args)
+        except RedisUnavailable as error:
+            # Refused at its first write, so nothing was done.
+            if wanted.when_full is None or not is_full(error):
+                raise
+            return self._run(wanted.when_full, keys, args)
+
+    def _run(self, wanted: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        try:
             return self.command("EVALSHA", wanted.sha, len(keys), *keys, *args)
         except failures.NoScriptError:
-            return self._load(wanted, keys, args)
-
-    def _load(self, wanted: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        return self.command("EVAL", wanted.source, len(keys), *keys, *args)
+            return self.command("EVAL", wanted.source, len(keys), *keys, *args)
 
     def command(self, *words: Any) -> Any:
         """Send one command and read its reply."""
@@ -64,7 +82,7 @@ class Link:
 
     def send(self, *words: Any) -> None:
         try:
-            packed = self.connection.pack_command(*words)
+            packed = [_pack(words)] if _pack is not None else self.connection.pack_command(*words)
             self.connection.send_packed_command(packed, check_health=False)
         except (failures.ConnectionError, failures.TimeoutError, failures.ResponseError, OSError) as error:
             self.close()
@@ -78,7 +96,7 @@ class Link:
             raise
         except (failures.RedisError, OSError) as error:
             # A server that answers with an error is in a known state, but READONLY and the like want a new address.
-            if not isinstance(error, failures.ResponseError) or isinstance(error, _PASSING):
+            if not isinstance(error, failures.ResponseError) or _word(error) in _PASSING:
                 self.close()
             raise unavailable(error) from error
 
@@ -103,9 +121,33 @@ class Connector:
         self._idle: dict[Any, deque[Link]] = {}
         self._pid = os.getpid()
 
+    @property
+    def address(self) -> str:
+        """Scheme, host, port and database of the server; never a user or a password."""
+        client: Any = self.client
+        if self.clustered:
+            return "a cluster"
+        pool = client.connection_pool
+        options = pool.connection_kwargs
+        database = options.get("db") or 0
+        if "path" in options:
+            return f"unix://{options['path']}?db={database}"
+        scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+        host = options.get("host") or "localhost"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.get('port') or 6379}/{database}"
+
     def open(self, key: bytes) -> Link:
         """A new link to the server that holds this key."""
         return Link(self, self._connection(self._node(key)))
+
+    def open_all(self) -> Iterator[tuple[str, Link]]:
+        """A new link to each server that holds keys, with its address when there are several."""
+        client: Any = self.client
+        if not self.clustered:
+            yield "", Link(self, self._connection(None))
+            return
+        for node in self._guard(client.get_primaries):
+            yield node.name, Link(self, self._connection(node))
 
     def _node(self, key: bytes) -> Any:
         if not isinstance(self.client, RedisCluster):
@@ -119,6 +161,8 @@ class Connector:
             client = client.get_redis_connection(node)
         connection = client.connection_pool.make_connection()
         connection.encoder = type(connection.encoder)("utf-8", "strict", False)
+        if connection.socket_timeout is None:  # a client that was given: its silent sockets end too
+            connection.socket_timeout = SOCKET_TIMEOUT_SECONDS
         return connection
 
     def _guard(self, ask: Any) -> Any:
@@ -141,6 +185,7 @@ class Connector:
         return self._repeat(key, lambda link: link.command(*words))
 
     def _repeat(self, key: bytes, use: Any) -> Any:
+        patience = time.monotonic() + _PATIENCE_SECONDS
         for retry in range(_RETRIES + 1):
             idle, node = self._idle_links(key)
             try:
@@ -150,8 +195,9 @@ class Connector:
             try:
                 reply = use(link)
             except RedisUnavailable as error:
-                if not is_passing(error) or retry == _RETRIES:
+                if not is_passing(error) or retry == _RETRIES or time.monotonic() > patience:
                     raise
+                _close_all(idle)  # as old as the one that broke, and each would cost a try
                 self.refresh()
                 time.sleep(0.05 * 2**retry)
             else:
@@ -171,41 +217,87 @@ class Connector:
 
     def close(self) -> None:
         for links in self._idle.values():
-            while links:
-                links.pop().close()
+            _close_all(links)
         self.client.close()
+
+
+def _close_all(links: deque[Link]) -> None:
+    try:
+        while True:  # other threads take some too
+            links.pop().close()
+    except IndexError:
+        pass
 
 
 def is_passing(error: RedisUnavailable) -> bool:
     """True when the same call may succeed on a new connection."""
-    return isinstance(error.__cause__, _PASSING) and not isinstance(error.__cause__, _FATAL)
+    cause = error.__cause__
+    return (isinstance(cause, _LOST) or _word(cause) in _PASSING) and not _is_denied(cause)
 
 
 def is_refusal(error: RedisUnavailable) -> bool:
     """True when the server is well and refused just this, e.g. for a key of the wrong type."""
     cause = error.__cause__
-    if not isinstance(cause, failures.ResponseError) or isinstance(cause, (*_PASSING, *_FATAL)):
+    if not isinstance(cause, failures.ResponseError) or _is_denied(cause):
         return False
-    return not isinstance(cause, failures.BusyLoadingError) and not str(cause).startswith(("OOM", "MISCONF"))
+    return _word(cause) not in _PASSING | _WRITES_NOTHING
+
+
+def lacks_right(error: RedisUnavailable) -> bool:
+    """True when the user that we are may not run this command, or not on this key."""
+    return _word(error.__cause__) == "NOPERM"
+
+
+def is_full(error: RedisUnavailable) -> bool:
+    """True when the server is out of memory; it has then done nothing."""
+    return _word(error.__cause__) == "OOM"
 
 
 def unavailable(error: Exception) -> RedisUnavailable:
     """Our error for one of redis-py's, with what to do."""
     if isinstance(error, RedisUnavailable):
         return error
-    text = str(error)
-    if isinstance(error, _FATAL) or "NOAUTH" in text or "WRONGPASS" in text:
-        hint = "check the user and the password in REDIS_URL, and the user's permissions"
-    elif "OOM" in text:
-        hint = "Redis is out of memory; give it more, or drop dead letters"
-    elif "MISCONF" in text:
-        hint = "Redis cannot write to its disk and refuses writes; free space there"
-    elif isinstance(error, failures.ReadOnlyError):
-        hint = "this server is a replica; is a failover under way?"
-    elif isinstance(error, failures.BusyLoadingError):
-        hint = "Redis is loading its data; it will answer soon"
+    word = _word(error)
+    if _is_denied(error):
+        hint = "check the user and the password in REDIS_URL, and the user's rights (docs/operating.md)"
+    elif word in _HINTS:
+        hint = _HINTS[word]
     elif isinstance(error, failures.ResponseError):
         hint = "Redis answered with an error"
+    elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+        hint = "name the CA that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
+    elif isinstance(error.__context__, FileNotFoundError) and "unix" not in str(error):
+        hint = "a file that REDIS_URL names does not exist: ssl_ca_certs, ssl_certfile or ssl_keyfile"
     else:
         hint = "is the server running, and REDIS_URL right?"
-    return RedisUnavailable(f"Redis: {text or type(error).__name__} ({hint})")
+    return RedisUnavailable(f"Redis: {str(error) or type(error).__name__} ({hint})")
+
+
+_HINTS = {
+    "OOM": "Redis is out of memory; give it more, or drop dead letters",
+    "MISCONF": "Redis cannot write to its disk and refuses writes; free space there",
+    "NOREPLICAS": "Redis refuses writes while too few replicas are connected",
+    "READONLY": "this server is a replica; is a failover under way?",
+    "LOADING": "Redis is loading its data; it will answer soon",
+    "BUSY": "Redis runs a script of somebody that does not end",
+}
+
+
+def _word(error: BaseException | None) -> str:
+    """The word by which Redis names this error; "" when it is none of those that matter here."""
+    if not isinstance(error, failures.RedisError):
+        return ""
+    word = str(getattr(error, "status_code", None) or "")
+    if _WORD.fullmatch(word):
+        return word
+    found = _WORD.search(str(error)) if isinstance(error, failures.ResponseError) else None
+    return found[0] if found else ""
+
+
+def _is_denied(error: BaseException | None) -> bool:
+    if isinstance(error, (failures.AuthenticationError, failures.AuthorizationError)) or _word(error) in _DENIED:
+        return True
+    # Inside a script, in the words of Valkey and of Redis.
+    return isinstance(error, failures.ResponseError) and (
+        "ACL failure in script" in str(error) or "The user executing the script can't" in str(error)
+    )

@@ -16,12 +16,10 @@ from fourlane import job
 from fourlane.errors import RedisUnavailable, UnreadableJob
 from fourlane.outcome import Back, Dead, Outcome, Retry
 from fourlane.queues.broker import RedisBroker, message_of, read_record, write_record
+from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Leased
 
 __all__ = ["LeaseConsumer"]
-
-_SILENCE_MS = 5_000
-_BEAT_SECONDS = 1.5
 
 
 class LeasedMessage(MessageProxy):
@@ -142,7 +140,7 @@ class LeaseConsumer(Consumer):
                 self.link,
                 self.queue.service,
                 self.name,
-                silence_ms=_SILENCE_MS,
+                silence_ms=SILENCE_MS,
                 idle_silence_ms=60_000,
                 **what,
             )
@@ -154,10 +152,10 @@ class LeaseConsumer(Consumer):
     def _beat(self) -> None:
         store = self.broker.store
         link = store.connector.open(store.service(self.queue.service).jobs)
-        while not self.closed.wait(_BEAT_SECONDS):
+        while not self.closed.wait(BEAT_SECONDS):
             if self.held:
                 try:
-                    store.beat(link, self.queue.service, [self.name], _SILENCE_MS)
+                    store.beat(link, self.queue.service, [self.name], SILENCE_MS)
                 except RedisUnavailable as error:
                     self.broker.logger.warning("%s", error)
         link.close()

@@ -15,7 +15,8 @@ import msgspec
 from fourlane.errors import FourlaneError, SettingsError
 from fourlane.job import State
 from fourlane.names import Queue, Tier, parse_queue
-from fourlane.queues.browse import Limit, locate, queue_of, read_limits
+from fourlane.queues.browse import locate, queue_of
+from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
 
 __all__ = ["cancel", "clear", "declare_limits", "limits", "pause", "purge", "resume", "rewrite", "set_limit"]
@@ -65,14 +66,14 @@ def declare_limits(
 
 
 def _declared(figures: Any, source: str, present: Limit) -> Limit:
-    if present.source == "runtime":
+    if present.source == "runtime" or (present.source == "settings" and source == "task"):
         return present
     if figures is None:
         return Limit(paused=present.paused)
     return Limit(
         paused=present.paused,
         rate=figures.rate,
-        per_ms=figures.per_ms if figures.rate else None,
+        per_ms=(figures.per_ms or 1_000) if figures.rate else None,
         burst=figures.burst,
         concurrency=figures.concurrency,
         source=source,
@@ -103,9 +104,6 @@ def set_limit(
     """
     given = {"rate": rate, "per_ms": per_ms, "burst": burst, "concurrency": concurrency}
     figures = {name: figure for name, figure in given.items() if figure is not None}
-    for name, figure in figures.items():
-        if figure < 1:
-            raise SettingsError(f"{name} must be 1 or more, not {figure}; to stop a queue, pause it")
     if not figures:
         raise SettingsError("give a rate or a concurrency")
     result = Limit()
@@ -113,10 +111,9 @@ def set_limit(
     def change(limit: Limit) -> Limit:
         nonlocal result
         result = msgspec.structs.replace(limit, source=source, **figures)
-        if result.rate is None and (result.per_ms is not None or result.burst is not None):
-            raise SettingsError("per_ms and burst need a rate")
         if result.rate is not None and result.per_ms is None:
             result = msgspec.structs.replace(result, per_ms=1_000)
+        result.check()
         return result
 
     _change(store, queue, change)

@@ -513,8 +513,7 @@ def _note(store: Store, action: str, which: Filter | Sequence[str] | None, done:
         ids=[message_id_of(i) for i in which[:100]] if which and not isinstance(which, Filter) else None,
     )
     key = store.keys.audit
-    store.connector.command(key, "LPUSH", key, msgspec.json.encode(record))
-    store.connector.command(key, "LTRIM", key, 0, _AUDIT_KEPT - 1)
+    store.connector.run("audit", [key], (msgspec.json.encode(record), _AUDIT_KEPT))
 
 
 def _this_user() -> str:

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import msgspec
 import redis.exceptions as failures
-from redis.cluster import RedisCluster
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues import browse
+from fourlane.queues import browse, rights
 from fourlane.queues.browse import WorkerInfo
 from fourlane.queues.connection import Link
 from fourlane.queues.store import Store
@@ -56,7 +55,7 @@ _SERVICE_TYPES: Final = {
     r"once:.+": "string",
     r"latest:.+": "string",
 }
-_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list"}
+_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "rights": "list"}
 
 
 class Level(StrEnum):
@@ -86,29 +85,20 @@ def examine(store: Store, *, workers: Sequence[WorkerInfo]) -> list[Finding]:
       RedisUnavailable: the server does not answer at all.
     """
     findings: list[Finding] = []
-    links = list(_links(store))
+    links = list(store.connector.open_all())
     try:
         for where, link in links:
-            findings += (msgspec.structs.replace(f, text=where + f.text) for f in _server(link))
+            prefix = f"{where}: " if where else ""
+            findings += (msgspec.structs.replace(f, text=prefix + f.text) for f in _server(link))
         findings += _keys(store, [link for _, link in links])
     finally:
         for _, link in links:
             link.close()
+    findings.append(_rights(store))
     findings += _unknown_tasks(store)
     findings += _workers(workers)
     findings += _queues(store)
     return findings
-
-
-def _links(store: Store) -> Iterator[tuple[str, Link]]:
-    """A link to each server that holds keys, with its address when there are several."""
-    connector, client = store.connector, store.connector.client
-    if not isinstance(client, RedisCluster):
-        yield "", connector.open(store.keys.services)
-        return
-    nodes: list[Any] = client.get_primaries()  # type: ignore[no-untyped-call]
-    for node in nodes:
-        yield f"{node.name}: ", Link(connector, connector._connection(node))
 
 
 # The server -------------------------------------------------------------------------------------------------
@@ -257,6 +247,14 @@ def _clock(link: Link) -> Finding:
         f"{abs(skew) / 1000:.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's; ages are as wrong",
         "synchronize the clocks (NTP)",
     )
+
+
+def _rights(store: Store) -> Finding:
+    lacking = rights.denied(store)
+    if not lacking:
+        return Finding(Level.OK, "rights", "this user may run all that Fourlane needs")
+    text = f"this user may not run {', '.join(lacking)} on keys {store.namespace}:*"
+    return Finding(Level.ERROR, "rights", text, "give it the rights that docs/operating.md lists")
 
 
 # Keys -------------------------------------------------------------------------------------------------------

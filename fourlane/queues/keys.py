@@ -22,11 +22,14 @@ unknown        zset      names of unknown tasks, by time                        
 result:ID      list      a job's result, one element                             its ttl
 once:KEY       string    the id of the job that was accepted under this key      its ttl
 latest:KEY     string    the time of the newest event seen of one thing          its ttl
+relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
+                         they may be forgotten                                   relay's commit is known
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
-dated, cleaned by readers) and ``audit`` (list, 10,000 newest).
+dated, cleaned by readers), ``audit`` (list, 10,000 newest) and, for a moment, ``rights`` (list, rights.py tries
+commands on it).
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ class ServiceKeys:
         self.cancels = key("cancels")
         self.stats = key("stats")
         self.unknown = key("unknown")
+        self.relayed = key("relayed")  # not in ``all``: only a relay asks for it
         self.all = [
             self.jobs,
             *self.ready,
@@ -102,3 +106,4 @@ class EnvironmentKeys:
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
+        self.rights = (prefix + "rights").encode()

@@ -12,13 +12,20 @@ __all__ = ["Script", "script"]
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
 
+# What frees memory, settles or keeps leases goes on when Redis is out of memory. It then refuses a script's first
+# write, if that is of a kind that takes memory, and no later one: so these begin with one that takes none.
+_GOES_ON_WHEN_FULL = {"audit", "beat", "cancel", "control", "discard", "leave", "purge", "reclaim", "trim", "turn"}
+_HARMLESS_WRITE = "redis.call('PERSIST', KEYS[1])\n"
+
+
 class Script:
     """One script and the hash under which a server keeps it."""
 
-    def __init__(self, name: str, source: str) -> None:
-        self.name = name
+    def __init__(self, source: str, when_full: Script | None = None) -> None:
         self.source = source.encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        self.when_full = when_full
+        """What to run in its place when Redis refuses it for want of memory."""
 
 
 @cache
@@ -29,4 +36,5 @@ def script(name: str) -> Script:
     def include(match: re.Match[str]) -> str:
         return (folder / "parts" / f"{match[1]}.lua").read_text()
 
-    return Script(name, _INCLUDE.sub(include, (folder / f"{name}.lua").read_text()))
+    source = _INCLUDE.sub(include, (folder / f"{name}.lua").read_text())
+    return Script(source, Script(_HARMLESS_WRITE + source) if name in _GOES_ON_WHEN_FULL else None)

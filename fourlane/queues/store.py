@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fourlane.errors import DuplicateJob
+from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Result, Retry
-from fourlane.queues.connection import Connector, Link
+from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
-__all__ = ["Delayed", "Leased", "Store", "Turn"]
+__all__ = ["Delayed", "Leased", "Relayed", "Store", "Turn"]
 
 _BATCH_JOBS = 1_000
+_POLL_SECONDS = 0.1
 _BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
 
 
@@ -24,6 +26,15 @@ class Delayed(NamedTuple):
     body: bytes
     milliseconds: int
     since_epoch: bool = False
+
+
+class Relayed(NamedTuple):
+    """A job that comes from the outbox. Milliseconds since the epoch; ``due_ms`` None means now."""
+
+    id: str
+    entry: str
+    due_ms: int | None
+    body: bytes
 
 
 class Leased(NamedTuple):
@@ -152,6 +163,34 @@ class Store:
             taken += self.connector.run("delay", (keys.jobs, keys.delayed, keys.news), batch)[1:]
         _refuse_taken(taken)
 
+    def relay(
+        self,
+        service: str,
+        jobs: Sequence[Relayed],
+        *,
+        not_after_ms: int,
+        remember_ms: int,
+        confirmed: Sequence[str],
+        remember_confirmed_ms: int,
+    ) -> tuple[int, int | None]:
+        """Accept jobs of the outbox, each once (lua/relay.lua). The call may be repeated.
+
+        Parameters:
+          not_after_ms: Redis refuses the jobs after this time of its own.
+          remember_ms: how long their ids are remembered.
+          confirmed: ids of earlier calls that need to be remembered only for ``remember_confirmed_ms`` more.
+
+        Returns the time at Redis, and how many were new; None when it was too late.
+        """
+        self.announce(service)
+        keys = self.service(service)
+        args: list[Any] = [not_after_ms, remember_ms, remember_confirmed_ms, len(confirmed), *confirmed]
+        for job in jobs:
+            args += (job.id, job.entry, "" if job.due_ms is None else job.due_ms, job.body)
+        names = (keys.jobs, keys.relayed, keys.delayed, keys.news, *keys.ready, *keys.wake)
+        now, *words = self.connector.run("relay", names, args)
+        return int(now), None if words == [b"late"] else words.count(b"new")
+
     # Work ---------------------------------------------------------------------------------------------------
 
     def turn(
@@ -213,6 +252,21 @@ class Store:
             back += some
             poisoned += [i.decode() for i in dead]
         return back, poisoned
+
+    def read_result(self, key: bytes, wait_seconds: float) -> bytes | None:
+        """A job's result; None when there was none in this time. At most some seconds: a socket has a timeout."""
+        if wait_seconds > 0:
+            try:
+                # Moving the only element of a list onto the same list leaves it for others who wait.
+                data = self.connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", f"{wait_seconds:.3f}")
+            except RedisUnavailable as error:
+                if not is_full(error):
+                    raise
+                time.sleep(min(wait_seconds, _POLL_SECONDS))
+            else:
+                return data if isinstance(data, bytes) else None
+        data = self.connector.command(key, "LINDEX", key, 0)
+        return data if isinstance(data, bytes) else None
 
     def held(self, service: str, name: str) -> set[str]:
         """The entries that Redis says this worker holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fourlane.errors import Cancelled
 
@@ -54,9 +55,17 @@ class CurrentJob:
     cancel_token: CancelToken = field(default_factory=CancelToken)
 
 
-_current: ContextVar[CurrentJob | None] = ContextVar("fourlane_current_job", default=None)
+class Running(Protocol):
+    """What a worker sets while a job runs."""
+
+    @property
+    def context(self) -> CurrentJob: ...
+
+
+running: ContextVar[Running | None] = ContextVar("fourlane_running", default=None)
 
 
 def current_job() -> CurrentJob | None:
     """The job that this thread or coroutine runs; None outside a worker."""
-    return _current.get()
+    now = running.get()
+    return None if now is None else now.context

@@ -42,7 +42,7 @@ def _reason(error: BaseException, name: str) -> str:
     twice = _TWICE.search(str(error))
     if twice is not None:
         first = _declared(twice[1])
-        return f"two tasks are named {twice[1]!r}: the first at {first}, the second at {place}; rename one of them"
+        return f"two tasks are named {twice[1]!r}: the first in {first}, the second in {place}; rename one of them"
     return f"{text} ({place})" if place else text
 
 
@@ -51,7 +51,7 @@ def _place(error: BaseException) -> str:
     machinery = [os.path.dirname(str(part.__file__)) + os.sep for part in (importlib, dramatiq)]
     ours = (os.path.dirname(os.path.dirname(__file__)) + os.sep, "<frozen", *machinery)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
 
 def _declared(task: str) -> str:
@@ -59,4 +59,4 @@ def _declared(task: str) -> str:
     actor = dramatiq.broker.get_broker().actors[task]
     function: Any = inspect.unwrap(getattr(actor, "original", actor.fn))
     code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else f"{function!r}"
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code is not None else f"{function!r}"

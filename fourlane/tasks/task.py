@@ -15,6 +15,7 @@ from fourlane import codec, job
 from fourlane.errors import DuplicateJob, JobFailed, ResultTimeout
 from fourlane.names import Queue, Tier, check_service
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.limit import Limit
 from fourlane.queues.store import Delayed
 from fourlane.retry import Backoff
 from fourlane.tasks.context import current_job
@@ -77,16 +78,12 @@ class EnqueuedJob(Generic[R]):
           ResultTimeout: none came in time; does the task keep results (``result_ttl_ms``)?
           JobFailed: it became a dead letter.
         """
-        connector = self.broker.store.connector
-        key = self.broker.store.service(self.queue.service).result(self._stored_id())
+        store = self.broker.store
+        key = store.service(self.queue.service).result(self._stored_id())
         deadline = None if timeout is None else _now() + timeout
         while True:
             left = 2.0 if deadline is None else min(2.0, deadline - _now())
-            if left > 0:
-                # Moving the only element of a list onto the same list leaves it for others who wait.
-                data = connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", f"{left:.3f}")
-            else:
-                data = connector.command(key, "LINDEX", key, 0)
+            data = store.read_result(key, left)
             if data is not None:
                 return cast("R", _value_of(data))
             if left <= 0:
@@ -118,9 +115,11 @@ class Task(dramatiq.Actor[P, R]):
         name: str,
         service: str | None,
         tier: Tier,
+        limit: Limit | None = None,
         options: dict[str, Any],
     ) -> None:
         self.tier = tier
+        self.limit = limit
         self._service = service
         self.original = fn
         super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options)
@@ -307,6 +306,7 @@ def task(
     hard_timeout_ms: int | None = None,
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
+    limit: Limit | None = None,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, Any]], Task[P, Any]]: ...
@@ -325,6 +325,7 @@ def task(
     hard_timeout_ms: int | None = None,
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
+    limit: Limit | None = None,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Any:
@@ -342,15 +343,20 @@ def task(
       hard_timeout_ms: the worker's process is killed, and a crash counted, after this many.
       max_age_ms: a job that waited longer than this is a dead letter (``expired``).
       result_ttl_ms: how long a result is kept; 0, not at all, by default.
+      limit: how many jobs of the task's queue may start in a time, and run at once; all tasks of the queue share
+        it. What settings say comes before it, and what an operator sets at run time before both.
       broker: the broker; by default the one that settings describe.
       **options: those of dramatiq's middleware.
 
     Raises:
       InvalidName: of the tier or service.
+      SettingsError: of the limit.
       ValueError: a task of this name is declared already, or an option is not known.
     """
     if service is not None:
         check_service(service)
+    if limit is not None:
+        limit.check()
     lane = Tier.parse(tier)
     given: dict[str, Any] = {
         "max_retries": max_retries,
@@ -375,6 +381,7 @@ def task(
             name=name or function.__name__,
             service=service,
             tier=lane,
+            limit=limit,
             options=kept,
         )
 

@@ -92,9 +92,8 @@ class Conclusions:
 
     def failure(self, run: Run, error: BaseException) -> Outcome:
         """What an error means for the job."""
-        token = run.context.cancel_token if run.context else None
-        if isinstance(error, (Cancelled, Shutdown, asyncio.CancelledError)) and token:
-            return Back() if token.reason == "shutdown" else Cancel()
+        if isinstance(error, (Cancelled, Shutdown, asyncio.CancelledError)) and run.context.cancel_token:
+            return Back() if run.context.cancel_token.reason == "shutdown" else Cancel()
         plan = run.plan
         if plan.retries is not None and not plan.is_task and not isinstance(error, Steering):
             # dramatiq's own rules, in its own words: it marks the message failed or enqueues it again.

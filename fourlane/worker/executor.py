@@ -20,10 +20,10 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 
 from fourlane import codec, job
 from fourlane.errors import Cancelled, UnreadableJob
-from fourlane.outcome import Dead, Outcome, Postpone
+from fourlane.outcome import Dead, Done, Outcome, Postpone
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.queues.store import Leased
-from fourlane.tasks.context import CurrentJob, _current
+from fourlane.tasks.context import running
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.run import NO_PLAN, Plan, Run
 from fourlane.worker.table import Table
@@ -33,6 +33,7 @@ __all__ = ["Executor", "Owner"]
 _UNKNOWN_RETRY_MS: Final = 30_000
 _UNKNOWN_DEAD_MS: Final = 24 * 3_600_000
 _WATCH_SECONDS: Final = 0.05
+_DONE: Final = Done()
 
 
 class Owner(Protocol):
@@ -226,19 +227,14 @@ class Executor:
         limit = envelope.options.get("time_limit") or plan.timeout_ms if envelope.options else plan.timeout_ms
         if limit:
             run.deadline = started + limit / 1000
-        if self.table is not None:
+        table = self.table
+        if table is not None:
             hard = plan.hard_ms
-            self.table.begin(
-                row, run.lane.number, run.leased.entry.encode(), time.time() + hard / 1000 if hard else 0.0
-            )
-        job_id = job.id_of_entry(run.leased.entry)
-        run.attempt = 1
-        if run.leased.record or run.leased.crashes:
-            run.attempt += read_record(run.leased.record).attempts
-        run.context = CurrentJob(
-            job.message_id_of(job_id), plan.name, run.lane.service, run.attempt, envelope.enqueued_ms
-        )
-        _current.set(run.context)
+            table.begin(row, run.lane.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
+        leased = run.leased
+        if leased.record or leased.crashes:
+            run.attempt = 1 + read_record(leased.record).attempts
+        running.set(run)
 
     def _run_dressed(self, run: Run) -> Any:
         """With everything that dramatiq's manual describes around the function."""
@@ -294,7 +290,7 @@ class Executor:
         conclusions = self.conclusions
         try:
             if error is None and run.plan.bare and not run.envelope.options:
-                outcome = conclusions.success(run, result)
+                outcome = conclusions.success(run, result) if run.plan.result_ttl_ms else _DONE
             else:
                 outcome = conclusions.of(run, result, error)
         except BaseException as raised:
@@ -332,18 +328,14 @@ class Executor:
     def cancel(self, job_ids: set[str]) -> None:
         """Tell running jobs that they were cancelled, and interrupt them."""
         for run in self.running():
-            if (
-                run.context is not None
-                and job.id_of_entry(run.leased.entry) in job_ids
-                and not run.context.cancel_token
-            ):
+            if job.id_of_entry(run.leased.entry) in job_ids and not run.context.cancel_token:
                 run.context.cancel_token.set("cancelled")
                 self._interrupt(run, Cancelled)
 
     def tell_shutdown(self) -> None:
         """Tell running jobs that the worker stops; interrupt those that asked for it."""
         for run in self.running():
-            if run.context is not None and not run.context.cancel_token:
+            if not run.context.cancel_token:
                 run.context.cancel_token.set("shutdown")
                 if run.plan.notify_shutdown or run.envelope.options.get("notify_shutdown"):
                     self._interrupt(run, Shutdown)

@@ -39,6 +39,7 @@ class Lane:
         self.link: Link | None = None
         self.waiter: Link | None = None
         self.waits = False
+        self.waits_until = 0.0  # by then Redis must have answered
         self.uncertain: list[tuple[str, Outcome]] = []
         self.blocked_until = 0.0
         self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know

@@ -18,6 +18,7 @@ from fourlane.names import Queue
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
 from fourlane.queues.store import Leased, Turn
 from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
@@ -30,9 +31,6 @@ __all__ = ["Loop"]
 
 log = logging.getLogger("fourlane.worker")
 
-SILENCE_MS: Final = 5_000
-_BEAT_SECONDS: Final = 1.5
-_IDLE_LOOK_SECONDS: Final = 25.0
 _BUSY_LOOK_SECONDS: Final = 1.0
 _GIVE_BACK_SECONDS: Final = 0.020
 _MOST_SETTLED: Final = 1_000
@@ -78,6 +76,7 @@ class Loop:
         self.appetite = Appetite(self.executor)
         self._leased_at = 0.0
         self._failures = 0
+        self._last_idle_look = 0.0
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[str] = deque()
         self._turn_order = 0
@@ -117,6 +116,11 @@ class Loop:
         self._publish_names()
         while not self.stopping:
             self._listen()
+            if self.waits.overdue():
+                log.warning("Redis did not end a wait in its time; connecting anew")
+                self.waits.drop()
+                for lane in self.lanes:
+                    lane.look_at = 0.0  # tokens went astray
             self._round()
             if not self.stopping:
                 self._wait()
@@ -249,9 +253,6 @@ class Loop:
         lane.held = max(0, lane.held - settled)
         self.turned_at = now
         self._take_in(lane, turn, now, flags, want)
-        if self.table is not None:
-            held = sum(x.held for x in self.lanes)
-            self.table.publish(time.time(), held, self.appetite.finished_jobs)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
         key = self.store.service(lane.service).stats
@@ -296,6 +297,9 @@ class Loop:
         return flags, first
 
     def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int) -> None:
+        if self.table is not None:  # before any of these jobs begins: from now on the supervisor beats for them
+            held = sum(x.held for x in self.lanes) + len(turn.jobs)
+            self.table.publish(now, held, self.appetite.finished_jobs)
         if turn.lost:
             self._lose(lane)
             return
@@ -341,14 +345,20 @@ class Loop:
             self.executor.start(lane, jobs)
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
-        seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._idle_look()
+        seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
         if 0 <= turn.expires_in < seconds * 1000:
             seconds = turn.expires_in / 1000 + 0.01
         lane.look_at = now if turn.due_in == 0 else now + seconds
 
+    def _seconds_to_idle_look(self, now: float) -> float:
+        """The services are looked at one after the other, so that the process is heard of all the time."""
+        if len(self.lanes) == 1:
+            return self._idle_look()
+        self._last_idle_look = min(max(now, self._last_idle_look) + NEXT_LOOK_SECONDS, now + self._idle_look())
+        return self._last_idle_look - now
+
     def _idle_look(self) -> float:
-        # However many services: an idle process may look three times a minute in all, at 11 commands each.
-        return max(_IDLE_LOOK_SECONDS, 20.0 * len(self.lanes))
+        return idle_look_seconds(len(self.lanes))
 
     def _rebuild_slots(self, lane: Lane) -> None:
         """Once this worker knows of a limit, what it leased before must count too."""
@@ -460,12 +470,13 @@ class Loop:
             if fresh and self._sleep(min(timeout, _SHORT_JOB_SECONDS)):
                 executor.waiting = False
                 return
-            fault = self.waits.arm(self._idle_look() + 5)
+            fault = self.waits.arm()
             if fault is not None and fault.error is not None:
                 executor.waiting = False
                 self._failed(fault.lane, fault.error)
                 return  # asleep without a wait in Redis it would miss every token
-        self._sleep(timeout)
+        answer_by = self.waits.answer_by()
+        self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
         executor.waiting = False
 
     def _timeout(self) -> float:

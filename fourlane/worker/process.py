@@ -7,18 +7,25 @@ death of the supervisor, and the process ends with it.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
-from typing import Any, Final
+from typing import IO, Any, Final
 
+import dramatiq
 import msgspec
 
-__all__ = ["CANNOT_START", "Spec", "declared_queues", "import_modules"]
+from fourlane.app import Opening
+from fourlane.errors import FourlaneError, SettingsError
+from fourlane.queues.broker import RedisBroker
+
+__all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
 
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
+CONTROLLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that the supervisor takes for all
 _PR_SET_PDEATHSIG: Final = 1
 
 log = logging.getLogger("fourlane.worker")
@@ -38,6 +45,7 @@ class Spec(msgspec.Struct, frozen=True):
     log_level: str
     table_fd: int
     path: list[str]
+    opening: Opening | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -71,20 +79,47 @@ def declared_queues(queues: list[str], services: list[str]) -> list[Any]:
     return [Queue(service, tier) for service in sorted(found) for tier in Tier]
 
 
+def declare_limits() -> None:
+    """Write the limits that tasks declare for their queues, and drop those that they no longer do."""
+    from fourlane.queues import control
+    from fourlane.tasks.task import Task, default_broker
+
+    broker = default_broker()
+    declared: dict[str, Any] = {}
+    by: dict[str, str] = {}
+    tasks = [actor for actor in broker.actors.values() if isinstance(actor, Task)]
+    for task in tasks:
+        queue = task.queue_name
+        if task.limit is not None and declared.setdefault(queue, task.limit) != task.limit:
+            raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
+        if task.limit is not None:
+            by[queue] = task.actor_name
+    control.declare_limits(broker.store, declared, "task", services={task.service for task in tasks})
+
+
 def main() -> None:
     """Run until told to stop."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
+    control = _take_stdin()
+    spec = msgspec.json.decode(control.readline(), type=Spec)
     logging.basicConfig(
         level=spec.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
+    if spec.opening is not None:
+        # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
+        dramatiq.set_broker(RedisBroker(source=spec.opening.open))
     try:
         import_modules(spec.modules)
         queues = declared_queues(spec.queues, spec.services)
-    except Exception as error:
-        log.error("cannot start: %s: %s", type(error).__name__, error, exc_info=not _is_users_mistake(error, spec))
+        declare_limits()
+    except BaseException as error:  # SystemExit too: a script may end itself when it is imported
+        text = str(error) if isinstance(error, FourlaneError) else f"{type(error).__name__}: {error}"
+        log.error("cannot start: %s", " ".join(text.split()), exc_info=log.isEnabledFor(logging.DEBUG))
         os._exit(CANNOT_START)
 
     from fourlane.tasks.task import default_broker
@@ -105,11 +140,12 @@ def main() -> None:
         table=Table(spec.table_fd, spec.slots + spec.concurrency),
     )
     broker.emit_before("worker_boot", loop)
-    signal.signal(signal.SIGTERM, lambda *_: loop.stop())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    threading.Thread(target=_listen, args=(loop,), name="fourlane-listen", daemon=True).start()
+    # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
+    signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
+    threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
+    gc.collect()
+    gc.freeze()  # what is here now stays: no later collection need look at it
     loop.run()
     broker.emit_before("worker_shutdown", loop)
     broker.emit_after("worker_shutdown", loop)
@@ -118,21 +154,23 @@ def main() -> None:
     os._exit(0)
 
 
-def _listen(loop: Any) -> None:
-    for line in sys.stdin.buffer:
+def _take_stdin() -> IO[bytes]:
+    """The supervisor's pipe. User code, and programs that it starts, find an empty stdin instead."""
+    control = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return control
+
+
+def _listen(loop: Any, control: IO[bytes]) -> None:
+    for line in control:
         told = msgspec.json.decode(line, type=Told)
         for name in told.lost:
             loop.told_lost(name)
         if told.cancelled:
             loop.told_cancelled(set(told.cancelled))
     os._exit(1)
-
-
-def _is_users_mistake(error: Exception, spec: Spec) -> bool:
-    from fourlane.errors import FourlaneError
-
-    missing = isinstance(error, ModuleNotFoundError) and error.name in {m.partition(":")[0] for m in spec.modules}
-    return missing or isinstance(error, (FourlaneError, ValueError))
 
 
 if __name__ == "__main__":

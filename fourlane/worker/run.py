@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 from dramatiq.broker import MessageProxy
@@ -23,25 +23,20 @@ __all__ = ["NO_PLAN", "Plan", "Run"]
 class Run(MessageProxy):
     """One job in this process. A dramatiq MessageProxy, for middleware sees it as its message."""
 
-    __slots__ = (
-        "_built",
-        "abandoned",
-        "attempt",
-        "context",
-        "deadline",
-        "ended",
-        "enqueued_again",
-        "envelope",
-        "epoch",
-        "interrupted",
-        "lane",
-        "leased",
-        "plan",
-        "row",
-        "started",
-        "task",
-        "thread",
-    )  # fmt: skip
+    # On the class, so that making a Run costs little: most jobs change few of these.
+    failed = False
+    abandoned = False
+    ended = False  # the function is over: no interrupt may be sent any more
+    interrupted: type[BaseException] | None = None
+    enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
+    deadline = 0.0
+    row = -1
+    attempt = 1
+    started = 0.0
+    thread = 0
+    task: asyncio.Task[None] | None = None
+    _exception: BaseException | None = None
+    _built: dramatiq.Message[Any] | None = None
 
     def __init__(self, lane: Any, leased: Leased, envelope: codec.Envelope, plan: Plan) -> None:
         self.lane = lane
@@ -49,20 +44,16 @@ class Run(MessageProxy):
         self.leased = leased
         self.envelope = envelope
         self.plan = plan
-        self.failed = False
-        self.abandoned = False
-        self.ended = False  # the function is over: no interrupt may be sent any more
-        self.interrupted: type[BaseException] | None = None
-        self.enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
-        self.context: CurrentJob | None = None
-        self.deadline = 0.0
-        self.row = -1
-        self.attempt = 1
-        self.started = 0.0
-        self._exception: BaseException | None = None
-        self._built: dramatiq.Message[Any] | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.thread = 0
+
+    @property
+    def context(self) -> CurrentJob:
+        """What the task sees of itself, made when it, a cancel or a stop first needs it."""
+        made = self.__dict__.get("_context")
+        if made is None:
+            job_id = job.message_id_of(job.id_of_entry(self.leased.entry))
+            fresh = CurrentJob(job_id, self.plan.name, self.lane.service, self.attempt, self.envelope.enqueued_ms)
+            made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
+        return cast("CurrentJob", made)
 
     @property
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
@@ -101,7 +92,7 @@ class Plan:
         self.timeout_ms: float | None = limit
         age = native.get(AgeLimit)
         self.max_age_ms = options.get("max_age", age.max_age if isinstance(age, AgeLimit) else None)
-        self.hard_ms = options.get("hard_timeout_ms")
+        self.hard_ms = options.get("hard_timeout_ms", defaults.hard_timeout_ms)
         self.result_ttl_ms = options.get("result_ttl_ms", defaults.result_ttl_ms if self.is_task else 0)
         self.callbacks = native.get(Callbacks)
         self.pipelines = native.get(Pipelines)
@@ -129,7 +120,7 @@ class Plan:
             retry_when=options.get("retry_when"),
         )  # fmt: skip
         # The bare path: nothing but the function itself.
-        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.hard_ms)
+        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms)
 
 
 class _NoPlan:

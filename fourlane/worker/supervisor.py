@@ -8,117 +8,35 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
-import secrets
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 import fourlane
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import Link
+from fourlane.queues import browse
+from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Store
-from fourlane.worker.process import CANNOT_START, Spec, Told
-from fourlane.worker.table import Table
+from fourlane.worker.child import Child, Options
+from fourlane.worker.probe import Health
+from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
+from fourlane.worker.watch import Watch
 
 __all__ = ["Options", "Supervisor"]
 
 log = logging.getLogger("fourlane.supervisor")
 
-SILENCE_MS: Final = 5_000
-_BEAT_SECONDS: Final = 1.5
+STOPPED_AT_ONCE: Final = 130  # what a shell reports of a program that Ctrl-C ended
 _PRESENCE_SECONDS: Final = 30.0
-_STABLE_SECONDS: Final = 10.0
+_WATCH_SECONDS: Final = 1.0
+_FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to run. The recycling limits are off at 0."""
-
-    modules: list[str] = field(default_factory=list)
-    queues: list[str] = field(default_factory=list)
-    services: list[str] = field(default_factory=list)
-    processes: int = 1
-    slots: int = 8
-    concurrency: int = 1000
-    grace_seconds: float = 25.0
-    log_jobs: bool = False
-    log_level: str = "INFO"
-    recycle_jobs: int = 0
-    recycle_seconds: int = 0
-    recycle_rss_mb: int = 0
-    watch: Path | None = None
-
-
-class Child:
-    """One worker process."""
-
-    def __init__(self, number: int, options: Options) -> None:
-        self.number = number
-        self.table = Table.create(options.slots + options.concurrency)
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.started_at = time.monotonic()
-        self.stopping_since: float | None = None
-        self.replace = True
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fourlane.worker.process"],
-            stdin=subprocess.PIPE,
-            pass_fds=(self.table.fd,),
-        )
-        self.tell(
-            Spec(
-                name=self.name,
-                modules=options.modules,
-                queues=options.queues,
-                services=options.services,
-                slots=options.slots,
-                concurrency=options.concurrency,
-                grace_seconds=options.grace_seconds,
-                log_jobs=options.log_jobs,
-                log_level=options.log_level,
-                table_fd=self.table.fd,
-                path=[os.getcwd(), *[p for p in sys.path if p]],
-            )
-        )
-
-    def tell(self, message: msgspec.Struct) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(msgspec.json.encode(message) + b"\n")
-            self.process.stdin.flush()
-        except (BrokenPipeError, OSError):
-            pass  # it is dead; the next look will tell
-
-    def stop(self, *, replace: bool) -> None:
-        if self.stopping_since is None:
-            self.stopping_since = time.monotonic()
-            self.replace = replace
-        self.process.terminate()
-
-    def rss_mb(self) -> float:
-        try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError, ValueError):
-            return 0.0
-        return pages * resource.getpagesize() / 1_048_576
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.close()
-        except BrokenPipeError:
-            pass
-        self.table.close()
+_LIVE_SECONDS: Final = 60.0  # longer than a Redis that does not answer can hold up one look
+_READY_SECONDS: Final = 45.0  # an idle process takes a turn every 25 s
 
 
 class Supervisor:
@@ -132,36 +50,43 @@ class Supervisor:
         self.stopping = False
         self.exit_code = 0
         self.started_ms = int(time.time() * 1000)
-        self._restart_at: list[tuple[float, int]] = []
+        self._had_terminal = os.isatty(2)
+        self._served = False  # whether any process ever did
+        self._start_at: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
+        self._broken: list[int] = []  # processes that wait for an edit of the code
         self._to_reload: list[Child] = []
+        self._looked_at = time.monotonic()
         self._beaten_at = 0.0
         self._present_at = 0.0
-        self._links: dict[str, Link] = {}
-        self._out, self._in = socket.socketpair()
-        self._out.setblocking(False)
-        self._in.setblocking(False)
+        self._gone: list[str] = []  # names to take from the list of workers
+        self._links: dict[bytes, Link] = {}
         self._signals: list[int] = []
-        self._seen_files: dict[Path, float] = {}
+        self._watch = Watch(options.watch) if options.watch else None
         self._watched_at = 0.0
 
     def run(self) -> int:
         """Run until stopped; returns the exit code."""
-        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for caught in (*CONTROLLED, signal.SIGCHLD):
             signal.signal(caught, lambda n, _: self._signals.append(n))
-        signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
+        woken, wake = socket.socketpair()
+        woken.setblocking(False)
+        wake.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
         try:
-            for number in range(self.options.processes):
-                self.children.append(Child(number, self.options))
-            while self.children or self._restart_at:
+            browse.workers(self.store)  # forgets those long lost, which bounds their list
+            while self.children or not self.stopping:
                 self._tick()
-                select.select([self._out], [], [], 0.25)
+                select.select([woken], [], [], 0.25)
                 try:
-                    self._out.recv(4096)
+                    woken.recv(4096)
                 except BlockingIOError:
                     pass
         finally:
             signal.set_wakeup_fd(-1)
+            woken.close()
+            wake.close()
             for child in self.children:
                 child.process.kill()
             self._absent()
@@ -170,91 +95,166 @@ class Supervisor:
     def _tick(self) -> None:
         while self._signals:
             self._signalled(self._signals.pop(0))
-        now = time.monotonic()
+        now = self._looked_at = time.monotonic()
         for child in list(self.children):
             if child.process.poll() is not None:
                 self._ended(child, now)
-        for due, number in list(self._restart_at):
+        for number, due in list(self._start_at.items()):
             if due <= now:
-                self._restart_at.remove((due, number))
-                self.children.append(Child(number, self.options))
-        if now - self._beaten_at >= _BEAT_SECONDS:
+                self._start(number, now)
+        if now - self._beaten_at >= BEAT_SECONDS:
             self._beaten_at = now
             self._beat()
             self._recycle(now)
         self._kill_overdue()
-        ready = self.on_ready is not None and self._ready()
-        if ready or now - self._present_at >= _PRESENCE_SECONDS:
+        self._tell_ready()
+        new = [child for child in self.children if child.serves and not child.presented]
+        if new or now - self._present_at >= _PRESENCE_SECONDS:
             self._present_at = now
             self._present()
-        if self.options.watch and now - self._watched_at >= 1.0:
+        if self._watch and now - self._watched_at >= _WATCH_SECONDS:
             self._watched_at = now
-            self._watch(self.options.watch)
+            if changed := self._watch.changed():
+                self._reload(f"{changed[0]} changed")
         self._go_on_reloading()
 
-    def _ready(self) -> bool:
-        ready = bool(self.children) and all(child.table.turned_at for child in self.children)
-        if ready and self.on_ready is not None:
+    def _tell_ready(self) -> None:
+        """Once, when all processes serve for the first time."""
+        starting = not self.children or self._start_at or self._broken
+        if self.on_ready is not None and not starting and all(child.serves for child in self.children):
             self.on_ready()
             self.on_ready = None
-        return ready
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGHUP and not self.stopping:
-            log.info("reload: restarting %d process(es) one by one", len(self.children))
-            self._to_reload = list(self.children)
+        if number == signal.SIGHUP and not self._terminal_is_gone():
+            self._reload("SIGHUP")
         elif number == signal.SIGINT and self.stopping:
-            log.warning("stopping at once; what runs counts as crashed")
+            log.warning("stopping at once: what runs goes back to its queue")
+            self.exit_code = self.exit_code or STOPPED_AT_ONCE
             for child in self.children:
-                child.process.kill()
-        elif number in (signal.SIGTERM, signal.SIGINT):
-            self.stopping = True
-            self._restart_at.clear()
-            for child in self.children:
-                child.stop(replace=False)
+                child.kill(guilty=[])
+        elif not self.stopping and number in CONTROLLED:
+            log.info("stopping: what runs has %g s; a second Ctrl-C stops at once", self.options.grace_seconds)
+            self._stop()
+
+    def _terminal_is_gone(self) -> bool:
+        """SIGHUP is what a closed terminal sends too: then nobody is there to stop this worker any more."""
+        return self._had_terminal and not os.isatty(2)
+
+    def _stop(self) -> None:
+        self.stopping = True
+        self._start_at.clear()
+        self._to_reload.clear()
+        for child in self.children:
+            child.stop()
+
+    def health(self) -> Health:
+        """For the probe, from another thread."""
+        processes: list[dict[str, Any]] = []
+        ready = not self.stopping
+        for child in list(self.children):
+            try:
+                turned_at = child.table.turned_at
+            except ValueError:  # it has just ended and its table is closed
+                continue
+            stopping = child.stopping_since is not None
+            silence = time.monotonic() - turned_at if turned_at else None
+            ready = ready and (stopping or (silence is not None and silence < _READY_SECONDS))
+            processes.append(
+                {
+                    "pid": child.process.pid,
+                    "last_turn_seconds_ago": None if silence is None else round(silence, 1),
+                    "stopping": stopping,
+                }
+            )
+        ready = ready and len(processes) == self.options.processes
+        return Health(time.monotonic() - self._looked_at < _LIVE_SECONDS, ready, {"processes": processes})
+
+    # New code -----------------------------------------------------------------------------------------------
+
+    def _reload(self, why: str) -> None:
+        if self.stopping:
+            return
+        log.info("reload: %s; restarting %d process(es) one by one", why, self.options.processes)
+        self._to_reload = list(self.children)
+        for number in [*self._start_at, *self._broken]:
+            self._start_at[number] = 0.0
+        self._broken.clear()
+        self._pauses.clear()
 
     def _go_on_reloading(self) -> None:
-        busy = self._restart_at or any(c.stopping_since or not c.table.turned_at for c in self.children)
-        if self._to_reload and not busy:
-            self._to_reload.pop(0).stop(replace=True)
+        self._to_reload = [c for c in self._to_reload if c in self.children and c.stopping_since is None]
+        for child in self._to_reload:
+            if not child.serves:
+                child.stop()  # no need to wait for old code that does not serve yet, and may never
+        waits = self._start_at or self._broken or any(c.stopping_since or not c.serves for c in self.children)
+        if self._to_reload and not waits:
+            self._to_reload.pop(0).stop()
 
     # Life and death -----------------------------------------------------------------------------------------
 
+    def _start(self, number: int, now: float) -> None:
+        del self._start_at[number]
+        try:
+            self.children.append(Child(number, self.options))
+        except OSError as error:
+            log.error("cannot start process %d: %s", number, error)
+            self._start_after_pause(number, now)
+
     def _ended(self, child: Child, now: float) -> None:
         self.children.remove(child)
-        code = child.process.returncode
-        expected = child.stopping_since is not None and code == 0
-        if not expected:
-            self._report(child, code)
+        self._gone.append(child.name)
+        self._served = self._served or child.serves
+        left = child.left()
+        if not left:
+            level = logging.ERROR if child.guilty is None else logging.WARNING
+            log.log(level, "died process=%d pid=%d %s", child.number, child.process.pid, child.fate())
+        if not left or child.table.running():  # a task may end its process with exit code 0 too
+            self._reclaim(child)
+        early = child.ended_early()
         child.close()
-        if code == CANNOT_START:
-            self.exit_code = CANNOT_START
-            self._signalled(signal.SIGTERM)
-            return
-        if self.stopping or not child.replace:
-            if not expected and self.exit_code == 0:
+        if child.process.returncode == CANNOT_START:
+            self._cannot_start(child.number, now)
+        elif self.stopping:
+            if not left and self.exit_code == 0:
                 self.exit_code = 1
-            return
-        pause = 0.0
-        if not expected and now - child.started_at < _STABLE_SECONDS:
-            pause = min(_LONGEST_PAUSE_SECONDS, self._pauses.get(child.number, 0.25) * 2)
-        self._pauses[child.number] = pause
-        if pause > 1.0:
-            log.warning("process %d ends early each time; next start in %.1f s", child.number, pause)
-        self._restart_at.append((now + pause, child.number))
+        elif early and not (left and child.stopping_since is not None):
+            self._start_after_pause(child.number, now)
+        else:
+            self._pauses.pop(child.number, None)
+            self._start_at[child.number] = now
 
-    def _report(self, child: Child, code: int) -> None:
+    def _cannot_start(self, number: int, now: float) -> None:
+        """Its modules do not import, and it said why."""
+        self._to_reload.clear()
+        if self.stopping:
+            return
+        if self._watch:
+            self._broken.append(number)
+            log.warning("process %d waits for the next change of a .py file", number)
+        elif self._served or any(child.serves for child in self.children):
+            self._start_after_pause(number, now)  # a reload gone wrong: the other processes serve on
+        else:
+            self.exit_code = CANNOT_START
+            self._stop()
+
+    def _start_after_pause(self, number: int, now: float) -> None:
+        pause = min(_LONGEST_PAUSE_SECONDS, self._pauses.get(number, _FIRST_PAUSE_SECONDS / 2) * 2)
+        self._pauses[number] = pause
+        self._start_at[number] = now + pause
+        log.warning("process %d ended early; next start in %.1f s", number, pause)
+
+    def _reclaim(self, child: Child) -> None:
         """Its jobs are back at once, not after its silence. Only those that had begun count a crash."""
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         names = child.table.names()
         running = child.table.running()
-        log.error("died process=%d pid=%d %s running=%d", child.number, child.process.pid, how, len(running))
-        services = list(names)
-        for number, service in enumerate(services):
-            begun = [r.entry for r in running if r.service == number]
+        for number, service in enumerate(names):
+            begun = child.guilty
+            if begun is None:
+                begun = [r.entry for r in running if r.service == number]
             try:
                 back, poisoned = self.store.reclaim(
-                    service, names[service], f"worker {child.name} died: {how}", begun=begun
+                    service, names[service], f"worker {child.name} died: {child.fate()}", begun=begun
                 )
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
@@ -263,15 +263,16 @@ class Supervisor:
                 log.warning("reclaimed service=%s jobs=%d poison=%s", service, back, ",".join(poisoned) or "none")
 
     def _kill_overdue(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         for child in self.children:
-            overdue = [r for r in child.table.running() if 0 < r.hard_deadline <= now]
+            overdue = child.overdue(now)
             if overdue:
-                log.error("hard-limit job=%s: killing process %d", overdue[0].entry, child.number)
-                child.process.kill()
-            elif child.stopping_since and time.monotonic() - child.stopping_since > self.options.grace_seconds + 10:
+                for running in overdue:
+                    log.error("hard-limit job=%s: killing process %d", running.entry.partition("|")[0], child.number)
+                child.kill(guilty=[running.entry for running in overdue])
+            elif child.stopping_since and now - child.stopping_since > self.options.grace_seconds + 10:
                 log.error("process %d does not stop; killing it", child.number)
-                child.process.kill()
+                child.kill(guilty=[])
 
     def _recycle(self, now: float) -> None:
         if self.stopping or any(c.stopping_since for c in self.children):
@@ -289,7 +290,7 @@ class Supervisor:
                     child.table.finished,
                     child.rss_mb(),
                 )
-                child.stop(replace=True)
+                child.stop()
                 return
 
     # Redis --------------------------------------------------------------------------------------------------
@@ -297,31 +298,47 @@ class Supervisor:
     def _beat(self) -> None:
         by_service: dict[str, dict[str, Child]] = {}
         for child in self.children:
-            if child.table.held:
+            # A job may hold the interpreter before its process could publish what it holds.
+            if child.table.held or child.table.running():
                 for service, name in child.table.names().items():
                     by_service.setdefault(service, {})[name] = child
         for service, holders in by_service.items():
             try:
-                lost, cancelled = self.store.beat(self._link(service), service, list(holders), SILENCE_MS)
+                link = self._link(self.store.service(service).jobs)
+                lost, cancelled = self.store.beat(link, service, list(holders), SILENCE_MS)
             except RedisUnavailable as error:
                 log.warning("%s", error)
-                self._links.pop(service, None)
-                continue
+                if is_refusal(error):
+                    continue  # this service alone is in trouble
+                self._drop_links()
+                return
             for name in lost:
                 holders[name].tell(Told(lost=[name]))
             if cancelled:
                 for child in set(holders.values()):
                     child.tell(Told(cancelled=cancelled))
 
-    def _link(self, service: str) -> Link:
-        link = self._links.get(service)
+    def _link(self, key: bytes) -> Link:
+        """A connection that tries once: what is not said now is said again soon, and the processes need us."""
+        place = key if self.store.connector.clustered else b""
+        link = self._links.get(place)
         if link is None:
-            link = self._links[service] = self.store.connector.open(self.store.service(service).jobs)
+            link = self._links[place] = self.store.connector.open(key)
         return link
+
+    def _drop_links(self) -> None:
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        try:
+            self.store.connector.refresh()
+        except RedisUnavailable as error:
+            log.debug("%s", error)
 
     def _present(self) -> None:
         key = self.store.keys.presence
         for child in self.children:
+            child.presented = child.serves
             names = child.table.names()
             info = {
                 "host": socket.gethostname(),
@@ -339,29 +356,21 @@ class Supervisor:
             try:
                 for service in names:
                     self.store.announce(service)
-                self.store.connector.command(key, "HSET", key, child.name, json.dumps(info))
+                self._link(key).command("HSET", key, child.name, json.dumps(info))
+                if self._gone:
+                    self._link(key).command("HDEL", key, *self._gone)
+                    self._gone.clear()
             except RedisUnavailable as error:
                 log.warning("%s", error)
+                self._drop_links()
                 return
 
     def _absent(self) -> None:
         key = self.store.keys.presence
         try:
-            present = self.store.connector.command(key, "HKEYS", key)
+            present = self._link(key).command("HKEYS", key)
             mine = [n for n in present if n.decode().startswith(f"{socket.gethostname()}-{os.getpid()}-")]
             if mine:
-                self.store.connector.command(key, "HDEL", key, *mine)
+                self._link(key).command("HDEL", key, *mine)
         except RedisUnavailable:
             pass  # readers drop it by its age
-
-    # Development --------------------------------------------------------------------------------------------
-
-    def _watch(self, folder: Path) -> None:
-        files = {
-            path: path.stat().st_mtime
-            for path in folder.rglob("*.py")
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        }
-        if self._seen_files and files != self._seen_files:
-            self._signalled(signal.SIGHUP)
-        self._seen_files = files

@@ -17,10 +17,13 @@ import msgspec
 __all__ = ["Running", "Table"]
 
 _NAMES_AT: Final = 64
-_ROWS_AT: Final = 16_384
-_ROW: Final = struct.Struct("<dHH")  # time of the hard limit (0 none), service's number, entry's length (0 free)
+_ROWS_AT: Final = 262_144  # room for the names of some 1,700 services; unused pages cost nothing
+_ROW: Final = struct.Struct(
+    "<dHH"
+)  # hard limit on the monotonic clock (0 none), service's number, entry's length (0 free)
 _ROW_BYTES: Final = 320
 _ENTRY_AT: Final = _ROW.size
+_READS: Final = 5
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ class Table:
 
     def begin(self, row: int, service: int, entry: bytes, hard_deadline: float) -> None:
         at = self._ends[row]
+        entry = entry[: _ROW_BYTES - _ENTRY_AT]
         self.map[at + _ENTRY_AT : at + _ENTRY_AT + len(entry)] = entry
         _ROW.pack_into(self.map, at, hard_deadline, service, len(entry))
 
@@ -71,13 +75,20 @@ class Table:
     def publish_names(self, names: dict[str, str]) -> None:
         """The lease name of each service, in the order of the services' numbers."""
         data = msgspec.json.encode(names)
+        if len(data) > _ROWS_AT - _NAMES_AT:
+            raise ValueError(f"{len(names)} services are too many for one process; use --services")
         self.map[_NAMES_AT : _NAMES_AT + len(data)] = data
         struct.pack_into("<I", self.map, 40, len(data))
 
     def names(self) -> dict[str, str]:
-        (length,) = struct.unpack_from("<I", self.map, 40)
-        data = self.map[_NAMES_AT : _NAMES_AT + length]
-        return msgspec.json.decode(data, type=dict[str, str]) if length else {}
+        for _ in range(_READS):
+            (length,) = struct.unpack_from("<I", self.map, 40)
+            try:
+                return msgspec.json.decode(self.map[_NAMES_AT : _NAMES_AT + length], type=dict[str, str])
+            except msgspec.DecodeError:
+                if not length:
+                    break  # nothing was published yet; otherwise it is being written right now
+        return {}
 
     @property
     def turned_at(self) -> float:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import selectors
+import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.store import Store
 from fourlane.worker.lane import Lane
 
 __all__ = ["Heard", "Waits"]
+
+_WAIT_SECONDS: Final = 30.0  # how long one wait in Redis lasts when nothing comes
+_ANSWER_SECONDS: Final = 5.0
 
 
 class Heard(NamedTuple):
@@ -46,8 +50,18 @@ class Waits:
         """True when Redis has been asked by any group."""
         return any(group[0].waits for group in self.groups)
 
-    def arm(self, seconds: float) -> Heard | None:
+    def answer_by(self) -> float | None:
+        """The moment by which Redis must have answered; None when it was not asked."""
+        return min((group[0].waits_until for group in self.groups if group[0].waits), default=None)
+
+    def overdue(self) -> bool:
+        """True when a wait was not answered in its time: the connection is half open."""
+        answer_by = self.answer_by()
+        return answer_by is not None and answer_by <= time.monotonic()
+
+    def arm(self) -> Heard | None:
         """Ask Redis, where it is not asked already, to tell of new jobs. Returns what went wrong."""
+        seconds = _WAIT_SECONDS * max(1.0, len(self.groups) / 4)
         for group in self.groups:
             if not group[0].waits:
                 try:
@@ -65,11 +79,11 @@ class Waits:
         if head.waiter is None:
             head.waiter = self.store.connector.open(keys[0])
         fd = head.waiter.fileno()
-        head.waiter.send("BZPOPMIN", *keys, f"{seconds:.0f}")
+        head.waiter.send("BZPOPMIN", *keys, f"{seconds:.3f}")
         if self._registered.get(fd) is not head:
             self._selector.register(fd, selectors.EVENT_READ, head)
             self._registered[fd] = head
-        head.waits = True
+        head.waits, head.waits_until = True, time.monotonic() + seconds + _ANSWER_SECONDS
 
     def drop(self) -> None:
         """Close the sockets; the next arm opens new ones."""

@@ -10,7 +10,7 @@ from fourlane.errors import InvalidName, JobNotFound, SettingsError
 from fourlane.job import State
 from fourlane.outcome import Retry
 from fourlane.queues import browse, control
-from fourlane.queues.browse import Limit
+from fourlane.queues.limit import Limit
 from fourlane.queues.store import Store
 from tests.queues.conftest import Hand
 

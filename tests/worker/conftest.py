@@ -12,6 +12,7 @@ import pytest
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker.loop import Loop
+from fourlane.worker.table import Table
 
 RunWorker = Callable[..., Loop]
 
@@ -32,9 +33,17 @@ def run_worker() -> Iterator[RunWorker]:
     """Starts a loop: ``run_worker(broker, slots=2)``. All stop with the test."""
     started: list[tuple[Loop, threading.Thread]] = []
 
-    def run(broker: RedisBroker, *services: str, slots: int = 4, name: str = "", grace_seconds: float = 2.0) -> Loop:
+    def run(
+        broker: RedisBroker,
+        *services: str,
+        slots: int = 4,
+        name: str = "",
+        grace_seconds: float = 2.0,
+        table: Table | None = None,
+    ) -> Loop:
         queues = [Queue(service, tier) for service in services or ("default",) for tier in Tier]
-        loop = Loop(broker, queues, name=name or f"w{len(started)}", slots=slots, grace_seconds=grace_seconds)
+        name = name or f"w{len(started)}"
+        loop = Loop(broker, queues, name=name, slots=slots, grace_seconds=grace_seconds, table=table)
         thread = threading.Thread(target=loop.run, name=f"loop-{len(started)}", daemon=True)
         thread.start()
         started.append((loop, thread))

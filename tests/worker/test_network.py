@@ -11,11 +11,16 @@ from urllib.parse import urlsplit
 import dramatiq
 import dramatiq.broker
 import pytest
+import redis
 
 import fourlane
 from fourlane import codec, job
+from fourlane.errors import RedisUnavailable
+from fourlane.queues import browse, control
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.connection import SOCKET_TIMEOUT_SECONDS, Link
 from fourlane.queues.store import Store, Turn
+from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -152,3 +157,199 @@ def test_a_wait_that_cannot_be_armed_is_armed_again(
     proxy.accept()
     noted.send()
     eventually(lambda: ran == [True], 8)
+
+
+def test_idle_links_that_died_do_not_use_up_the_tries(behind: RedisBroker, proxy: FaultyProxy) -> None:
+    """A web process keeps one link for each of its threads; a restart of Redis breaks all of them."""
+
+    @fourlane.task
+    def noted() -> None: ...
+
+    connector, key = behind.store.connector, behind.store.service("default").jobs
+    together = threading.Barrier(12)
+
+    def ask() -> None:
+        def use(link: Link) -> Any:
+            together.wait(10)
+            return link.command("PING")
+
+        connector._repeat(key, use)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert proxy.connections >= 12
+    proxy.cut()
+    noted.send()
+    proxy.cut()
+    noted.send_many([[], []])
+
+
+def test_an_enqueue_into_silence_ends_in_time(
+    behind: RedisBroker, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @fourlane.task
+    def noted() -> None: ...
+
+    monkeypatch.setattr("fourlane.queues.connection._PATIENCE_SECONDS", 0.4)
+    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    noted.send()
+    proxy.blackhole()
+    began = time.monotonic()
+    with pytest.raises(RedisUnavailable, match="is the server running"):
+        noted.send()
+    assert time.monotonic() - began < 1.0, "one more try after a silent one, not three"
+    proxy.heal()
+    noted.send()
+
+
+def test_an_enqueue_on_a_half_open_connection_takes_a_new_one(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+) -> None:
+    ran: list[bool] = []
+
+    @fourlane.task
+    def noted() -> None:
+        ran.append(True)
+
+    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    noted.send()
+    proxy.strand()
+    noted.send()
+    run_worker(behind)
+    eventually(lambda: len(ran) == 2)
+
+
+def test_a_client_without_a_timeout_gets_one(redis_url: str, namespace: str) -> None:
+    client = redis.Redis.from_url(redis_url, socket_timeout=None)
+    broker = RedisBroker(client=client, namespace=namespace)
+    assert broker.store.connector.open(b"any").connection.socket_timeout == SOCKET_TIMEOUT_SECONDS
+    broker.close()
+
+
+def test_an_idle_worker_notices_a_half_open_wait(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the waiting connection is dead: looking every 25 s through the other must not be all that is left."""
+    monkeypatch.setattr("fourlane.worker.waits._WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.waits._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.loop.idle_look_seconds", lambda services: 1_000.0)
+    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    ran: list[int] = []
+
+    @fourlane.task
+    def noted(number: int) -> None:
+        ran.append(number)
+
+    loop = run_worker(behind)
+    eventually(lambda: loop.lanes[0].waits)
+    proxy.strand()
+    noted.send(0)  # its token goes to the dead connection
+    eventually(lambda: ran == [0], 5)
+    eventually(lambda: loop.lanes[0].waits)
+    noted.send(1)
+    eventually(lambda: ran == [0, 1], 0.9)
+
+
+def test_an_idle_worker_notices_a_black_hole_by_its_look(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fourlane.worker.loop.idle_look_seconds", lambda services: 1.0)
+    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    ran: list[int] = []
+
+    @fourlane.task
+    def noted(number: int) -> None:
+        ran.append(number)
+
+    loop = run_worker(behind)
+    eventually(lambda: loop.lanes[0].waits)
+    proxy.blackhole()
+    eventually(lambda: loop._failures > 0)
+    proxy.heal()
+    noted.send(0)
+    eventually(lambda: ran == [0])
+
+
+def test_a_turn_into_a_black_hole_loses_nothing(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, broker: RedisBroker
+) -> None:
+    """The jobs' ends fall into the hole; after it they are settled, or run again by who watches."""
+    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    ran: list[int] = []
+    running, gate = threading.Event(), threading.Event()
+
+    def note(number: int) -> None:
+        ran.append(number)
+        if number == 0:
+            running.set()
+            gate.wait(10)
+
+    noted = fourlane.task(broker=behind, name="noted")(note)
+    noted.send_many([[number] for number in range(20)])
+    loop = run_worker(behind, slots=1)
+    assert running.wait(5)
+    proxy.blackhole()
+    gate.set()
+    eventually(lambda: loop._failures >= 2)
+    proxy.heal()
+    eventually(lambda: set(ran) == set(range(20)), 10)
+    behind.join("default", timeout=10_000)
+    assert len(ran) == 20, "nothing ran twice: no lease had run out"
+
+
+def test_the_last_turn_stands_still_while_redis_is_away(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+) -> None:
+    """What readiness is read from (worker/table.py)."""
+
+    @fourlane.task
+    def noted() -> None: ...
+
+    table = Table.create(4)
+    loop = run_worker(behind, table=table)
+    first = eventually(lambda: table.turned_at)
+    noted.send()
+    before = eventually(lambda: table.turned_at > first and table.turned_at)
+    behind.join("default", timeout=5_000)
+    before = table.turned_at
+    proxy.refuse()
+    proxy.cut()
+    eventually(lambda: loop._failures >= 4)
+    assert table.turned_at == before
+    proxy.accept()
+    eventually(lambda: table.turned_at > before)
+    noted.send()
+    behind.join("default", timeout=5_000)
+
+
+def test_scripts_flushed_again_and_again(behind: RedisBroker, run_worker: RunWorker) -> None:
+    """Worker, producers and operators load their scripts anew."""
+    store, ran = behind.store, []
+
+    @fourlane.task
+    def noted(number: int) -> None:
+        ran.append(number)
+
+    def flush() -> None:
+        behind.client.script_flush()
+
+    held = noted.send_with_options(args=[100], delay=60_000)
+    flush()
+    run_worker(behind, slots=2)
+    for number in range(40):
+        if number % 4 == 0:
+            flush()
+        noted.send(number)
+    eventually(lambda: set(ran) == set(range(40)), 10)
+    flush()
+    assert browse.queues(store)
+    flush()
+    assert control.set_limit(store, noted.send(40).queue, concurrency=3)
+    flush()
+    assert held.cancel() == job.State.DELAYED
+    flush()
+    noted.send_many([[41], [42]])
+    eventually(lambda: set(ran) == set(range(43)))

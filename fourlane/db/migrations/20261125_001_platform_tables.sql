@@ -181,7 +181,7 @@ DO $$
 DECLARE
     name TEXT;
 BEGIN
-    FOREACH name IN ARRAY string_to_array(nullif(current_setting('fourlane.made'), ''), ',') LOOP
+    FOREACH name IN ARRAY string_to_array(current_setting('fourlane.made'), ',') LOOP
         EXECUTE format('COMMENT ON TABLE %I IS %L', name, 'made by Fourlane');
     END LOOP;
 END $$;

@@ -187,6 +187,9 @@ CREATE TABLE IF NOT EXISTS api_keys (
 CREATE INDEX IF NOT EXISTS ix_api_keys_organization_id ON api_keys (organization_id);
 
 -- up postgresql
+-- Rows come and go quickly: what is dead must go too, or each look at the pending ones wades through it.
+ALTER TABLE job_outbox SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.2);
+
 -- What another program writes into the outbox must be a job: a list of arguments, objects of names, of bounded size.
 ALTER TABLE job_outbox DROP CONSTRAINT IF EXISTS job_outbox_is_a_job;
 ALTER TABLE job_outbox ADD CONSTRAINT job_outbox_is_a_job CHECK (

@@ -86,11 +86,18 @@ local function store_result(value, milliseconds)
     redis.call('PEXPIRE', KEYS[result_key], milliseconds)
 end
 
+local done_by_tier = {}
+local function count_done(entry)
+    local tier = tier_of(entry)
+    done_by_tier[tier] = (done_by_tier[tier] or 0) + 1
+end
+
 local settle = {}
 
 function settle.result(entry, value, milliseconds)
     store_result(value, milliseconds)
     forget({ entry })
+    count_done(entry)
 end
 
 function settle.retry(entry, milliseconds, record)
@@ -122,12 +129,18 @@ end
 
 function settle.dead(entry, reason, record, value, milliseconds)
     if value ~= '' then store_result(value, milliseconds) end
+    redis.call('ZREM', CANCELS, id_of(entry)) -- a replay shall not meet the mark of an earlier cancelling
     bury(entry, clock(), reason, record, most, ttl)
 end
 
 local refused, done, settled = {}, {}, {}
 for i = 1, done_count do
-    if mine[i] then done[#done + 1] = finished[i] else refused[#refused + 1] = finished[i] end
+    if mine[i] then
+        done[#done + 1] = finished[i]
+        count_done(finished[i])
+    else
+        refused[#refused + 1] = finished[i]
+    end
 end
 if #done > 0 then
     forget(done)
@@ -146,6 +159,7 @@ for i = others, #ARGV, 6 do
 end
 if #settled > 0 then all('SREM', LEASED, settled) end
 if #refused > 0 then redis.call('HINCRBY', STATS, 'stale', #refused) end
+for tier, count in pairs(done_by_tier) do redis.call('HINCRBY', STATS, 'done:' .. tier, count) end
 
 local control = asked('c') and redis.call('HGET', JOBS, CONTROL)
 if control then
@@ -302,6 +316,13 @@ local function read_bodies(entries)
     return bodies, found_control
 end
 
+-- What pcall caught, as a reply: a right that we lack keeps Redis's words, a wrong type gets clearer ones.
+local function refusal(fault, wrong_type)
+    local text = type(fault) == 'table' and fault.err or tostring(fault)
+    if string.find(text, 'WRONGTYPE', 1, true) then text = 'WRONGTYPE ' .. wrong_type end
+    return redis.error_reply(text)
+end
+
 local entries, bodies, records = {}, {}, {}
 if want > 0 then
     local leased = pop(control and read_limits(control) or {})
@@ -310,7 +331,7 @@ if want > 0 then
         local read, got, found_control = pcall(read_bodies, leased)
         if not read then
             put_back(leased)
-            return redis.error_reply('WRONGTYPE ' .. JOBS .. ' is not a hash')
+            return refusal(got, JOBS .. ' is not a hash')
         end
         found = got
         if found_control and not control then
@@ -332,9 +353,10 @@ if want > 0 then
         end
     end
     if #entries > 0 then
-        if not pcall(all, 'SADD', LEASED, entries) then
+        local stored, fault = pcall(all, 'SADD', LEASED, entries)
+        if not stored then
             put_back(entries)
-            return redis.error_reply('WRONGTYPE ' .. LEASED .. ' is not a set')
+            return refusal(fault, LEASED .. ' is not a set')
         end
         for _, entry in ipairs(entries) do
             if has_record(entry) then

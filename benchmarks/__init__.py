@@ -1,0 +1,1 @@
+"""Fourlane's speed, beside its peers and alone. See README.md."""

@@ -1,0 +1,97 @@
+"""The commands that Fourlane needs, and which of them a user of Redis may not run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import redis.exceptions as failures
+
+from fourlane.errors import RedisUnavailable
+from fourlane.queues.connection import lacks_right
+from fourlane.queues.store import Store
+
+__all__ = ["NEEDED", "check", "denied"]
+
+# Each as it is tried on a list of one element, so that those for other types change nothing.
+_TRIED: Final = """
+rpush K x
+pexpire K 5000
+persist K
+exists K
+time
+ping
+eval return 0
+evalsha 0000000000000000000000000000000000000000 0
+blmove K K LEFT LEFT 0.01
+lindex K 0
+llen K
+lpop K 0
+lpush K x
+lrange K 0 0
+ltrim K 0 0
+hdel K x
+hexists K x
+hget K x
+hgetall K
+hincrby K x 1
+hincrbyfloat K x 1
+hkeys K
+hmget K x
+hset K x x
+hsetnx K x x
+sadd K x
+scard K
+smembers K
+smismember K x
+srandmember K 1
+srem K x
+bzpopmin K 0.01
+zadd K 0 x
+zcard K
+zcount K 0 0
+zmscore K x
+zpopmin K 1
+zrange K 0 0
+zrangebyscore K 0 0
+zrem K x
+zremrangebyrank K 0 0
+zremrangebyscore K 0 0
+zrevrange K 0 0
+zrevrangebyscore K 0 0
+zscore K x
+del K
+"""
+
+NEEDED: Final = frozenset(line.split()[0] for line in _TRIED.split("\n") if line)
+
+
+def denied(store: Store) -> list[str]:
+    """Those that this user may not run on our keys. Raises RedisUnavailable."""
+    key = store.keys.rights
+    found = []
+    link = store.connector.open(key)
+    try:
+        for line in _TRIED.strip().splitlines():
+            name, *words = line.split()
+            try:
+                link.command(name, *(key if word == "K" else word for word in words))
+            except failures.NoScriptError:
+                pass
+            except RedisUnavailable as error:
+                if lacks_right(error):
+                    found.append(name)
+                elif not isinstance(error.__cause__, failures.ResponseError):
+                    raise
+    finally:
+        link.close()
+    return sorted(found)
+
+
+def check(store: Store) -> None:
+    """Raises RedisUnavailable when this user lacks a right: better before the first job than amid a script."""
+    lacking = denied(store)
+    if lacking:
+        raise RedisUnavailable(
+            f"Redis: this user may not run {', '.join(lacking)} on keys {store.namespace}:*; "
+            "give it the rights that docs/operating.md lists"
+        )

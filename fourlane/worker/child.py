@@ -1,0 +1,164 @@
+"""One worker process, as its supervisor sees it: start, tell, stop, kill, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fourlane.app import Opening
+from fourlane.worker.process import CANNOT_START, CONTROLLED, Spec
+from fourlane.worker.table import Running, Table
+
+__all__ = ["Child", "Options"]
+
+_STABLE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run. The recycling limits are off at 0."""
+
+    modules: list[str] = field(default_factory=list)
+    queues: list[str] = field(default_factory=list)
+    services: list[str] = field(default_factory=list)
+    processes: int = 1
+    slots: int = 8
+    concurrency: int = 1000
+    grace_seconds: float = 25.0
+    log_jobs: bool = False
+    log_level: str = "INFO"
+    recycle_jobs: int = 0
+    recycle_seconds: int = 0
+    recycle_rss_mb: int = 0
+    watch: Path | None = None
+    opening: Opening | None = None
+
+
+class Child:
+    """One worker process."""
+
+    def __init__(self, number: int, options: Options) -> None:
+        self.number = number
+        self.table = Table.create(options.slots + options.concurrency)
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.started_at = time.monotonic()
+        self.stopping_since: float | None = None
+        self.guilty: list[str] | None = None  # of a process that we killed: the entries whose fault it was
+        self.presented = False  # whether it is on the list of workers
+        self._unsent = b""
+        try:
+            self.process = self._start(options)
+        except OSError:
+            self.table.close()
+            raise
+        self.tell(
+            Spec(
+                name=self.name,
+                modules=options.modules,
+                queues=options.queues,
+                services=options.services,
+                slots=options.slots,
+                concurrency=options.concurrency,
+                grace_seconds=options.grace_seconds,
+                log_jobs=options.log_jobs,
+                log_level=options.log_level,
+                table_fd=self.table.fd,
+                opening=options.opening,
+                path=[os.getcwd(), *[p for p in sys.path if p]],
+            )
+        )
+
+    def _start(self, options: Options) -> subprocess.Popen[bytes]:
+        # Python takes a .pyc for fresh when second and size agree: an edit can be quicker than that.
+        env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} if options.watch else None
+        # It receives no signal before it has decided about each.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, CONTROLLED)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fourlane.worker.process"],
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=(self.table.fd,),
+                env=env,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        return process
+
+    def tell(self, message: msgspec.Struct) -> None:
+        """Send a line. One that finds the pipe full is dropped: what matters is told again with each beat."""
+        assert self.process.stdin is not None
+        if not self._unsent:
+            self._unsent = msgspec.json.encode(message) + b"\n"
+        try:
+            self._unsent = self._unsent[os.write(self.process.stdin.fileno(), self._unsent) :]
+        except OSError:
+            pass  # it is busy, or dead, and then the next look will tell
+
+    @property
+    def serves(self) -> bool:
+        """Whether it had its first good turn."""
+        return self.table.turned_at > 0
+
+    def stop(self) -> None:
+        """Ask it to end in its grace. A second call does nothing."""
+        if self.stopping_since is None:
+            self.stopping_since = time.monotonic()
+            self.process.terminate()
+
+    def kill(self, guilty: list[str]) -> None:
+        """End it at once. Only the guilty entries count a crash."""
+        if self.guilty is None:
+            self.guilty = guilty
+        self.process.kill()
+
+    def left(self) -> bool:
+        """Whether it ended and had given everything back, or had not taken anything."""
+        code = self.process.returncode
+        if code == CANNOT_START:
+            return True
+        if code == -signal.SIGTERM and self.stopping_since is not None:
+            return not self.serves
+        return code == 0 and not self.table.held
+
+    def ended_early(self) -> bool:
+        """Whether it died too young to be started again without a pause."""
+        return self.guilty is None and (not self.serves or time.monotonic() - self.started_at < _STABLE_SECONDS)
+
+    def fate(self) -> str:
+        """How it ended, in words."""
+        code = self.process.returncode
+        if self.guilty is not None:
+            return "killed at a job's hard limit" if self.guilty else "killed by its supervisor"
+        if code == 0:
+            return "exit code 0 with jobs in hand"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def overdue(self, now: float) -> list[Running]:
+        """Running jobs past their hard limit."""
+        return [running for running in self.table.running() if 0 < running.hard_deadline <= now]
+
+    def rss_mb(self) -> float:
+        try:
+            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError, ValueError):
+            return 0.0
+        return pages * resource.getpagesize() / 1_048_576
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.table.close()
