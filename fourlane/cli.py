@@ -15,6 +15,7 @@ from fourlane.commands.shared import Group, json_option
 __all__ = ["main"]
 
 _HOMES: Final = {
+    "billing": "fourlane.commands.billing",
     "completion": "fourlane.commands.completion",
     "config": "fourlane.commands.config",
     "db": "fourlane.commands.db",

@@ -344,6 +344,23 @@ def run_of(database: Database, run_id: uuid.UUID) -> ReconciliationRun:
         return run
 
 
+def runs(database: Database, provider: str | None, limit: int) -> Sequence[ReconciliationRun]:
+    """The latest runs."""
+    query = select(ReconciliationRun).order_by(ReconciliationRun.started_at.desc()).limit(limit)
+    if provider is not None:
+        query = query.where(ReconciliationRun.provider == provider)
+    with database.begin() as session:
+        found = session.scalars(query).all()
+        session.expunge_all()
+    return found
+
+
+def exists(database: Database, run_id: uuid.UUID) -> bool:
+    """Whether there is such a run."""
+    with database.begin() as session:
+        return session.get(ReconciliationRun, run_id) is not None
+
+
 def counts(database: Database, run_id: uuid.UUID) -> dict[str, int]:
     """How many findings of each kind a run saw."""
     query = (
