@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Opening",
     "configure_encryption",
+    "configure_endpoints",
     "configure_webhooks",
     "open_database",
     "open_from_settings",
@@ -245,3 +246,18 @@ def provider_books(settings: Settings, provider: str) -> Books:
     except ModuleNotFoundError as error:
         raise SettingsError(f"billing needs the package {error.name}; pip install 'fourlane[billing]'") from None
     return StripeBooks(settings.stripe_secret_key.get_secret_value(), base_url=settings.stripe_url)
+
+
+def configure_endpoints() -> None:
+    """Give deliveries to endpoints their database, at the first one. Raises SettingsError."""
+    from datetime import timedelta
+
+    from fourlane.config import load_settings
+    from fourlane.tasks import endpoints
+
+    settings = load_settings()
+    endpoints.configure(
+        open_database(settings),
+        disable_after=timedelta(days=settings.webhook_disable_days),
+        channel_url=settings.channel_url.get_secret_value() if settings.channel_url is not None else None,
+    )

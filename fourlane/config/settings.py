@@ -278,8 +278,10 @@ class Settings(BaseSettings):
     """Another address for Stripe's API, e.g. of a stand-in."""
     paypal_url: str | None = None
     """Another address for PayPal's API."""
-    billing_summary_url: SecretStr | None = None
-    """Where the summary of a reconciliation is posted as {"text": …}, e.g. a Slack webhook."""
+    channel_url: SecretStr | None = None
+    """Where summaries and alerts are posted as {"text": …}, e.g. a Slack webhook."""
+    webhook_disable_days: Positive = 5
+    """An endpoint that took nothing for so long, though it was tried, is disabled."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -54,6 +54,8 @@ _SERVICE_TYPES: Final = {
     r"result:.+": "list",
     r"once:.+": "string",
     r"latest:.+": "string",
+    r"places:.+": "zset",
+    r"breaker:.+": "string",
 }
 _ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "rights": "list"}
 

@@ -22,6 +22,8 @@ unknown        zset      names of unknown tasks, by time                        
 result:ID      list      a job's result, one element                             its ttl
 once:KEY       string    the id of the job that was accepted under this key      its ttl
 latest:KEY     string    the time of the newest event seen of one thing          its ttl
+places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
+breaker:KEY    string    there while a receiver is left alone                    its ttl
 relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
                          they may be forgotten                                   relay's commit is known
 =============  ========  =====================================================  ==============================
@@ -96,6 +98,12 @@ class ServiceKeys:
 
     def latest(self, key: str) -> bytes:
         return self._key(f"latest:{key}")
+
+    def places(self, key: str) -> bytes:
+        return self._key(f"places:{key}")
+
+    def breaker(self, key: str) -> bytes:
+        return self._key(f"breaker:{key}")
 
 
 class EnvironmentKeys:

@@ -151,6 +151,21 @@ class Store:
         """Remember the newest time seen under a key."""
         self.connector.run("latest", (self.service(service).latest(key),), (time, ttl_ms))
 
+    def hold(self, service: str, key: str, who: str, *, places: int, hold_ms: int) -> int:
+        """Take one of a receiver's places: 0 taken, -1 none is free, else ms until its breaker may be tried."""
+        keys = self.service(service)
+        return int(self.connector.run("hold", (keys.places(key), keys.breaker(key)), (places, who, hold_ms)))
+
+    def let_go(self, service: str, key: str, who: str) -> None:
+        """Give the place back."""
+        name = self.service(service).places(key)
+        self.connector.command(name, "ZREM", name, who)
+
+    def open_breaker(self, service: str, key: str, for_ms: int) -> None:
+        """Leave a receiver alone for a while."""
+        name = self.service(service).breaker(key)
+        self.connector.command(name, "SET", name, 1, "PX", for_ms)
+
     def delay(self, service: str, jobs: Iterable[Delayed]) -> None:
         """Accept jobs that may not run yet. Raises as enqueue does."""
         self.announce(service)

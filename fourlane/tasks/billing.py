@@ -90,7 +90,7 @@ def period_of(start: datetime, end: datetime, *, now: datetime) -> Period:
 def reconcile(
     provider: str, start: str | None = None, end: str | None = None, *, repair: bool = False
 ) -> dict[str, Any]:
-    """Reconcile a period, or yesterday (UTC); post the summary where ``FOURLANE_BILLING_SUMMARY_URL`` says.
+    """Reconcile a period, or yesterday (UTC); post the summary where ``FOURLANE_CHANNEL_URL`` says.
 
     An error that may pass leads to a retry, which goes on at the page where this attempt stopped.
 
@@ -133,10 +133,10 @@ def reconcile(
     finally:
         database.close()
         books.close()
-    if settings.billing_summary_url is not None:
+    if settings.channel_url is not None:
         from fourlane.tasks.webhooks import deliver
 
-        deliver.send(settings.billing_summary_url.get_secret_value(), {"text": summary.text()})
+        deliver.send(settings.channel_url.get_secret_value(), {"text": summary.text()})
     return {"run": summary.run_id.hex, "compared": summary.compared, "found": summary.found}
 
 
