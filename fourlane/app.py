@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
     from fourlane.webhooks.receive import Receiver
+    from fourlane.webhooks.verify import Senders
 
 __all__ = [
     "Opening",
@@ -35,6 +36,7 @@ __all__ = [
     "provider_books",
     "redis_url",
     "webhook_receiver",
+    "webhook_senders",
 ]
 
 
@@ -180,20 +182,34 @@ def configure_encryption(settings: Settings) -> None:
 
 
 def webhook_receiver(settings: Settings) -> Receiver:
-    """What takes the webhooks of those providers whose secrets are set."""
-    from fourlane.webhooks.receive import Receiver
+    """What takes the webhooks of those providers whose secrets are set; refusals go to ``security_events``."""
+    from fourlane.webhooks.receive import Receiver, Refusal
+
+    database: list[Database] = []  # opened at the first refusal: until then none is needed
+
+    def report(refusal: Refusal) -> None:
+        from fourlane.db.security import record_refusal
+
+        if not database:
+            database.append(open_database(settings))
+        record_refusal(database[0], refusal)
+
+    try:
+        return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
+    except ValueError as error:
+        raise SettingsError(f"FOURLANE_WEBHOOK_ALLOW_FROM: {error}") from None
+
+
+def webhook_senders(settings: Settings) -> Senders:
+    """What the providers sign with."""
     from fourlane.webhooks.verify import Senders
 
-    senders = Senders(
+    return Senders(
         stripe_secrets=_several(settings.stripe_webhook_secrets, ","),
         paypal=_paypal_webhooks(settings),
         supabase_secrets=_several(settings.supabase_webhook_secrets, ","),
         supabase_hook_secrets=_several(settings.supabase_hook_secrets, "|"),
     )
-    try:
-        return Receiver(senders, allow=settings.webhook_allow_from)
-    except ValueError as error:
-        raise SettingsError(f"FOURLANE_WEBHOOK_ALLOW_FROM: {error}") from None
 
 
 def _paypal_webhooks(settings: Settings) -> Any:

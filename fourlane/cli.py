@@ -27,6 +27,7 @@ _HOMES: Final = {
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
     "relay": "fourlane.commands.relay",
+    "webhooks": "fourlane.commands.webhooks",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }
