@@ -110,3 +110,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/test.db"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_port(postgres_server: Postgres) -> Iterator[int]:
+    """PgBouncer in transaction mode before that server."""
+    from tests.postgres import pgbouncer
+
+    with pgbouncer(postgres_server.port) as port:
+        yield port

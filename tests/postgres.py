@@ -24,6 +24,7 @@ from tests.servers import START_SECONDS, STOP_SECONDS, WATCHDOG, eventually, fre
 __all__ = ["Postgres", "connect", "pgbouncer", "postgres"]
 
 _AS_ROOT = os.geteuid() == 0
+_QUICK = ["-c", "fsync=off", "-c", "full_page_writes=off"]
 
 
 class Postgres:
@@ -34,39 +35,41 @@ class Postgres:
         self.port = port
 
     def url_of(self, database: str, user: str | None = None, port: int | None = None) -> str:
-        """How a user, by default the superuser, connects to a database. Nobody has a password."""
+        """How a user, by default the superuser, connects to a database. All others have the password x."""
         from sqlalchemy import make_url
 
         url = make_url(self.url).set(database=database, drivername="postgresql")
         if user is not None:
-            url = url.set(username=user, password=None)
+            url = url.set(username=user, password="x")
         if port is not None:
             url = url.set(port=port)
         return url.render_as_string(hide_password=False)
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """The server that tests share."""
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """A server. Unless it is ``durable``, what it commits may be lost when the machine stops: tests are quicker so."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield Postgres(given, 0)
         return
-    with _folder() as folder, _server(folder) as port:
+    with _folder() as folder, _server(folder, durable) as port:
         yield Postgres(f"postgresql://postgres@127.0.0.1:{port}/postgres", port)
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[int]:
+def _server(folder: Path, durable: bool) -> Iterator[int]:
     binaries = _binaries()
     port = free_port()
     _run([binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8",
           "--locale=C"], folder)  # fmt: skip
     server = _spawn(
         [str(binaries / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder),
-         "-c", "max_connections=200", "-c", "log_lock_waits=on", "-c", "fsync=off", "-c", "full_page_writes=off"],
+         "-c", "max_connections=200", "-c", "log_lock_waits=on", *([] if durable else _QUICK)],
         folder,
         "postgres.log",
+        # At once: SIGTERM would wait until the last client has left.
+        watchdog=WATCHDOG.replace("-TERM", "-INT"),
     )  # fmt: skip
     try:
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
@@ -143,10 +146,10 @@ def _run(command: list[Any], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _spawn(command: list[str], folder: Path, log: str) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], folder: Path, log: str, watchdog: str = WATCHDOG) -> subprocess.Popen[bytes]:
     with (folder / log).open("ab") as output:
         return subprocess.Popen(
-            ["/bin/sh", "-c", WATCHDOG, "sh", *command],
+            ["/bin/sh", "-c", watchdog, "sh", *command],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=output,

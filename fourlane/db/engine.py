@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from fourlane.errors import DatabaseUnavailable, SettingsError
+from fourlane.errors import DatabaseUnavailable, FourlaneError, SettingsError
 
 __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
 
@@ -63,9 +63,13 @@ class Database:
         try:
             with self.session() as session, session.begin():
                 yield session
-        except (DBAPIError, PoolTimeout) as error:
+        except (StatementError, PoolTimeout) as error:
             if is_lost(error):
                 raise unavailable(error) from error
+            if isinstance(error, StatementError) and isinstance(
+                error.orig, FourlaneError
+            ):  # of a column's own, see columns.py
+                raise error.orig from None
             raise
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ def open_database(
       pool_timeout_seconds: how long to wait for a free one.
       statement_timeout_ms: PostgreSQL ends a statement after this; SQLite waits so long for a writer.
       transaction_pooler: whether connections change between transactions; by default, whether the port is 6543,
-        which Supabase gives to its transaction pooler. Connections are then not kept: the pooler keeps them.
+        which Supabase gives to its transaction pooler.
 
     Raises SettingsError for a URL that is none.
     """
@@ -160,20 +164,21 @@ def _parse(url: str) -> URL:
 
 def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, pooled: bool) -> Engine:
     arguments: dict[str, Any] = dict(_KEEPALIVES)
-    pool: dict[str, Any] = {"poolclass": NullPool}
     if not pooled:
         # A transaction pooler refuses options at the start, and would give the session to others.
         arguments["options"] = f"-c statement_timeout={statement_ms} -c timezone=UTC"
-        pool = {
-            "poolclass": QueuePool,
-            "pool_size": size,
-            "max_overflow": 0,
-            "pool_timeout": wait_seconds,
-            "pool_recycle": _RECYCLE_SECONDS,
-            "pool_pre_ping": True,
-        }
     try:
-        engine = create_engine(url, connect_args=arguments, **pool)
+        engine = create_engine(
+            url,
+            connect_args=arguments,
+            # Kept before a pooler too: a worker lives long, and each log-in would cost more than its transaction.
+            poolclass=QueuePool,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=wait_seconds,
+            pool_recycle=_RECYCLE_SECONDS,
+            pool_pre_ping=True,
+        )
     except ModuleNotFoundError:
         raise SettingsError("PostgreSQL needs the package psycopg2; pip install 'fourlane[db]'") from None
     if pooled:

@@ -18,7 +18,7 @@ __all__ = ["CHANNEL", "Bell"]
 log = logging.getLogger("fourlane.relay")
 
 CHANNEL: Final = "fourlane_outbox"
-_LONGEST_LISTEN_SECONDS: Final = 5.0  # who listens looks at times all the same
+_LISTEN_SECONDS: Final = 5.0  # who listens looks at times all the same
 _SLICE_SECONDS: Final = 0.25  # how soon a stop is seen
 _RECONNECT_SECONDS: Final = 5.0
 _MISSES: Final = 3
@@ -41,7 +41,7 @@ class Bell:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def wait(self, stop: threading.Event, seconds: float, longest_seconds: float) -> None:
+    def wait(self, stop: threading.Event, seconds: float) -> None:
         """Wait until it rings, ``stop`` is set or the time is over: ``seconds``, or some more while it listens."""
         if self._trusted and self._connection is None and time.monotonic() >= self._connect_at:
             # What was inserted before it listened did not ring: one more look, then wait.
@@ -51,7 +51,7 @@ class Bell:
         if self._connection is None:
             stop.wait(seconds)
             return
-        self._rang = self._hear(stop, max(longest_seconds, _LONGEST_LISTEN_SECONDS))
+        self._rang = self._hear(stop, _LISTEN_SECONDS)
 
     def found_work(self) -> None:
         """Rows were there. When that is so again and again in silence, a pooler must be in between."""

@@ -40,6 +40,7 @@ _KEEP_FAILED_DAYS: Final = 30
 _PURGE_ROWS: Final = 10_000
 _PURGE_SECONDS: Final = 60.0
 _FIRST_WAIT_SECONDS: Final = 0.02
+_WAIT_SHARE: Final = 0.1
 _LONGEST_TROUBLE_SECONDS: Final = 5.0
 
 _rows = cast("Table", JobOutbox.__table__)
@@ -95,7 +96,7 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop`` is set. Troubles are logged and waited out."""
-        wait, trouble_wait = _FIRST_WAIT_SECONDS, 0.1
+        trouble_wait, busy_at = 0.1, time.monotonic()
         with Bell(self.database) as bell:
             while not stop.is_set():
                 try:
@@ -112,10 +113,10 @@ class Relay:
                 trouble_wait = 0.1
                 if found:
                     bell.found_work()
-                    wait = _FIRST_WAIT_SECONDS
-                    continue
-                bell.wait(stop, wait, self._longest_wait_seconds)
-                wait = min(wait * 2, self._longest_wait_seconds)
+                    busy_at = time.monotonic()
+                else:
+                    silence = time.monotonic() - busy_at
+                    bell.wait(stop, idle_wait(silence, self._longest_wait_seconds))
 
     def drain(self) -> int:
         """Relay until nothing is left that can be relayed now; returns how many rows were handled."""
@@ -256,6 +257,11 @@ class Relay:
         except (DBAPIError, PoolTimeout) as error:
             raise unavailable(error) from error
         self._purge_at = time.monotonic() + (1.0 if gone == _PURGE_ROWS else _PURGE_SECONDS)
+
+
+def idle_wait(silence_seconds: float, longest_seconds: float) -> float:
+    """How long to wait before the next look: the longer, the longer nothing was there."""
+    return min(max(_FIRST_WAIT_SECONDS, silence_seconds * _WAIT_SHARE), longest_seconds)
 
 
 def _purge(connection: Connection, keep_seconds: int) -> int:

@@ -13,6 +13,10 @@ import pytest
 
 from fourlane.db import migrate
 from fourlane.db.engine import open_database
+from fourlane.outbox.relay import Relay
+from fourlane.queues.connection import Connector
+from fourlane.queues.connection import connect as connect_redis
+from fourlane.queues.store import Store
 from tests.postgres import Postgres, connect
 
 # Fixed, because they are in the names of tests, which must be the same in each process.
@@ -23,6 +27,7 @@ class As:
     """SQL as one login role, for one user: each call is a transaction, as PostgREST makes it."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.connection = psycopg2.connect(url)
 
     def __call__(self, sql: str, values: Any = (), *, user: uuid.UUID | None = None) -> list[Any]:
@@ -60,7 +65,7 @@ def login(admin: Any, postgres_server: Postgres, postgres_url: str) -> Iterator[
 
     def log_in(group: str) -> As:
         name = "r" + uuid.uuid4().hex[:8]
-        admin.execute(f"CREATE ROLE {name} LOGIN IN ROLE {group}")
+        admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' IN ROLE {group}")
         made.append((name, As(postgres_server.url_of(postgres_url.rpartition("/")[2], user=name))))
         return made[-1][1]
 
@@ -133,6 +138,21 @@ def test_the_worker_does_its_work(login: Any) -> None:
     [(job,)] = worker("SELECT enqueue_job('anything', service => 'billing', tier => 3)")
     assert worker("SELECT task, service, tier FROM job_outbox WHERE id = %s", [job]) == [("anything", "billing", 3)]
     worker("DELETE FROM job_outbox")
+
+
+def test_the_workers_role_relays(login: Any, admin: Any, redis_url: str, namespace: str) -> None:
+    """And may look at the schema, which a worker does at its start."""
+    admin.execute("INSERT INTO job_outbox (task, order_key) VALUES ('resize', 'a'), ('resize', NULL)")
+    database = open_database(login("fourlane_worker").url)
+    store = Store(Connector(connect_redis(redis_url)), namespace=namespace)
+    relay = Relay(database, store, keep_seconds=0)
+    assert (relay.drain(), relay.failed) == (2, 0)
+    relay._purge()
+    admin.execute("SELECT count(*) FROM job_outbox")
+    assert admin.fetchone() == (0,)
+    assert {state.word for state in migrate.status(database)} == {"applied"}
+    database.close()
+    store.connector.close()
 
 
 def test_members_enqueue_by_the_function(login: Any, admin: Any) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from fourlane.db import migrate
 from fourlane.db.engine import Database, open_database
@@ -13,10 +15,28 @@ from fourlane.queues.store import Store
 from fourlane.tasks.task import Task, task
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: SQLite, PostgreSQL, and PostgreSQL behind PgBouncer in transaction mode."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    url: str = request.getfixturevalue("postgres_url")
+    if request.param == "postgresql":
+        return url
+    port = request.getfixturevalue("pgbouncer_port")
+    return make_url(url).set(port=port).render_as_string(hide_password=False)
+
+
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A migrated database; SQLite, then PostgreSQL."""
-    opened = open_database(database_url)
+def pooled(request: pytest.FixtureRequest) -> bool:
+    """Whether PgBouncer is in between."""
+    return "pgbouncer_port" in request.fixturenames or "pgbouncer" in request.node.name
+
+
+@pytest.fixture
+def database(database_url: str, pooled: bool) -> Iterator[Database]:
+    """A migrated database."""
+    opened = open_database(database_url, transaction_pooler=pooled)
     migrate.migrate(opened)
     yield opened
     opened.close()

@@ -1,4 +1,4 @@
-"""From a transaction to Redis: once, in order, unchanged. On SQLite and PostgreSQL."""
+"""From a transaction to Redis: once, in order, unchanged. On SQLite and PostgreSQL, directly and by PgBouncer."""
 
 from __future__ import annotations
 
