@@ -22,8 +22,8 @@ __all__ = ["drain", "in_bulk", "one_at_a_time", "pickup", "uvloop"]
 
 BATCH = 100
 BULK = 1_000
-DRAIN_JOBS = 120_000
-PICKUPS = 70
+DRAIN_JOBS = 80_000
+PICKUPS = 50
 
 DRAIN = """
 import json, sys, time, redis

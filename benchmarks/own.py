@@ -18,8 +18,8 @@ from benchmarks.workers import TooLate, Workers
 __all__ = ["OWN"]
 
 BATCH = 100
-ASYNC_JOBS = 150_000
-LONE_JOBS = 50
+ASYNC_JOBS = 100_000
+LONE_JOBS = 30
 IDLE_SECONDS = 60.0
 SHALLOW, DEEP = 1_000, 1_000_000
 BLOCK_ROUNDS = 20

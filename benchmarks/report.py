@@ -42,16 +42,16 @@ TABLES: dict[str, list[Column]] = {
     ],
     "Cost and recovery": [
         Column("drain", "bytes_per_job", "Redis bytes per queued job", False),
-        Column("drain", "calls_per_job", "calls per job", False, 2),
-        Column("drain", "commands_per_job", "commands per job", False, 2),
-        Column("idle-memory", "rss_mb", "idle worker, RSS MB", False),
-        Column("idle-memory", "pss_mb", "idle worker, PSS MB", False),
+        Column("drain", "commands_per_job", "Redis commands per job, those inside scripts too", False, 3),
+        Column("idle-memory", "rss_mb", "idle worker process, RSS MB", False),
+        Column("idle-memory", "pss_mb", "idle worker process, PSS MB", False),
         Column("crash", "all_seconds", "killed worker's jobs run again, s", False, 1),
     ],
 }
 ALONE = [
     ("async", "jobs_per_second", "async jobs of 20 ms, 1,000 at once, jobs/s"),
     ("async", "uvloop_per_second", "a bare uvloop doing the same, jobs/s"),
+    ("drain", "calls_per_job", "calls per job under load"),
     ("lone", "calls_per_job", "calls for a lone job, enqueue to done"),
     ("lone", "commands_per_job", "commands for a lone job, those inside scripts too"),
     ("idle", "calls_per_minute", "calls of an idle process per minute"),
@@ -69,12 +69,13 @@ WHAT = """\
 - **enqueue**: one producer, 1.5 s.
 - **pickup**: one job after another, with 20 to 150 ms between, to an idle worker; from before the enqueue to the first
   line of the function.
-- **urgent**: 150 high-priority jobs, one each 20 ms, while 8 slots work on 5,000 low-priority jobs of 20 ms.
+- **urgent**: 150 high-priority jobs, one each 10 to 30 ms, while 8 slots work on 5,000 low-priority jobs of 20 ms.
 - **delayed**: how late 300 jobs run that are due within 1 to 5 s, with up to 100,000 more due in an hour (as many as
   could be enqueued in 15 s).
 - **bytes**: growth of `used_memory` with 10,000 jobs or more waiting, or what could be enqueued in 8 s.
-- **calls** are what the client sends (scripts and blocking pops only), **commands** all that INFO commandstats counts
-  during the drain, those inside scripts too; for a lone job and an idle minute both are exact, by MONITOR.
+- **commands** are all that INFO commandstats counts during the drain (the enqueue not included), those inside scripts
+  too; **calls**, shown for Fourlane only, are the scripts and blocking pops among them. For a lone job, from its
+  enqueue on, and for an idle minute MONITOR counts both.
 - **killed**: `kill -9` for the whole process group while 8 jobs run, another worker started at once; until all of them
   run again, at most 150 s. All peers at the same time, for they mostly wait.
 - **memory**: of the process that runs the jobs, after a job; RSS, and PSS, which divides what processes share."""
@@ -132,23 +133,23 @@ def goals_table(results: Results) -> str:
     for goal in GOALS:
         verdict = goal.judge(results)
         if verdict is None:
-            measured, mark = "–", _why_not(results, goal.what)
+            measured, mark = "–", "not measured in this run"
         else:
-            measured = f"{verdict.value:,.2f} {goal.unit}".strip() + (f" ({verdict.how})" if verdict.how else "")
+            measured = f"{_judged(verdict.value)} {goal.unit}".strip() + (f" ({verdict.how})" if verdict.how else "")
             off = goal.missed_by(verdict.value)
             mark = "reached" if goal.reached(verdict.value) else f"**missed by {off:.0%}**"
         lines.append(f"| {goal.what} | {goal.text()} | {measured} | {mark} |")
     return "\n".join(lines)
 
 
-def _why_not(results: Results, what: str) -> str:
-    return "not measured in this run"
+def _judged(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 or not value else f"{value:.2g}"
 
 
 def alone_table(results: Results) -> str:
     lines = ["| | |", "|---|---|"]
     for case, name, title in ALONE:
-        column = Column(case, name, title, True, 2)
+        column = Column(case, name, title, True, 0 if name.endswith("_per_second") else 3 if case == "drain" else 2)
         if case in results["cases"]:
             lines.append(f"| {title} | {_shown(results, column, 'fourlane')} |")
     return "\n".join(lines)
@@ -211,6 +212,7 @@ def write(results: Results) -> None:
     ]
     tables = "\n\n".join(f"### {title}\n\n{_table(results, columns)}" for title, columns in TABLES.items())
     pictures = "\n".join(f"![{alt}](img/{file})" for file, alt in images)
+    notes = "".join(f"\n- {note}" for note in results.get("notes", []))
     (DOCS / "benchmarks.md").write_text(
         f"""# Benchmarks
 
@@ -220,9 +222,8 @@ machine, and only ratios within a run mean much: Redis, producer and workers sha
 - date: {results["date"]}; command: `{results["command"]}`; {results["minutes"]} minutes
 - machine: {results["machine"]}
 - {results["python"]}, {results["redis"]} without persistence, redis-py {results["redis_py"]}
-- medians of {results["repeated"]} (least–most), the order of the peers rotated; delayed, killed, idle, memory and
-  backlog once; the job does nothing and has one
-  argument of {len(json.dumps(jobs.PAYLOAD))} bytes as JSON
+- medians of {results["repeated"]} (least–most), the order of the peers rotated; delayed, killed, idle, memory
+  and backlog once; the job does nothing and has one argument of {len(json.dumps(jobs.PAYLOAD))} bytes as JSON
 - what else the machine did just before the measurements: {noise(results)}
 
 ## Goals
@@ -243,7 +244,7 @@ In brackets behind a delayed figure: fewer than 100,000 were waiting, or not all
 
 ### Failed or missing
 
-{faults(results)}
+{faults(results)}{notes}
 
 ## Fourlane alone
 

@@ -49,9 +49,9 @@ class Redis:
         self.client.memory_purge()
 
     def memory(self) -> int:
-        """Bytes used by the data."""
+        """Bytes used by the data, without what the connections buffer."""
         info: Any = self.client.info("memory")
-        return int(info["used_memory"])
+        return int(info["used_memory"]) - int(info.get("mem_clients_normal", 0))
 
     def cpu_seconds(self) -> float:
         info: Any = self.client.info("cpu")

@@ -35,7 +35,7 @@ def _refuse(value: Any) -> Any:
 
 _encode = msgspec.json.Encoder(enc_hook=_refuse).encode
 _decode = msgspec.json.Decoder(Envelope).decode
-_PLAIN: Final = (str, int, bool, type(None))
+_PLAIN: Final = frozenset((str, int, bool, type(None)))
 
 
 def encode(
@@ -62,11 +62,9 @@ def encode(
         parts = (task, args, kwargs)
     else:
         parts = (task, args)
-    for value in args:
-        if type(value) not in _PLAIN:
-            _check(args, "args")
-            break
-    if kwargs:
+    if not _fits(args):
+        _check(args, "args")
+    if kwargs and not _fits(kwargs):
         _check(kwargs, "kwargs")
     try:
         body = _encode(parts)
@@ -90,12 +88,29 @@ def decode(body: bytes) -> Envelope:
 
 def encode_value(value: Any, what: str) -> bytes:
     """A result, or any other value, as JSON. Raises InvalidArguments with the path of what JSON cannot carry."""
-    _check(value, what)
+    if not _fits(value):
+        _check(value, what)
     return _encode(value)
 
 
 def decode_value(data: bytes | str) -> Any:
     return msgspec.json.decode(data)
+
+
+def _fits(value: Any) -> bool:
+    """True for most of what JSON can carry; where not, _check decides, and says where the fault lies."""
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in _PLAIN and not _fits(item)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        for item in value:  # noqa: SIM110 - all() of a generator costs more
+            if type(item) not in _PLAIN and not _fits(item):
+                return False
+        return True
+    return kind in _PLAIN or (kind is float and -math.inf < value < math.inf)
 
 
 def _check(value: Any, path: str) -> None:

@@ -19,7 +19,7 @@ import redis.exceptions as failures
 from redis.cluster import RedisCluster
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.scripts import Script, script
+from fourlane.queues.scripts import FLAG, Script, script
 
 __all__ = ["Connector", "Link", "connect"]
 
@@ -60,20 +60,51 @@ class Link:
 
     def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run a script. Raises RedisUnavailable; whether the script ran is then unknown."""
-        wanted = script(name)
-        try:
-            return self._run(wanted, keys, args)
-        except RedisUnavailable as error:
-            # Refused at its first write, so nothing was done.
-            if wanted.when_full is None or not is_full(error):
-                raise
-            return self._run(wanted.when_full, keys, args)
-
-    def _run(self, wanted: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        connector = self.connector
+        wanted = script(name, connector.flags_scripts is True)
         try:
             return self.command("EVALSHA", wanted.sha, len(keys), *keys, *args)
         except failures.NoScriptError:
+            if connector.flags_scripts is None:
+                connector.flags_scripts = self._takes_flag()
+            wanted = script(name, connector.flags_scripts)
+        except RedisUnavailable as error:
+            return self._run_when_full(wanted, error, keys, args)
+        try:
             return self.command("EVAL", wanted.source, len(keys), *keys, *args)
+        except RedisUnavailable as error:
+            return self._run_when_full(wanted, error, keys, args)
+
+    def _run_when_full(self, refused: Script, error: RedisUnavailable, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        # Refused at its first write, so nothing was done.
+        if refused.when_full is None or not is_full(error):
+            raise error
+        return self.command("EVAL", refused.when_full.source, len(keys), *keys, *args)
+
+    def _takes_flag(self) -> bool:
+        try:
+            self.command("EVAL", FLAG + "return 1", 0)
+        except RedisUnavailable as error:
+            if is_refusal(error):
+                return False
+            raise
+        return True
+
+    def send_script(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> None:
+        """Send a script's call; ``receive_script`` reads its reply."""
+        wanted = script(name, self.connector.flags_scripts is True)
+        self.send("EVALSHA", wanted.sha, len(keys), *keys, *args)
+
+    def receive_script(self) -> Any:
+        """The reply; None when the server did not know the script, or had no memory for it: nothing was done."""
+        try:
+            return self.receive()
+        except failures.NoScriptError:
+            return None
+        except RedisUnavailable as error:
+            if is_full(error):
+                return None
+            raise
 
     def command(self, *words: Any) -> Any:
         """Send one command and read its reply."""
@@ -120,6 +151,8 @@ class Connector:
         self.clustered = isinstance(client, RedisCluster)
         self._idle: dict[Any, deque[Link]] = {}
         self._pid = os.getpid()
+        self.flags_scripts: bool | None = None
+        """Whether the server takes the flag of scripts.py; asked when it does not know a script."""
 
     @property
     def address(self) -> str:

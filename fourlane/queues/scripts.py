@@ -7,7 +7,7 @@ import re
 from functools import cache
 from importlib import resources
 
-__all__ = ["Script", "script"]
+__all__ = ["FLAG", "Script", "script"]
 
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
@@ -28,13 +28,19 @@ class Script:
         """What to run in its place when Redis refuses it for want of memory."""
 
 
+FLAG = "#!lua flags=allow-key-locking\n"
+"""A first line that Upstash knows: the script locks its keys, not the whole database. Redis and Valkey refuse it."""
+
+
 @cache
-def script(name: str) -> Script:
-    """The script of this name."""
+def script(name: str, flagged: bool = False) -> Script:
+    """The script of this name, with the flag for a server that takes it."""
     folder = resources.files("fourlane.queues") / "lua"
 
     def include(match: re.Match[str]) -> str:
         return (folder / "parts" / f"{match[1]}.lua").read_text()
 
+    first = FLAG if flagged else ""
     source = _INCLUDE.sub(include, (folder / f"{name}.lua").read_text())
-    return Script(source, Script(_HARMLESS_WRITE + source) if name in _GOES_ON_WHEN_FULL else None)
+    when_full = Script(first + _HARMLESS_WRITE + source) if name in _GOES_ON_WHEN_FULL else None
+    return Script(first + source, when_full)

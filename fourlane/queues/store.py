@@ -50,6 +50,7 @@ class Turn(NamedTuple):
     """What a turn told. Milliseconds; -1 means none, -2 not looked at."""
 
     lost: bool
+    off: bool
     refused: list[str]
     news: str
     more: str
@@ -218,6 +219,7 @@ class Store:
         silence_ms: int,
         idle_silence_ms: int,
         held: int = 0,
+        done_before: str = "",
         done: Sequence[str] = (),
         others: Sequence[tuple[str, Outcome]] = (),
         want: int = 0,
@@ -229,7 +231,7 @@ class Store:
         names = [*keys.all, keys.leased(name)]
         args: list[Any] = [
             name, flags, silence_ms, idle_silence_ms, held, self.dead_max, self.dead_ttl_ms, want, tiers, first,
-            len(done), *done,
+            done_before, len(done), *done,
         ]  # fmt: skip
         for entry, outcome in others:
             args += _outcome_args(entry, outcome)
@@ -237,6 +239,20 @@ class Store:
                 names.append(keys.result(id_of_entry(entry)))
         reply = link.run("turn", names, args)
         return _read_turn(reply)
+
+    def ask_ahead(self, link: Link, service: str, name: str, *, want: int, tiers: str) -> None:
+        """Send a turn that only leases, without waiting for its reply: behind a blocking wait on the same link."""
+        keys = self.service(service)
+        link.send_script(
+            "turn",
+            [*keys.all, keys.leased(name)],
+            [name, "a", 0, 0, 0, self.dead_max, self.dead_ttl_ms, want, tiers, "", "", 0],
+        )
+
+    def hear_ahead(self, link: Link) -> Turn | None:
+        """The reply to ``ask_ahead``; None when nothing was done. Raises RedisUnavailable."""
+        reply = link.receive_script()
+        return None if reply is None or reply[0] == b"gone" else _read_turn(reply)
 
     def beat(self, link: Link, service: str, names: Sequence[str], silence_ms: int) -> tuple[list[str], list[str]]:
         """Keep leases alive. Returns the names that hold nothing any more, and ids of running jobs to cancel."""
@@ -347,6 +363,7 @@ def _read_turn(reply: list[Any]) -> Turn:
             jobs.append(Leased(text, body, b"", 0))
     return Turn(
         word == b"lost",
+        word == b"off",
         [e.decode() for e in refused],
         b"".join(news).decode(),
         more.decode(),

@@ -30,6 +30,7 @@ class Appetite:
         self._speed = 0.0
         self._speed_mark = (time.monotonic(), 0)
         self._run_seconds = 0.0
+        self._async_share = 0.0
         self._more_waits = False
         self._next_lease = 0.0
 
@@ -52,6 +53,10 @@ class Appetite:
             self._run_seconds = 0.0  # it held no slot: there is nothing to keep out of step
         elif run.started:
             self._run_seconds += (now - run.started - self._run_seconds) / 4
+
+    def started(self, jobs: int, coroutines: int) -> None:
+        """Learn how many of the jobs that come are ``async def``, which take no slot."""
+        self._async_share += (coroutines / jobs - self._async_share) / 2
 
     def leased(self, want: int, more: bool, now: float) -> None:
         """Learn from a turn that asked for jobs: does Redis have more?"""
@@ -84,4 +89,7 @@ class Appetite:
             return min(places, _MOST_LEASES)
         busy = executor.slots - threads
         room = max(threads, ahead - busy) - waiting
-        return min(room, places) if executor.has_async else room
+        if not executor.has_async:
+            return room
+        # So many that the plain ones among them find room, if they come as they did.
+        return min(int(room / max(0.01, 1 - self._async_share)), places, _MOST_LEASES)

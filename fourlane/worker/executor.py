@@ -109,8 +109,8 @@ class Executor:
         loop.call_soon(ready.set)
         loop.run_forever()
 
-    def start(self, lane: Any, jobs: list[Leased]) -> None:
-        """Take leased jobs. Those that cannot run at all are concluded here."""
+    def start(self, lane: Any, jobs: list[Leased]) -> int:
+        """Take leased jobs; returns how many are ``async def``. Those that cannot run at all are concluded here."""
         coroutines: list[Run] = []
         put, plans, decode = self.backlog.put, self.plans, codec.decode
         for leased in jobs:
@@ -131,6 +131,7 @@ class Executor:
                 put(run)
         if coroutines and self.loop is not None:
             self.loop.call_soon_threadsafe(self._spawn, coroutines)
+        return len(coroutines)
 
     def _refuse(self, lane: Any, leased: Leased, outcome: Outcome) -> None:
         run = Run(lane, leased, codec.Envelope(""), NO_PLAN)

@@ -40,6 +40,9 @@ class Lane:
         self.waiter: Link | None = None
         self.waits = False
         self.waits_until = 0.0  # by then Redis must have answered
+        self.asked_ahead: tuple[Lane, int, str] | None = None  # whose turn follows the wait; how many, of which tier
+        self.beat_by: float | None = None  # it holds leases that no beat has told of yet
+        self.done: dict[str, int] = {}  # jobs done since the last look, by tier
         self.uncertain: list[tuple[str, Outcome]] = []
         self.blocked_until = 0.0
         self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know

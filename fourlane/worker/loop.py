@@ -15,7 +15,7 @@ from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Queue
-from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Retry
+from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
@@ -77,6 +77,7 @@ class Loop:
         self._leased_at = 0.0
         self._failures = 0
         self._last_idle_look = 0.0
+        self._ahead: tuple[Lane | None, str] = (None, "")  # where the last job came from, for the next one
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[str] = deque()
         self._turn_order = 0
@@ -155,7 +156,8 @@ class Loop:
         return step_at is not None and step_at - now <= _SETTLE_WITHIN_SECONDS
 
     def _time_has_come(self, lane: Lane, now: float) -> bool:
-        return lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
+        moments = (lane.look_at, lane.due_at, lane.beat_by)
+        return any(moment is not None and moment <= now for moment in moments)
 
     def _want(self) -> int:
         if self.stopping or self._keeps_apart():
@@ -236,6 +238,7 @@ class Loop:
                 silence_ms=SILENCE_MS,
                 idle_silence_ms=int(3_000 * self._idle_look()),
                 held=max(0, lane.held - settled),
+                done_before=",".join(f"{tier}:{count}" for tier, count in lane.done.items()) if "k" in flags else "",
                 done=done,
                 others=others,
                 want=max(0, want),
@@ -251,6 +254,13 @@ class Loop:
         lane.uncertain = []
         self._failures = 0
         lane.held = max(0, lane.held - settled)
+        if "k" in flags:
+            lane.done.clear()
+        for entry in done:
+            lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
+        for entry, outcome in others:
+            if type(outcome) is Result:
+                lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
         self.turned_at = now
         self._take_in(lane, turn, now, flags, want)
 
@@ -278,9 +288,9 @@ class Loop:
                 flags += "s"
         if busy:
             flags += "n"
-        if (now - lane.beaten_at >= 1.0 and (busy or look)) or (
-            want > 0 and (lane.beaten_idle or now - lane.beaten_at >= 1.0)
-        ):
+        due = lane.beaten_idle or now - lane.beaten_at >= 1.0
+        leases = want > 0 and (look or bool(lane.maybe))
+        if (lane.beat_by is not None and busy) or (due and leases) or (now - lane.beaten_at >= 1.0 and (busy or look)):
             flags += "b"
         if lane.others and (want > 0 or busy) and not lane.told and now - lane.told_at > SILENCE_MS / 1000:
             flags += "w"
@@ -304,6 +314,12 @@ class Loop:
             self._lose(lane)
             return
         holds = lane.held > 0 or bool(turn.jobs)
+        if "a" not in flags:
+            lane.beat_by = None
+        if turn.off:
+            log.warning("out of step: Redis says that %s holds other jobs than it knows", lane.name)
+            lane.out_of_step = True
+            lane.look_at = now
         if "b" in flags:
             lane.beaten_at = now
             lane.beaten_idle = not holds
@@ -342,7 +358,8 @@ class Loop:
             jobs = turn.jobs
             if any(leased.crashes for leased in jobs):
                 jobs = self._set_apart(lane, jobs, now)
-            self.executor.start(lane, jobs)
+            if jobs:
+                self.appetite.started(len(jobs), self.executor.start(lane, jobs))
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
         seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
@@ -470,7 +487,10 @@ class Loop:
             if fresh and self._sleep(min(timeout, _SHORT_JOB_SECONDS)):
                 executor.waiting = False
                 return
-            fault = self.waits.arm()
+            ahead, tier = self._ahead
+            if ahead is not None and (ahead.out_of_step or ahead.blocked_until > now):
+                ahead = None
+            fault = self.waits.arm(ahead, tier, min(2, self._want()))
             if fault is not None and fault.error is not None:
                 executor.waiting = False
                 self._failed(fault.lane, fault.error)
@@ -484,6 +504,7 @@ class Loop:
         moments = [max(lane.look_at, lane.blocked_until) for lane in self.lanes]
         lanes = [lane for lane in self.lanes if lane.blocked_until <= now]
         moments += [lane.due_at for lane in lanes if lane.due_at is not None]
+        moments += [lane.beat_by for lane in lanes if lane.beat_by is not None]
         moments += [lane.room_at for lane in lanes if lane.room_at is not None]
         if any(lane.maybe for lane in lanes) and self._want() > 0:
             return 0.0
@@ -512,20 +533,41 @@ class Loop:
     def _sleep(self, seconds: float) -> bool:
         """True when something happened."""
         heard = self.waits.sleep(seconds)
-        for lane, token, error in heard or ():
+        for lane, token, error, turn, asked in heard or ():
             if error is not None:
                 self._failed(lane, error)
-            elif token == "d":
+            if turn is not None and asked is not None:
+                self._take_ahead(asked, turn)
+            if not token or error is not None:
+                continue
+            if token == "d":
                 lane.look_at = 0.0
             elif token == "w":
                 lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
+            elif turn is not None and (lane, token) == self._ahead:
+                pass  # that was its token
             elif self._want() > 0:
+                self._ahead = (lane, token)
                 # The wait gives the highest tier's token first: right now nothing is known of higher ones.
                 lane.from_token = not lane.maybe
                 lane.maybe.add(token)
             else:
                 self._pass_on(lane, token)
         return heard is not None
+
+    def _take_ahead(self, lane: Lane, turn: Turn) -> None:
+        """Take what a turn gave that was asked ahead."""
+        now = time.monotonic()
+        if turn.jobs and (self._want() <= 0 or lane.out_of_step):  # what made it want them has changed meanwhile
+            lane.held += len(turn.jobs)
+            lane.uncertain += [(leased.entry, Back()) for leased in turn.jobs]
+            return
+        maybe = lane.maybe
+        if turn.jobs and (lane.beaten_idle or now - lane.beaten_at >= 1.0):
+            lane.beat_by = now + _SHORT_JOB_SECONDS
+        self.turned_at = now
+        self._take_in(lane, turn, now, "a", max(1, len(turn.jobs)))
+        lane.maybe |= maybe
 
     def _pass_on(self, lane: Lane, token: str) -> None:
         """No slot is free any more: another worker shall have it."""

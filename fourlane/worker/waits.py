@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.store import Store
+from fourlane.queues.store import Store, Turn
 from fourlane.worker.lane import Lane
 
 __all__ = ["Heard", "Waits"]
@@ -24,6 +24,9 @@ class Heard(NamedTuple):
     lane: Lane
     token: str
     error: RedisUnavailable | None = None
+    turn: Turn | None = None
+    """What a turn gave that was asked ahead; of the lane ``turn_of``."""
+    turn_of: Lane | None = None
 
 
 class Waits:
@@ -59,13 +62,20 @@ class Waits:
         answer_by = self.answer_by()
         return answer_by is not None and answer_by <= time.monotonic()
 
-    def arm(self) -> Heard | None:
-        """Ask Redis, where it is not asked already, to tell of new jobs. Returns what went wrong."""
+    def arm(self, lane: Lane | None, tier: str, want: int) -> Heard | None:
+        """Ask Redis, where it is not asked already, to tell of new jobs. Returns what went wrong.
+
+        With a lane a turn is asked ahead: Redis takes it as soon as the wait ends, and a round trip is saved. It is
+        a guess, that the next job comes where the last one came.
+        """
         seconds = _WAIT_SECONDS * max(1.0, len(self.groups) / 4)
         for group in self.groups:
             if not group[0].waits:
                 try:
                     self._ask(group, seconds)
+                    if lane in group and group[0].waiter is not None:
+                        group[0].asked_ahead = (lane, want, tier)
+                        self.store.ask_ahead(group[0].waiter, lane.service, lane.name, want=want, tiers=tier)
                 except RedisUnavailable as error:
                     return Heard(group[0], "", error)
         return None
@@ -94,6 +104,9 @@ class Waits:
                 lane.waiter.close()
                 lane.waiter = None  # in a cluster another node may be the one to ask
             lane.waits = False
+            if lane.asked_ahead is not None:
+                lane.asked_ahead[0].out_of_step = True  # it may have been given jobs that nobody will hear of
+                lane.asked_ahead = None
 
     def sleep(self, seconds: float) -> list[Heard] | None:
         """Sleep until something happens; None when nothing did."""
@@ -119,16 +132,19 @@ class Waits:
 
     def _hear(self, head: Lane) -> list[Heard]:
         assert head.waiter is not None
+        turn = lane = None
         try:
             reply = head.waiter.receive()
+            if head.asked_ahead is not None:
+                turn, lane = self.store.hear_ahead(head.waiter), head.asked_ahead[0]
         except RedisUnavailable as error:
             return [Heard(head, "", error)]
-        head.waits = False
+        head.waits, head.asked_ahead = False, None
         if reply is None:
-            return []
+            return [Heard(head, "", None, turn, lane)]
         key, token = reply[0], reply[1].decode()
         for group in self.groups:
-            for lane in group:
-                if key.startswith(self.store.service(lane.service).prefix.encode()):
-                    return [Heard(lane, token)]
-        return []
+            for told in group:
+                if key.startswith(self.store.service(told.service).prefix.encode()):
+                    return [Heard(told, token, None, turn, lane)]
+        return [Heard(head, "", None, turn, lane)]

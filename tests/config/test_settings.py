@@ -92,6 +92,18 @@ def test_defaults() -> None:
         "probe_port": 0,
         "webhook_allow_private": False,
         "webhook_timeout_seconds": 30,
+        "webhook_disable_days": 5,
+        "webhook_allow_from": {},
+        "webhook_proxies": 0,
+        "stripe_webhook_secrets": None,
+        "paypal_webhook_id": None,
+        "paypal_webhook_way": "offline",
+        "paypal_sandbox": False,
+        "supabase_webhook_secrets": None,
+        "supabase_hook_secrets": None,
+        "stripe_url": None,
+        "paypal_url": None,
+        "channel_url": None,
         "limits": {},
     }
 

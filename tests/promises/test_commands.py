@@ -149,7 +149,8 @@ def test_under_load(start_worker: StartWorker, broker: RedisBroker, meter: Meter
     wait_empty(broker)
     calls, commands = meter.read()
     assert calls / 20_000 <= 0.1
-    assert commands / 20_000 <= 0.4
+    # How many jobs a turn takes follows their speed; what a turn costs does not.
+    assert commands / calls <= 14
     assert jobs[-1].status() is State.UNKNOWN
 
 

@@ -68,9 +68,7 @@ def test_deliveries_and_resending(hooks: Command, monkeypatch: pytest.MonkeyPatc
     assert "HTTP 500" in hooks("webhooks", "deliveries", "list", "--status", "failed").stdout
     shown = json.loads(hooks("webhooks", "deliveries", "show", str(id), "--json").stdout)
     assert shown["payload"]["data"] == {"amount": 1999}
-    assert "amount" in hooks("webhooks", "deliveries", "show", str(id)).stdout
     assert "1 would be delivered again" in hooks("webhooks", "resend", "--newer-than", "1h", "--dry-run").stdout
-    assert "say --yes" in hooks("webhooks", "resend", "--newer-than", "1h").stderr
     assert "1 are on their way" in hooks("webhooks", "resend", "--newer-than", "1h", "--yes").stdout
     [delivery] = json.loads(hooks("webhooks", "deliveries", "list", "--json").stdout)["deliveries"]
     assert (delivery["status"], delivery["error"]) == ("pending", None)

