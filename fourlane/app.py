@@ -194,10 +194,7 @@ def webhook_receiver(settings: Settings) -> Receiver:
             database.append(open_database(settings))
         record_refusal(database[0], refusal)
 
-    try:
-        return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
-    except ValueError as error:
-        raise SettingsError(f"FOURLANE_WEBHOOK_ALLOW_FROM: {error}") from None
+    return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
 
 
 def webhook_senders(settings: Settings) -> Senders:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -119,6 +120,19 @@ def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     return limits
 
 
+def _read_networks(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        networks = validate(json.loads(value) if isinstance(value, str) else value)
+        for name in (name for names in networks.values() for name in names):
+            ip_network(name)
+    except ValidationError:
+        raise ValueError(f"does not name networks by provider; {_NETWORKS_FIX}") from None
+    except ValueError as error:
+        raise ValueError(f"cannot be read: {error}; {_NETWORKS_FIX}") from None
+    return networks
+
+
+_NETWORKS_FIX: Final = 'write {"stripe": ["3.18.12.63/32"]}'
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
 Positive = Annotated[int, _at_least(1)]
@@ -267,7 +281,9 @@ class Settings(BaseSettings):
     """What database webhooks carry in x-webhook-secret; with commas between several."""
     supabase_hook_secrets: SecretStr | None = None
     """Secrets of auth hooks, ``v1,whsec_…``; with | between several, as Supabase writes them."""
-    webhook_allow_from: dict[str, list[str]] = Field(default_factory=dict)
+    webhook_allow_from: Annotated[dict[str, list[str]], WrapValidator(_read_networks), NoDecode] = Field(
+        default_factory=dict
+    )
     """Networks that a provider may call from, as a JSON object: {"stripe": ["3.18.12.63/32"]}."""
     webhook_proxies: ZeroOrMore = 0
     """How many of our proxies add to X-Forwarded-For before a webhook arrives; 0: the header is not believed."""

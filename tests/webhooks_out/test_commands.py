@@ -12,7 +12,8 @@ from fourlane import app, crypto
 from fourlane.config import load_settings
 from fourlane.db import migrate
 from fourlane.db.engine import open_database
-from fourlane.db.models import SecurityEvent
+from fourlane.db.models import SecurityEvent, WebhookDelivery
+from fourlane.errors import SettingsError
 from fourlane.tasks.endpoints import send_event
 from tests.command import Command, command  # noqa: F401
 
@@ -58,8 +59,6 @@ def test_deliveries_and_resending(hooks: Command, monkeypatch: pytest.MonkeyPatc
     with database.begin() as session:
         [id] = send_event(session, "invoice.paid", {"amount": 1999})
     with database.begin() as session:
-        from fourlane.db.models import WebhookDelivery
-
         row = session.get_one(WebhookDelivery, id)
         row.status, row.error = "failed", "HTTP 500"
     database.close()
@@ -130,10 +129,19 @@ def test_a_forgery_is_a_security_event(hooks: Command, monkeypatch: pytest.Monke
     crypto.configure(None)
 
 
-def test_a_list_of_networks_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from fourlane.errors import SettingsError
-
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("abc", "cannot be read: Expecting value"),
+        ("[1]", "does not name networks by provider"),
+        ('{"stripe": 5}', "does not name networks by provider"),
+        ('{"stripe": ["somewhere"]}', "'somewhere' does not appear to be an IPv4 or IPv6 network"),
+        ('{"stripe": ["3.18.12.63/8"]}', "has host bits set"),
+    ],
+)
+def test_networks_that_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FOURLANE_WEBHOOK_ALLOW_FROM", '{"stripe": ["somewhere"]}')
-    with pytest.raises(SettingsError, match="FOURLANE_WEBHOOK_ALLOW_FROM: 'somewhere' does not appear"):
-        app.webhook_receiver(load_settings())
+    monkeypatch.setenv("FOURLANE_WEBHOOK_ALLOW_FROM", value)
+    with pytest.raises(SettingsError, match="FOURLANE_WEBHOOK_ALLOW_FROM") as caught:
+        load_settings()
+    assert message in str(caught.value)
