@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,7 +22,8 @@ from fourlane.webhooks import paypal
 from fourlane.webhooks.paypal import PayPal, check_signature, read_transmission, signed_text
 from fourlane.webhooks.verify import Refused, Senders, Unverifiable, Verified, verify
 from tests.http_server import Reply, Request, serving
-from tests.servers import eventually, free_port
+from tests.localstripe import localstripe
+from tests.servers import eventually
 from tests.webhooks_in.certificates import NAME, Authority, make_authority, make_leaf, paypal_headers
 
 HERE = Path(__file__).parent
@@ -109,46 +107,17 @@ def test_no_secret_takes_nothing() -> None:
     assert refusal("github", {}, b"{}") == "unknown provider"
 
 
-@pytest.fixture(scope="module")
-def localstripe() -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-W", "ignore", "-m", "localstripe", "--port", str(port), "--from-scratch"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=os.path.dirname(__file__)
-    )
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None, "localstripe ended"
-        try:
-            return httpx.get(f"{url}/v1/customers", auth=("sk_test_12345", "")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        eventually(answers, 30)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def test_what_another_server_signs(localstripe: str) -> None:
+def test_what_another_server_signs() -> None:
     arrived: list[Request] = []
 
     def take(request: Request) -> Reply:
         arrived.append(request)
         return Reply()
 
-    with serving(take) as url:
-        httpx.post(f"{localstripe}/_config/webhooks/tests", data={"url": url, "secret": SECRET}).raise_for_status()
-        login = ("sk_test_12345", "")
-        httpx.post(f"{localstripe}/v1/customers", auth=login, data={"email": "a@b.c"}).raise_for_status()
-        httpx.post(
-            f"{localstripe}/v1/plans",
-            auth=login,
-            data={"currency": "usd", "interval": "month", "amount": 900, "product[name]": "Pro"},
-        ).raise_for_status()
+    with localstripe() as server, serving(take) as url:
+        httpx.post(f"{server.url}/_config/webhooks/tests", data={"url": url, "secret": SECRET}).raise_for_status()
+        server.post("v1/customers", {"email": "a@b.c"})
+        server.post("v1/plans", {"currency": "usd", "interval": "month", "amount": "900", "product[name]": "Pro"})
         eventually(lambda: len(arrived) >= 2, 10)
     for request in arrived:
         event = check("stripe", dict(request.headers), request.body, time.time(), stripe_secrets=["whsec_x", SECRET])

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,21 @@ def _keys() -> Iterator[None]:
 
 @pytest.fixture
 def world(redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    database = open_database(f"sqlite:///{tmp_path}/out.db")
+    with _world(f"sqlite:///{tmp_path}/out.db", redis_url, namespace, monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture
+def world_on_postgresql(
+    redis_url: str, namespace: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    with _world(postgres_url, redis_url, namespace, monkeypatch) as made:
+        yield made
+
+
+@contextmanager
+def _world(url: str, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    database = open_database(url)
     migrate.migrate(database)
     broker = RedisBroker(url=redis_url, namespace=namespace)
     before = dramatiq.broker.global_broker
@@ -363,6 +378,16 @@ def test_a_private_address_is_refused(world: World) -> None:
     world.work()
     assert (world.delivery(id).status, world.receiver.arrived) == ("failed", [])
     assert "loopback" in (world.delivery(id).error or "")
+
+
+def test_the_same_on_postgresql(world_on_postgresql: World) -> None:
+    world = world_on_postgresql
+    for story in (test_the_log_of_a_delivery, test_both_secrets_sign_while_one_is_replaced, test_order_per_key):
+        with world.database.begin() as session:
+            for endpoint in session.scalars(select(WebhookEndpoint)):
+                session.delete(endpoint)
+        world.receiver.arrived.clear()
+        story(world)
 
 
 CHILD = """
