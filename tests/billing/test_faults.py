@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
@@ -135,6 +136,49 @@ def test_a_page_that_repeats_is_an_error_and_no_endless_loop(
     stripe.lists["charges"].pop()
     stripe.lists["balance_transactions"].pop()
     reconcile_period(lite.database, stripe_books, JANUARY)  # once the provider is well
+    assert lite.findings() == expected
+
+
+def test_pages_that_go_in_a_circle(
+    lite: Ours, stripe: Stripe, stripe_books: StripeBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(stripe, lite)
+    answer = stripe.answer
+
+    def circle(path: str, query: dict[str, str], headers: dict[str, str]) -> Any:
+        status, page = answer(path, query, headers)
+        if len(stripe.requests) == 3:  # the third page is the first again, with an end of its own
+            _, page = answer(path, {key: value for key, value in query.items() if key != "starting_after"}, headers)
+            page["data"] = page["data"][:50]
+        return status, page
+
+    monkeypatch.setattr(stripe, "answer", circle)
+    with pytest.raises(ProviderError, match="page of charges repeats what came before it"):
+        reconcile_period(lite.database, stripe_books, JANUARY)
+
+
+@pytest.mark.parametrize("step", ["remember", "record", "seen", "unseen", "finish"])
+def test_a_page_is_stored_whole_or_not_at_all(
+    lite: Ours, stripe: Stripe, stripe_books: StripeBooks, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """As if the process died after each of the steps of a page's transaction."""
+    expected = plant(stripe, lite, 250)
+    done = getattr(books, step)
+    calls = 0
+
+    def die(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = done(*args, **kwargs)
+        if calls <= 2:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(books, step, die)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            reconcile_period(lite.database, stripe_books, JANUARY)
+    assert reconcile_period(lite.database, stripe_books, JANUARY).resumed
     assert lite.findings() == expected
 
 

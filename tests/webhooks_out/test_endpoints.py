@@ -264,6 +264,15 @@ def test_what_can_never_succeed_fails_at_once_and_can_be_sent_again(world: World
     assert first == second
 
 
+def test_a_job_that_comes_again_finds_it_delivered(world: World) -> None:
+    """As after a crash between the log and the job's end."""
+    world.endpoint()
+    [id] = world.send("a", 1)
+    for _ in range(2):
+        deliver_to_endpoint.fn(id.hex)
+    assert (world.delivery(id).status, len(world.receiver.arrived)) == ("delivered", 1)
+
+
 def test_four_attempts_and_no_more(world: World) -> None:
     world.endpoint()
     world.receiver.answers = [Reply(500)] * 10
