@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,8 +13,6 @@ from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from fourlane.config import Settings
     from fourlane.db.engine import Database
     from fourlane.outbox.relay import Relay
@@ -192,7 +191,7 @@ def webhook_receiver(settings: Settings) -> Receiver:
 
         if not database:
             database.append(open_database(settings))
-        record_refusal(database[0], refusal)
+        record_refusal(database[0], **asdict(refusal))
 
     return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
 
@@ -238,7 +237,7 @@ def paypal_api(settings: Settings) -> PayPalApi:
     )
 
 
-def _several(secrets: SecretStr | None, separator: str) -> tuple[str, ...]:
+def _several(secrets: Any, separator: str) -> tuple[str, ...]:
     if secrets is None:
         return ()
     return tuple(part.strip() for part in secrets.get_secret_value().split(separator) if part.strip())

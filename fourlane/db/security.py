@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fourlane.db.engine import Database
 from fourlane.db.models import SecurityEvent
-
-if TYPE_CHECKING:
-    from fourlane.webhooks.receive import Refusal
 
 __all__ = ["record_refusal"]
 
 
-def record_refusal(database: Database, refusal: Refusal) -> None:
+def record_refusal(
+    database: Database, *, provider: str, reason: str, detail: str, address: str, unreported: int
+) -> None:
     """Note a webhook that was not taken. A wrong signature is a warning, a provider that we do not serve is not."""
-    warning = refusal.reason in ("signature", "age", "address")
     with database.begin() as session:
         session.add(
             SecurityEvent(
                 kind="webhook_refused",
-                severity="warning" if warning else "info",
-                source=f"webhooks.{refusal.provider}",
-                ip_address=refusal.address or None,
-                details={
-                    "reason": refusal.reason,
-                    "detail": refusal.detail[:500],
-                    "unreported_before": refusal.unreported,
-                },
+                severity="warning" if reason in ("signature", "age", "address") else "info",
+                source=f"webhooks.{provider}",
+                ip_address=address or None,
+                details={"reason": reason, "detail": detail[:500], "unreported_before": unreported},
             )
         )
