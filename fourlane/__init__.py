@@ -12,6 +12,7 @@ _HOMES = {
     "Cancelled": "fourlane.errors",
     "EnqueuedJob": "fourlane.tasks.task",
     "FourlaneError": "fourlane.errors",
+    "InvalidSchedule": "fourlane.errors",
     "JobFailed": "fourlane.errors",
     "RateLimited": "fourlane.errors",
     "RedisBroker": "fourlane.queues.broker",
@@ -22,7 +23,9 @@ _HOMES = {
     "State": "fourlane.job",
     "Task": "fourlane.tasks.task",
     "Tier": "fourlane.names",
+    "cron": "fourlane.scheduler.declare",
     "current_job": "fourlane.tasks.context",
+    "every": "fourlane.scheduler.declare",
     "task": "fourlane.tasks.task",
 }
 __all__ = ["__version__", *_HOMES]
@@ -30,6 +33,7 @@ __all__ = ["__version__", *_HOMES]
 if TYPE_CHECKING:
     from fourlane.errors import Cancelled as Cancelled
     from fourlane.errors import FourlaneError as FourlaneError
+    from fourlane.errors import InvalidSchedule as InvalidSchedule
     from fourlane.errors import JobFailed as JobFailed
     from fourlane.errors import RateLimited as RateLimited
     from fourlane.errors import Reject as Reject
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
     from fourlane.queues.broker import RedisBroker as RedisBroker
     from fourlane.queues.limit import Limit as Limit
     from fourlane.retry import Backoff as Backoff
+    from fourlane.scheduler.declare import cron as cron
+    from fourlane.scheduler.declare import every as every
     from fourlane.tasks.context import current_job as current_job
     from fourlane.tasks.task import EnqueuedJob as EnqueuedJob
     from fourlane.tasks.task import Task as Task

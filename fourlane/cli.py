@@ -27,6 +27,8 @@ _HOMES: Final = {
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
     "relay": "fourlane.commands.relay",
+    "scheduler": "fourlane.commands.schedules",
+    "schedules": "fourlane.commands.schedules",
     "webhooks": "fourlane.commands.webhooks",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",

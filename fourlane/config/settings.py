@@ -133,6 +133,22 @@ def _read_networks(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 _NETWORKS_FIX: Final = 'write {"stripe": ["3.18.12.63/32"]}'
+
+
+def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    fix = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(HOUSEKEEPING)}"""
+    try:
+        moved = validate(json.loads(value) if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError(f"is not a JSON object of texts; {fix}") from None
+    if unknown := set(moved) - set(HOUSEKEEPING):
+        raise ValueError(f"names what there is not: {', '.join(sorted(unknown))}; {fix}")
+    return moved
+
+
+HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor")
+"""What tasks/maintenance.py does."""
+
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
 Positive = Annotated[int, _at_least(1)]
@@ -243,6 +259,8 @@ class Settings(BaseSettings):
     ] = Field(default_factory=dict)
     """Limits by the queue's full name; in the variable, a JSON object."""
 
+    maintenance: Annotated[dict[str, str], WrapValidator(_read_maintenance), NoDecode] = Field(default_factory=dict)
+    """Housekeeping by name: another cron expression (UTC), or ``off``; in the variable, a JSON object."""
     database_pool_size: Positive = 5
     """Connections to the database that one process may hold."""
     database_pool_timeout_seconds: Positive = 10

@@ -104,8 +104,11 @@ def open_database(
 
 
 def sqlite_url(file: Path) -> str:
-    """The URL of a database in a file, whose folder is made when it is missing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """The URL of a database in a file, whose folder is made when it is missing. Raises SettingsError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"FOURLANE_DATA_DIR: {file.parent} cannot be made ({error.strerror})") from None
     return URL.create("sqlite", database=str(file)).render_as_string()
 
 
@@ -138,6 +141,8 @@ def unavailable(error: Exception) -> DatabaseUnavailable:
         hint = "run `fourlane db migrate`"
     elif "permission denied" in line or "row-level security" in line:
         hint = "this user may not do that; docs/database.md lists the roles"
+    elif isinstance(original, sqlite3.Error):
+        hint = "look at the file that DATABASE_URL or FOURLANE_DATA_DIR names, and at its disk"
     else:
         hint = "is the server running, and DATABASE_URL right?"
     return DatabaseUnavailable(f"database: {line} ({hint})")

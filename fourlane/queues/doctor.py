@@ -56,8 +56,15 @@ _SERVICE_TYPES: Final = {
     r"latest:.+": "string",
     r"places:.+": "zset",
     r"breaker:.+": "string",
+    r"schedules": "hash",
+    r"states": "hash",
+    r"fires": "zset",
+    r"lateness": "hash",
+    r"declared": "hash",
+    r"lead": "string",
+    r"runs:.+": "list",
 }
-_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "rights": "list"}
+_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "edits": "zset", "rights": "list"}
 
 
 class Level(StrEnum):

@@ -24,14 +24,21 @@ once:KEY       string    the id of the job that was accepted under this key     
 latest:KEY     string    the time of the newest event seen of one thing          its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
 breaker:KEY    string    there while a receiver is left alone                    its ttl
+schedules      hash      name → definition, of schedules                         who adds and removes them
+states         hash      name → state of the schedule                            likewise
+fires          zset      names by the time at which they are due                 likewise
+lateness       hash      name → nominal time, due, made: of its last job         likewise
+declared       hash      module → the schedules that it declares, its last boot  one field a module
+lead           string    the scheduler that works now                            some seconds
+runs:NAME      list      history of a schedule's runs (schedules.py)             250 lines; goes with it
 relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
                          they may be forgotten                                   relay's commit is known
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 Beside them, per environment: ``services`` (set of names), ``presence`` (hash of worker processes, each entry
-dated, cleaned by readers), ``audit`` (list, 10,000 newest) and, for a moment, ``rights`` (list, rights.py tries
-commands on it).
+dated, cleaned by readers), ``audit`` (list, 10,000 newest), ``edits`` (zset, 2 members: schedules were changed)
+and, for a moment, ``rights`` (list, rights.py tries commands on it).
 """
 
 from __future__ import annotations
@@ -65,6 +72,13 @@ class ServiceKeys:
         self.cancels = key("cancels")
         self.stats = key("stats")
         self.unknown = key("unknown")
+        # Not in ``all``: no worker's turn pays for schedules.
+        self.schedules = key("schedules")
+        self.states = key("states")
+        self.fires = key("fires")
+        self.lateness = key("lateness")
+        self.declared = key("declared")
+        self.lead = key("lead")
         self.relayed = key("relayed")  # not in ``all``: only a relay asks for it
         self.all = [
             self.jobs,
@@ -105,6 +119,9 @@ class ServiceKeys:
     def breaker(self, key: str) -> bytes:
         return self._key(f"breaker:{key}")
 
+    def runs(self, schedule: str) -> bytes:
+        return self._key(f"runs:{schedule}")
+
 
 class EnvironmentKeys:
     """The keys that belong to no service."""
@@ -114,4 +131,5 @@ class EnvironmentKeys:
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
+        self.edits = (prefix + "edits").encode()
         self.rights = (prefix + "rights").encode()

@@ -21,6 +21,9 @@ persist K
 get K
 set K x NX
 exists K
+get K
+pttl K
+set K x nx
 time
 ping
 eval return 0

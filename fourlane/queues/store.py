@@ -62,6 +62,8 @@ class Turn(NamedTuple):
     controlled: bool
     room_in: int
     jobs: list[Leased]
+    dropped: int
+    """Old dead letters that went to keep their number and age."""
 
 
 class Store:
@@ -351,7 +353,7 @@ def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:
 
 def _read_turn(reply: list[Any]) -> Turn:
     (word, refused, news, more, due_in, expired, expires_in, workers, starving, controlled, room_in,
-     entries, bodies, records, _now) = reply  # fmt: skip
+     entries, bodies, records, _now, dropped) = reply  # fmt: skip
     jobs: list[Leased] = []
     marked = iter(records)
     for entry, body in zip(entries, bodies, strict=True):
@@ -375,6 +377,7 @@ def _read_turn(reply: list[Any]) -> Turn:
         bool(controlled),
         room_in,
         jobs,
+        dropped,
     )
 
 

@@ -105,6 +105,7 @@ def test_defaults() -> None:
         "paypal_url": None,
         "channel_url": None,
         "limits": {},
+        "maintenance": {},
     }
 
 
