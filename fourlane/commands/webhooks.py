@@ -68,12 +68,10 @@ def endpoints() -> None:
 @endpoints.command("list")
 def endpoints_list() -> None:
     """List the endpoints."""
-    from sqlalchemy import select
-
-    from fourlane.db.models import WebhookEndpoint
+    from fourlane.db import endpoints as rows
 
     with _session() as session:
-        found = session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.created_at).limit(_MOST)).all()
+        found = rows.find_endpoints(session, limit=_MOST)
     if wants_json():
         print_json({"endpoints": [_endpoint(endpoint) for endpoint in found]})
         return

@@ -42,6 +42,11 @@ def wanting(session: Session, organization_id: uuid.UUID | None, event_type: str
     return [endpoint for endpoint in rows if wants(endpoint, event_type)]
 
 
+def find_endpoints(session: Session, *, limit: int) -> Sequence[WebhookEndpoint]:
+    """Endpoints, the oldest first."""
+    return session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.created_at).limit(limit)).all()
+
+
 def secrets_of(endpoint: WebhookEndpoint, now: datetime) -> list[str]:
     """Those that sign now: while one is being replaced, both."""
     ends = endpoint.previous_secret_expires_at

@@ -210,7 +210,8 @@ class RedisBroker(dramatiq.Broker):
 
     def get_declared_queues(self) -> set[str]:
         """The queues of all actors and tasks. Reads the settings."""
-        self.opened  # noqa: B018 - from now on tasks know their queues
+        if self.actors:  # without any, as when a broker is made at import, there is nothing to open for
+            self.opened  # noqa: B018 - from now on tasks know their queues
         for actor in self.actors.values():
             self.declare_queue(actor.queue_name)
         return self.queues.copy()

@@ -108,7 +108,7 @@ def reconcile(
 
     settings = load_settings()
     now = datetime.now(UTC)
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = _meant_at(now).replace(hour=0, minute=0, second=0, microsecond=0)
     try:
         period = period_of(
             datetime.fromisoformat(start) if start else today - timedelta(days=1),
@@ -138,6 +138,14 @@ def reconcile(
 
         deliver.send(settings.channel_url.get_secret_value(), {"text": summary.text()})
     return {"run": summary.run_id.hex, "compared": summary.compared, "found": summary.found}
+
+
+def _meant_at(now: datetime) -> datetime:
+    """When the job was to run. A retry after midnight is still about the same day."""
+    job = current_job()
+    if job is None:
+        return now
+    return job.scheduled_for or datetime.fromtimestamp(job.enqueued_at_ms / 1000, UTC)
 
 
 def _stop() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,3 +79,14 @@ def test_what_can_never_succeed_is_rejected(
         billing.reconcile.fn("stripe", "2026-01-01", "2026-02-01")
     with pytest.raises(Reject, match="Invalid isoformat"):
         billing.reconcile.fn("stripe", "yesterday")
+
+
+def test_a_retry_after_midnight_is_about_the_same_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 3, 2, 0, 1, tzinfo=UTC)
+    for job, meant in [
+        (None, now),
+        (SimpleNamespace(scheduled_for=at(60, 5), enqueued_at_ms=0), at(60, 5)),
+        (SimpleNamespace(scheduled_for=None, enqueued_at_ms=int(at(60, 6).timestamp() * 1000)), at(60, 6)),
+    ]:
+        monkeypatch.setattr(billing, "current_job", lambda job=job: job)
+        assert billing._meant_at(now) == meant
