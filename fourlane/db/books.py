@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import and_, delete, func, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from fourlane.db.engine import Database
@@ -33,6 +34,7 @@ ROWS: Final = 500
 """Rows of a page of ours."""
 TABLES: Final = {"paypal": ("credit_transactions",)}
 ALL_TABLES: Final = ("credit_transactions", "invoices", "subscriptions")
+_TRIES: Final = 5
 _RESUMABLE: Final = timedelta(days=1)  # later, the beginning of the run is no longer what the provider says
 
 
@@ -47,25 +49,41 @@ class Progress:
     id: uuid.UUID
     pages: int
     cursor: dict[str, Any]
+    started_at: datetime
     resumed: bool
 
 
 def open_run(database: Database, provider: str, period: Period, *, now: datetime) -> Progress:
     """Go on with the run of this period that did not end, or begin one."""
+    for _ in range(_TRIES):
+        try:
+            return _take_up(database, provider, period, now) or _begin(database, provider, period, now)
+        except IntegrityError:  # another process began one in this moment
+            pass
+    raise RunTaken("others begin this reconciliation again and again; wait until they are done")
+
+
+def _take_up(database: Database, provider: str, period: Period, now: datetime) -> Progress | None:
     same = and_(
         ReconciliationRun.provider == provider,
         ReconciliationRun.period_start == period.start,
         ReconciliationRun.period_end == period.end,
         ReconciliationRun.status.in_(("running", "failed")),
+        ReconciliationRun.finished_at.is_(None),
     )
     with database.begin() as session:
         left = session.scalars(select(ReconciliationRun).where(same).order_by(ReconciliationRun.started_at)).all()
         for run in left:
             if run.started_at > now - _RESUMABLE:
                 run.status = "running"
-                return Progress(run.id, run.pages, dict(run.cursor), resumed=True)
+                return Progress(run.id, run.pages, dict(run.cursor), run.started_at, resumed=True)
             run.status, run.finished_at = "failed", now
             session.execute(delete(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id))
+    return None
+
+
+def _begin(database: Database, provider: str, period: Period, now: datetime) -> Progress:
+    with database.begin() as session:
         made = ReconciliationRun(
             provider=provider,
             period_start=period.start,
@@ -76,7 +94,7 @@ def open_run(database: Database, provider: str, period: Period, *, now: datetime
         )
         session.add(made)
         session.flush()
-        return Progress(made.id, 0, {}, resumed=False)
+        return Progress(made.id, 0, {}, now, resumed=False)
 
 
 def advance(session: Session, run: Progress, cursor: dict[str, Any], *, compared: int) -> None:
@@ -114,6 +132,16 @@ def fail(database: Database, run: Progress, error: str, *, final: bool) -> None:
 
 def finish(session: Session, run: Progress, provider: str, period: Period, *, now: datetime) -> None:
     """End a run: what it no longer found in its period is resolved, and what it remembered is dropped."""
+    # Of another run that was under way at the same time (a month beside one of its days) nothing is known here.
+    before = select(ReconciliationRun.id).where(
+        or_(
+            ReconciliationRun.finished_at < run.started_at,
+            and_(
+                ReconciliationRun.finished_at.is_(None),
+                ReconciliationRun.started_at < run.started_at - _RESUMABLE,
+            ),
+        )
+    )
     session.execute(
         update(ReconciliationFinding)
         .where(
@@ -127,7 +155,7 @@ def finish(session: Session, run: Progress, provider: str, period: Period, *, no
                 ReconciliationFinding.details["object"].as_string() == "subscription",
             ),
             ReconciliationFinding.resolved_at.is_(None),
-            or_(ReconciliationFinding.last_run_id.is_(None), ReconciliationFinding.last_run_id != run.id),
+            or_(ReconciliationFinding.last_run_id.is_(None), ReconciliationFinding.last_run_id.in_(before)),
         )
         .values(resolved_at=now)
     )

@@ -404,7 +404,18 @@ class ReconciliationRun(_WithId, _WithUpdate, Base):
     """One comparison of a provider's books with ours, and how far it got."""
 
     __tablename__ = "reconciliation_runs"
-    __table_args__ = (Index("ix_reconciliation_runs_period", "provider", "period_start", "period_end"),)
+    __table_args__ = (
+        Index("ix_reconciliation_runs_period", "provider", "period_start", "period_end"),
+        Index(
+            "ix_reconciliation_runs_running",
+            "provider",
+            "period_start",
+            "period_end",
+            unique=True,
+            postgresql_where=text("status = 'running'"),
+            sqlite_where=text("status = 'running'"),
+        ),
+    )
 
     provider: Mapped[str]
     period_start: Mapped[datetime]

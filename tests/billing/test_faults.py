@@ -19,7 +19,7 @@ import fourlane
 from examples.billing.standins import PayPal, Reply, Stripe
 from fourlane.db import books
 from fourlane.db.models import CreditTransaction, ReconciliationFinding, ReconciliationRun
-from fourlane.providers.payments import ProviderError
+from fourlane.providers.payments import Period, ProviderError
 from fourlane.providers.paypal import PayPalApi, PayPalBooks
 from fourlane.providers.stripe import StripeBooks
 from fourlane.tasks.billing import reconcile_period
@@ -211,6 +211,24 @@ def test_two_at_once_do_not_both_go_on(ours: Ours, stripe: Stripe, stripe_books:
         thread.join(60)
     assert "done" in ends
     assert ours.findings() == expected
+    with ours.database.begin() as session:
+        assert len(session.scalars(select(ReconciliationRun)).all()) == ends.count("done")
+
+
+def test_a_month_beside_one_of_its_days(lite: Ours, stripe: Stripe, stripe_books: StripeBooks) -> None:
+    """Neither resolves what the other found meanwhile."""
+    expected = plant(stripe, lite, 150)
+    day = Period(at(1, 0), at(2, 0))
+
+    def run_the_day(progress: books.Progress) -> None:
+        if progress.pages == 2:
+            other = StripeBooks(stripe.key, base_url=stripe.url)
+            reconcile_period(lite.database, other, day)
+            other.close()
+
+    for _ in range(2):
+        reconcile_period(lite.database, stripe_books, JANUARY, on_page=run_the_day)
+        assert lite.findings() == expected
 
 
 def test_an_old_run_is_not_taken_up(lite: Ours, stripe: Stripe, stripe_books: StripeBooks) -> None:

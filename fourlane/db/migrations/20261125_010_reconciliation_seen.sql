@@ -18,6 +18,10 @@ CREATE INDEX IF NOT EXISTS ix_reconciliation_seen_alias ON reconciliation_seen (
 CREATE INDEX IF NOT EXISTS ix_reconciliation_seen_group ON reconciliation_seen (run_id, payment);
 CREATE INDEX IF NOT EXISTS ix_reconciliation_seen_ref ON reconciliation_seen (run_id, ref);
 
+-- Two that begin at once take one run: only one of them then goes on with it.
+CREATE UNIQUE INDEX IF NOT EXISTS ix_reconciliation_runs_running
+    ON reconciliation_runs (provider, period_start, period_end) WHERE status = 'running';
+
 -- up postgresql
 ALTER TABLE reconciliation_seen ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON reconciliation_seen TO fourlane_worker;
@@ -25,4 +29,5 @@ DROP POLICY IF EXISTS fourlane_worker ON reconciliation_seen;
 CREATE POLICY fourlane_worker ON reconciliation_seen TO fourlane_worker USING (true) WITH CHECK (true);
 
 -- down
+DROP INDEX IF EXISTS ix_reconciliation_runs_running;
 DROP TABLE IF EXISTS reconciliation_seen;
