@@ -263,6 +263,19 @@ def deliveries_show(delivery_id: uuid.UUID) -> None:
             click.echo(f"{name}: {lines(str(value))}")
 
 
+@deliveries.command("purge")
+@click.option("--older-than", type=Duration(), required=True, help="Made longer ago: 30d.")
+@yes_option
+def deliveries_purge(older_than: int, yes: bool) -> None:
+    """Drop deliveries that have ended, for good."""
+    from fourlane.tasks.endpoints import purge_older
+
+    confirm(f"Drop what was made over {human_age(older_than)} ago, for good?", yes)
+    with open_database() as database:
+        number = purge_older(database, datetime.now(UTC) - timedelta(milliseconds=older_than))
+    say(f"dropped {number:,} deliveries", dropped=number)
+
+
 @webhooks.command("resend")
 @click.argument("ids", nargs=-1, type=Id(), metavar="[ID]...")
 @click.option("--endpoint", "endpoint_id", type=Id(), help="Only to this one.")

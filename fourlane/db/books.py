@@ -162,7 +162,10 @@ def finish(session: Session, run: Progress, provider: str, period: Period, *, no
     found = session.scalar(
         select(func.count()).select_from(ReconciliationFinding).where(ReconciliationFinding.last_run_id == run.id)
     )
-    session.execute(delete(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id))
+    # Also what runs remember that stopped, and that nobody took up in time.
+    forgotten = select(ReconciliationRun.id).where(ReconciliationRun.started_at < now - _RESUMABLE)
+    seen_by = ReconciliationSeen.run_id
+    session.execute(delete(ReconciliationSeen).where(or_(seen_by == run.id, seen_by.in_(forgotten))))
     session.execute(
         update(ReconciliationRun)
         .where(ReconciliationRun.id == run.id)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from fourlane.db.models import AuditLog, WebhookDelivery, WebhookEndpoint
@@ -102,6 +102,18 @@ def is_waiting_for_another(session: Session, delivery: WebhookDelivery) -> bool:
             )
         )
     )
+
+
+def purge(session: Session, *, before: datetime, limit: int) -> int:
+    """Drop some deliveries that have ended and are older. Returns how many; fewer than the limit when none is left."""
+    old = (
+        select(WebhookDelivery.id)
+        .where(WebhookDelivery.created_at < before, WebhookDelivery.status != "pending")
+        .order_by(WebhookDelivery.created_at)
+        .limit(limit)
+    )
+    result: Any = session.execute(delete(WebhookDelivery).where(WebhookDelivery.id.in_(old)))
+    return int(result.rowcount)
 
 
 def find_deliveries(

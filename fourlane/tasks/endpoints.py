@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fourlane.db.models import WebhookDelivery, WebhookEndpoint
     from fourlane.providers import http
 
-__all__ = ["configure", "deliver_to_endpoint", "payload_version", "resend", "send_event"]
+__all__ = ["configure", "deliver_to_endpoint", "payload_version", "purge", "purge_older", "resend", "send_event"]
 
 _log = logging.getLogger("fourlane.webhooks")
 
@@ -308,3 +308,27 @@ def _disable(session: Session, policy: _Policy, endpoint: WebhookEndpoint, now: 
     if policy.channel_url is not None:
         text = f"Webhook endpoint {endpoint.id} ({endpoint.url}) is disabled: it {reason}."
         enqueue(session, webhooks.deliver, policy.channel_url, {"text": text})
+
+
+# --- The log's age ---------------------------------------------------------------------------------
+
+_PURGE_ROWS: Final = 1_000
+
+
+@task(name="fourlane.webhooks.purge", service=SERVICE, tier="P3")
+def purge(days: int = 30) -> int:
+    """Drop deliveries that have ended and are older than some days, in short transactions. Returns how many."""
+    return purge_older(_read_policy().database, datetime.now(UTC) - timedelta(days=days))
+
+
+def purge_older(database: Database, before: datetime) -> int:
+    """As `purge`."""
+    from fourlane.db import endpoints
+
+    number = 0
+    while True:
+        with database.begin() as session:
+            some = endpoints.purge(session, before=before, limit=_PURGE_ROWS)
+        number += some
+        if some < _PURGE_ROWS:
+            return number

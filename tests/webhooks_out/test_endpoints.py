@@ -366,6 +366,19 @@ def test_a_delivery_on_its_way_to_a_disabled_endpoint_is_skipped(world: World) -
     assert world.receiver.arrived == []
 
 
+def test_the_log_is_cut_by_age(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "_PURGE_ROWS", 3)
+    world.endpoint()
+    ids = [id for n in range(10) for id in world.send("a", n)]
+    with world.database.begin() as session:
+        for number, id in enumerate(ids):
+            row = session.get_one(WebhookDelivery, id)
+            row.status = "pending" if number == 0 else "delivered"
+            row.created_at = datetime.now(UTC) - timedelta(days=31 if number < 8 else 29)
+    assert endpoints.purge.fn(30) == 7
+    assert world.statuses() == {"pending": 1, "delivered": 2}
+
+
 def test_payloads_by_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "_versions", {})
 
