@@ -23,6 +23,7 @@ _HOMES: Final = {
     "dev": "fourlane.cli_run",
     "doctor": "fourlane.commands.doctor",
     "enqueue": "fourlane.cli_run",
+    "events": "fourlane.commands.events",
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",

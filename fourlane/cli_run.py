@@ -63,7 +63,6 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 def dev(modules: tuple[str, ...], **options: Any) -> None:
     """Run a worker for development, on an embedded server when REDIS_URL is not set."""
     from fourlane.config import load_settings
-    from fourlane.embedded import EmbeddedRedis
 
     options["log_jobs"] = True
     if options["scheduler"] is None:
@@ -72,8 +71,16 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     if options["relay"] is None and settings.relay is None:
         # Not everybody who tries Fourlane has the packages of the extra db.
         options["relay"] = find_spec("sqlalchemy") is not None
+    with _local_sqs(settings):
+        sys.exit(_dev(settings, modules, options))
+
+
+def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
+    from fourlane.config import load_settings
+    from fourlane.embedded import EmbeddedRedis
+
     if settings.redis_url is not None:
-        sys.exit(_supervise(settings, modules, options))
+        return _supervise(settings, modules, options)
     with EmbeddedRedis.open(settings.data_dir) as server:
         os.environ["REDIS_URL"] = server.url
         where = f"embedded {server.version}, data in {settings.data_dir}"
@@ -86,7 +93,31 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
         server.watch(tell)
         code = _supervise(load_settings(), modules, options, where)
         ended = server.ended
-    sys.exit(1 if ended else code)
+    return 1 if ended else code
+
+
+@contextmanager
+def _local_sqs(settings: Settings) -> Iterator[None]:
+    """An SQS server for the environment ``local``, where nothing says which one to use."""
+    from fourlane.events import aws, local
+
+    if aws.is_configured():
+        where = os.environ.get("AWS_ENDPOINT_URL_SQS") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        click.echo(f"sqs: {where}", err=True)
+    elif settings.environment != "local":
+        click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
+    elif running := local.find(settings.data_dir):
+        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
+    elif not local.is_installed():
+        click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
+    else:
+        with local.LocalSqs(settings.data_dir, wait=False) as server:
+            click.echo(
+                f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command", err=True
+            )
+            yield
+        return
+    yield
 
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:

@@ -30,13 +30,19 @@ MAY_IMPORT = {
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
     "worker": {"worker", "scheduler", "tasks", "webhooks", "queues", "app"} | PURE,
     "crypto": {"errors"},
+    "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
-    "app": {"config", "crypto", "db", "embedded", "outbox", "providers", "queues", "tasks", "webhooks"} | PURE,
+    "app": {"config", "crypto", "db", "embedded", "events", "outbox", "providers", "queues", "tasks", "webhooks"}
+    | PURE,
+    | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
     "hiredis": {"queues/connection.py"},
-    "pydantic": {"config/settings.py"},
+    "boto3": {"events/aws.py"},
+    "botocore": {"events/aws.py"},
+    "moto": {"events/local.py"},
+    "pydantic": {"config/settings.py", "events/catalogue.py"},
     "pydantic_settings": {"config/settings.py"},
     "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http.py"},

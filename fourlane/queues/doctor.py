@@ -56,6 +56,8 @@ _SERVICE_TYPES: Final = {
     r"latest:.+": "string",
     r"places:.+": "zset",
     r"breaker:.+": "string",
+    r"taken:\d+": "set",
+    r"claim:.+": "string",
     r"schedules": "hash",
     r"states": "hash",
     r"fires": "zset",

@@ -24,6 +24,9 @@ once:KEY       string    the id of the job that was accepted under this key     
 latest:KEY     string    the time of the newest event seen of one thing          its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
 breaker:KEY    string    there while a receiver is left alone                    its ttl
+taken:N        set       ids of jobs that events made, by the time of their      its ttl
+                         making: N is a number of days
+claim:ID       string    who runs a handler straight from SQS                    its ttl
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
 fires          zset      names by the time at which they are due                 likewise
@@ -118,6 +121,13 @@ class ServiceKeys:
 
     def breaker(self, key: str) -> bytes:
         return self._key(f"breaker:{key}")
+
+    def taken(self, day: int) -> list[bytes]:
+        """Where the ids of this day are, then the day before's and the next one's: clocks differ."""
+        return [self._key(f"taken:{n}") for n in (day, day - 1, day + 1)]
+
+    def claim(self, job_id: str) -> bytes:
+        return self._key(f"claim:{job_id}")
 
     def runs(self, schedule: str) -> bytes:
         return self._key(f"runs:{schedule}")

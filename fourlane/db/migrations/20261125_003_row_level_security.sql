@@ -45,6 +45,28 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
     )
 $$;
 
+-- Supabase gives all that is made in the schema public to everybody. Row-level security stands before the rows, not
+-- before the columns.
+DO $$
+DECLARE
+    taken RECORD;
+BEGIN
+    FOR taken IN
+        SELECT c.oid::regclass AS name, r.rolname
+        FROM pg_class AS c, pg_roles AS r
+        WHERE c.relnamespace = 'public'::regnamespace AND r.rolname IN ('anon', 'authenticated') AND (
+            obj_description(c.oid, 'pg_class') = 'made by Fourlane'
+            OR c.relkind = 'r' AND c.relname IN (
+                'job_outbox', 'outbox_tasks', 'webhook_endpoints', 'webhook_deliveries', 'reconciliation_runs',
+                'reconciliation_findings', 'notification_records', 'notification_preferences', 'api_keys',
+                'schema_versions'
+            )
+        )
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %I', taken.name, taken.rolname);
+    END LOOP;
+END $$;
+
 -- Every table closed, then opened for the worker, each by the verbs that it needs.
 DO $$
 DECLARE
@@ -130,7 +152,10 @@ ALTER TABLE job_outbox ALTER COLUMN created_by SET DEFAULT fourlane_user_id();
 GRANT INSERT (id, task, service, tier, args, kwargs, run_at, order_key, organization_id) ON job_outbox TO fourlane_web;
 DROP POLICY IF EXISTS fourlane_members ON job_outbox;
 CREATE POLICY fourlane_members ON job_outbox FOR INSERT TO fourlane_web
-    WITH CHECK (fourlane_may_enqueue(organization_id, task, service, tier));
+    WITH CHECK (
+        fourlane_may_enqueue(organization_id, task, service, tier)
+        AND options = '{}' AND relayed_at IS NULL AND failed_at IS NULL AND error IS NULL
+    );
 
 CREATE OR REPLACE FUNCTION enqueue_job(
     task TEXT,
@@ -197,7 +222,10 @@ GRANT EXECUTE ON FUNCTION enqueue_job(TEXT, JSON, JSON, UUID, TIMESTAMPTZ, TEXT,
     TO fourlane_web, fourlane_worker;
 DO $$
 BEGIN
-    -- Supabase's role of trusted servers.
+    -- Supabase's roles of those who are not logged in, and of trusted servers.
+    IF to_regrole('anon') IS NOT NULL THEN
+        REVOKE EXECUTE ON FUNCTION enqueue_job(TEXT, JSON, JSON, UUID, TIMESTAMPTZ, TEXT, UUID, TEXT, INTEGER) FROM anon;
+    END IF;
     IF to_regrole('service_role') IS NOT NULL THEN
         GRANT EXECUTE ON FUNCTION enqueue_job(TEXT, JSON, JSON, UUID, TIMESTAMPTZ, TEXT, UUID, TEXT, INTEGER)
             TO service_role;
