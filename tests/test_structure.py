@@ -26,14 +26,13 @@ MAY_IMPORT = {
     "db": {"db", "errors", "crypto", "differences", "providers"},
     "queues": {"queues"} | PURE,
     "tasks": {"tasks", "queues", "providers", "db", "outbox", "differences", "app", "config"} | PURE,
-    "webhooks": {"webhooks", "tasks", "providers", "app", "config"} | PURE,
+    "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
     "worker": {"worker", "scheduler", "tasks", "webhooks", "queues", "app"} | PURE,
     "crypto": {"errors"},
     "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
     "app": {"config", "crypto", "db", "embedded", "events", "outbox", "providers", "queues", "tasks", "webhooks"}
-    | PURE,
     | PURE,
 }
 HOMES = {

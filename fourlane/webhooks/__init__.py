@@ -22,6 +22,7 @@ _HOMES = {
     "Refused": "fourlane.webhooks.verify",
     "Senders": "fourlane.webhooks.verify",
     "Verified": "fourlane.webhooks.verify",
+    "forward_webhook": "fourlane.webhooks.handlers",
     "on_webhook": "fourlane.webhooks.handlers",
     "verify": "fourlane.webhooks.verify",
 }
@@ -29,6 +30,7 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:
     from fourlane.webhooks.handlers import Event as Event
+    from fourlane.webhooks.handlers import forward_webhook as forward_webhook
     from fourlane.webhooks.handlers import on_webhook as on_webhook
     from fourlane.webhooks.receive import Answer as Answer
     from fourlane.webhooks.receive import Receiver as Receiver

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from fourlane import codec, job
@@ -19,7 +20,16 @@ from fourlane.names import Tier
 from fourlane.tasks.task import Task, task
 from fourlane.webhooks.verify import PROVIDERS
 
-__all__ = ["REMEMBERED_MS", "SERVICE", "Event", "enqueue_once", "handle", "handlers_of", "on_webhook"]
+__all__ = [
+    "REMEMBERED_MS",
+    "SERVICE",
+    "Event",
+    "enqueue_once",
+    "forward_webhook",
+    "handle",
+    "handlers_of",
+    "on_webhook",
+]
 
 SERVICE: Final = "webhooks"
 REMEMBERED_MS: Final = 8 * 86_400_000
@@ -94,6 +104,28 @@ def on_webhook(
         return made
 
     return declare
+
+
+def forward_webhook(provider: str, pattern: str, event_name: str, **options: Any) -> Task[Any, Any]:
+    """Publish a provider's events on a stream, by a handler like any other.
+
+    Parameters:
+      provider, pattern, **options: those of `on_webhook`.
+      event_name: ``CATEGORY.TYPE``, e.g. ``platform.payment-received``. Its data are the provider's name, id, type and
+        payload; its id is the same however often it is published.
+    """
+    from fourlane import events
+    from fourlane.events.names import parse_event
+
+    parse_event(event_name, "local")  # a name that is none is told here, and not at the first event
+
+    def publish(event: Event) -> None:
+        when = None if event.created_at_ms is None else datetime.fromtimestamp(event.created_at_ms / 1000, UTC)
+        data = {"provider": event.provider, "id": event.id, "type": event.type, "payload": event.payload}
+        events.publish(event_name, data, id=f"{event.provider}:{event.id}", key=event.subject, time=when)
+
+    name = f"fourlane.webhooks.forward:{provider}:{pattern}:{event_name}"
+    return on_webhook(provider, pattern, **{"name": name} | options)(publish)
 
 
 def _run(made: Task[Any, Any], function: Callable[[Event], Any], event: Event) -> Any:
