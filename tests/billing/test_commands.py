@@ -14,6 +14,7 @@ from fourlane.db.models import Invoice
 from tests.billing.conftest import Ours, at
 from tests.command import Command
 
+pytestmark = pytest.mark.timeout(300)  # many processes, each slow to start where the machine is busy
 JANUARY = ("--from", "2026-01-01", "--to", "2026-02-01")
 
 

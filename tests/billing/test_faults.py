@@ -299,6 +299,7 @@ def test_killed_again_and_again_nothing_is_found_twice_or_missed(ours: Ours, str
     assert {row.last_run_id for row in found} == {run.id}
 
 
+@pytest.mark.timeout(300)  # a third of a minute, or a whole one where others run beside
 def test_a_hundred_thousand_transactions_in_bounded_memory(
     lite: Ours, paypal: PayPal, paypal_books: PayPalBooks
 ) -> None:

@@ -17,6 +17,7 @@ from fourlane.errors import SettingsError
 from fourlane.tasks.endpoints import send_event
 from tests.command import Command, command  # noqa: F401
 
+pytestmark = pytest.mark.timeout(300)  # many processes, each slow to start where the machine is busy
 BODY = '{"id":"evt_1","type":"invoice.paid","created":1768726000,"data":{"object":{"id":"in_1"}}}'
 SECRET = "whsec_test_of_this_suite"
 
