@@ -13,8 +13,20 @@ from fourlane.queues.store import Store
 
 if TYPE_CHECKING:
     from fourlane.config import Settings
+    from fourlane.db.engine import Database
+    from fourlane.outbox.relay import Relay
 
-__all__ = ["Opening", "configure_webhooks", "open_from_settings", "open_store", "opening_of", "redis_url"]
+__all__ = [
+    "Opening",
+    "configure_encryption",
+    "configure_webhooks",
+    "open_database",
+    "open_from_settings",
+    "open_relay",
+    "open_store",
+    "opening_of",
+    "redis_url",
+]
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -111,3 +123,48 @@ def redis_url(settings: Settings) -> str:
             "set REDIS_URL, or start `fourlane dev`"
         )
     return server.url
+
+
+def open_database(settings: Settings) -> Database:
+    """DATABASE_URL, else a SQLite file in the data folder; with the keys of encrypted columns.
+
+    Raises:
+      SettingsError: there is no DATABASE_URL in production, or a package is missing.
+      EncryptionError: a key is none.
+    """
+    if settings.database_url is None and settings.environment == "production":
+        raise SettingsError("DATABASE_URL: is not set, and production needs it; set it to postgresql://…")
+    try:
+        from fourlane.db import engine
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the database needs the package {error.name}; pip install 'fourlane[db]'") from None
+    configure_encryption(settings)
+    if settings.database_url is None:
+        url = engine.sqlite_url(settings.data_dir / "fourlane.db")
+    else:
+        url = settings.database_url.get_secret_value()
+    return engine.open_database(
+        url,
+        pool_size=settings.database_pool_size,
+        pool_timeout_seconds=settings.database_pool_timeout_seconds,
+        statement_timeout_ms=settings.database_statement_timeout_ms,
+        transaction_pooler=settings.database_transaction_pooler,
+    )
+
+
+def open_relay(settings: Settings, store: Store) -> Relay:
+    """A relay from the database of these settings to this store. Raises as open_database does."""
+    database = open_database(settings)
+    from fourlane.outbox.relay import Relay
+
+    return Relay(database, store, batch=min(settings.outbox_batch, 1_000), keep_seconds=settings.outbox_keep_seconds)
+
+
+def configure_encryption(settings: Settings) -> None:
+    """Give this process the keys of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder."""
+    from fourlane import crypto
+
+    if settings.encryption_keys is not None:
+        crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))
+    elif settings.environment == "local":
+        crypto.configure(crypto.Keyring([crypto.key_of_file(settings.data_dir / "encryption.key")]))

@@ -17,6 +17,7 @@ __all__ = ["main"]
 _HOMES: Final = {
     "completion": "fourlane.commands.completion",
     "config": "fourlane.commands.config",
+    "db": "fourlane.commands.db",
     "dead": "fourlane.commands.dead",
     "dev": "fourlane.cli_run",
     "doctor": "fourlane.commands.doctor",
@@ -24,6 +25,7 @@ _HOMES: Final = {
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
+    "relay": "fourlane.commands.relay",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }

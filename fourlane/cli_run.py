@@ -8,6 +8,10 @@ import math
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +20,8 @@ import click
 from fourlane.commands.shared import say
 
 if TYPE_CHECKING:
+    from fourlane.config import Settings
+    from fourlane.queues.store import Store
     from fourlane.worker.supervisor import Supervisor
 
 __all__ = ["dev", "enqueue", "worker"]
@@ -28,6 +34,7 @@ def _run_options(command: Any) -> Any:
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
         click.option("--concurrency", type=click.IntRange(1), help="async jobs at once in each process."),
+        click.option("--relay/--no-relay", default=None, help="Move the outbox's jobs to Redis too."),
         click.option("--slots", type=click.IntRange(1), help="Plain functions at once in each process."),
         click.option("--processes", type=click.IntRange(1), help="Worker processes."),
         click.option("--services", multiple=True, help="Serve all tiers of this service; may be repeated."),
@@ -59,6 +66,11 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
 
     options["log_jobs"] = True
     settings = load_settings()
+    if options["relay"] is None and settings.relay is None:
+        # Not everybody who tries Fourlane has the packages of the extra db.
+        options["relay"] = find_spec("sqlalchemy") is not None
+    if options["relay"] and settings.database_url is None:
+        _migrate(settings)
     if settings.redis_url is not None:
         sys.exit(_supervise(settings, modules, options))
     with EmbeddedRedis.open(settings.data_dir) as server:
@@ -136,9 +148,40 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         )
 
     supervisor.on_ready = ready
-    if not settings.probe_port:
-        return supervisor.run()
-    return _run_with_probe(supervisor, settings.probe_port)
+    relays = settings.relay if given["relay"] is None else given["relay"]
+    with _relaying(settings, opening.open().store) if relays else nullcontext():
+        if not settings.probe_port:
+            return supervisor.run()
+        return _run_with_probe(supervisor, settings.probe_port)
+
+
+def _migrate(settings: Settings) -> None:
+    """The embedded database is ready to use, as the embedded server is."""
+    from fourlane.app import open_database
+    from fourlane.db import migrate
+
+    database = open_database(settings)
+    migrate.migrate(database)
+    database.close()
+
+
+@contextmanager
+def _relaying(settings: Settings, store: Store) -> Iterator[None]:
+    """A relay in a thread beside."""
+    from fourlane.app import open_relay
+
+    relay = open_relay(settings, store)
+    click.echo(f"outbox: {relay.database}", err=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=relay.run, args=[stop], name="fourlane-relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        relay.database.close()
+        store.connector.close()
 
 
 def _run_with_probe(supervisor: Supervisor, port: int) -> int:

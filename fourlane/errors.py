@@ -15,6 +15,9 @@ FourlaneError
 ├── ResultTimeout           no result arrived in time
 ├── JobFailed               the job whose result was asked for is a dead letter
 ├── EmbeddedServerError     the embedded server cannot start or was lost
+├── DatabaseUnavailable     the database cannot be reached or refuses us
+├── MigrationError          the database's schema is not what the migrations say
+├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
 └── Steering                raised inside a task to choose what happens to its job
     ├── RateLimited         run again later, no attempt spent
     ├── Snooze              run again later, no attempt spent
@@ -29,14 +32,17 @@ import dramatiq.errors
 
 __all__ = [
     "Cancelled",
+    "DatabaseUnavailable",
     "DuplicateJob",
     "EmbeddedServerError",
+    "EncryptionError",
     "FourlaneError",
     "InvalidArguments",
     "InvalidName",
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
+    "MigrationError",
     "ModuleError",
     "RateLimited",
     "RedisUnavailable",
@@ -112,6 +118,18 @@ class JobFailed(FourlaneError):
 
 class EmbeddedServerError(FourlaneError):
     """The embedded server cannot start, or it was lost."""
+
+
+class DatabaseUnavailable(FourlaneError):
+    """The database cannot be reached, or it refuses what we ask."""
+
+
+class MigrationError(FourlaneError):
+    """The database's schema is not what the migrations say, or cannot be made so."""
+
+
+class EncryptionError(FourlaneError):
+    """Something cannot be encrypted or decrypted."""
 
 
 class Steering(FourlaneError):

@@ -173,6 +173,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     """Where the queues are; production needs it, elsewhere None means the embedded server."""
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    """PostgreSQL; production needs it where the database is used, elsewhere None means a SQLite file in data_dir."""
     stripe_secret_key: SecretStr | None = Field(None, validation_alias="STRIPE_SECRET_KEY")
     stripe_publishable_key: str | None = Field(None, validation_alias="STRIPE_PUBLISHABLE_KEY")
     paypal_client_id: str | None = Field(None, validation_alias="PAYPAL_CLIENT_ID")
@@ -227,6 +228,23 @@ class Settings(BaseSettings):
         dict[Annotated[str, AfterValidator(_full_name)], QueueLimit], WrapValidator(_read_limits), NoDecode
     ] = Field(default_factory=dict)
     """Limits by the queue's full name; in the variable, a JSON object."""
+
+    database_pool_size: Positive = 5
+    """Connections to the database that one process may hold."""
+    database_pool_timeout_seconds: Positive = 10
+    """How long to wait for one of them."""
+    database_statement_timeout_ms: Positive = 30_000
+    """The database ends a statement after this."""
+    database_transaction_pooler: Switch | None = None
+    """Whether connections change between transactions; None: when the port is 6543, as Supabase's pooler has it."""
+    relay: Switch | None = None
+    """Whether a worker moves the outbox's jobs to Redis too; None: only that of ``fourlane dev`` does."""
+    outbox_batch: Positive = 500
+    """Rows that a relay moves at once."""
+    outbox_keep_seconds: ZeroOrMore = 3_600
+    """How long relayed rows are kept."""
+    encryption_keys: SecretStr | None = None
+    """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
 
     log_level: LogLevel = "INFO"
     log_jobs: Switch = False

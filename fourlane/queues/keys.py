@@ -20,6 +20,8 @@ cancels        zset      running jobs to be told, by time                       
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
 result:ID      list      a job's result, one element                             its ttl
+relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
+                         they may be forgotten                                   relay's commit is known
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
@@ -59,6 +61,7 @@ class ServiceKeys:
         self.cancels = key("cancels")
         self.stats = key("stats")
         self.unknown = key("unknown")
+        self.relayed = key("relayed")  # not in ``all``: only a relay asks for it
         self.all = [
             self.jobs,
             *self.ready,

@@ -49,6 +49,7 @@ bzpopmin K 0.01
 zadd K 0 x
 zcard K
 zcount K 0 0
+zmscore K x
 zpopmin K 1
 zrange K 0 0
 zrangebyscore K 0 0

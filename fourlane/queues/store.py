@@ -12,7 +12,7 @@ from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Result, Retr
 from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
-__all__ = ["Delayed", "Leased", "Store", "Turn"]
+__all__ = ["Delayed", "Leased", "Relayed", "Store", "Turn"]
 
 _BATCH_JOBS = 1_000
 _POLL_SECONDS = 0.1
@@ -26,6 +26,15 @@ class Delayed(NamedTuple):
     body: bytes
     milliseconds: int
     since_epoch: bool = False
+
+
+class Relayed(NamedTuple):
+    """A job that comes from the outbox. Milliseconds since the epoch; ``due_ms`` None means now."""
+
+    id: str
+    entry: str
+    due_ms: int | None
+    body: bytes
 
 
 class Leased(NamedTuple):
@@ -128,6 +137,34 @@ class Store:
         for batch in _batches(flat, 4):
             taken += self.connector.run("delay", (keys.jobs, keys.delayed, keys.news), batch)[1:]
         _refuse_taken(taken)
+
+    def relay(
+        self,
+        service: str,
+        jobs: Sequence[Relayed],
+        *,
+        not_after_ms: int,
+        remember_ms: int,
+        confirmed: Sequence[str],
+        remember_confirmed_ms: int,
+    ) -> tuple[int, int | None]:
+        """Accept jobs of the outbox, each once (lua/relay.lua). The call may be repeated.
+
+        Parameters:
+          not_after_ms: Redis refuses the jobs after this time of its own.
+          remember_ms: how long their ids are remembered.
+          confirmed: ids of earlier calls that need to be remembered only for ``remember_confirmed_ms`` more.
+
+        Returns the time at Redis, and how many were new; None when it was too late.
+        """
+        self.announce(service)
+        keys = self.service(service)
+        args: list[Any] = [not_after_ms, remember_ms, remember_confirmed_ms, len(confirmed), *confirmed]
+        for job in jobs:
+            args += (job.id, job.entry, "" if job.due_ms is None else job.due_ms, job.body)
+        names = (keys.jobs, keys.relayed, keys.delayed, keys.news, *keys.ready, *keys.wake)
+        now, *words = self.connector.run("relay", names, args)
+        return int(now), None if words == [b"late"] else words.count(b"new")
 
     # Work ---------------------------------------------------------------------------------------------------
 
