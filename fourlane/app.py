@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,14 +17,20 @@ from fourlane.queues.store import Store
 if TYPE_CHECKING:
     from fourlane.config import Settings
     from fourlane.db.engine import Database
+    from fourlane.events.aws import Aws
+    from fourlane.events.publisher import Publisher
     from fourlane.outbox.relay import Relay
 
 __all__ = [
+    "Events",
     "Opening",
     "configure_encryption",
     "configure_webhooks",
+    "default_events",
+    "open_aws",
     "open_database",
     "open_from_settings",
+    "open_publisher",
     "open_relay",
     "open_store",
     "opening_of",
@@ -168,3 +177,62 @@ def configure_encryption(settings: Settings) -> None:
         crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))
     elif settings.environment == "local":
         crypto.configure(crypto.Keyring([crypto.key_of_file(settings.data_dir / "encryption.key")]))
+
+
+@dataclass(frozen=True)
+class Events:
+    """Where events go to and come from."""
+
+    aws: Aws
+    bucket: str
+
+
+@functools.cache
+def default_events() -> Events:
+    """What the settings point at, opened once. Raises SettingsError, EventsUnavailable."""
+    from fourlane.config import load_settings
+
+    settings = load_settings()
+    return Events(open_aws(settings), settings.events_bucket)
+
+
+def open_aws(settings: Settings) -> Aws:
+    """AWS as its own variables describe it, else the server of a running ``fourlane dev``.
+
+    Only in the environment ``local`` is a missing queue made on first use.
+
+    Raises:
+      SettingsError: there is neither.
+      EventsUnavailable: the variables lack something.
+    """
+    from fourlane.events import aws, local, provision
+
+    missing = provision.ensure if settings.environment == "local" else None
+    if aws.is_configured() or settings.environment != "local":
+        return aws.Aws(on_missing=missing)
+    endpoint = local.find(settings.data_dir)
+    if endpoint is None:
+        raise SettingsError(
+            f"no AWS settings were found, and no `fourlane dev` with an SQS server runs on {settings.data_dir}; set "
+            "AWS_REGION and credentials, or AWS_ENDPOINT_URL, or start `fourlane dev`"
+        )
+    return aws.Aws(region=local.REGION, endpoint=endpoint, keys=local.KEYS, on_missing=missing)
+
+
+def open_publisher() -> Publisher:
+    """The publisher that the settings describe. Raises SettingsError, EventsUnavailable."""
+    from fourlane.config import load_settings
+    from fourlane.events.buffer import Buffer
+    from fourlane.events.publisher import Publisher
+
+    settings = load_settings()
+    publisher = Publisher(
+        open_aws(settings),
+        environment=settings.environment,
+        source=f"/{settings.environment}/{settings.service}",
+        bucket=settings.events_bucket,
+        max_bytes=settings.events_max_bytes,
+        buffer=Buffer(settings.data_dir / "events", settings.events_buffer) if settings.events_buffer else None,
+    )
+    atexit.register(publisher.close)
+    return publisher

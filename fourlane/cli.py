@@ -22,10 +22,13 @@ _HOMES: Final = {
     "dev": "fourlane.cli_run",
     "doctor": "fourlane.commands.doctor",
     "enqueue": "fourlane.cli_run",
+    "events": "fourlane.commands.events",
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
     "relay": "fourlane.commands.relay",
+    "scheduler": "fourlane.commands.schedules",
+    "schedules": "fourlane.commands.schedules",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }

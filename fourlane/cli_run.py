@@ -32,6 +32,7 @@ _LONGEST_DELAY_SECONDS = 10 * 366 * 86_400
 def _run_options(command: Any) -> Any:
     for option in (
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
+        click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
         click.option("--concurrency", type=click.IntRange(1), help="async jobs at once in each process."),
         click.option("--relay/--no-relay", default=None, help="Move the outbox's jobs to Redis too."),
@@ -62,17 +63,24 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 def dev(modules: tuple[str, ...], **options: Any) -> None:
     """Run a worker for development, on an embedded server when REDIS_URL is not set."""
     from fourlane.config import load_settings
-    from fourlane.embedded import EmbeddedRedis
 
     options["log_jobs"] = True
+    if options["scheduler"] is None:
+        options["scheduler"] = True
     settings = load_settings()
     if options["relay"] is None and settings.relay is None:
         # Not everybody who tries Fourlane has the packages of the extra db.
         options["relay"] = find_spec("sqlalchemy") is not None
-    if options["relay"] and settings.database_url is None:
-        _migrate(settings)
+    with _local_sqs(settings):
+        sys.exit(_dev(settings, modules, options))
+
+
+def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
+    from fourlane.config import load_settings
+    from fourlane.embedded import EmbeddedRedis
+
     if settings.redis_url is not None:
-        sys.exit(_supervise(settings, modules, options))
+        return _supervise(settings, modules, options)
     with EmbeddedRedis.open(settings.data_dir) as server:
         os.environ["REDIS_URL"] = server.url
         where = f"embedded {server.version}, data in {settings.data_dir}"
@@ -85,7 +93,31 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
         server.watch(tell)
         code = _supervise(load_settings(), modules, options, where)
         ended = server.ended
-    sys.exit(1 if ended else code)
+    return 1 if ended else code
+
+
+@contextmanager
+def _local_sqs(settings: Settings) -> Iterator[None]:
+    """An SQS server for the environment ``local``, where nothing says which one to use."""
+    from fourlane.events import aws, local
+
+    if aws.is_configured():
+        where = os.environ.get("AWS_ENDPOINT_URL_SQS") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        click.echo(f"sqs: {where}", err=True)
+    elif settings.environment != "local":
+        click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
+    elif running := local.find(settings.data_dir):
+        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
+    elif not local.is_installed():
+        click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
+    else:
+        with local.LocalSqs(settings.data_dir, wait=False) as server:
+            click.echo(
+                f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command", err=True
+            )
+            yield
+        return
+    yield
 
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
@@ -93,6 +125,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
     from fourlane.app import opening_of
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
+    from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.supervisor import Options, Supervisor
 
     logging.basicConfig(
@@ -104,7 +137,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
         where = store.connector.address + of_dev
     click.echo(f"redis: {where}", err=True)
-    store.connector.command(store.keys.services, "PING")
+    boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
     rights.check(store)
     served = {
         *map(check_service, given["services"]),
@@ -118,6 +151,9 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
             "set it to noeviction",
             err=True,
         )
+    boot_ms = int(boot_seconds) * 1000
+    if given["scheduler"]:
+        synchronise_maintenance(store, settings.maintenance, boot_ms)
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -133,6 +169,8 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         recycle_rss_mb=settings.recycle_rss_mb,
         watch=Path.cwd() if given["watch"] else None,
         opening=opening,
+        scheduler=bool(given["scheduler"]),
+        boot_ms=boot_ms,
     )
     supervisor = Supervisor(store, options)
     if options.watch:
@@ -155,22 +193,15 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         return _run_with_probe(supervisor, settings.probe_port)
 
 
-def _migrate(settings: Settings) -> None:
-    """The embedded database is ready to use, as the embedded server is."""
-    from fourlane.app import open_database
-    from fourlane.db import migrate
-
-    database = open_database(settings)
-    migrate.migrate(database)
-    database.close()
-
-
 @contextmanager
 def _relaying(settings: Settings, store: Store) -> Iterator[None]:
     """A relay in a thread beside."""
     from fourlane.app import open_relay
+    from fourlane.db import migrate
 
     relay = open_relay(settings, store)
+    if settings.database_url is None:
+        migrate.migrate(relay.database)  # SQLite is ready to use, as the embedded server is
     click.echo(f"outbox: {relay.database}", err=True)
     stop = threading.Event()
     thread = threading.Thread(target=relay.run, args=[stop], name="fourlane-relay", daemon=True)

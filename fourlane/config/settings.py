@@ -93,6 +93,19 @@ def _port() -> WrapValidator:
     return WrapValidator(check)
 
 
+def _between(least: int, most: int) -> WrapValidator:
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            number = validate(value)
+        except ValidationError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise ValueError(f"{value!r} does not fit; use a whole number from {least} to {most}")
+        return number
+
+    return WrapValidator(check)
+
+
 def _check_namespace(namespace: str) -> str:
     if not _NAMESPACE.fullmatch(namespace):
         raise ValueError(f"{namespace!r} is no namespace; use letters, digits, - and _, at most 63")
@@ -138,6 +151,22 @@ def _channel(name: str) -> str:
 
 _USER_LIMITS_FIX: Final = 'write {"sms": {"rate": 5, "per_ms": 86400000}}'
 _LIMITED_CHANNELS: Final = ("email", "sms", "push")
+
+
+def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    fix = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(HOUSEKEEPING)}"""
+    try:
+        moved = validate(json.loads(value) if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError(f"is not a JSON object of texts; {fix}") from None
+    if unknown := set(moved) - set(HOUSEKEEPING):
+        raise ValueError(f"names what there is not: {', '.join(sorted(unknown))}; {fix}")
+    return moved
+
+
+HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor")
+"""What tasks/maintenance.py does."""
+
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
 Positive = Annotated[int, _at_least(1)]
@@ -261,6 +290,19 @@ class Settings(BaseSettings):
     ] = Field(default_factory=dict)
     """Limits by the queue's full name; in the variable, a JSON object."""
 
+    events_bucket: str = ""
+    """The S3 bucket for events over the size limit; empty: they are refused."""
+    events_max_bytes: Annotated[int, _between(1_024, 1_048_576)] = 1_048_576
+    """The size limit of an event in SQS."""
+    events_buffer: ZeroOrMore = 0
+    """Events that a publisher keeps in the data folder while SQS cannot be reached; 0: that is an error."""
+    events_receivers: Positive = 4
+    """Threads that receive from one event's queue at most."""
+    events_visibility_seconds: Annotated[int, _between(1, 43_200)] = 60
+    """How long a received event is hidden; what a dead receiver held comes back after that."""
+
+    maintenance: Annotated[dict[str, str], WrapValidator(_read_maintenance), NoDecode] = Field(default_factory=dict)
+    """Housekeeping by name: another cron expression (UTC), or ``off``; in the variable, a JSON object."""
     database_pool_size: Positive = 5
     """Connections to the database that one process may hold."""
     database_pool_timeout_seconds: Positive = 10

@@ -23,6 +23,7 @@ __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
 
 _TRANSACTION_POOLER_PORT: Final = 6543
 _RECYCLE_SECONDS: Final = 240  # well under the idle limits of poolers and load balancers
+_IDLE_TRANSACTION_MS: Final = 60_000  # whose program vanished must not keep its locks for hours
 _KEEPALIVES: Final = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -104,8 +105,11 @@ def open_database(
 
 
 def sqlite_url(file: Path) -> str:
-    """The URL of a database in a file, whose folder is made when it is missing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """The URL of a database in a file, whose folder is made when it is missing. Raises SettingsError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"FOURLANE_DATA_DIR: {file.parent} cannot be made ({error.strerror})") from None
     return URL.create("sqlite", database=str(file)).render_as_string()
 
 
@@ -138,6 +142,8 @@ def unavailable(error: Exception) -> DatabaseUnavailable:
         hint = "run `fourlane db migrate`"
     elif "permission denied" in line or "row-level security" in line:
         hint = "this user may not do that; docs/database.md lists the roles"
+    elif isinstance(original, sqlite3.Error):
+        hint = "look at the file that DATABASE_URL or FOURLANE_DATA_DIR names, and at its disk"
     else:
         hint = "is the server running, and DATABASE_URL right?"
     return DatabaseUnavailable(f"database: {line} ({hint})")
@@ -166,7 +172,9 @@ def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, poole
     arguments: dict[str, Any] = dict(_KEEPALIVES)
     if not pooled:
         # A transaction pooler refuses options at the start, and would give the session to others.
-        arguments["options"] = f"-c statement_timeout={statement_ms} -c timezone=UTC"
+        arguments["options"] = (
+            f"-c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={_IDLE_TRANSACTION_MS}"
+        )
     try:
         engine = create_engine(
             url,
@@ -185,7 +193,10 @@ def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, poole
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {statement_ms}")
+            connection.exec_driver_sql(  # one round trip
+                f"SET LOCAL statement_timeout = {statement_ms};"
+                f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TRANSACTION_MS}"
+            )
 
     return engine
 

@@ -52,8 +52,17 @@ _SERVICE_TYPES: Final = {
     r"stats": "hash",
     r"unknown": "zset",
     r"result:.+": "list",
+    r"taken:\d+": "set",
+    r"claim:.+": "string",
+    r"schedules": "hash",
+    r"states": "hash",
+    r"fires": "zset",
+    r"lateness": "hash",
+    r"declared": "hash",
+    r"lead": "string",
+    r"runs:.+": "list",
 }
-_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "rights": "list"}
+_ENVIRONMENT_TYPES: Final = {"services": "set", "presence": "hash", "audit": "list", "edits": "zset", "rights": "list"}
 
 
 class Level(StrEnum):

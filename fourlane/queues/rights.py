@@ -18,6 +18,9 @@ rpush K x
 pexpire K 5000
 persist K
 exists K
+get K
+pttl K
+set K x nx
 time
 ping
 eval return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from fourlane.errors import Cancelled
@@ -53,6 +54,17 @@ class CurrentJob:
     attempt: int
     enqueued_at_ms: int
     cancel_token: CancelToken = field(default_factory=CancelToken)
+    schedule: str = ""
+    """The schedule that made this job."""
+    scheduled_for_ms: int = 0
+    """The nominal time that the job is for; ``enqueued_at_ms`` tells when it was really made."""
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The nominal time in UTC; None when no schedule made this job."""
+        if not self.scheduled_for_ms:
+            return None
+        return datetime.fromtimestamp(self.scheduled_for_ms / 1000, UTC)
 
 
 class Running(Protocol):

@@ -43,6 +43,9 @@ class Options:
     recycle_rss_mb: int = 0
     watch: Path | None = None
     opening: Opening | None = None
+    scheduler: bool = False
+    boot_ms: int = 0
+    """When this deploy began, by Redis's clock: the youngest deploy's schedules count."""
 
 
 class Child:
@@ -75,6 +78,7 @@ class Child:
                 log_level=options.log_level,
                 table_fd=self.table.fd,
                 opening=options.opening,
+                boot_ms=options.boot_ms,
                 path=[os.getcwd(), *[p for p in sys.path if p]],
             )
         )

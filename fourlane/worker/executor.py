@@ -25,6 +25,7 @@ from fourlane.queues.broker import RedisBroker, in_process, read_record, write_r
 from fourlane.queues.store import Leased
 from fourlane.tasks.context import running
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
+from fourlane.worker.ends import Ends
 from fourlane.worker.run import NO_PLAN, Plan, Run
 from fourlane.worker.table import Table
 
@@ -76,6 +77,7 @@ class Executor:
         self.stopping = False
         self.has_async = False
         self.has_plain = False
+        self.ends = Ends(broker)
 
     # Start and hand out -------------------------------------------------------------------------------------
 
@@ -300,6 +302,8 @@ class Executor:
             in_process.message = None
         if not run.abandoned:
             self.owner.finished(run, outcome)
+            if run.envelope.options and "scheduled_for" in run.envelope.options:
+                self.ends.tell(run, outcome)
 
     # Time limits and cancelling -----------------------------------------------------------------------------
 
@@ -351,6 +355,7 @@ class Executor:
         self.stopping = True
         for _ in self.threads:
             self.backlog.put(None)
+        self.ends.close(timeout_seconds=2.0)
 
 
 def _now_ms() -> int:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import IO, Any, Final
 
 import dramatiq
@@ -27,6 +28,7 @@ __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "decl
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
 CONTROLLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that the supervisor takes for all
 _PR_SET_PDEATHSIG: Final = 1
+_AGAIN_SECONDS: Final = 2.0
 
 log = logging.getLogger("fourlane.worker")
 
@@ -46,6 +48,7 @@ class Spec(msgspec.Struct, frozen=True):
     table_fd: int
     path: list[str]
     opening: Opening | None = None
+    boot_ms: int = 0
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ class Told(msgspec.Struct, frozen=True):
 
 def import_modules(modules: list[str]) -> None:
     """Import the modules that declare tasks. Raises ModuleError."""
+    import fourlane.tasks.maintenance
     import fourlane.tasks.webhooks  # noqa: F401
     from fourlane.tasks.modules import import_module
 
@@ -85,6 +89,7 @@ def declare_limits() -> None:
     from fourlane.tasks.task import Task, default_broker
 
     broker = default_broker()
+    store = broker.store
     declared: dict[str, Any] = {}
     by: dict[str, str] = {}
     tasks = [actor for actor in broker.actors.values() if isinstance(actor, Task)]
@@ -94,7 +99,7 @@ def declare_limits() -> None:
             raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
         if task.limit is not None:
             by[queue] = task.actor_name
-    control.declare_limits(broker.store, declared, "task", services={task.service for task in tasks})
+    control.declare_limits(store, declared, "task", services={task.service for task in tasks})
 
 
 def main() -> None:
@@ -142,6 +147,7 @@ def main() -> None:
     broker.emit_before("worker_boot", loop)
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
+    threading.Thread(target=_synchronise, args=(broker, spec.boot_ms), name="fourlane-schedules", daemon=True).start()
     threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     gc.collect()
@@ -152,6 +158,21 @@ def main() -> None:
     logging.shutdown()
     # A thread that did not end within the grace must not keep the process.
     os._exit(0)
+
+
+def _synchronise(broker: Any, boot_ms: int) -> None:
+    """Tell Redis what schedules the modules declare; jobs need not wait for that."""
+    from fourlane.errors import FourlaneError, RedisUnavailable
+    from fourlane.scheduler.declare import synchronise
+
+    while True:
+        try:
+            return synchronise(broker, boot_ms)
+        except RedisUnavailable as error:
+            log.warning("schedules are not declared yet: %s", error)
+            time.sleep(_AGAIN_SECONDS)
+        except FourlaneError as error:
+            return log.error("schedules are not declared: %s", error)
 
 
 def _take_stdin() -> IO[bytes]:

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import fourlane
 from fourlane.errors import RedisUnavailable
@@ -25,6 +25,9 @@ from fourlane.worker.child import Child, Options
 from fourlane.worker.probe import Health
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
 from fourlane.worker.watch import Watch
+
+if TYPE_CHECKING:
+    from fourlane.scheduler.ticker import Scheduler
 
 __all__ = ["Options", "Supervisor"]
 
@@ -74,6 +77,7 @@ class Supervisor:
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
+        scheduler = self._start_scheduler() if self.options.scheduler else None
         try:
             browse.workers(self.store)  # forgets those long lost, which bounds their list
             while self.children or not self.stopping:
@@ -85,12 +89,19 @@ class Supervisor:
                     pass
         finally:
             signal.set_wakeup_fd(-1)
+            if scheduler is not None:
+                scheduler.stop()
             woken.close()
             wake.close()
             for child in self.children:
                 child.process.kill()
             self._absent()
         return self.exit_code
+
+    def _start_scheduler(self) -> Scheduler:
+        from fourlane.scheduler.ticker import start_scheduler
+
+        return start_scheduler(self.store)
 
     def _tick(self) -> None:
         while self._signals:

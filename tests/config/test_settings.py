@@ -76,6 +76,11 @@ def test_defaults() -> None:
         "dead_ttl_days": 30,
         "dead_max": 100_000,
         "crash_limit": 3,
+        "events_bucket": "",
+        "events_max_bytes": 1_048_576,
+        "events_buffer": 0,
+        "events_receivers": 4,
+        "events_visibility_seconds": 60,
         "database_pool_size": 5,
         "database_pool_timeout_seconds": 10,
         "database_statement_timeout_ms": 30_000,
@@ -93,6 +98,7 @@ def test_defaults() -> None:
         "webhook_allow_private": False,
         "webhook_timeout_seconds": 30,
         "limits": {},
+        "maintenance": {},
     }
 
 

@@ -64,9 +64,11 @@ NOT_SET = "DATABASE_URL: is not set, and production needs it"
         ({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:PORT/d"}, ["relay"], "is the server running"),
         ({"FOURLANE_ENCRYPTION_KEYS": "secret"}, ["db", "status"], "FOURLANE_ENCRYPTION_KEYS: key 1 is not 32 bytes"),
         ({}, ["relay"], "no such table: job_outbox (run `fourlane db migrate`)"),
+        ({"FOURLANE_DATA_DIR": "/dev/null/x"}, ["db", "status"], "cannot be read or made"),
+        ({"DATABASE_URL": "sqlite:////dev/null/x"}, ["db", "migrate"], "look at the file"),
         ({"REDIS_URL": "redis://127.0.0.1:PORT/0"}, ["relay"], "Redis"),
     ],
-    ids=["db", "relay", "kind", "url", "down", "keys", "tables", "redis"],
+    ids=["db", "relay", "kind", "url", "down", "keys", "tables", "folder", "file", "redis"],
 )
 def test_a_mistake_is_told_in_a_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], words: list[str], line: str

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 
 from fourlane import outbox
 from fourlane.db import migrate
@@ -100,6 +100,53 @@ def test_killed_between_redis_and_the_commit(
     assert ended.returncode == 0, ended.stderr
     assert "120 relayed" in ended.stdout
     eventually(lambda: consumer.seen == Counter(sent))
+
+
+# Stops itself (SIGSTOP) once, between reading its first rows and telling Redis.
+SLEEPS_BEFORE_REDIS = """
+import os, signal
+from fourlane.outbox.relay import Relay
+send = Relay._send
+def sleep(self, *args):
+    Relay._send = send
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return send(self, *args)
+Relay._send = sleep
+from fourlane.cli import main
+main(["relay", "--once"], prog_name="fourlane")
+"""
+
+
+def test_one_that_slept_while_another_took_its_rows(
+    postgres_url: str, store: Store, command: Command, consumer: Consumer, resize: AnyTask
+) -> None:
+    """PostgreSQL gave up on it and freed its rows; their jobs are done when it wakes up."""
+    database = open_database(postgres_url)
+    migrate.migrate(database)
+    sent = fill(database, resize, 40)
+    env = command.env | {"DATABASE_URL": postgres_url}
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPS_BEFORE_REDIS], env=env, cwd=command.folder, stderr=subprocess.PIPE, text=True
+    ) as sleeper:
+        eventually(lambda: Path(f"/proc/{sleeper.pid}/stat").read_text().split()[2] == "T", 30)
+        assert Relay(database, store).drain() == 0  # they are locked
+        with database.begin() as session:
+            session.execute(
+                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                     " WHERE state = 'idle in transaction' AND pid <> pg_backend_pid()")
+            )  # fmt: skip
+        other = Relay(database, store)
+        eventually(lambda: other.drain() == 40)
+        eventually(lambda: consumer.seen == Counter(sent))
+        sleeper.send_signal(signal.SIGCONT)
+        _, said = sleeper.communicate(timeout=60)
+    assert sleeper.returncode == 1  # its transaction is lost, and it says so
+    assert "error: database:" in said
+    assert Relay(database, store).drain() == 0
+    last = fill(database, resize, 1)
+    Relay(database, store).drain()
+    eventually(lambda: consumer.seen == Counter(sent | last))
+    database.close()
 
 
 def test_killed_at_any_moment(

@@ -148,7 +148,9 @@ def test_the_catalogue_has_every_key(store: Store) -> None:
     sweep = doctor._Sweep(store)
     keys = ServiceKeys(store.namespace, "local", "mail")
     environment = EnvironmentKeys(store.namespace, "local")
-    for key in [*keys.all, keys.leased("w:1"), keys.result("1.a:b"), *vars(environment).values()]:
+    of_schedules = [keys.schedules, keys.states, keys.fires, keys.lateness, keys.declared, keys.lead, keys.runs("a:b")]
+    named = [keys.leased("w:1"), keys.result("1.a:b")]
+    for key in [*keys.all, *of_schedules, *named, *vars(environment).values()]:
         assert sweep.wanted_type(key.decode()) is not None, key
     for stranger in ("x", f"{store.namespace}:x", keys.prefix + "ready:4", keys.prefix + "jobsx"):
         assert sweep.wanted_type(stranger) is None
