@@ -106,7 +106,9 @@ class Relay:
                     self._purge()
                     if not found:
                         self.settle()
-                except (DatabaseUnavailable, RedisUnavailable) as error:
+                except Exception as error:
+                    if not isinstance(error, (DatabaseUnavailable, RedisUnavailable)):
+                        log.exception("unexpected; trying again")  # a thread that ended would be missed by nobody
                     self._tell(str(error))
                     stop.wait(trouble_wait)
                     trouble_wait = min(trouble_wait * 2, _LONGEST_TROUBLE_SECONDS)

@@ -256,6 +256,63 @@ def test_postgresql_rings(
     assert not thread.is_alive()
 
 
+def test_who_never_hears_a_ring_looks_by_the_clock(
+    postgres_url: str,
+    store: Store,
+    resize: AnyTask,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As behind a pooler that the settings do not name."""
+    monkeypatch.setattr(listen, "_LISTEN_SECONDS", 0.05)
+    monkeypatch.setattr(listen, "_SLICE_SECONDS", 0.05)
+    database = open_database(postgres_url)
+    migrate.migrate(database)
+    with database.begin() as session:
+        session.execute(text("ALTER TABLE job_outbox DISABLE TRIGGER fourlane_outbox_notify"))
+    relay, stop = Relay(database, store), threading.Event()
+    thread = threading.Thread(target=relay.run, args=[stop])
+    thread.start()
+    try:
+        eventually(lambda: listeners(database))
+        sent = 0
+        while listeners(database):
+            sent += len(fill(database, resize, 1))
+            eventually(lambda so_far=sent: relay.relayed == so_far)  # type: ignore[misc]
+            assert sent < 50
+        fill(database, resize, 1)
+        eventually(lambda: relay.relayed > sent)
+    finally:
+        stop.set()
+        thread.join(10)
+        database.close()
+    assert sent >= 3
+    assert caplog.text.count("without a ring") == 1
+
+
+def test_an_error_that_nobody_thought_of_does_not_end_it(
+    database: Database, store: Store, resize: AnyTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay, stop = Relay(database, store), threading.Event()
+    step, calls = relay.step, iter([True])
+
+    def broken() -> int:
+        if next(calls, False):
+            raise ZeroDivisionError("odd")
+        return step()
+
+    monkeypatch.setattr(relay, "step", broken)
+    thread = threading.Thread(target=relay.run, args=[stop])
+    thread.start()
+    try:
+        fill(database, resize, 1)
+        eventually(lambda: relay.relayed == 1)
+    finally:
+        stop.set()
+        thread.join(10)
+    assert "odd" in caplog.text
+
+
 def test_a_pooler_that_was_not_declared(postgres_url: str, pgbouncer_port: int) -> None:
     from sqlalchemy import make_url
 
