@@ -22,14 +22,14 @@ MAY_IMPORT = {
     "embedded": {"errors"},
     "providers": {"errors", "providers"},
     "queues": {"queues"} | PURE,
-    "tasks": {"tasks", "queues", "providers", "app"} | PURE,
+    "tasks": {"tasks", "queues", "providers", "app", "crypto", "db", "outbox", "events"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
     "worker": {"worker", "scheduler", "tasks", "queues", "app"} | PURE,
     "crypto": {"errors"},
     "db": {"db", "crypto", "errors"},
     "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
-    "app": {"config", "embedded", "events", "queues", "tasks", "crypto", "db", "outbox"} | PURE,
+    "app": {"config", "embedded", "events", "queues", "tasks", "providers", "crypto", "db", "outbox"} | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
@@ -53,6 +53,7 @@ HOMES = {
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
+        "tasks/notifications/ledger.py",
     },
 }
 
