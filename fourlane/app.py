@@ -7,7 +7,7 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
@@ -17,8 +17,6 @@ from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from fourlane.config import Settings
     from fourlane.db.engine import Database
     from fourlane.events.aws import Aws
@@ -347,14 +345,18 @@ def _carrier(settings: Settings, channel: Channel, ledger: Callable[[], Ledger])
     return messages.PagerDuty(key, url=settings.pagerduty_url, timeout_seconds=seconds)
 
 
-def _needed(variable: str, value: SecretStr | str | None) -> str:
+class _Secret(Protocol):
+    def get_secret_value(self) -> str: ...
+
+
+def _needed(variable: str, value: _Secret | str | None) -> str:
     text = value if isinstance(value, str) else _plain(value)
     if not text:
         raise SettingsError(f"{variable} is not set; docs/notifications.md says where to get it")
     return text
 
 
-def _plain(secret: SecretStr | None) -> str:
+def _plain(secret: _Secret | None) -> str:
     return "" if secret is None else secret.get_secret_value()
 
 
