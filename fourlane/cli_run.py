@@ -71,8 +71,7 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
     if options["relay"] is None and settings.relay is None:
         # Not everybody who tries Fourlane has the packages of the extra db.
         options["relay"] = find_spec("sqlalchemy") is not None
-    with _local_sqs(settings):
-        sys.exit(_dev(settings, modules, options))
+    sys.exit(_dev(settings, modules, options))
 
 
 def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
@@ -80,8 +79,9 @@ def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
     from fourlane.embedded import EmbeddedRedis
 
     if settings.redis_url is not None:
-        return _supervise(settings, modules, options)
-    with EmbeddedRedis.open(settings.data_dir) as server:
+        with _local_sqs(settings):
+            return _supervise(settings, modules, options)
+    with EmbeddedRedis.open(settings.data_dir) as server, _local_sqs(settings):
         os.environ["REDIS_URL"] = server.url
         where = f"embedded {server.version}, data in {settings.data_dir}"
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,3 +91,16 @@ def test_a_library_has_few_homes(library: str) -> None:
         if any(name.split(".")[0] == library for name in imported(path))
     }
     assert homes == HOMES[library]
+
+
+def test_declaring_a_task_opens_nothing(tmp_path: Path) -> None:
+    code = "import fourlane\n@fourlane.task\ndef f(): ...\n@fourlane.on_event('platform.x')\ndef on(event): ..."
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

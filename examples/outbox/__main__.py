@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from examples.outbox.tasks import confirm
 from fourlane import outbox
 from fourlane.app import open_database
 from fourlane.config import load_settings
@@ -62,6 +61,8 @@ def main() -> int:
 
 
 def _order(database: Database, numbers: range, file: Path) -> set[int]:
+    from examples.outbox.tasks import confirm  # not before there is a Redis that settings can name
+
     committed = set()
     for number in numbers:
         with database.session() as session:

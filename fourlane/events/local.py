@@ -47,6 +47,12 @@ class LocalSqs:
         self._file = data_dir / _FILE if data_dir else None
         self.port = _free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
+        if self._file is not None:
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._file.write_text(json.dumps({"port": self.port}))
+            except OSError as error:
+                raise EmbeddedServerError(f"moto's server cannot note its port in the data folder: {error}") from error
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fourlane.events.local", str(self.port)],
             stdin=subprocess.PIPE,
@@ -57,9 +63,6 @@ class LocalSqs:
         self._errors = b""
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.write_text(json.dumps({"port": self.port}))
         if wait:
             try:
                 self._wait()

@@ -97,6 +97,7 @@ class RedisBroker(dramatiq.Broker):
         **parameters: Any,
     ) -> None:
         self._hooks: dict[str, list[Any]] = {}
+        self._adds_middleware = False
         self._parsed: dict[str, Queue] = {}
         self._opened: Opened | None = None
         self._opening = threading.Lock()
@@ -138,7 +139,11 @@ class RedisBroker(dramatiq.Broker):
     # Hooks --------------------------------------------------------------------------------------------------
 
     def add_middleware(self, middleware: Middleware, **place: Any) -> None:
-        super().add_middleware(middleware, **place)
+        self._adds_middleware = True  # which asks for the queues declared so far: nothing is opened for that
+        try:
+            super().add_middleware(middleware, **place)
+        finally:
+            self._adds_middleware = False
         self._hooks.clear()
 
     def hooks(self, signal: str, *, native: bool = True) -> list[Any]:
@@ -210,9 +215,10 @@ class RedisBroker(dramatiq.Broker):
 
     def get_declared_queues(self) -> set[str]:
         """The queues of all actors and tasks. Reads the settings."""
-        self.opened  # noqa: B018 - from now on tasks know their queues
-        for actor in self.actors.values():
-            self.declare_queue(actor.queue_name)
+        if not self._adds_middleware:
+            self.opened  # noqa: B018 - from now on tasks know their queues
+            for actor in self.actors.values():
+                self.declare_queue(actor.queue_name)
         return self.queues.copy()
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:

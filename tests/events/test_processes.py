@@ -139,7 +139,7 @@ def _kill_test(
         ids = {one.id for one in publisher.publish_many(event, ({"n": n} for n in range(number)))}
     worker = command.start("worker", module)
     for share in (0.2, 0.5):
-        eventually(lambda share=share: len(told(command, "moved")) >= number * share, 60)  # type: ignore[misc]
+        eventually(lambda share=share: len(told(command, "moved")) >= number * share, 90)  # type: ignore[misc]
         if everything:
             os.killpg(worker.pid, signal.SIGKILL)
             worker.wait(10)
@@ -148,7 +148,7 @@ def _kill_test(
             eventually(partial(receivers, worker), 20)
             for pid in receivers(worker):
                 os.kill(pid, signal.SIGKILL)
-    eventually(lambda: len(set(told(command, "moved"))) == number and in_sqs(aws, queue) == 0, 60)
+    eventually(lambda: len(set(told(command, "moved"))) == number and in_sqs(aws, queue) == 0, 90)
     handled = Counter(told(command, "moved"))
     assert set(handled) == ids
     assert not drain(aws, queue.dead_letters)
