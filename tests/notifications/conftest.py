@@ -20,7 +20,7 @@ from fourlane.db.models import NotificationRecord
 from fourlane.providers import http
 from fourlane.tasks.notifications import deliver
 from fourlane.tasks.notifications.ledger import Ledger
-from tests.command import command as command
+from tests.command import Command
 from tests.notifications.standins import ACCOUNT, KEY, TOKEN, Providers
 from tests.worker.conftest import run_worker as run_worker
 
@@ -64,6 +64,14 @@ def environment(
         monkeypatch.setenv(name, value)
     (tmp_path / "templates").mkdir()
     return given
+
+
+@pytest.fixture
+def command(redis_url: str, namespace: str, tmp_path: Path, environment: dict[str, str]) -> Iterator[Command]:
+    """The command, with the settings of the test."""
+    made = Command(tmp_path, REDIS_URL=redis_url, FOURLANE_NAMESPACE=namespace, **environment)
+    yield made
+    made.close()
 
 
 def vapid_key() -> str:

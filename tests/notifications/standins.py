@@ -8,8 +8,8 @@ import threading
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from email.utils import format_datetime
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 

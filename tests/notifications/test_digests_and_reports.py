@@ -120,7 +120,9 @@ def test_reports_of_resend_arrive_in_any_order(run: Run, call: Call, records: Re
     run("email", "j1", **MAIL)
     record = str(records()[0].id)
     for kind in ("email.delivered", "email.sent"):
-        assert resend_report(call, kind, email_id="email-1", to=[MAIL["to"]], tags={"fourlane_record": record})[0] == 200
+        assert (
+            resend_report(call, kind, email_id="email-1", to=[MAIL["to"]], tags={"fourlane_record": record})[0] == 200
+        )
     assert records()[0].status == "delivered"
     assert run("email", "j2", **MAIL)["status"] == "sent"
 

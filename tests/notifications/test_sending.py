@@ -245,9 +245,7 @@ def test_a_subscription_that_has_ended(run: Run, providers: Providers, status: i
     assert run("push", "j2", to=providers.subscription, text="x")["status"] == "suppressed"
 
 
-def test_push_to_our_own_network_is_refused(
-    run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_push_to_our_own_network_is_refused(run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOURLANE_PUSH_ALLOW_PRIVATE", "false")
     with pytest.raises(Reject, match="loopback"):
         run("push", to=providers.subscription, text="x")
@@ -311,9 +309,7 @@ def test_the_same_words_are_sent_in_each_attempt(run: Run, providers: Providers)
 # --- Limits, quiet hours, wishes -------------------------------------------------------------------
 
 
-def test_a_user_gets_no_more_than_the_limit(
-    run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_gets_no_more_than_the_limit(run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOURLANE_NOTIFICATION_USER_LIMITS", '{"email": {"rate": 2, "per_ms": 3600000}}')
     user, other = str(uuid.uuid4()), str(uuid.uuid4())
     for job in ("j1", "j2"):
