@@ -20,6 +20,7 @@ from typing import Any
 
 from examples.deliveries.payloads import events
 from examples.deliveries.receiver import DEMO_SECRET, Receiver
+from examples.notifications import demo as notifications
 
 COUNT = 300
 TIERS = ("P0", "P1", "P2", "P3")
@@ -34,13 +35,14 @@ def main() -> int:
         jobs = _send(receiver.url)
         counts = _follow(jobs)
         _summary(jobs, receiver)
+        notified = notifications.run()
         if sys.stdin.isatty() and sys.stdout.isatty():
             print("\nThe worker runs on; Ctrl-C ends it.", flush=True)
             try:
                 worker.process.wait()
             except KeyboardInterrupt:
                 pass
-    return 0 if sum(counts.values()) == len(jobs) and not counts["waiting"] else 1
+    return 0 if sum(counts.values()) == len(jobs) and not counts["waiting"] and notified else 1
 
 
 class _dev:

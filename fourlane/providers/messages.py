@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -165,6 +166,9 @@ class Resend:
         return Receipt(_text_in(answer, "id"))
 
 
+_SMTP_POLICY: Final = SMTP.clone(cte_type="7bit")  # CRLF, and no need of 8BITMIME
+
+
 class Smtp:
     """Email by SMTP: a mailbox for development, or another provider."""
 
@@ -177,7 +181,7 @@ class Smtp:
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
         domain = self._sender.rpartition("@")[2].rstrip("> ")
-        mail = EmailMessage()
+        mail = EmailMessage(policy=_SMTP_POLICY)
         mail["From"] = self._sender
         mail["To"] = message.to
         mail["Subject"] = message.subject

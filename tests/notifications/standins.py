@@ -1,4 +1,4 @@
-"""Providers of messages on this machine, that go wrong when told to: Resend, Twilio, a push service, Slack, PagerDuty."""
+"""Resend, Twilio, a push service, Slack and PagerDuty on this machine; they go wrong when told to."""
 
 from __future__ import annotations
 

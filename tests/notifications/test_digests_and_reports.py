@@ -50,7 +50,7 @@ def test_a_digest_is_one_email(
     run("email", "other", **fields | {"to": "eve@example.com"}, data={"who": "x"})
 
     first, *rest = enqueued
-    assert [call["kwargs"]["digest_id"] for call in rest][0] == first["kwargs"]["digest_id"]
+    assert rest[0]["kwargs"]["digest_id"] == first["kwargs"]["digest_id"]
     assert timedelta(seconds=55) < first["eta"] - datetime.now(UTC) <= timedelta(seconds=60)
     assert run("email", "d1", **first["kwargs"])["status"] == "sent"
     assert run("email", "d2", **first["kwargs"])["status"] == "suppressed"  # the one job too many

@@ -63,9 +63,11 @@ def test_what_is_an_email_address(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "ada", "@example.com", "ada@", "ada@example", "a b@example.com", "Ada <ada@example.com>", "ada@ex..com"]
-    + ["ada@example.com\r\nBcc: x@example.com", "ada@example.com,bob@example.com", "a..b@example.com", "ada@-x.com"]
-    + [f"{'a' * 65}@example.com", "ada@example.com\n", "ada@127.0.0.1"],
+    [
+        *("", "ada", "@example.com", "ada@", "ada@example", "a b@example.com", "ada@ex..com", "ada@-x.com"),
+        *("Ada <ada@example.com>", "ada@example.com,bob@example.com", "a..b@example.com", "ada@127.0.0.1"),
+        *("ada@example.com\r\nBcc: x@example.com", "ada@example.com\n", f"{'a' * 65}@example.com"),
+    ],
 )
 def test_what_is_none(address: str) -> None:
     with pytest.raises(InvalidNotification):
