@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import threading
@@ -220,6 +221,34 @@ def test_an_sms_whose_answer_was_lost_is_looked_up(run: Run, providers: Provider
     assert len(providers.texts) == 1
 
 
+def test_what_is_not_known_stays_so_while_the_provider_is_down(
+    run: Run, providers: Providers, records: Records
+) -> None:
+    providers.fail(500, taken=True)
+    with pytest.raises(SendFailed, match="not known"):
+        run("sms", **SMS)
+    carrier: Any = deliver.setup().carrier("sms")
+    address, carrier._messages = carrier._messages, f"http://127.0.0.1:{free_port()}/"
+    with pytest.raises(SendFailed, match=r"^connection refused"):
+        run("sms", attempt=6, **SMS)
+    assert records()[0].status == "sending"
+    carrier._messages = address
+    assert run("sms", **SMS)["message_id"] == "SM1"
+    assert len(providers.texts) == 1
+
+
+def test_a_guard_postpones_and_calls_nobody(
+    run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch, records: Records
+) -> None:
+    def open_breaker(provider: str, call: object) -> Any:
+        raise RateLimited(30)
+
+    monkeypatch.setattr(deliver, "_setup", dataclasses.replace(deliver.setup(), guard=open_breaker))
+    with pytest.raises(RateLimited):
+        run("email", **MAIL)
+    assert (records()[0].status, providers.requests) == ("pending", [])
+
+
 def test_another_sms_of_the_same_words_is_not_taken_for_it(run: Run, providers: Providers) -> None:
     run("sms", "j1", **SMS)
     providers.fail(500)
@@ -295,6 +324,8 @@ def test_what_may_have_been_sent_long_ago_is_not_sent_again(
         session.execute(update(NotificationRecord).values(updated_at=datetime.now(UTC) - timedelta(hours=13)))
     with pytest.raises(Reject, match=r"whether it was sent at .* is not known"):
         run("email", attempt=2, **MAIL)
+    with pytest.raises(Reject, match="is not known"):  # nor by a replay
+        run("email", **MAIL)
     assert len(providers.emails) == 1
 
 

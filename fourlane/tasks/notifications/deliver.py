@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from fourlane.errors import EncryptionError, FourlaneError, RateLimited, Reject, SettingsError, Snooze
 from fourlane.job import new_id
@@ -28,13 +28,14 @@ from fourlane.tasks.notifications.notification import (
     Channel,
     InvalidNotification,
     Notification,
+    address_of,
     checked,
 )
 from fourlane.tasks.task import Task, current_job, task
 from fourlane.tasks.webhooks import judge
 
 if TYPE_CHECKING:
-    from fourlane.providers.messages import Carrier, Message, NotTaken
+    from fourlane.providers.messages import Carrier, Message, NotTaken, Receipt
     from fourlane.tasks.notifications.ledger import Decision, Ledger
     from fourlane.tasks.notifications.templates import Templates
 
@@ -79,6 +80,8 @@ class Setup:
     carrier: Callable[[Channel], Carrier]
     unsubscribe_url: Callable[[Channel, Notification], str]
     alert_email: str = ""
+    guard: Callable[[str, Callable[[], Receipt]], Receipt] = lambda provider, call: call()
+    """Makes a call to a provider, or raises RateLimited because it may not be made now."""
 
 
 _setup: Setup | None = None
@@ -154,25 +157,34 @@ def _send(channel: Channel, notification: Notification, decision: Decision, ledg
     from fourlane.providers.messages import Impossible, NotTaken, Unclear
 
     record_id = decision.record_id
+    if decision.tried_at is not None and datetime.now(UTC) - decision.tried_at > _KEY_LIFE:
+        # The record stays as it is, so that no replay forgets how long ago that was.
+        raise Reject(f"whether it was sent at {decision.tried_at:%Y-%m-%d %H:%M} UTC is not known")
+
+    def not_sent(status: Literal["pending", "failed"], error: Exception) -> None:
+        # What an earlier attempt left open stays open, whatever became of this one.
+        ledger.not_sent(record_id, status=status if decision.since is None else "sending", error=str(error))
+
     try:
         message = _message(channel, notification)
-        if decision.tried_at is not None and datetime.now(UTC) - decision.tried_at > _KEY_LIFE:
-            raise Impossible(f"whether it was sent at {decision.tried_at:%Y-%m-%d %H:%M} UTC is not known")
-        receipt = carrier.send(message, key=str(record_id), since=decision.since)
+        receipt = setup().guard(
+            carrier.provider, lambda: carrier.send(message, key=str(record_id), since=decision.since)
+        )
     except _OUR_FAULT as error:
-        ledger.not_sent(record_id, status="failed", error=str(error))
+        not_sent("failed", error)
         raise Reject(str(error)) from None
+    except RateLimited as error:  # of the guard: nobody was called
+        not_sent("pending", error)
+        raise
     except Impossible as error:
-        ledger.not_sent(record_id, status="failed", error=str(error))
+        not_sent("failed", error)
         if error.address_is_dead:
-            from fourlane.tasks.notifications.notification import address_of
-
             ledger.suppress(channel, address_of(channel, notification.to), reason="bounce", detail=str(error))
         raise Reject(str(error)) from None
     except NotTaken as error:
         later = _retry_after(error)
         given_up = later is None and _is_last_attempt()
-        ledger.not_sent(record_id, status="failed" if given_up else "pending", error=str(error))
+        not_sent("failed" if given_up else "pending", error)
         raise (SendFailed(str(error)) if later is None else RateLimited(later)) from None
     except Unclear as error:
         ledger.not_sent(record_id, status="sending", error=str(error))
