@@ -335,7 +335,7 @@ class Settings(BaseSettings):
     sms_from: str | None = None
     """The sender of SMS: a number of ours, or the id of a messaging service (MG…)."""
     vapid_private_key: SecretStr | None = None
-    """Signs push messages; base64url, as `vapid --gen` makes it."""
+    """Signs push messages; the private key in base64url."""
     vapid_contact: str | None = None
     """Whom a push service may write to: mailto:NAME@example.com."""
     push_allow_private: Switch = False
