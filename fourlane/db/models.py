@@ -36,6 +36,7 @@ __all__ = [
     "PaymentMethod",
     "ReconciliationFinding",
     "ReconciliationRun",
+    "ReconciliationSeen",
     "SchemaVersion",
     "SecurityEvent",
     "Subscription",
@@ -405,7 +406,18 @@ class ReconciliationRun(_WithId, _WithUpdate, Base):
     """One comparison of a provider's books with ours, and how far it got."""
 
     __tablename__ = "reconciliation_runs"
-    __table_args__ = (Index("ix_reconciliation_runs_period", "provider", "period_start", "period_end"),)
+    __table_args__ = (
+        Index("ix_reconciliation_runs_period", "provider", "period_start", "period_end"),
+        Index(
+            "ix_reconciliation_runs_running",
+            "provider",
+            "period_start",
+            "period_end",
+            unique=True,
+            postgresql_where=text("status = 'running'"),
+            sqlite_where=text("status = 'running'"),
+        ),
+    )
 
     provider: Mapped[str]
     period_start: Mapped[datetime]
@@ -452,6 +464,31 @@ class ReconciliationFinding(_WithId, _WithCreation, Base):
     repaired_at: Mapped[datetime | None]
     repair: Mapped[str | None]
     resolved_at: Mapped[datetime | None]
+
+
+class ReconciliationSeen(Base):
+    """What a run has seen in the provider's books; gone when the run is done."""
+
+    __tablename__ = "reconciliation_seen"
+    __table_args__ = (
+        Index("ix_reconciliation_seen_ref", "run_id", "ref"),
+        Index("ix_reconciliation_seen_alias", "run_id", "alias"),
+        Index("ix_reconciliation_seen_group", "run_id", "payment"),
+    )
+
+    run_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("reconciliation_runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    object: Mapped[str] = mapped_column(primary_key=True)
+    ref: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str | None]
+    """Another id of it, under which our books may have it."""
+    payment: Mapped[str | None]
+    """Charges of one payment pay for the same thing."""
+    amount_minor: Mapped[int | None]
+    currency: Mapped[str]
+    status: Mapped[str]
+    at: Mapped[datetime]
 
 
 class NotificationRecord(_WithId, _WithUpdate, Base):

@@ -348,7 +348,9 @@ class WebPush:
         try:
             self._vapid = py_vapid.Vapid.from_string(private_key)
         except Exception:  # its text may hold the key
-            raise SettingsError("FOURLANE_VAPID_PRIVATE_KEY is no VAPID key; docs/notifications.md says how to make one") from None
+            raise SettingsError(
+                "FOURLANE_VAPID_PRIVATE_KEY is no VAPID key; docs/notifications.md says how to make one"
+            ) from None
         self._contact = contact
         self._allow_private = allow_private
         self._timeout_seconds = timeout_seconds

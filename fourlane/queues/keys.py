@@ -20,6 +20,10 @@ cancels        zset      running jobs to be told, by time                       
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
 result:ID      list      a job's result, one element                             its ttl
+once:KEY       string    the id of the job that was accepted under this key      its ttl
+latest:KEY     string    the time of the newest event seen of one thing          its ttl
+places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
+breaker:KEY    string    there while a receiver is left alone                    its ttl
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
@@ -105,6 +109,18 @@ class ServiceKeys:
 
     def result(self, job_id: str) -> bytes:
         return self._key(f"result:{job_id}")
+
+    def once(self, key: str) -> bytes:
+        return self._key(f"once:{key}")
+
+    def latest(self, key: str) -> bytes:
+        return self._key(f"latest:{key}")
+
+    def places(self, key: str) -> bytes:
+        return self._key(f"places:{key}")
+
+    def breaker(self, key: str) -> bytes:
+        return self._key(f"breaker:{key}")
 
     def taken(self, day: int) -> list[bytes]:
         """Where the ids of this day are, then the day before's and the next one's: clocks differ."""

@@ -16,7 +16,10 @@ __all__ = ["NEEDED", "check", "denied"]
 _TRIED: Final = """
 rpush K x
 pexpire K 5000
+pttl K
 persist K
+get K
+set K x NX
 exists K
 get K
 pttl K

@@ -138,6 +138,47 @@ class Store:
             taken += self.connector.run("enqueue", names, (tier, *batch))[1:]
         _refuse_taken(taken)
 
+    def enqueue_once(self, service: str, tier: int, job_id: str, body: bytes, *, key: str, ttl_ms: int) -> str:
+        """Accept a job that may run now, unless one was accepted under this key within its ttl.
+
+        Returns the id of the job that was accepted under the key: this one's, or the earlier one's.
+
+        Raises:
+          DuplicateJob: the id belongs to another job.
+          RedisUnavailable: it is not known to be accepted. The same call may be repeated.
+        """
+        self.announce(service)
+        keys = self.service(service)
+        names = (keys.jobs, keys.ready[tier], keys.wake[tier], keys.once(key))
+        holder = self.connector.run("enqueue_once", names, (tier, ttl_ms, job_id, body))
+        if holder is None:
+            raise DuplicateJob(f"{job_id} belongs to another job")
+        return str(holder.decode())
+
+    def latest(self, service: str, key: str) -> int:
+        """The newest time that `mark_latest` was told under this key; -1 for none."""
+        name = self.service(service).latest(key)
+        return int(self.connector.command(name, "GET", name) or -1)
+
+    def mark_latest(self, service: str, key: str, time: int, *, ttl_ms: int) -> None:
+        """Remember the newest time seen under a key."""
+        self.connector.run("latest", (self.service(service).latest(key),), (time, ttl_ms))
+
+    def hold(self, service: str, key: str, who: str, *, places: int, hold_ms: int) -> int:
+        """Take one of a receiver's places: 0 taken, -1 none is free, else ms until its breaker may be tried."""
+        keys = self.service(service)
+        return int(self.connector.run("hold", (keys.places(key), keys.breaker(key)), (places, who, hold_ms)))
+
+    def let_go(self, service: str, key: str, who: str) -> None:
+        """Give the place back."""
+        name = self.service(service).places(key)
+        self.connector.command(name, "ZREM", name, who)
+
+    def open_breaker(self, service: str, key: str, for_ms: int) -> None:
+        """Leave a receiver alone for a while."""
+        name = self.service(service).breaker(key)
+        self.connector.command(name, "SET", name, 1, "PX", for_ms)
+
     def delay(self, service: str, jobs: Iterable[Delayed]) -> None:
         """Accept jobs that may not run yet. Raises as enqueue does."""
         self.announce(service)

@@ -60,8 +60,11 @@ class Told(msgspec.Struct, frozen=True):
 
 def import_modules(modules: list[str]) -> None:
     """Import the modules that declare tasks. Raises ModuleError."""
+    import fourlane.tasks.billing
+    import fourlane.tasks.endpoints
     import fourlane.tasks.maintenance
-    import fourlane.tasks.webhooks  # noqa: F401
+    import fourlane.tasks.webhooks
+    import fourlane.webhooks.handlers  # noqa: F401
     from fourlane.tasks.modules import import_module
 
     for module in modules:
