@@ -85,6 +85,28 @@ def test_a_producer_needs_neither_database_nor_http(command: Command, environmen
     subprocess.run([sys.executable, "-c", program], check=True, env=command.env)
 
 
+def test_a_notification_in_the_callers_transaction(
+    command: Command, ledger: Ledger, providers: Providers, records: Records
+) -> None:
+    program = """
+from fourlane import app
+from fourlane.config import load_settings
+from fourlane.tasks.notifications import Notification, notify
+database = app.open_database(load_settings())
+for commit in (True, False):
+    try:
+        with database.begin() as session:
+            notify("email", Notification(to="ada@example.com", text="x", dedup_key=str(commit)), session=session)
+            assert commit, "the order was refused"
+    except AssertionError:
+        pass
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env=command.env)
+    command.start("worker", "fourlane.tasks.notifications", "--relay")
+    eventually(lambda: [record.status for record in records()] == ["sent"], 20)
+    assert len(providers.emails) == 1
+
+
 def test_all_channels_by_a_worker(command: Command, ledger: Ledger, providers: Providers, records: Records) -> None:
     enqueue(
         command,
