@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import functools
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -20,10 +22,18 @@ if TYPE_CHECKING:
     from fourlane.events.aws import Aws
     from fourlane.events.publisher import Publisher
     from fourlane.outbox.relay import Relay
+    from fourlane.providers.messages import Carrier
     from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
+    from fourlane.tasks.notifications.deliver import Setup
+    from fourlane.tasks.notifications.ledger import Ledger
+    from fourlane.tasks.notifications.notification import Channel
+    from fourlane.tasks.notifications.templates import Templates
+    from fourlane.tasks.notifications.wsgi import Pages
     from fourlane.webhooks.receive import Receiver
     from fourlane.webhooks.verify import Senders
+
+T = TypeVar("T")
 
 __all__ = [
     "Events",
@@ -32,6 +42,8 @@ __all__ = [
     "configure_endpoints",
     "configure_webhooks",
     "default_events",
+    "notification_pages",
+    "notification_setup",
     "open_aws",
     "open_database",
     "open_from_settings",
@@ -340,3 +352,127 @@ def open_publisher() -> Publisher:
     )
     atexit.register(publisher.close)
     return publisher
+
+
+# Notifications ----------------------------------------------------------------------------------------------------
+
+
+def notification_setup() -> Setup:
+    """How notifications are sent; each part is opened when it is first needed. Raises SettingsError."""
+    from fourlane.config import load_settings
+    from fourlane.tasks.notifications import unsubscribe
+    from fourlane.tasks.notifications.deliver import Setup
+
+    settings = load_settings()
+
+    def templates() -> Templates:
+        from fourlane.tasks.notifications.templates import Templates
+
+        return Templates(settings.notification_templates)
+
+    ledger = _once(lambda: _open_ledger(settings))
+    carriers: dict[Channel, Carrier] = {}
+
+    def carrier(channel: Channel) -> Carrier:
+        # Made twice by two threads at once, one of them is forgotten: none holds a connection.
+        if channel not in carriers:
+            carriers[channel] = _carrier(settings, channel, ledger)
+        return carriers[channel]
+
+    return Setup(
+        templates=_once(templates),
+        ledger=ledger,
+        carrier=carrier,
+        unsubscribe_url=lambda channel, given: unsubscribe.link(settings.unsubscribe_url or "", channel, given),
+        alert_email=settings.alert_email or "",
+    )
+
+
+def notification_pages() -> Pages:
+    """The pages for reports and unsubscribing. Raises SettingsError."""
+    from fourlane.config import load_settings
+    from fourlane.tasks.notifications.wsgi import Pages
+
+    settings = load_settings()
+    return Pages(
+        _open_ledger(settings),
+        resend_secret=_plain(settings.resend_webhook_secret),
+        twilio_token=_plain(settings.twilio_auth_token),
+        twilio_url=settings.twilio_status_url or "",
+    )
+
+
+def _open_ledger(settings: Settings) -> Ledger:
+    database = open_database(settings)
+    from fourlane.tasks.notifications.ledger import Ledger
+
+    limits = {channel: (limit.rate, limit.per_ms) for channel, limit in settings.notification_user_limits.items()}
+    return Ledger(database, limits)
+
+
+def _carrier(settings: Settings, channel: Channel, ledger: Callable[[], Ledger]) -> Carrier:
+    """Raises SettingsError: the channel has no provider."""
+    from fourlane.providers import messages
+
+    seconds = settings.notification_timeout_seconds
+    if channel == "email" and settings.smtp_url is not None:
+        sender = _needed("FOURLANE_EMAIL_FROM", settings.email_from)
+        return messages.Smtp(settings.smtp_url.get_secret_value(), sender=sender, timeout_seconds=seconds)
+    if channel == "email":
+        return messages.Resend(
+            _needed("RESEND_API_KEY", settings.resend_api_key),
+            sender=_needed("FOURLANE_EMAIL_FROM", settings.email_from),
+            url=settings.resend_url,
+            timeout_seconds=seconds,
+        )
+    if channel == "sms":
+        return messages.Twilio(
+            _needed("TWILIO_ACCOUNT_SID", settings.twilio_account_sid),
+            _needed("TWILIO_AUTH_TOKEN", settings.twilio_auth_token),
+            sender=_needed("FOURLANE_SMS_FROM", settings.sms_from),
+            url=settings.twilio_url,
+            status_url=settings.twilio_status_url or "",
+            timeout_seconds=seconds,
+            is_known=lambda message_id: ledger().knows(message_id),
+        )
+    if channel == "push":
+        return messages.WebPush(
+            _needed("FOURLANE_VAPID_PRIVATE_KEY", settings.vapid_private_key),
+            contact=_needed("FOURLANE_VAPID_CONTACT", settings.vapid_contact),
+            allow_private=settings.push_allow_private,
+            timeout_seconds=seconds,
+        )
+    if channel == "slack":
+        url = _needed("FOURLANE_SLACK_WEBHOOK_URL", settings.slack_webhook_url)
+        return messages.Slack(url, timeout_seconds=seconds)
+    key = _needed("FOURLANE_PAGERDUTY_ROUTING_KEY", settings.pagerduty_routing_key)
+    return messages.PagerDuty(key, url=settings.pagerduty_url, timeout_seconds=seconds)
+
+
+class _Secret(Protocol):
+    def get_secret_value(self) -> str: ...
+
+
+def _needed(variable: str, value: _Secret | str | None) -> str:
+    text = value if isinstance(value, str) else _plain(value)
+    if not text:
+        raise SettingsError(f"{variable} is not set; docs/notifications.md says where to get it")
+    return text
+
+
+def _plain(secret: _Secret | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """Makes it at the first call, for all threads."""
+    lock = threading.Lock()
+    made: list[T] = []
+
+    def get() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "providers": {"errors", "money", "providers"},
     "db": {"db", "errors", "crypto", "differences", "providers"},
     "queues": {"queues"} | PURE,
-    "tasks": {"tasks", "queues", "providers", "db", "outbox", "differences", "app", "config"} | PURE,
+    "tasks": {"tasks", "queues", "providers", "crypto", "db", "events", "outbox", "differences", "app", "config"}
+    | PURE,
     "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
     "worker": {"worker", "scheduler", "tasks", "webhooks", "queues", "app"} | PURE,
@@ -64,6 +65,7 @@ HOMES = {
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
+        "tasks/notifications/ledger.py",
         "tasks/billing.py",  # types only
         "tasks/endpoints.py",  # types only
     },

@@ -24,6 +24,7 @@ from typing import Any
 from examples.billing import demo as billing
 from examples.deliveries.payloads import events
 from examples.deliveries.receiver import DEMO_SECRET, Receiver
+from examples.notifications import demo as notifications
 
 COUNT = 300
 TIERS = ("P0", "P1", "P2", "P3")
@@ -44,6 +45,7 @@ def _main(receiver: Receiver) -> int:
         jobs = _send(receiver.url)
         counts = _follow(jobs)
         _summary(jobs, receiver)
+        notified = notifications.run()
         books_agree = billing.run()
         if sys.stdin.isatty() and sys.stdout.isatty():
             print("\nThe worker runs on; Ctrl-C ends it.", flush=True)
@@ -51,7 +53,8 @@ def _main(receiver: Receiver) -> int:
                 worker.process.wait()
             except KeyboardInterrupt:
                 pass
-    return 0 if sum(counts.values()) == len(jobs) and not counts["waiting"] and books_agree else 1
+    well = notified and books_agree
+    return 0 if sum(counts.values()) == len(jobs) and not counts["waiting"] and well else 1
 
 
 class _dev:

@@ -39,7 +39,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from fourlane.errors import SettingsError
 from fourlane.names import check_service, parse_queue
 
-__all__ = ["QueueLimit", "Settings", "load_settings"]
+__all__ = ["QueueLimit", "Settings", "UserLimit", "load_settings"]
 
 _PREFIX: Final = "FOURLANE_"
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
@@ -133,6 +133,27 @@ def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     return limits
 
 
+def _read_user_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is not JSON: {error}; {_USER_LIMITS_FIX}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"is not a JSON object; {_USER_LIMITS_FIX}")
+    return validate(value)
+
+
+def _channel(name: str) -> str:
+    if name not in _LIMITED_CHANNELS:
+        raise ValueError(f"{name!r} is no channel with users; use {', '.join(_LIMITED_CHANNELS)}")
+    return name
+
+
+_USER_LIMITS_FIX: Final = 'write {"sms": {"rate": 5, "per_ms": 86400000}}'
+_LIMITED_CHANNELS: Final = ("email", "sms", "push")
+
+
 def _read_networks(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
         networks = validate(json.loads(value) if isinstance(value, str) else value)
@@ -195,6 +216,15 @@ class QueueLimit(BaseModel):
         return self
 
 
+class UserLimit(BaseModel):
+    """How many messages one user may get in a time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rate: Positive
+    per_ms: Positive = 86_400_000
+
+
 class Settings(BaseSettings):
     """Everything that can be set, checked. Get one from ``load_settings``."""
 
@@ -226,6 +256,10 @@ class Settings(BaseSettings):
     google_ai_api_key: SecretStr | None = Field(None, validation_alias="GOOGLE_AI_API_KEY")
     next_public_supabase_url: str | None = Field(None, validation_alias="NEXT_PUBLIC_SUPABASE_URL")
     supabase_service_role_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SERVICE_ROLE_KEY")
+
+    resend_api_key: SecretStr | None = Field(None, validation_alias="RESEND_API_KEY")
+    twilio_account_sid: str | None = Field(None, validation_alias="TWILIO_ACCOUNT_SID")
+    twilio_auth_token: SecretStr | None = Field(None, validation_alias="TWILIO_AUTH_TOKEN")
 
     namespace: Annotated[str, AfterValidator(_check_namespace)] = "fourlane"
     """The first word of every key in Redis."""
@@ -301,6 +335,42 @@ class Settings(BaseSettings):
     """How long relayed rows are kept."""
     encryption_keys: SecretStr | None = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
+
+    notification_templates: Path = Path("templates")
+    """The folder of the templates."""
+    notification_user_limits: Annotated[
+        dict[Annotated[str, AfterValidator(_channel)], UserLimit], WrapValidator(_read_user_limits), NoDecode
+    ] = Field(default_factory=dict)
+    """How many messages one user may get on a channel; in the variable, a JSON object."""
+    notification_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
+    """For one call to a provider."""
+    email_from: str | None = None
+    """The sender of emails: ``Name <name@example.com>``, of a domain that the provider knows."""
+    smtp_url: SecretStr | None = None
+    """Send emails here and not by Resend: smtp://HOST:PORT or smtps://USER:PASSWORD@HOST."""
+    sms_from: str | None = None
+    """The sender of SMS: a number of ours, or the id of a messaging service (MG…)."""
+    vapid_private_key: SecretStr | None = None
+    """Signs push messages; the private key in base64url."""
+    vapid_contact: str | None = None
+    """Whom a push service may write to: mailto:NAME@example.com."""
+    push_allow_private: Switch = False
+    """Call push services on private and loopback addresses too."""
+    slack_webhook_url: SecretStr | None = None
+    """Where alerts for Slack go: an incoming webhook."""
+    pagerduty_routing_key: SecretStr | None = None
+    """The integration key of a service at PagerDuty."""
+    alert_email: str | None = None
+    """Who gets alerts that are for information only."""
+    unsubscribe_url: str | None = None
+    """The address of the page for unsubscribing; emails get a link to it."""
+    resend_webhook_secret: SecretStr | None = None
+    """What Resend signs its reports with, whsec_…."""
+    twilio_status_url: str | None = None
+    """Where Twilio reports what became of an SMS: the public address of our endpoint."""
+    resend_url: str = "https://api.resend.com"
+    twilio_url: str = "https://api.twilio.com"
+    pagerduty_url: str = "https://events.pagerduty.com"
 
     log_level: LogLevel = "INFO"
     log_jobs: Switch = False

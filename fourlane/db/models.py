@@ -26,8 +26,10 @@ __all__ = [
     "CreditTransaction",
     "Invoice",
     "JobOutbox",
+    "NotificationDigestItem",
     "NotificationPreference",
     "NotificationRecord",
+    "NotificationSuppression",
     "Organization",
     "OrganizationMember",
     "OutboxTask",
@@ -498,11 +500,11 @@ class NotificationRecord(_WithId, _WithUpdate, Base):
     organization_id: Mapped[uuid.UUID | None] = _organization(nullable=True)
     user_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
     channel: Mapped[str]
-    """email, sms or push."""
+    """email, sms, push, slack or pagerduty."""
     template: Mapped[str | None]
     recipient: Mapped[str | None] = mapped_column(Encrypted("notification_records.recipient"))
     status: Mapped[str] = mapped_column(server_default=text("'pending'"))
-    """pending, sent, delivered, bounced, failed or suppressed."""
+    """collecting, pending, sending, sent, delivered, bounced, complained, failed or suppressed."""
     provider: Mapped[str | None]
     provider_message_id: Mapped[str | None] = mapped_column(index=True)
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -526,6 +528,34 @@ class NotificationPreference(_WithId, _WithUpdate, Base):
     """HH:MM in ``time_zone``."""
     quiet_until: Mapped[str | None]
     time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
+
+
+class NotificationDigestItem(_WithId, _WithCreation, Base):
+    """A notification that waits to be sent together with others."""
+
+    __tablename__ = "notification_digest_items"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("notification_records.id", ondelete="CASCADE"), index=True)
+    """The one message that they become."""
+    item_key: Mapped[str] = mapped_column(unique=True)
+    data: Mapped[str] = mapped_column(Encrypted("notification_digest_items.data"))
+    """The template's variables, as JSON."""
+
+
+class NotificationSuppression(_WithId, _WithCreation, Base):
+    """An address that is not written to any more."""
+
+    __tablename__ = "notification_suppressions"
+    __table_args__ = (UniqueConstraint("channel", "address_mark", "category"),)
+
+    channel: Mapped[str]
+    address_mark: Mapped[str]
+    """By which the address is found (``Keyring.marks``)."""
+    address: Mapped[str] = mapped_column(Encrypted("notification_suppressions.address"))
+    category: Mapped[str] = mapped_column(server_default=text("'*'"))
+    reason: Mapped[str]
+    """bounce, complaint or unsubscribed."""
+    detail: Mapped[str | None]
 
 
 class ApiKey(_WithId, _WithCreation, Base):
