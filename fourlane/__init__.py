@@ -26,11 +26,14 @@ _HOMES = {
     "cron": "fourlane.scheduler.declare",
     "current_job": "fourlane.tasks.context",
     "every": "fourlane.scheduler.declare",
+    "on_event": "fourlane.events.handlers",
     "task": "fourlane.tasks.task",
 }
-__all__ = ["__version__", *_HOMES]
+_PARTS = ("events",)  # packages that are reached by their name
+__all__ = ["__version__", *_HOMES, *_PARTS]
 
 if TYPE_CHECKING:
+    from fourlane import events as events
     from fourlane.errors import Cancelled as Cancelled
     from fourlane.errors import FourlaneError as FourlaneError
     from fourlane.errors import InvalidSchedule as InvalidSchedule
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from fourlane.errors import Reject as Reject
     from fourlane.errors import ResultTimeout as ResultTimeout
     from fourlane.errors import Snooze as Snooze
+    from fourlane.events.handlers import on_event as on_event
     from fourlane.job import State as State
     from fourlane.names import Tier as Tier
     from fourlane.queues.broker import RedisBroker as RedisBroker
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"fourlane.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fourlane' has no attribute {name!r}")

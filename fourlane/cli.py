@@ -15,17 +15,22 @@ from fourlane.commands.shared import Group, json_option
 __all__ = ["main"]
 
 _HOMES: Final = {
+    "billing": "fourlane.commands.billing",
     "completion": "fourlane.commands.completion",
     "config": "fourlane.commands.config",
+    "db": "fourlane.commands.db",
     "dead": "fourlane.commands.dead",
     "dev": "fourlane.cli_run",
     "doctor": "fourlane.commands.doctor",
     "enqueue": "fourlane.cli_run",
+    "events": "fourlane.commands.events",
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
+    "relay": "fourlane.commands.relay",
     "scheduler": "fourlane.commands.schedules",
     "schedules": "fourlane.commands.schedules",
+    "webhooks": "fourlane.commands.webhooks",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }

@@ -7,6 +7,10 @@ import math
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,8 @@ import click
 from fourlane.commands.shared import say
 
 if TYPE_CHECKING:
+    from fourlane.config import Settings
+    from fourlane.queues.store import Store
     from fourlane.worker.supervisor import Supervisor
 
 __all__ = ["dev", "enqueue", "worker"]
@@ -28,6 +34,7 @@ def _run_options(command: Any) -> Any:
         click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
         click.option("--concurrency", type=click.IntRange(1), help="async jobs at once in each process."),
+        click.option("--relay/--no-relay", default=None, help="Move the outbox's jobs to Redis too."),
         click.option("--slots", type=click.IntRange(1), help="Plain functions at once in each process."),
         click.option("--processes", type=click.IntRange(1), help="Worker processes."),
         click.option("--services", multiple=True, help="Serve all tiers of this service; may be repeated."),
@@ -55,15 +62,25 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 def dev(modules: tuple[str, ...], **options: Any) -> None:
     """Run a worker for development, on an embedded server when REDIS_URL is not set."""
     from fourlane.config import load_settings
-    from fourlane.embedded import EmbeddedRedis
 
     options["log_jobs"] = True
     if options["scheduler"] is None:
         options["scheduler"] = True
     settings = load_settings()
+    if options["relay"] is None and settings.relay is None:
+        # Not everybody who tries Fourlane has the packages of the extra db.
+        options["relay"] = find_spec("sqlalchemy") is not None
+    sys.exit(_dev(settings, modules, options))
+
+
+def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
+    from fourlane.config import load_settings
+    from fourlane.embedded import EmbeddedRedis
+
     if settings.redis_url is not None:
-        sys.exit(_supervise(settings, modules, options))
-    with EmbeddedRedis.open(settings.data_dir) as server:
+        with _local_sqs(settings):
+            return _supervise(settings, modules, options)
+    with EmbeddedRedis.open(settings.data_dir) as server, _local_sqs(settings):
         os.environ["REDIS_URL"] = server.url
         where = f"embedded {server.version}, data in {settings.data_dir}"
 
@@ -75,7 +92,31 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
         server.watch(tell)
         code = _supervise(load_settings(), modules, options, where)
         ended = server.ended
-    sys.exit(1 if ended else code)
+    return 1 if ended else code
+
+
+@contextmanager
+def _local_sqs(settings: Settings) -> Iterator[None]:
+    """An SQS server for the environment ``local``, where nothing says which one to use."""
+    from fourlane.events import aws, local
+
+    if aws.is_configured():
+        where = os.environ.get("AWS_ENDPOINT_URL_SQS") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        click.echo(f"sqs: {where}", err=True)
+    elif settings.environment != "local":
+        click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
+    elif running := local.find(settings.data_dir):
+        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
+    elif not local.is_installed():
+        click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
+    else:
+        with local.LocalSqs(settings.data_dir, wait=False) as server:
+            click.echo(
+                f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command", err=True
+            )
+            yield
+        return
+    yield
 
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
@@ -148,9 +189,33 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         )
 
     supervisor.on_ready = ready
-    if not settings.probe_port:
-        return supervisor.run()
-    return _run_with_probe(supervisor, settings.probe_port)
+    relays = settings.relay if given["relay"] is None else given["relay"]
+    with _relaying(settings, opening.open().store) if relays else nullcontext():
+        if not settings.probe_port:
+            return supervisor.run()
+        return _run_with_probe(supervisor, settings.probe_port)
+
+
+@contextmanager
+def _relaying(settings: Settings, store: Store) -> Iterator[None]:
+    """A relay in a thread beside."""
+    from fourlane.app import open_relay
+    from fourlane.db import migrate
+
+    relay = open_relay(settings, store)
+    if settings.database_url is None:
+        migrate.migrate(relay.database)  # SQLite is ready to use, as the embedded server is
+    click.echo(f"outbox: {relay.database}", err=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=relay.run, args=[stop], name="fourlane-relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        relay.database.close()
+        store.connector.close()
 
 
 def _run_with_probe(supervisor: Supervisor, port: int) -> int:

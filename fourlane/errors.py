@@ -17,6 +17,14 @@ FourlaneError
 ├── ResultTimeout           no result arrived in time
 ├── JobFailed               the job whose result was asked for is a dead letter
 ├── EmbeddedServerError     the embedded server cannot start or was lost
+├── InvalidEvent            an event, or its envelope, is not what its type says (also a ValueError)
+├── EventTooLarge           an event is over the limit and there is no bucket for it (also a ValueError)
+├── EventsUnavailable       SQS or S3 cannot be reached or refuses us; says what to do
+│   ├── NoSuchEventQueue    the event's queue does not exist in this account and region
+│   └── BufferFull          the publisher's local buffer is full
+├── DatabaseUnavailable     the database cannot be reached or refuses us
+├── MigrationError          the database's schema is not what the migrations say
+├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
 └── Steering                raised inside a task to choose what happens to its job
     ├── RateLimited         run again later, no attempt spent
     ├── Snooze              run again later, no attempt spent
@@ -30,17 +38,25 @@ from datetime import timedelta
 import dramatiq.errors
 
 __all__ = [
+    "BufferFull",
     "Cancelled",
+    "DatabaseUnavailable",
     "DuplicateJob",
     "EmbeddedServerError",
+    "EncryptionError",
+    "EventTooLarge",
+    "EventsUnavailable",
     "FourlaneError",
     "InvalidArguments",
+    "InvalidEvent",
     "InvalidName",
     "InvalidSchedule",
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
+    "MigrationError",
     "ModuleError",
+    "NoSuchEventQueue",
     "RateLimited",
     "RedisUnavailable",
     "Reject",
@@ -124,6 +140,48 @@ class JobFailed(FourlaneError):
 
 class EmbeddedServerError(FourlaneError):
     """The embedded server cannot start, or it was lost."""
+
+
+class InvalidEvent(FourlaneError, ValueError):
+    """An event is not what its type says, or its envelope cannot be read."""
+
+
+class EventTooLarge(FourlaneError, ValueError):
+    """An event is over the size limit, and no bucket is set to offload it to."""
+
+
+class EventsUnavailable(FourlaneError):
+    """SQS or S3 cannot be reached, or refuses what we ask.
+
+    Attributes:
+      passing: whether the same call may succeed later.
+      unsent: of many events that were to be published, the positions of those that were not accepted.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        self.passing = passing
+        self.unsent: list[int] = []
+        super().__init__(message)
+
+
+class NoSuchEventQueue(EventsUnavailable):
+    """The event's queue does not exist."""
+
+
+class BufferFull(EventsUnavailable):
+    """SQS takes no events, and the local buffer is full: this event was not accepted."""
+
+
+class DatabaseUnavailable(FourlaneError):
+    """The database cannot be reached, or it refuses what we ask."""
+
+
+class MigrationError(FourlaneError):
+    """The database's schema is not what the migrations say, or cannot be made so."""
+
+
+class EncryptionError(FourlaneError):
+    """Something cannot be encrypted or decrypted."""
 
 
 class Steering(FourlaneError):

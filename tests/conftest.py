@@ -7,12 +7,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import redis
 
 from tests.servers import Server, cluster
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 
 class StartServer(Protocol):
@@ -25,11 +28,11 @@ class StartServer(Protocol):
 def clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's shell reaches a test."""
     for name in list(os.environ):
-        if (
-            name.upper().startswith("FOURLANE_")
-            or name.upper() in {"REDIS_URL", "DATABASE_URL", "SENTRY_DSN"}
-            or name.startswith("OTEL_")
-        ):
+        if name.upper().startswith(("FOURLANE_", "AWS_", "OTEL_")) or name.upper() in {
+            "REDIS_URL",
+            "DATABASE_URL",
+            "SENTRY_DSN",
+        }:
             monkeypatch.delenv(name)
 
 
@@ -80,3 +83,43 @@ def cluster_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]
     """The nodes of a healthy cluster of three, shared by all tests."""
     with cluster(tmp_path_factory.mktemp("cluster")) as nodes:
         yield [node.url for node in nodes]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """The PostgreSQL that tests share (tests/postgres.py). Use ``postgres_url``."""
+    from tests.postgres import postgres
+
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """An empty database of this test's own, as superuser."""
+    from tests.postgres import connect
+
+    name = "t" + uuid.uuid4().hex[:8]
+    admin = connect(postgres_server.url)
+    admin.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    yield postgres_server.url_of(name)
+    admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_port(postgres_server: Postgres) -> Iterator[int]:
+    """PgBouncer in transaction mode before that server."""
+    from tests.postgres import pgbouncer
+
+    with pgbouncer(postgres_server.port) as port:
+        yield port

@@ -98,6 +98,7 @@ class RedisBroker(dramatiq.Broker):
         **parameters: Any,
     ) -> None:
         self._hooks: dict[str, list[Any]] = {}
+        self._adds_middleware = False
         self._parsed: dict[str, Queue] = {}
         self._opened: Opened | None = None
         self._opening = threading.Lock()
@@ -139,7 +140,11 @@ class RedisBroker(dramatiq.Broker):
     # Hooks --------------------------------------------------------------------------------------------------
 
     def add_middleware(self, middleware: Middleware, **place: Any) -> None:
-        super().add_middleware(middleware, **place)
+        self._adds_middleware = True  # which asks for the queues declared so far: nothing is opened for that
+        try:
+            super().add_middleware(middleware, **place)
+        finally:
+            self._adds_middleware = False
         self._hooks.clear()
 
     def hooks(self, signal: str, *, native: bool = True) -> list[Any]:
@@ -194,6 +199,15 @@ class RedisBroker(dramatiq.Broker):
             self._parsed[name] = queue
         return queue
 
+    def declare_actor(self, actor: dramatiq.Actor[Any, Any]) -> None:
+        """Declare an actor, and its queue, but not that of a task: a task's queue is named when settings are read."""
+        if actor.queue_name:
+            super().declare_actor(actor)
+            return
+        self.emit_before("declare_actor", actor)
+        self.actors[actor.actor_name] = actor
+        self.emit_after("declare_actor", actor)
+
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
@@ -201,13 +215,18 @@ class RedisBroker(dramatiq.Broker):
             self.emit_after("declare_queue", queue_name)
 
     def get_declared_queues(self) -> set[str]:
+        """The queues of all actors and tasks. Reads the settings."""
+        if not self._adds_middleware:
+            self.opened  # noqa: B018 - from now on tasks know their queues
+            for actor in self.actors.values():
+                self.declare_queue(actor.queue_name)
         return self.queues.copy()
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for dramatiq's own Worker."""
         from fourlane.queues.consumer import LeaseConsumer
 
-        if queue_name not in self.queues:
+        if queue_name not in self.get_declared_queues():
             raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
         return LeaseConsumer(self, queue_name, prefetch, timeout)
 

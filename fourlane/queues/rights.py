@@ -16,7 +16,10 @@ __all__ = ["NEEDED", "check", "denied"]
 _TRIED: Final = """
 rpush K x
 pexpire K 5000
+pttl K
 persist K
+get K
+set K x NX
 exists K
 get K
 pttl K
@@ -52,6 +55,7 @@ bzpopmin K 0.01
 zadd K 0 x
 zcard K
 zcount K 0 0
+zmscore K x
 zpopmin K 1
 zrange K 0 0
 zrangebyscore K 0 0

@@ -137,8 +137,8 @@ class Task(dramatiq.Actor[P, R]):
 
     @property
     def queue_name(self) -> str:
-        """The queue's name. Without the environment, which is not known before something is opened."""
-        return f"jobs.{self.tier.word}.{self._service or 'default'}" if not self._is_open else self._full_name
+        """The queue's name; empty until the broker is opened, for settings name the environment and the service."""
+        return self._full_name if self._is_open else ""
 
     @queue_name.setter
     def queue_name(self, value: str) -> None:

@@ -20,7 +20,8 @@ from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
-from fourlane.queues.store import Leased, Turn
+from fourlane.queues.store import Turn
+from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
 from fourlane.worker.lane import Lane
@@ -39,7 +40,6 @@ _MOST_SETTLED: Final = 1_000
 _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
 _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
-_ALONE_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
 
 
@@ -92,8 +92,7 @@ class Loop:
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[str] = deque()
         self._turn_order = 0
-        self._suspect: tuple[Lane, Leased, float] | None = None
-        self._alone_until = 0.0
+        self.apart = Apart(self.executor, self.store.crash_limit)
 
     # From other threads and from signals --------------------------------------------------------------------
 
@@ -143,7 +142,7 @@ class Loop:
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
-        self._start_suspect(now)
+        self.apart.start(now)
         lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
         self._turn_order = (self._turn_order + 1) % len(self.lanes)
         for lane in lanes:
@@ -173,43 +172,9 @@ class Loop:
         return any(moment is not None and moment <= now for moment in moments)
 
     def _want(self) -> int:
-        if self.stopping or self._keeps_apart():
+        if self.stopping or self.apart.wants_room():
             return 0
         return self.appetite.want(time.monotonic())
-
-    # A job that one more crash makes a dead letter runs alone for a while: nothing else shall be counted with it.
-
-    def _keeps_apart(self) -> bool:
-        if self._suspect is not None:
-            return True
-        return time.monotonic() < self._alone_until and not self._is_empty()
-
-    def _is_empty(self) -> bool:
-        return not self.executor.running() and not self.executor.backlog.qsize()
-
-    def _set_apart(self, lane: Lane, jobs: list[Leased], now: float) -> list[Leased]:
-        """Keep one suspect for later, give the others back, return the rest."""
-        rest = []
-        for leased in jobs:
-            if not self._is_suspect(leased):
-                rest.append(leased)
-            elif self._suspect is None:
-                self._suspect = (lane, leased, now)
-            else:
-                lane.uncertain.append((leased.entry, Back()))
-        return rest
-
-    def _is_suspect(self, leased: Leased) -> bool:
-        return leased.crashes > 0 and leased.crashes >= self.store.crash_limit - 1
-
-    def _start_suspect(self, now: float) -> None:
-        if self._suspect is None:
-            return
-        lane, leased, since = self._suspect
-        if self._is_empty() or now - since >= _ALONE_SECONDS:
-            self._suspect = None
-            self._alone_until = now + _ALONE_SECONDS
-            self.executor.start(lane, [leased])
 
     # One turn -----------------------------------------------------------------------------------------------
 
@@ -381,7 +346,7 @@ class Loop:
             self._leased_at = now
             jobs = turn.jobs
             if any(leased.crashes for leased in jobs):
-                jobs = self._set_apart(lane, jobs, now)
+                jobs = self.apart.divide(lane, jobs, now)
             if jobs:
                 self.appetite.started(len(jobs), self.executor.start(lane, jobs))
 
@@ -429,8 +394,7 @@ class Loop:
         for run in self.executor.take_back():
             if run.lane is not lane:
                 self.executor.backlog.put(run)
-        if self._suspect is not None and self._suspect[0] is lane:
-            self._suspect = None
+        self.apart.forget(lane)
         lane.epoch += 1
         lane.held = 0
         lane.uncertain = []
@@ -481,8 +445,7 @@ class Loop:
             return False
         known = {run.leased.entry for run in self.executor.running() if run.lane is lane}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
-        if self._suspect is not None:
-            known.add(self._suspect[1].entry)
+        known |= self.apart.held(lane)
         waiting = self.executor.take_back()
         for run in waiting:
             if run.lane is lane:
@@ -539,10 +502,9 @@ class Loop:
         step_at = self.appetite.step_at(now)
         if step_at is not None:
             moments.append(step_at)
-        if self._suspect is not None:
-            moments.append(now if self._is_empty() else self._suspect[2] + _ALONE_SECONDS)
-        elif self._alone_until > now:
-            moments.append(self._alone_until)
+        alone_until = self.apart.changes_at(now)
+        if alone_until is not None:
+            moments.append(alone_until)
         if any(lane.uncertain for lane in lanes):
             return 0.0
         if self.executor.backlog.qsize():
@@ -621,9 +583,7 @@ class Loop:
         self.waits.drop()
         for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
-        if self._suspect is not None:
-            lane, leased, _ = self._suspect
-            lane.uncertain.append((leased.entry, Back()))
+        self.apart.give_back()
         self.executor.tell_shutdown()
         deadline = time.monotonic() + self.grace_seconds
         while True:

@@ -63,8 +63,11 @@ class Told(msgspec.Struct, frozen=True):
 
 def import_modules(modules: list[str]) -> None:
     """Import the modules that declare tasks. Raises ModuleError."""
+    import fourlane.tasks.billing
+    import fourlane.tasks.endpoints
     import fourlane.tasks.maintenance
-    import fourlane.tasks.webhooks  # noqa: F401
+    import fourlane.tasks.webhooks
+    import fourlane.webhooks.handlers  # noqa: F401
     from fourlane.tasks.modules import import_module
 
     for module in modules:
@@ -92,6 +95,7 @@ def declare_limits() -> None:
     from fourlane.tasks.task import Task, default_broker
 
     broker = default_broker()
+    store = broker.store
     declared: dict[str, Any] = {}
     by: dict[str, str] = {}
     tasks = [actor for actor in broker.actors.values() if isinstance(actor, Task)]
@@ -101,7 +105,7 @@ def declare_limits() -> None:
             raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
         if task.limit is not None:
             by[queue] = task.actor_name
-    control.declare_limits(broker.store, declared, "task", services={task.service for task in tasks})
+    control.declare_limits(store, declared, "task", services={task.service for task in tasks})
 
 
 def main() -> None:

@@ -559,7 +559,8 @@ def test_a_password_is_not_shown(workers: Workers, start_server: StartServer) ->
 
 def test_dev_says_that_its_server_is_embedded_and_logs_every_job(workers: Workers) -> None:
     process = workers.start(command="dev", REDIS_URL="")
-    first = workers.log(process).splitlines()[0]
+    sqs, first = workers.log(process).splitlines()[:2]
+    assert sqs.startswith("sqs: moto's server at http://127.0.0.1:")
     assert first.startswith("redis: embedded valkey ")
     assert first.endswith(", data in .fourlane")
     attached = workers.start(REDIS_URL="")

@@ -1,0 +1,117 @@
+"""Writes jobs into the outbox, in the transaction of the caller."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import dramatiq
+
+from fourlane import codec
+from fourlane.db.models import JobOutbox
+from fourlane.names import Queue, Tier
+from fourlane.tasks.task import EnqueuedJob, Task
+
+__all__ = ["enqueue", "enqueue_with_options"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Adds(Protocol):
+    """A Session or AsyncSession of SQLAlchemy."""
+
+    def add(self, instance: object) -> None: ...
+
+
+def enqueue(session: Adds, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
+    """Enqueue a job of the task, if and when the session's transaction commits. Redis is not asked.
+
+    The job that is returned is unknown to Redis until a relay has moved it, some milliseconds after the commit.
+
+    Raises:
+      InvalidArguments, JobTooLarge: nothing was added to the session.
+    """
+    return enqueue_with_options(session, task, args=args, kwargs=kwargs)
+
+
+def enqueue_with_options(
+    session: Adds,
+    task: Task[Any, R],
+    *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    delay: timedelta | int | None = None,
+    eta: datetime | None = None,
+    tier: Tier | str | int | None = None,
+    order_key: str | None = None,
+    organization_id: uuid.UUID | None = None,
+    id: uuid.UUID | None = None,
+    **options: Any,
+) -> EnqueuedJob[R]:
+    """As enqueue, with options.
+
+    Parameters:
+      delay: milliseconds, or a timedelta, from now until it may run.
+      eta: the moment from which it may run, with a time zone.
+      tier: another tier than the task's.
+      order_key: jobs of one key reach their queue in the order of their inserts.
+      organization_id: on whose behalf.
+      id: the job's id. A second row of the same id violates a constraint when the session is flushed.
+      **options: those of dramatiq and its middleware, e.g. ``max_retries``.
+    """
+    run_at = _run_at(delay, eta)
+    if options:
+        options = task.message_with_options(**options).options
+    lane = task.tier if tier is None else Tier.parse(tier)
+    queue = Queue(task.service, lane)
+    row_id = id or uuid.uuid4()
+    broker = task.broker
+    if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
+        # Here and not in the relay: what middleware adds, such as a trace, belongs to this moment.
+        message: dramatiq.Message[Any] = dramatiq.Message(
+            queue_name=queue.name(broker.store.environment),
+            actor_name=task.actor_name,
+            args=tuple(args),
+            kwargs=dict(kwargs or {}),
+            options=options,
+            message_id=str(row_id),
+        )
+        broker.emit_before("enqueue", message, None)
+        args, kwargs, options = message.args, message.kwargs, message.options
+    # Refuses what the job's body could not carry either.
+    codec.encode(task.actor_name, args, kwargs, options, max_bytes=broker.opened.defaults.max_body_bytes)
+    session.add(
+        JobOutbox(
+            id=row_id,
+            task=task.actor_name,
+            service=queue.service,
+            tier=int(lane),
+            args=codec.encode_value(list(args), "args").decode(),
+            kwargs=codec.encode_value(dict(kwargs or {}), "kwargs").decode(),
+            options=codec.encode_value(options, "options").decode(),
+            run_at=run_at,
+            order_key=order_key,
+            organization_id=organization_id,
+        )
+    )
+    if broker.hooks("after_enqueue"):
+        broker.emit_after("enqueue", message, None)
+    return EnqueuedJob(broker, queue, str(row_id))
+
+
+def _run_at(delay: timedelta | int | None, eta: datetime | None) -> datetime | None:
+    if delay is not None and eta is not None:
+        raise ValueError("give either delay or eta, not both")
+    if eta is not None:
+        if eta.tzinfo is None:
+            raise ValueError(f"eta needs a time zone, such as {datetime.now(UTC).isoformat(timespec='seconds')}")
+        return eta
+    if not delay:
+        return None
+    after = delay if isinstance(delay, timedelta) else timedelta(milliseconds=delay)
+    if after < timedelta(0):
+        raise ValueError(f"delay must be 0 or more milliseconds, not {delay}")
+    return datetime.now(UTC) + after

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from fourlane.db import migrate
+from fourlane.db.engine import Database, open_database
+from fourlane.outbox.relay import Relay
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.store import Store
+from fourlane.tasks.task import Task, task
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: SQLite, PostgreSQL, and PostgreSQL behind PgBouncer in transaction mode."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    url: str = request.getfixturevalue("postgres_url")
+    if request.param == "postgresql":
+        return url
+    port = request.getfixturevalue("pgbouncer_port")
+    return make_url(url).set(port=port).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def pooled(request: pytest.FixtureRequest) -> bool:
+    """Whether PgBouncer is in between."""
+    return "pgbouncer_port" in request.fixturenames or "pgbouncer" in request.node.name
+
+
+@pytest.fixture
+def database(database_url: str, pooled: bool) -> Iterator[Database]:
+    """A migrated database."""
+    opened = open_database(database_url, transaction_pooler=pooled)
+    migrate.migrate(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    broker = RedisBroker(url=redis_url, namespace=namespace)
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def store(broker: RedisBroker) -> Store:
+    return broker.store
+
+
+@pytest.fixture
+def relay(database: Database, store: Store) -> Relay:
+    return Relay(database, store)
+
+
+@pytest.fixture
+def resize(broker: RedisBroker) -> Task[Any, Any]:
+    @task(broker=broker, service="images", tier="P0")
+    def resize(*args: Any, **kwargs: Any) -> None: ...
+
+    return resize
