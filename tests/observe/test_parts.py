@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import io
 import json
 import logging
@@ -93,6 +94,7 @@ def root() -> Iterator[logging.Logger]:
 
 
 def test_json_in_the_platforms_format(root: logging.Logger) -> None:
+    root.handlers.clear()  # pytest has added its own again
     stream = io.StringIO()
     logs.configure(level="DEBUG", json=True, service="billing", stream=stream)
     running.set(FakeRun(1))  # type: ignore[arg-type]
@@ -114,6 +116,7 @@ def test_json_in_the_platforms_format(root: logging.Logger) -> None:
 
 
 def test_the_workers_own_lines_keep_their_words_in_a_terminal(root: logging.Logger) -> None:
+    root.handlers.clear()  # pytest has added its own again
     stream = io.StringIO()
     logs.configure(level="INFO", json=False, service="x", stream=stream)
     running.set(FakeRun(1))  # type: ignore[arg-type]
@@ -125,6 +128,7 @@ def test_the_workers_own_lines_keep_their_words_in_a_terminal(root: logging.Logg
 
 
 def test_a_program_that_logs_its_own_way_is_left_alone(root: logging.Logger) -> None:
+    root.handlers.clear()  # pytest has added its own again
     own = logging.NullHandler()
     root.addHandler(own)
     logs.configure(level="INFO", json=True, service="x")
@@ -132,6 +136,7 @@ def test_a_program_that_logs_its_own_way_is_left_alone(root: logging.Logger) -> 
 
 
 def test_a_pools_thread_logs_for_the_job_that_submitted(root: logging.Logger) -> None:
+    root.handlers.clear()  # pytest has added its own again
     logs.follow_threads()
 
     def told() -> str | None:
@@ -191,8 +196,8 @@ def test_an_entry_tells_since_when_it_is_ready() -> None:
 
 def test_what_is_on_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     from fourlane.errors import SettingsError
-    from fourlane.observe import begin
 
+    begin = importlib.import_module("fourlane.observe.begin")  # the package has a function of this name
     monkeypatch.setattr(begin, "_is_there", lambda module: False)
     check(Observe())
     with pytest.raises(SettingsError, match=r"FOURLANE_METRICS needs .*fourlane\[prometheus\]"):
