@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: help run test check format bench bench-quick profile clean
+.PHONY: help run test check format bench bench-quick bench-events profile clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
@@ -15,7 +15,8 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-run: $(STAMP)    ## the main job on embedded servers: 300 webhook deliveries in four tiers
+run: $(STAMP)    ## the main job on embedded servers: 300 webhook deliveries in four tiers, the outbox, the books
+	$(BIN)/python -m examples.outbox
 	$(BIN)/python -m examples.deliveries
 
 test: $(STAMP)   ## all tests
@@ -35,6 +36,9 @@ bench: $(BENCH)  ## Fourlane beside its peers, under 25 minutes; ARGS="--only dr
 
 bench-quick: $(STAMP) ## Fourlane beside bare Redis loops, under a minute
 	$(BIN)/python -m benchmarks.quick
+
+bench-events: $(STAMP) ## event streams beside plain boto3 loops and dramatiq-sqs, five minutes
+	$(BIN)/python -m benchmarks.events $(ARGS)
 
 profile: $(BENCH) ## where a worker's time goes
 	$(BIN)/python -m benchmarks.profile

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import atexit
+import functools
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
 from fourlane.errors import DatabaseUnavailable, SettingsError
+from fourlane.observe import Observe
 from fourlane.queues.broker import Defaults, Opened
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
@@ -14,19 +20,45 @@ from fourlane.queues.store import Store
 if TYPE_CHECKING:
     from fourlane.config import Settings
     from fourlane.db.engine import Database
+    from fourlane.events.aws import Aws
+    from fourlane.events.publisher import Publisher
     from fourlane.outbox.relay import Relay
+    from fourlane.providers.messages import Carrier
+    from fourlane.providers.payments import Books
+    from fourlane.providers.paypal import PayPalApi
+    from fourlane.tasks.notifications.deliver import Setup
+    from fourlane.tasks.notifications.ledger import Ledger
+    from fourlane.tasks.notifications.notification import Channel
+    from fourlane.tasks.notifications.templates import Templates
+    from fourlane.tasks.notifications.wsgi import Pages
+    from fourlane.webhooks.receive import Receiver
+    from fourlane.webhooks.verify import Senders
+
+T = TypeVar("T")
 
 __all__ = [
+    "Events",
     "Opening",
     "configure_ai",
     "configure_encryption",
+    "configure_endpoints",
     "configure_webhooks",
+    "default_events",
+    "notification_pages",
+    "notification_setup",
+    "observe_of",
+    "open_aws",
     "open_database",
     "open_from_settings",
+    "open_publisher",
     "open_relay",
     "open_store",
     "opening_of",
+    "paypal_api",
+    "provider_books",
     "redis_url",
+    "webhook_receiver",
+    "webhook_senders",
     "write_ai_row",
 ]
 
@@ -84,6 +116,20 @@ def opening_of(settings: Settings) -> Opening:
             result_ttl_ms=settings.result_ttl_ms,
             max_body_bytes=settings.max_body_bytes,
         ),
+    )
+
+
+def observe_of(settings: Settings) -> Observe:
+    """What of a program's work is to be seen, and where."""
+    return Observe(
+        environment=settings.environment,
+        service=settings.service,
+        log_level=settings.log_level,
+        metrics=settings.metrics,
+        otlp_endpoint=settings.otlp_endpoint or "",
+        trace_percent=settings.trace_percent,
+        sentry_dsn=settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else "",
+        sentry_every_attempt=settings.sentry_every_attempt,
     )
 
 
@@ -207,3 +253,281 @@ def configure_encryption(settings: Settings) -> None:
         crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))
     elif settings.environment == "local":
         crypto.configure(crypto.Keyring([crypto.key_of_file(settings.data_dir / "encryption.key")]))
+
+
+def webhook_receiver(settings: Settings) -> Receiver:
+    """What takes the webhooks of those providers whose secrets are set; refusals go to ``security_events``."""
+    from fourlane.webhooks.receive import Receiver, Refusal
+
+    database: list[Database] = []  # opened at the first refusal: until then none is needed
+
+    def report(refusal: Refusal) -> None:
+        from fourlane.db.security import record_refusal
+
+        if not database:
+            database.append(open_database(settings))
+        record_refusal(database[0], **asdict(refusal))
+
+    return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
+
+
+def webhook_senders(settings: Settings) -> Senders:
+    """What the providers sign with."""
+    from fourlane.webhooks.verify import Senders
+
+    return Senders(
+        stripe_secrets=_several(settings.stripe_webhook_secrets, ","),
+        paypal=_paypal_webhooks(settings),
+        supabase_secrets=_several(settings.supabase_webhook_secrets, ","),
+        supabase_hook_secrets=_several(settings.supabase_hook_secrets, "|"),
+    )
+
+
+def _paypal_webhooks(settings: Settings) -> Any:
+    from fourlane.webhooks.paypal import PayPal
+
+    if settings.paypal_webhook_id is None:
+        return None
+    sandbox = ".sandbox" if settings.paypal_sandbox else ""
+    return PayPal(
+        settings.paypal_webhook_id,
+        certificate_host=f"api{sandbox}.paypal.com",
+        certificate_name=f"messageverificationcerts{sandbox}.paypal.com",
+        way=settings.paypal_webhook_way,
+        api=paypal_api(settings) if settings.paypal_webhook_way == "postback" else None,
+    )
+
+
+def paypal_api(settings: Settings) -> PayPalApi:
+    """Raises SettingsError when there is no login."""
+    from fourlane.providers.paypal import LIVE_URL, SANDBOX_URL, PayPalApi
+
+    if settings.paypal_client_id is None or settings.paypal_client_secret is None:
+        raise SettingsError("PAYPAL_CLIENT_ID and PAYPAL_CLIENT_SECRET are not set; take them from PayPal's dashboard")
+    return PayPalApi(
+        settings.paypal_client_id,
+        settings.paypal_client_secret.get_secret_value(),
+        base_url=settings.paypal_url or (SANDBOX_URL if settings.paypal_sandbox else LIVE_URL),
+        allow_private=settings.paypal_url is not None and settings.environment == "local",
+    )
+
+
+def _several(secrets: Any, separator: str) -> tuple[str, ...]:
+    if secrets is None:
+        return ()
+    return tuple(part.strip() for part in secrets.get_secret_value().split(separator) if part.strip())
+
+
+def provider_books(settings: Settings, provider: str) -> Books:
+    """A payment provider's books. Raises SettingsError when there is no key."""
+    if provider == "paypal":
+        from fourlane.providers.paypal import PayPalBooks
+
+        return PayPalBooks(paypal_api(settings))
+    if provider != "stripe":
+        raise SettingsError(f"{provider!r} is no payment provider; use stripe or paypal")
+    if settings.stripe_secret_key is None:
+        raise SettingsError("STRIPE_SECRET_KEY is not set; a restricted key that may read charges and invoices will do")
+    try:
+        from fourlane.providers.stripe import StripeBooks
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"billing needs the package {error.name}; pip install 'fourlane[billing]'") from None
+    return StripeBooks(settings.stripe_secret_key.get_secret_value(), base_url=settings.stripe_url)
+
+
+def configure_endpoints() -> None:
+    """Give deliveries to endpoints their database, at the first one. Raises SettingsError."""
+    from datetime import timedelta
+
+    from fourlane.config import load_settings
+    from fourlane.tasks import endpoints
+
+    settings = load_settings()
+    endpoints.configure(
+        open_database(settings),
+        disable_after=timedelta(days=settings.webhook_disable_days),
+        channel_url=settings.channel_url.get_secret_value() if settings.channel_url is not None else None,
+    )
+
+
+@dataclass(frozen=True)
+class Events:
+    """Where events go to and come from."""
+
+    aws: Aws
+    bucket: str
+
+
+@functools.cache
+def default_events() -> Events:
+    """What the settings point at, opened once. Raises SettingsError, EventsUnavailable."""
+    from fourlane.config import load_settings
+
+    settings = load_settings()
+    return Events(open_aws(settings), settings.events_bucket)
+
+
+def open_aws(settings: Settings) -> Aws:
+    """AWS as its own variables describe it, else the server of a running ``fourlane dev``.
+
+    Only in the environment ``local`` is a missing queue made on first use.
+
+    Raises:
+      SettingsError: there is neither.
+      EventsUnavailable: the variables lack something.
+    """
+    from fourlane.events import aws, local, provision
+
+    missing = provision.ensure if settings.environment == "local" else None
+    if aws.is_configured() or settings.environment != "local":
+        return aws.Aws(on_missing=missing)
+    endpoint = local.find(settings.data_dir)
+    if endpoint is None:
+        raise SettingsError(
+            f"no AWS settings were found, and no `fourlane dev` with an SQS server runs on {settings.data_dir}; set "
+            "AWS_REGION and credentials, or AWS_ENDPOINT_URL, or start `fourlane dev`"
+        )
+    return aws.Aws(region=local.REGION, endpoint=endpoint, keys=local.KEYS, on_missing=missing)
+
+
+def open_publisher() -> Publisher:
+    """The publisher that the settings describe. Raises SettingsError, EventsUnavailable."""
+    from fourlane.config import load_settings
+    from fourlane.events.buffer import Buffer
+    from fourlane.events.publisher import Publisher
+
+    settings = load_settings()
+    publisher = Publisher(
+        open_aws(settings),
+        environment=settings.environment,
+        source=f"/{settings.environment}/{settings.service}",
+        bucket=settings.events_bucket,
+        max_bytes=settings.events_max_bytes,
+        buffer=Buffer(settings.data_dir / "events", settings.events_buffer) if settings.events_buffer else None,
+    )
+    atexit.register(publisher.close)
+    return publisher
+
+
+# Notifications ----------------------------------------------------------------------------------------------------
+
+
+def notification_setup() -> Setup:
+    """How notifications are sent; each part is opened when it is first needed. Raises SettingsError."""
+    from fourlane.config import load_settings
+    from fourlane.tasks.notifications import unsubscribe
+    from fourlane.tasks.notifications.deliver import Setup
+
+    settings = load_settings()
+
+    def templates() -> Templates:
+        from fourlane.tasks.notifications.templates import Templates
+
+        return Templates(settings.notification_templates)
+
+    ledger = _once(lambda: _open_ledger(settings))
+    carriers: dict[Channel, Carrier] = {}
+
+    def carrier(channel: Channel) -> Carrier:
+        # Made twice by two threads at once, one of them is forgotten: none holds a connection.
+        if channel not in carriers:
+            carriers[channel] = _carrier(settings, channel, ledger)
+        return carriers[channel]
+
+    return Setup(
+        templates=_once(templates),
+        ledger=ledger,
+        carrier=carrier,
+        unsubscribe_url=lambda channel, given: unsubscribe.link(settings.unsubscribe_url or "", channel, given),
+        alert_email=settings.alert_email or "",
+    )
+
+
+def notification_pages() -> Pages:
+    """The pages for reports and unsubscribing. Raises SettingsError."""
+    from fourlane.config import load_settings
+    from fourlane.tasks.notifications.wsgi import Pages
+
+    settings = load_settings()
+    return Pages(
+        _open_ledger(settings),
+        resend_secret=_plain(settings.resend_webhook_secret),
+        twilio_token=_plain(settings.twilio_auth_token),
+        twilio_url=settings.twilio_status_url or "",
+    )
+
+
+def _open_ledger(settings: Settings) -> Ledger:
+    database = open_database(settings)
+    from fourlane.tasks.notifications.ledger import Ledger
+
+    limits = {channel: (limit.rate, limit.per_ms) for channel, limit in settings.notification_user_limits.items()}
+    return Ledger(database, limits)
+
+
+def _carrier(settings: Settings, channel: Channel, ledger: Callable[[], Ledger]) -> Carrier:
+    """Raises SettingsError: the channel has no provider."""
+    from fourlane.providers import messages
+
+    seconds = settings.notification_timeout_seconds
+    if channel == "email" and settings.smtp_url is not None:
+        sender = _needed("FOURLANE_EMAIL_FROM", settings.email_from)
+        return messages.Smtp(settings.smtp_url.get_secret_value(), sender=sender, timeout_seconds=seconds)
+    if channel == "email":
+        return messages.Resend(
+            _needed("RESEND_API_KEY", settings.resend_api_key),
+            sender=_needed("FOURLANE_EMAIL_FROM", settings.email_from),
+            url=settings.resend_url,
+            timeout_seconds=seconds,
+        )
+    if channel == "sms":
+        return messages.Twilio(
+            _needed("TWILIO_ACCOUNT_SID", settings.twilio_account_sid),
+            _needed("TWILIO_AUTH_TOKEN", settings.twilio_auth_token),
+            sender=_needed("FOURLANE_SMS_FROM", settings.sms_from),
+            url=settings.twilio_url,
+            status_url=settings.twilio_status_url or "",
+            timeout_seconds=seconds,
+            is_known=lambda message_id: ledger().knows(message_id),
+        )
+    if channel == "push":
+        return messages.WebPush(
+            _needed("FOURLANE_VAPID_PRIVATE_KEY", settings.vapid_private_key),
+            contact=_needed("FOURLANE_VAPID_CONTACT", settings.vapid_contact),
+            allow_private=settings.push_allow_private,
+            timeout_seconds=seconds,
+        )
+    if channel == "slack":
+        url = _needed("FOURLANE_SLACK_WEBHOOK_URL", settings.slack_webhook_url)
+        return messages.Slack(url, timeout_seconds=seconds)
+    key = _needed("FOURLANE_PAGERDUTY_ROUTING_KEY", settings.pagerduty_routing_key)
+    return messages.PagerDuty(key, url=settings.pagerduty_url, timeout_seconds=seconds)
+
+
+class _Secret(Protocol):
+    def get_secret_value(self) -> str: ...
+
+
+def _needed(variable: str, value: _Secret | str | None) -> str:
+    text = value if isinstance(value, str) else _plain(value)
+    if not text:
+        raise SettingsError(f"{variable} is not set; docs/notifications.md says where to get it")
+    return text
+
+
+def _plain(secret: _Secret | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """Makes it at the first call, for all threads."""
+    lock = threading.Lock()
+    made: list[T] = []
+
+    def get() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get

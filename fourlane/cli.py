@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 _HOMES: Final = {
     "ai": "fourlane.commands.ai",
+    "billing": "fourlane.commands.billing",
     "completion": "fourlane.commands.completion",
     "config": "fourlane.commands.config",
     "db": "fourlane.commands.db",
@@ -23,10 +24,14 @@ _HOMES: Final = {
     "dev": "fourlane.cli_run",
     "doctor": "fourlane.commands.doctor",
     "enqueue": "fourlane.cli_run",
+    "events": "fourlane.commands.events",
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",
     "relay": "fourlane.commands.relay",
+    "scheduler": "fourlane.commands.schedules",
+    "schedules": "fourlane.commands.schedules",
+    "webhooks": "fourlane.commands.webhooks",
     "worker": "fourlane.cli_run",
     "workers": "fourlane.commands.workers",
 }

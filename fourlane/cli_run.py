@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import signal
@@ -32,6 +31,7 @@ _LONGEST_DELAY_SECONDS = 10 * 366 * 86_400
 def _run_options(command: Any) -> Any:
     for option in (
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
+        click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
         click.option("--concurrency", type=click.IntRange(1), help="async jobs at once in each process."),
         click.option("--relay/--no-relay", default=None, help="Move the outbox's jobs to Redis too."),
@@ -62,16 +62,25 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 def dev(modules: tuple[str, ...], **options: Any) -> None:
     """Run a worker for development, on an embedded server when REDIS_URL is not set."""
     from fourlane.config import load_settings
-    from fourlane.embedded import EmbeddedRedis
 
     options["log_jobs"] = True
+    if options["scheduler"] is None:
+        options["scheduler"] = True
     settings = load_settings()
     if options["relay"] is None and settings.relay is None:
         # Not everybody who tries Fourlane has the packages of the extra db.
         options["relay"] = find_spec("sqlalchemy") is not None
+    sys.exit(_dev(settings, modules, options))
+
+
+def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
+    from fourlane.config import load_settings
+    from fourlane.embedded import EmbeddedRedis
+
     if settings.redis_url is not None:
-        sys.exit(_supervise(settings, modules, options))
-    with EmbeddedRedis.open(settings.data_dir) as server:
+        with _local_sqs(settings):
+            return _supervise(settings, modules, options)
+    with EmbeddedRedis.open(settings.data_dir) as server, _local_sqs(settings):
         os.environ["REDIS_URL"] = server.url
         where = f"embedded {server.version}, data in {settings.data_dir}"
 
@@ -83,26 +92,55 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
         server.watch(tell)
         code = _supervise(load_settings(), modules, options, where)
         ended = server.ended
-    sys.exit(1 if ended else code)
+    return 1 if ended else code
+
+
+@contextmanager
+def _local_sqs(settings: Settings) -> Iterator[None]:
+    """An SQS server for the environment ``local``, where nothing says which one to use."""
+    from fourlane.events import aws, local
+
+    if aws.is_configured():
+        where = os.environ.get("AWS_ENDPOINT_URL_SQS") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        click.echo(f"sqs: {where}", err=True)
+    elif settings.environment != "local":
+        click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
+    elif running := local.find(settings.data_dir):
+        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
+    elif not local.is_installed():
+        click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
+    else:
+        with local.LocalSqs(settings.data_dir, wait=False) as server:
+            click.echo(
+                f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command", err=True
+            )
+            yield
+        return
+    yield
 
 
 def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
-    from fourlane.app import opening_of
+    from fourlane import observe
+    from fourlane.app import observe_of, opening_of
+    from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
+    from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.supervisor import Options, Supervisor
 
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    observed = observe_of(settings)
+    observe.check(observed)
+    if observed.metrics and not settings.probe_port:
+        raise SettingsError("FOURLANE_METRICS: metrics are served on the probe's port; set FOURLANE_PROBE_PORT")
+    observe.configure_logs(observed)
     opening = opening_of(settings)
     store = opening.open().store
     if not where:
         of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
         where = store.connector.address + of_dev
     click.echo(f"redis: {where}", err=True)
-    store.connector.command(store.keys.services, "PING")
+    boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
     rights.check(store)
     served = {
         *map(check_service, given["services"]),
@@ -116,6 +154,9 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
             "set it to noeviction",
             err=True,
         )
+    boot_ms = int(boot_seconds) * 1000
+    if given["scheduler"]:
+        synchronise_maintenance(store, settings.maintenance, boot_ms)
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -125,12 +166,14 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         concurrency=given["concurrency"] or settings.concurrency,
         grace_seconds=settings.grace_seconds,
         log_jobs=given["log_jobs"] or settings.log_jobs,
-        log_level=settings.log_level,
+        observe=observed,
         recycle_jobs=settings.recycle_jobs,
         recycle_seconds=settings.recycle_seconds,
         recycle_rss_mb=settings.recycle_rss_mb,
         watch=Path.cwd() if given["watch"] else None,
         opening=opening,
+        scheduler=bool(given["scheduler"]),
+        boot_ms=boot_ms,
     )
     supervisor = Supervisor(store, options)
     if options.watch:
@@ -176,11 +219,12 @@ def _relaying(settings: Settings, store: Store) -> Iterator[None]:
 
 
 def _run_with_probe(supervisor: Supervisor, port: int) -> int:
+    from fourlane.worker.pages import pages
     from fourlane.worker.probe import Probe
     from fourlane.worker.process import CANNOT_START
 
     try:
-        probe = Probe(port, supervisor.health)
+        probe = Probe(port, supervisor.health, pages(supervisor))
     except OSError as error:
         why = os.strerror(error.errno or 0)
         click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)

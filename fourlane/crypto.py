@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import threading
 from collections.abc import Iterable
@@ -45,9 +46,12 @@ class Keyring:
         except ImportError:
             raise EncryptionError("encryption needs the package cryptography; pip install 'fourlane[db]'") from None
         self._ciphers: dict[bytes, Any] = {}
+        self._mark_keys: dict[bytes, bytes] = {}
         for number, text in enumerate(keys, 1):
             key = _read_key(text, number)
-            self._ciphers.setdefault(hashlib.sha256(key).digest()[:_NAME_BYTES], AESGCM(key))
+            name = hashlib.sha256(key).digest()[:_NAME_BYTES]
+            self._ciphers.setdefault(name, AESGCM(key))
+            self._mark_keys.setdefault(name, hmac.digest(key, b"fourlane marks", "sha256"))
         if not self._ciphers:
             raise EncryptionError("no encryption key is given; set FOURLANE_ENCRYPTION_KEYS")
         self._newest = next(iter(self._ciphers))
@@ -81,9 +85,17 @@ class Keyring:
             raise EncryptionError(f"{context}: was changed, or belongs elsewhere") from None
         return data
 
-    def is_current(self, sealed: bytes) -> bool:
-        """False when an older key encrypted it: time to encrypt it anew."""
-        return self._name_of(sealed) == self._newest
+    def marks(self, data: bytes, context: str) -> list[str]:
+        """A mark of the data for each key, newest first: what is encrypted can be found by it, and what others may
+        read is proved by it to be ours. The data cannot be guessed from it without the key.
+        """
+        text = context.encode() + b"\0" + data
+        return [hmac.digest(key, text, "sha256").hex() for key in self._mark_keys.values()]
+
+    @property
+    def current_prefix(self) -> bytes:
+        """How all begins that the newest key encrypted. Else an older key did: time to encrypt it anew."""
+        return _VERSION + self._newest
 
     @staticmethod
     def _name_of(sealed: bytes) -> bytes:

@@ -6,6 +6,8 @@ FourlaneError
 ├── InvalidName             an environment, service, tier or queue name is malformed (also a ValueError)
 ├── InvalidArguments        a job's arguments cannot be carried as JSON (also a TypeError)
 ├── JobTooLarge             a job's body is over the limit (also a ValueError)
+├── InvalidSchedule         a schedule's rule, options or arguments are wrong (also a ValueError)
+├── ScheduleNotFound        there is no schedule of that name
 ├── UnknownTask             no task of that name is declared
 ├── UnknownQueue            no job or worker of that queue's service was ever seen
 ├── JobNotFound             Redis knows no job of that id
@@ -16,6 +18,11 @@ FourlaneError
 ├── JobFailed               the job whose result was asked for is a dead letter
 ├── StepError               a step's name was used twice, or the steps of a job take too much
 ├── EmbeddedServerError     the embedded server cannot start or was lost
+├── InvalidEvent            an event, or its envelope, is not what its type says (also a ValueError)
+├── EventTooLarge           an event is over the limit and there is no bucket for it (also a ValueError)
+├── EventsUnavailable       SQS or S3 cannot be reached or refuses us; says what to do
+│   ├── NoSuchEventQueue    the event's queue does not exist in this account and region
+│   └── BufferFull          the publisher's local buffer is full
 ├── DatabaseUnavailable     the database cannot be reached or refuses us
 ├── MigrationError          the database's schema is not what the migrations say
 ├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
@@ -34,26 +41,33 @@ from datetime import timedelta
 import dramatiq.errors
 
 __all__ = [
+    "BufferFull",
     "Cancelled",
     "DatabaseUnavailable",
     "DuplicateJob",
     "EmbeddedServerError",
     "EncryptionError",
+    "EventTooLarge",
+    "EventsUnavailable",
     "FourlaneError",
     "InvalidArguments",
+    "InvalidEvent",
     "InvalidName",
+    "InvalidSchedule",
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
     "LeaseLost",
     "MigrationError",
     "ModuleError",
+    "NoSuchEventQueue",
     "ProviderDown",
     "ProviderLimited",
     "RateLimited",
     "RedisUnavailable",
     "Reject",
     "ResultTimeout",
+    "ScheduleNotFound",
     "SettingsError",
     "Snooze",
     "Steering",
@@ -86,6 +100,14 @@ class InvalidArguments(FourlaneError, TypeError):
 
 class JobTooLarge(FourlaneError, ValueError):
     """A job's body is over the limit."""
+
+
+class InvalidSchedule(FourlaneError, ValueError):
+    """A schedule can not be as it is declared."""
+
+
+class ScheduleNotFound(FourlaneError, LookupError):
+    """There is no schedule of that name."""
 
 
 class UnknownTask(FourlaneError, LookupError):
@@ -129,6 +151,36 @@ class StepError(FourlaneError):
 
 class EmbeddedServerError(FourlaneError):
     """The embedded server cannot start, or it was lost."""
+
+
+class InvalidEvent(FourlaneError, ValueError):
+    """An event is not what its type says, or its envelope cannot be read."""
+
+
+class EventTooLarge(FourlaneError, ValueError):
+    """An event is over the size limit, and no bucket is set to offload it to."""
+
+
+class EventsUnavailable(FourlaneError):
+    """SQS or S3 cannot be reached, or refuses what we ask.
+
+    Attributes:
+      passing: whether the same call may succeed later.
+      unsent: of many events that were to be published, the positions of those that were not accepted.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        self.passing = passing
+        self.unsent: list[int] = []
+        super().__init__(message)
+
+
+class NoSuchEventQueue(EventsUnavailable):
+    """The event's queue does not exist."""
+
+
+class BufferFull(EventsUnavailable):
+    """SQS takes no events, and the local buffer is full: this event was not accepted."""
 
 
 class DatabaseUnavailable(FourlaneError):

@@ -17,7 +17,19 @@ import msgspec
 from fourlane.errors import InvalidName
 from fourlane.names import Tier
 
-__all__ = ["Attempt", "JobInfo", "Record", "State", "entry_of", "id_of_message", "message_id_of", "new_id"]
+__all__ = [
+    "Attempt",
+    "JobInfo",
+    "Record",
+    "State",
+    "enqueued_at_ms",
+    "entry_of",
+    "id_of_entry",
+    "id_of_message",
+    "message_id_of",
+    "new_id",
+    "ready_since_ms",
+]
 
 _DIGITS: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 _VALUE: Final = {digit: value for value, digit in enumerate(_DIGITS)}
@@ -100,6 +112,13 @@ def enqueued_at_ms(job_id: str) -> int | None:
     for digit in job_id[1:8]:
         time_ms = time_ms * 64 + _VALUE[digit]
     return time_ms
+
+
+def ready_since_ms(entry: str) -> int | None:
+    """Since when the job of an entry may run (lua/parts/entries.lua); None when its id does not tell."""
+    job_id, _, marks = entry.partition("|")
+    _, marked, since = marks.partition("t")
+    return int(since) if marked else enqueued_at_ms(job_id)
 
 
 def id_of_message(message_id: str, tier: Tier) -> str:

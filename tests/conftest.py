@@ -28,7 +28,11 @@ class StartServer(Protocol):
 def clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's shell reaches a test."""
     for name in list(os.environ):
-        if name.upper().startswith("FOURLANE_") or name.upper() in {"REDIS_URL", "DATABASE_URL"}:
+        if name.upper().startswith(("FOURLANE_", "AWS_", "OTEL_")) or name.upper() in {
+            "REDIS_URL",
+            "DATABASE_URL",
+            "SENTRY_DSN",
+        }:
             monkeypatch.delenv(name)
 
 

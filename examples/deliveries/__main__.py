@@ -1,9 +1,10 @@
-"""The main job: 300 real webhook deliveries in four tiers, to a receiver with good and bad days.
+"""The main job: 300 real webhook deliveries in four tiers, to a receiver with good and bad days; then the books.
 
     python -m examples.deliveries
 
 Starts ``fourlane dev`` (on an embedded server unless REDIS_URL is set) and a receiver on this machine, sends, shows
-the progress, then what became of the jobs. With a terminal it runs on until Ctrl-C.
+the progress, then what became of the jobs. Then webhooks come in, are booked, and the books are compared
+(``examples/billing/demo.py``). With a terminal it runs on until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from statistics import quantiles
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from examples.ai import demo as ai_demo
+from examples.billing import demo as billing
 from examples.deliveries.payloads import events
 from examples.deliveries.receiver import DEMO_SECRET, Receiver
+from examples.notifications import demo as notifications
 
 COUNT = 300
 TIERS = ("P0", "P1", "P2", "P3")
@@ -32,26 +37,36 @@ PATIENCE_SECONDS = 120
 def main() -> int:
     os.environ["FOURLANE_WEBHOOK_ALLOW_PRIVATE"] = "true"  # the receiver is on loopback
     os.environ.update(ai_demo.settings())
-    with Receiver() as receiver, _dev() as worker:
+    with Receiver() as receiver, TemporaryDirectory() as folder:
+        billing.prepare(Path(folder), receiver.url + "/ok", DEMO_SECRET)
+        return _main(receiver)
+
+
+def _main(receiver: Receiver) -> int:
+    with _dev() as worker:
         jobs = _send(receiver.url)
         counts = _follow(jobs)
         _summary(jobs, receiver)
         ai_demo.ai_calls()
+        notified = notifications.run()
+        books_agree = billing.run()
         if sys.stdin.isatty() and sys.stdout.isatty():
             print("\nThe worker runs on; Ctrl-C ends it.", flush=True)
             try:
                 worker.process.wait()
             except KeyboardInterrupt:
                 pass
-    return 0 if sum(counts.values()) == len(jobs) and not counts["waiting"] else 1
+    well = notified and books_agree
+    return 0 if sum(counts.values()) == len(jobs) and not counts["waiting"] and well else 1
 
 
 class _dev:
     """``fourlane dev`` beside us."""
 
     def __enter__(self) -> _dev:
+        command = (sys.executable, "-m", "fourlane.cli", "dev")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fourlane.cli", "dev", "fourlane.tasks.ai", "--slots", "16"],
+            [*command, "examples.billing.handlers", "fourlane.tasks.ai", "--slots", "16"],
             stderr=subprocess.PIPE,
             text=True,
         )

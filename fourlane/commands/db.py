@@ -114,3 +114,17 @@ def db_check(ctx: click.Context) -> None:
         click.echo("\n".join(faults) or f"{database}: the schema is right")
     if faults:
         ctx.exit(1)
+
+
+@db.command("rotate-keys")
+def db_rotate_keys() -> None:
+    """Encrypt with the newest of FOURLANE_ENCRYPTION_KEYS what older ones encrypted. May be repeated."""
+    from fourlane.db.rotate import rotate_keys
+
+    with open_database() as database:
+        rotated = rotate_keys(database)
+    say(
+        "\n".join(f"{column}: {count:,} value(s) encrypted anew" for column, count in rotated.items() if count)
+        or "all is encrypted with the newest key",
+        rotated=rotated,
+    )

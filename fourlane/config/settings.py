@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -38,7 +39,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from fourlane.errors import SettingsError
 from fourlane.names import check_service, parse_queue
 
-__all__ = ["QueueLimit", "Settings", "load_settings"]
+__all__ = ["QueueLimit", "Settings", "UserLimit", "load_settings"]
 
 _PREFIX: Final = "FOURLANE_"
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
@@ -93,6 +94,19 @@ def _port() -> WrapValidator:
     return WrapValidator(check)
 
 
+def _between(least: int, most: int) -> WrapValidator:
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            number = validate(value)
+        except ValidationError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise ValueError(f"{value!r} does not fit; use a whole number from {least} to {most}")
+        return number
+
+    return WrapValidator(check)
+
+
 def _check_namespace(namespace: str) -> str:
     if not _NAMESPACE.fullmatch(namespace):
         raise ValueError(f"{namespace!r} is no namespace; use letters, digits, - and _, at most 63")
@@ -118,6 +132,56 @@ def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("names a queue twice, in full and without its environment; keep one of them")
     return limits
 
+
+def _read_user_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is not JSON: {error}; {_USER_LIMITS_FIX}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"is not a JSON object; {_USER_LIMITS_FIX}")
+    return validate(value)
+
+
+def _channel(name: str) -> str:
+    if name not in _LIMITED_CHANNELS:
+        raise ValueError(f"{name!r} is no channel with users; use {', '.join(_LIMITED_CHANNELS)}")
+    return name
+
+
+_USER_LIMITS_FIX: Final = 'write {"sms": {"rate": 5, "per_ms": 86400000}}'
+_LIMITED_CHANNELS: Final = ("email", "sms", "push")
+
+
+def _read_networks(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        networks = validate(json.loads(value) if isinstance(value, str) else value)
+        for name in (name for names in networks.values() for name in names):
+            ip_network(name)
+    except ValidationError:
+        raise ValueError(f"does not name networks by provider; {_NETWORKS_FIX}") from None
+    except ValueError as error:
+        raise ValueError(f"cannot be read: {error}; {_NETWORKS_FIX}") from None
+    return networks
+
+
+_NETWORKS_FIX: Final = 'write {"stripe": ["3.18.12.63/32"]}'
+
+
+def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    fix = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(HOUSEKEEPING)}"""
+    try:
+        moved = validate(json.loads(value) if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError(f"is not a JSON object of texts; {fix}") from None
+    if unknown := set(moved) - set(HOUSEKEEPING):
+        raise ValueError(f"names what there is not: {', '.join(sorted(unknown))}; {fix}")
+    return moved
+
+
+HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor")
+"""What tasks/maintenance.py does."""
 
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
@@ -181,6 +245,15 @@ def _read_ai(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"{place}: {first['msg']}; docs/ai.md shows what to write") from None
 
 
+class UserLimit(BaseModel):
+    """How many messages one user may get in a time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rate: Positive
+    per_ms: Positive = 86_400_000
+
+
 class Settings(BaseSettings):
     """Everything that can be set, checked. Get one from ``load_settings``."""
 
@@ -214,6 +287,10 @@ class Settings(BaseSettings):
     openrouter_api_key: SecretStr | None = Field(None, validation_alias="OPENROUTER_API_KEY")
     next_public_supabase_url: str | None = Field(None, validation_alias="NEXT_PUBLIC_SUPABASE_URL")
     supabase_service_role_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SERVICE_ROLE_KEY")
+
+    resend_api_key: SecretStr | None = Field(None, validation_alias="RESEND_API_KEY")
+    twilio_account_sid: str | None = Field(None, validation_alias="TWILIO_ACCOUNT_SID")
+    twilio_auth_token: SecretStr | None = Field(None, validation_alias="TWILIO_AUTH_TOKEN")
 
     namespace: Annotated[str, AfterValidator(_check_namespace)] = "fourlane"
     """The first word of every key in Redis."""
@@ -260,6 +337,19 @@ class Settings(BaseSettings):
     ] = Field(default_factory=dict)
     """Limits by the queue's full name; in the variable, a JSON object."""
 
+    events_bucket: str = ""
+    """The S3 bucket for events over the size limit; empty: they are refused."""
+    events_max_bytes: Annotated[int, _between(1_024, 1_048_576)] = 1_048_576
+    """The size limit of an event in SQS."""
+    events_buffer: ZeroOrMore = 0
+    """Events that a publisher keeps in the data folder while SQS cannot be reached; 0: that is an error."""
+    events_receivers: Positive = 4
+    """Threads that receive from one event's queue at most."""
+    events_visibility_seconds: Annotated[int, _between(1, 43_200)] = 60
+    """How long a received event is hidden; what a dead receiver held comes back after that."""
+
+    maintenance: Annotated[dict[str, str], WrapValidator(_read_maintenance), NoDecode] = Field(default_factory=dict)
+    """Housekeeping by name: another cron expression (UTC), or ``off``; in the variable, a JSON object."""
     database_pool_size: Positive = 5
     """Connections to the database that one process may hold."""
     database_pool_timeout_seconds: Positive = 10
@@ -277,6 +367,42 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
 
+    notification_templates: Path = Path("templates")
+    """The folder of the templates."""
+    notification_user_limits: Annotated[
+        dict[Annotated[str, AfterValidator(_channel)], UserLimit], WrapValidator(_read_user_limits), NoDecode
+    ] = Field(default_factory=dict)
+    """How many messages one user may get on a channel; in the variable, a JSON object."""
+    notification_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
+    """For one call to a provider."""
+    email_from: str | None = None
+    """The sender of emails: ``Name <name@example.com>``, of a domain that the provider knows."""
+    smtp_url: SecretStr | None = None
+    """Send emails here and not by Resend: smtp://HOST:PORT or smtps://USER:PASSWORD@HOST."""
+    sms_from: str | None = None
+    """The sender of SMS: a number of ours, or the id of a messaging service (MG…)."""
+    vapid_private_key: SecretStr | None = None
+    """Signs push messages; the private key in base64url."""
+    vapid_contact: str | None = None
+    """Whom a push service may write to: mailto:NAME@example.com."""
+    push_allow_private: Switch = False
+    """Call push services on private and loopback addresses too."""
+    slack_webhook_url: SecretStr | None = None
+    """Where alerts for Slack go: an incoming webhook."""
+    pagerduty_routing_key: SecretStr | None = None
+    """The integration key of a service at PagerDuty."""
+    alert_email: str | None = None
+    """Who gets alerts that are for information only."""
+    unsubscribe_url: str | None = None
+    """The address of the page for unsubscribing; emails get a link to it."""
+    resend_webhook_secret: SecretStr | None = None
+    """What Resend signs its reports with, whsec_…."""
+    twilio_status_url: str | None = None
+    """Where Twilio reports what became of an SMS: the public address of our endpoint."""
+    resend_url: str = "https://api.resend.com"
+    twilio_url: str = "https://api.twilio.com"
+    pagerduty_url: str = "https://events.pagerduty.com"
+
     log_level: LogLevel = "INFO"
     log_jobs: Switch = False
     """Log a line when a job begins and when it ends."""
@@ -284,10 +410,51 @@ class Settings(BaseSettings):
     ai: Annotated[AiSettings, WrapValidator(_read_ai), NoDecode] = Field(default_factory=AiSettings)
     """Models, limits, prices, budgets and addresses of AI providers; in the variable, a JSON object."""
 
+    metrics: Switch = False
+    """Serve GET /metrics for Prometheus on the probe's port."""
+    otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """Where traces go over OTLP/HTTP, e.g. ``http://collector:4318``; None: nowhere."""
+    trace_percent: Annotated[int, _at_least(0, 100)] = 10
+    """How many traces to keep of those with no error and under 5 s; the others are all kept."""
+    sentry_dsn: SecretStr | None = Field(None, validation_alias="SENTRY_DSN")
+    """Where errors of jobs are reported; None: nowhere."""
+    sentry_every_attempt: Switch = False
+    """Report each failed run, not only the one that made the job a dead letter."""
+
     webhook_allow_private: Switch = False
     """Deliver webhooks to private and loopback addresses too."""
     webhook_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
     """For one attempt; the job itself is interrupted after 60."""
+
+    stripe_webhook_secrets: SecretStr | None = None
+    """Signing secrets of our endpoint at Stripe, ``whsec_…``, with commas between them while one is being replaced."""
+    paypal_webhook_id: str | None = None
+    """The id of our webhook at PayPal; a part of what PayPal signs."""
+    paypal_webhook_way: Annotated[Literal["offline", "postback"], _or_say("no way; use offline or postback")] = (
+        "offline"
+    )
+    """Check PayPal's signature here, or ask PayPal."""
+    supabase_webhook_secrets: SecretStr | None = None
+    """What database webhooks carry in x-webhook-secret; with commas between several."""
+    supabase_hook_secrets: SecretStr | None = None
+    """Secrets of auth hooks, ``v1,whsec_…``; with | between several, as Supabase writes them."""
+    webhook_allow_from: Annotated[dict[str, list[str]], WrapValidator(_read_networks), NoDecode] = Field(
+        default_factory=dict
+    )
+    """Networks that a provider may call from, as a JSON object: {"stripe": ["3.18.12.63/32"]}."""
+    webhook_proxies: ZeroOrMore = 0
+    """How many of our proxies add to X-Forwarded-For before a webhook arrives; 0: the header is not believed."""
+
+    paypal_sandbox: Switch = False
+    """Use PayPal's sandbox."""
+    stripe_url: str | None = None
+    """Another address for Stripe's API, e.g. of a stand-in."""
+    paypal_url: str | None = None
+    """Another address for PayPal's API."""
+    channel_url: SecretStr | None = None
+    """Where summaries and alerts are posted as {"text": …}, e.g. a Slack webhook."""
+    webhook_disable_days: Positive = 5
+    """An endpoint that took nothing for so long, though it was tried, is disabled."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

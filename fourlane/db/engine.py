@@ -23,6 +23,7 @@ __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
 
 _TRANSACTION_POOLER_PORT: Final = 6543
 _RECYCLE_SECONDS: Final = 240  # well under the idle limits of poolers and load balancers
+_IDLE_TRANSACTION_MS: Final = 60_000  # whose program vanished must not keep its locks for hours
 _KEEPALIVES: Final = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -171,7 +172,9 @@ def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, poole
     arguments: dict[str, Any] = dict(_KEEPALIVES)
     if not pooled:
         # A transaction pooler refuses options at the start, and would give the session to others.
-        arguments["options"] = f"-c statement_timeout={statement_ms} -c timezone=UTC"
+        arguments["options"] = (
+            f"-c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={_IDLE_TRANSACTION_MS}"
+        )
     try:
         engine = create_engine(
             url,
@@ -190,7 +193,10 @@ def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, poole
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {statement_ms}")
+            connection.exec_driver_sql(  # one round trip
+                f"SET LOCAL statement_timeout = {statement_ms};"
+                f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TRANSACTION_MS}"
+            )
 
     return engine
 

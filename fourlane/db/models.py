@@ -26,14 +26,17 @@ __all__ = [
     "CreditTransaction",
     "Invoice",
     "JobOutbox",
+    "NotificationDigestItem",
     "NotificationPreference",
     "NotificationRecord",
+    "NotificationSuppression",
     "Organization",
     "OrganizationMember",
     "OutboxTask",
     "PaymentMethod",
     "ReconciliationFinding",
     "ReconciliationRun",
+    "ReconciliationSeen",
     "SchemaVersion",
     "SecurityEvent",
     "Subscription",
@@ -403,7 +406,18 @@ class ReconciliationRun(_WithId, _WithUpdate, Base):
     """One comparison of a provider's books with ours, and how far it got."""
 
     __tablename__ = "reconciliation_runs"
-    __table_args__ = (Index("ix_reconciliation_runs_period", "provider", "period_start", "period_end"),)
+    __table_args__ = (
+        Index("ix_reconciliation_runs_period", "provider", "period_start", "period_end"),
+        Index(
+            "ix_reconciliation_runs_running",
+            "provider",
+            "period_start",
+            "period_end",
+            unique=True,
+            postgresql_where=text("status = 'running'"),
+            sqlite_where=text("status = 'running'"),
+        ),
+    )
 
     provider: Mapped[str]
     period_start: Mapped[datetime]
@@ -452,6 +466,31 @@ class ReconciliationFinding(_WithId, _WithCreation, Base):
     resolved_at: Mapped[datetime | None]
 
 
+class ReconciliationSeen(Base):
+    """What a run has seen in the provider's books; gone when the run is done."""
+
+    __tablename__ = "reconciliation_seen"
+    __table_args__ = (
+        Index("ix_reconciliation_seen_ref", "run_id", "ref"),
+        Index("ix_reconciliation_seen_alias", "run_id", "alias"),
+        Index("ix_reconciliation_seen_group", "run_id", "payment"),
+    )
+
+    run_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("reconciliation_runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    object: Mapped[str] = mapped_column(primary_key=True)
+    ref: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str | None]
+    """Another id of it, under which our books may have it."""
+    payment: Mapped[str | None]
+    """Charges of one payment pay for the same thing."""
+    amount_minor: Mapped[int | None]
+    currency: Mapped[str]
+    status: Mapped[str]
+    at: Mapped[datetime]
+
+
 class NotificationRecord(_WithId, _WithUpdate, Base):
     """One message to one person."""
 
@@ -461,11 +500,11 @@ class NotificationRecord(_WithId, _WithUpdate, Base):
     organization_id: Mapped[uuid.UUID | None] = _organization(nullable=True)
     user_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
     channel: Mapped[str]
-    """email, sms or push."""
+    """email, sms, push, slack or pagerduty."""
     template: Mapped[str | None]
     recipient: Mapped[str | None] = mapped_column(Encrypted("notification_records.recipient"))
     status: Mapped[str] = mapped_column(server_default=text("'pending'"))
-    """pending, sent, delivered, bounced, failed or suppressed."""
+    """collecting, pending, sending, sent, delivered, bounced, complained, failed or suppressed."""
     provider: Mapped[str | None]
     provider_message_id: Mapped[str | None] = mapped_column(index=True)
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -489,6 +528,34 @@ class NotificationPreference(_WithId, _WithUpdate, Base):
     """HH:MM in ``time_zone``."""
     quiet_until: Mapped[str | None]
     time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
+
+
+class NotificationDigestItem(_WithId, _WithCreation, Base):
+    """A notification that waits to be sent together with others."""
+
+    __tablename__ = "notification_digest_items"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("notification_records.id", ondelete="CASCADE"), index=True)
+    """The one message that they become."""
+    item_key: Mapped[str] = mapped_column(unique=True)
+    data: Mapped[str] = mapped_column(Encrypted("notification_digest_items.data"))
+    """The template's variables, as JSON."""
+
+
+class NotificationSuppression(_WithId, _WithCreation, Base):
+    """An address that is not written to any more."""
+
+    __tablename__ = "notification_suppressions"
+    __table_args__ = (UniqueConstraint("channel", "address_mark", "category"),)
+
+    channel: Mapped[str]
+    address_mark: Mapped[str]
+    """By which the address is found (``Keyring.marks``)."""
+    address: Mapped[str] = mapped_column(Encrypted("notification_suppressions.address"))
+    category: Mapped[str] = mapped_column(server_default=text("'*'"))
+    reason: Mapped[str]
+    """bounce, complaint or unsubscribed."""
+    detail: Mapped[str | None]
 
 
 class ApiKey(_WithId, _WithCreation, Base):

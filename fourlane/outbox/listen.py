@@ -31,7 +31,7 @@ class Bell:
         self._engine = database.engine
         self._trusted = database.listens
         self._connection: Any = None
-        self._rang = False
+        self._silent = False
         self._missed = 0
         self._connect_at = 0.0
 
@@ -43,39 +43,40 @@ class Bell:
 
     def wait(self, stop: threading.Event, seconds: float) -> None:
         """Wait until it rings, ``stop`` is set or the time is over: ``seconds``, or some more while it listens."""
-        if self._trusted and self._connection is None and time.monotonic() >= self._connect_at:
-            # What was inserted before it listened did not ring: one more look, then wait.
-            self._rang = self._listen()
-            if self._rang:
-                return
+        if self._trusted and self._connection is None and time.monotonic() >= self._connect_at and self._listen():
+            return  # what was inserted before it listened did not ring: one more look, then wait
         if self._connection is None:
             stop.wait(seconds)
             return
-        self._rang = self._hear(stop, _LISTEN_SECONDS)
+        self._silent = not self._hear(stop, _LISTEN_SECONDS)
+        if not self._silent:
+            self._missed = 0
 
     def found_work(self) -> None:
-        """Rows were there. When that is so again and again in silence, a pooler must be in between."""
-        if self._connection is None or self._rang:
-            self._missed = 0
+        """Rows were there. When that is so after one silent wait after the other, nobody will ever ring."""
+        if not self._silent:
             return
+        self._silent = False
         self._missed += 1
         if self._missed >= _MISSES:
-            log.warning("rows come without a ring; is there a transaction pooler? Looking by the clock from now on")
+            log.warning(
+                "rows come without a ring: a transaction pooler, or no trigger? Looking by the clock from now on"
+            )
             self._trusted = False
             self._close()
 
     def _listen(self) -> bool:
         try:
             lent = self._engine.raw_connection()
-        except (DBAPIError, PoolTimeout):
+            self._connection = lent.driver_connection
+            lent.detach()
+            self._connection.autocommit = True
+            self._connection.cursor().execute(f"LISTEN {CHANNEL}")
+        except (DBAPIError, PoolTimeout, self._engine.dialect.loaded_dbapi.Error):
             # The relay asks the database too, and tells of the trouble.
+            self._close()
             self._connect_at = time.monotonic() + _RECONNECT_SECONDS
-            return False
-        self._connection = lent.driver_connection
-        lent.detach()
-        self._connection.autocommit = True
-        self._connection.cursor().execute(f"LISTEN {CHANNEL}")
-        return True
+        return self._connection is not None
 
     def _hear(self, stop: threading.Event, seconds: float) -> bool:
         deadline = time.monotonic() + seconds

@@ -39,6 +39,8 @@ _BLOCKED_SECONDS: Final = 5.0
 _KEEP_FAILED_DAYS: Final = 30
 _PURGE_ROWS: Final = 10_000
 _PURGE_SECONDS: Final = 60.0
+_SMALL_BATCH: Final = 50
+_GATHER_SECONDS: Final = 0.01
 _FIRST_WAIT_SECONDS: Final = 0.02
 _WAIT_SHARE: Final = 0.1
 _LONGEST_TROUBLE_SECONDS: Final = 5.0
@@ -104,7 +106,9 @@ class Relay:
                     self._purge()
                     if not found:
                         self.settle()
-                except (DatabaseUnavailable, RedisUnavailable) as error:
+                except Exception as error:
+                    if not isinstance(error, (DatabaseUnavailable, RedisUnavailable)):
+                        log.exception("unexpected; trying again")  # a thread that ended would be missed by nobody
                     self._tell(str(error))
                     stop.wait(trouble_wait)
                     trouble_wait = min(trouble_wait * 2, _LONGEST_TROUBLE_SECONDS)
@@ -114,6 +118,8 @@ class Relay:
                 if found:
                     bell.found_work()
                     busy_at = time.monotonic()
+                    if found < _SMALL_BATCH:
+                        stop.wait(_GATHER_SECONDS)  # a commit for each row would cost the database much
                 else:
                     silence = time.monotonic() - busy_at
                     bell.wait(stop, idle_wait(silence, self._longest_wait_seconds))

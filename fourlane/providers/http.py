@@ -1,4 +1,4 @@
-"""HTTP POST to addresses that users gave us, guarded so that nobody can aim it at our own network (SSRF).
+"""HTTP to addresses that others gave us, guarded so that nobody can aim it at our own network (SSRF).
 
 A request passes these gates, and each redirect passes all of them again:
 
@@ -35,7 +35,7 @@ import httpx
 
 from fourlane.errors import FourlaneError
 
-__all__ = ["Reason", "Response", "TargetRefused", "TransportError", "address_fault", "close", "post"]
+__all__ = ["Reason", "Response", "TargetRefused", "TransportError", "address_fault", "close", "get", "post"]
 
 Reason = Literal["timeout", "DNS", "connection refused", "unreachable", "TLS", "connection lost", "protocol"]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -108,6 +108,31 @@ def post(
       TargetRefused: the URL, an address or a header is not allowed, here or after a redirect.
       TransportError: DNS, connection, TLS or protocol failed, or the deadline passed.
     """
+    return _request("POST", url, body, headers, timeout_seconds, allow_private, max_redirects, keep_body_bytes)
+
+
+def get(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    timeout_seconds: float,
+    allow_private: bool,
+    keep_body_bytes: int,
+) -> Response:
+    """Send a GET; follow no redirect. Arguments and errors are those of `post`."""
+    return _request("GET", url, b"", headers, timeout_seconds, allow_private, 0, keep_body_bytes)
+
+
+def _request(
+    method: str,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    timeout_seconds: float,
+    allow_private: bool,
+    max_redirects: int,
+    keep_body_bytes: int,
+) -> Response:
     started = time.monotonic()
     deadline = started + timeout_seconds
     target = _checked_url(url)
@@ -115,7 +140,7 @@ def post(
     pool = _pool(allow_private)
     redirects = 0
     while True:
-        answer = _exchange(pool, target, sent_headers, body, deadline, keep_body_bytes)
+        answer = _exchange(pool, method, target, sent_headers, body, deadline, keep_body_bytes)
         following = _redirect(target, answer) if redirects < max_redirects else None
         if following is None:
             elapsed_ms = (time.monotonic() - started) * 1000
@@ -197,6 +222,7 @@ class _Answer(NamedTuple):
 
 def _exchange(
     pool: httpcore.ConnectionPool,
+    method: str,
     url: httpx.URL,
     headers: Mapping[bytes, bytes],
     body: bytes,
@@ -213,7 +239,7 @@ def _exchange(
     timeout = {"connect": deadline, "read": deadline, "write": deadline}
     try:
         with pool.stream(
-            "POST",
+            method,
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=[*framing.items(), *headers.items()],
             content=body,

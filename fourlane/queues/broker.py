@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from dramatiq.middleware import (
 
 from fourlane import codec, job
 from fourlane.names import Queue, Tier, parse_queue
+from fourlane.queues import carry
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Delayed, Leased, Store
 
@@ -97,6 +98,7 @@ class RedisBroker(dramatiq.Broker):
         **parameters: Any,
     ) -> None:
         self._hooks: dict[str, list[Any]] = {}
+        self._adds_middleware = False
         self._parsed: dict[str, Queue] = {}
         self._opened: Opened | None = None
         self._opening = threading.Lock()
@@ -138,7 +140,11 @@ class RedisBroker(dramatiq.Broker):
     # Hooks --------------------------------------------------------------------------------------------------
 
     def add_middleware(self, middleware: Middleware, **place: Any) -> None:
-        super().add_middleware(middleware, **place)
+        self._adds_middleware = True  # which asks for the queues declared so far: nothing is opened for that
+        try:
+            super().add_middleware(middleware, **place)
+        finally:
+            self._adds_middleware = False
         self._hooks.clear()
 
     def hooks(self, signal: str, *, native: bool = True) -> list[Any]:
@@ -193,6 +199,15 @@ class RedisBroker(dramatiq.Broker):
             self._parsed[name] = queue
         return queue
 
+    def declare_actor(self, actor: dramatiq.Actor[Any, Any]) -> None:
+        """Declare an actor, and its queue, but not that of a task: a task's queue is named when settings are read."""
+        if actor.queue_name:
+            super().declare_actor(actor)
+            return
+        self.emit_before("declare_actor", actor)
+        self.actors[actor.actor_name] = actor
+        self.emit_after("declare_actor", actor)
+
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
@@ -200,13 +215,18 @@ class RedisBroker(dramatiq.Broker):
             self.emit_after("declare_queue", queue_name)
 
     def get_declared_queues(self) -> set[str]:
+        """The queues of all actors and tasks. Reads the settings."""
+        if not self._adds_middleware:
+            self.opened  # noqa: B018 - from now on tasks know their queues
+            for actor in self.actors.values():
+                self.declare_queue(actor.queue_name)
         return self.queues.copy()
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for dramatiq's own Worker."""
         from fourlane.queues.consumer import LeaseConsumer
 
-        if queue_name not in self.queues:
+        if queue_name not in self.get_declared_queues():
             raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
         return LeaseConsumer(self, queue_name, prefetch, timeout)
 
@@ -228,22 +248,31 @@ class RedisBroker(dramatiq.Broker):
             running.enqueued_again = (message, delay)
         else:
             queue = self.queue_of(message.queue_name)
-            job_id = job.id_of_message(message.message_id, queue.tier)
-            body = codec.encode(
-                message.actor_name,
-                message.args,
-                message.kwargs,
-                message.options,
-                enqueued_ms=message.message_timestamp if job_id[1] == "." else 0,
-                max_bytes=self.opened.defaults.max_body_bytes,
-            )
-            if delay:
-                self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
+            if carry.sending is None or "traceparent" in message.options:
+                self._accept(queue, message, message.options, delay)
             else:
-                entry = job.entry_of(job_id, message.message_timestamp)
-                self.store.enqueue(queue.service, int(queue.tier), (entry, body))
+                with carry.carried(queue.name(self.store.environment), message.actor_name) as carried:
+                    self._accept(queue, message, {**carried, **message.options}, delay)
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _accept(
+        self, queue: Queue, message: dramatiq.Message[Any], options: Mapping[str, Any], delay: int | None
+    ) -> None:
+        job_id = job.id_of_message(message.message_id, queue.tier)
+        body = codec.encode(
+            message.actor_name,
+            message.args,
+            message.kwargs,
+            options,
+            enqueued_ms=message.message_timestamp if job_id[1] == "." else 0,
+            max_bytes=self.opened.defaults.max_body_bytes,
+        )
+        if delay:
+            self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
+        else:
+            entry = job.entry_of(job_id, message.message_timestamp)
+            self.store.enqueue(queue.service, int(queue.tier), (entry, body))
 
     # For tests ----------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ __all__ = [
     "job_info",
     "known_queue",
     "locate",
+    "memory",
     "now_ms",
     "queue_of",
     "queues",
@@ -153,6 +154,16 @@ def eviction_policy(store: Store) -> str | None:
         return None
     found = re.search(rb"^maxmemory_policy:(\S+)", told, re.MULTILINE) if isinstance(told, bytes) else None
     return found[1].decode() if found else None
+
+
+def memory(store: Store) -> tuple[int, int] | None:
+    """Bytes that Redis uses, and its maxmemory, 0 for none; None when it does not tell us."""
+    try:
+        told = store.connector.command(store.keys.services, "INFO", "memory")
+    except RedisUnavailable:
+        return None
+    found = dict(re.findall(rb"^(used_memory|maxmemory):(\d+)", told if isinstance(told, bytes) else b"", re.MULTILINE))
+    return (int(found[b"used_memory"]), int(found.get(b"maxmemory", 0))) if b"used_memory" in found else None
 
 
 # Queues -----------------------------------------------------------------------------------------------------

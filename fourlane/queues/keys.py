@@ -20,6 +20,20 @@ cancels        zset      running jobs to be told, by time                       
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
 result:ID      list      a job's result, one element                             its ttl
+once:KEY       string    the id of the job that was accepted under this key      its ttl
+latest:KEY     string    the time of the newest event seen of one thing          its ttl
+places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
+breaker:KEY    string    there while a receiver is left alone                    its ttl
+taken:N        set       ids of jobs that events made, by the time of their      its ttl
+                         making: N is a number of days
+claim:ID       string    who runs a handler straight from SQS                    its ttl
+schedules      hash      name → definition, of schedules                         who adds and removes them
+states         hash      name → state of the schedule                            likewise
+fires          zset      names by the time at which they are due                 likewise
+lateness       hash      name → nominal time, due, made: of its last job         likewise
+declared       hash      module → the schedules that it declares, its last boot  one field a module
+lead           string    the scheduler that works now                            some seconds
+runs:NAME      list      history of a schedule's runs (schedules.py)             250 lines; goes with it
 relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
                          they may be forgotten                                   relay's commit is known
 output:ID      stream    what a job writes while it runs, in pieces              2,000 pieces, 1 hour
@@ -32,8 +46,9 @@ A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins
 ``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
 ``{namespace}:{{environment:budget.TENANT}}:``.
 Beside them, per environment: ``providers`` (zset of their states, 1 day), ``services`` (set of names),
-``presence`` (hash of worker processes, each entry dated, cleaned by readers), ``audit`` (list, 10,000 newest) and,
-for a moment, ``rights`` (list, rights.py tries commands on it).
+``presence`` (hash of worker processes, each entry dated, cleaned by readers), ``audit`` (list, 10,000 newest),
+``edits`` (zset, 2 members: schedules were changed) and, for a moment, ``rights`` (list, rights.py tries commands
+on it).
 """
 
 from __future__ import annotations
@@ -67,6 +82,13 @@ class ServiceKeys:
         self.cancels = key("cancels")
         self.stats = key("stats")
         self.unknown = key("unknown")
+        # Not in ``all``: no worker's turn pays for schedules.
+        self.schedules = key("schedules")
+        self.states = key("states")
+        self.fires = key("fires")
+        self.lateness = key("lateness")
+        self.declared = key("declared")
+        self.lead = key("lead")
         self.relayed = key("relayed")  # not in ``all``: only a relay asks for it
         self.all = [
             self.jobs,
@@ -104,6 +126,28 @@ class ServiceKeys:
     def progress(self, job_id: str) -> bytes:
         return self._key(f"progress:{job_id}")
 
+    def once(self, key: str) -> bytes:
+        return self._key(f"once:{key}")
+
+    def latest(self, key: str) -> bytes:
+        return self._key(f"latest:{key}")
+
+    def places(self, key: str) -> bytes:
+        return self._key(f"places:{key}")
+
+    def breaker(self, key: str) -> bytes:
+        return self._key(f"breaker:{key}")
+
+    def taken(self, day: int) -> list[bytes]:
+        """Where the ids of this day are, then the day before's and the next one's: clocks differ."""
+        return [self._key(f"taken:{n}") for n in (day, day - 1, day + 1)]
+
+    def claim(self, job_id: str) -> bytes:
+        return self._key(f"claim:{job_id}")
+
+    def runs(self, schedule: str) -> bytes:
+        return self._key(f"runs:{schedule}")
+
 
 class EnvironmentKeys:
     """The keys that belong to no service."""
@@ -115,6 +159,7 @@ class EnvironmentKeys:
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()
+        self.edits = (prefix + "edits").encode()
         self.rights = (prefix + "rights").encode()
 
     def health(self, provider: str, name: str) -> bytes:

@@ -16,8 +16,14 @@ __all__ = ["NEEDED", "check", "denied"]
 _TRIED: Final = """
 rpush K x
 pexpire K 5000
+pttl K
 persist K
+get K
+set K x NX
 exists K
+get K
+pttl K
+set K x nx
 time
 ping
 eval return 0

@@ -12,9 +12,11 @@ from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result
 from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
-__all__ = ["Delayed", "Leased", "Relayed", "Store", "Turn"]
+__all__ = ["Accepting", "Delayed", "Leased", "Relayed", "Store", "Turn"]
 
 _BATCH_JOBS = 1_000
+_DAY_MS = 86_400_000
+_REMEMBER_MS = 3 * _DAY_MS  # the set of a day is read until the end of the next one, by clocks that differ
 _POLL_SECONDS = 0.1
 _BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
 
@@ -26,6 +28,14 @@ class Delayed(NamedTuple):
     body: bytes
     milliseconds: int
     since_epoch: bool = False
+
+
+class Accepting(NamedTuple):
+    """A job that an event makes: its entry, its body, and when it may run (milliseconds since the epoch; 0: now)."""
+
+    entry: str
+    body: bytes
+    due_ms: int = 0
 
 
 class Relayed(NamedTuple):
@@ -62,6 +72,8 @@ class Turn(NamedTuple):
     controlled: bool
     room_in: int
     jobs: list[Leased]
+    dropped: int
+    """Old dead letters that went to keep their number and age."""
 
 
 class Store:
@@ -126,6 +138,47 @@ class Store:
             taken += self.connector.run("enqueue", names, (tier, *batch))[1:]
         _refuse_taken(taken)
 
+    def enqueue_once(self, service: str, tier: int, job_id: str, body: bytes, *, key: str, ttl_ms: int) -> str:
+        """Accept a job that may run now, unless one was accepted under this key within its ttl.
+
+        Returns the id of the job that was accepted under the key: this one's, or the earlier one's.
+
+        Raises:
+          DuplicateJob: the id belongs to another job.
+          RedisUnavailable: it is not known to be accepted. The same call may be repeated.
+        """
+        self.announce(service)
+        keys = self.service(service)
+        names = (keys.jobs, keys.ready[tier], keys.wake[tier], keys.once(key))
+        holder = self.connector.run("enqueue_once", names, (tier, ttl_ms, job_id, body))
+        if holder is None:
+            raise DuplicateJob(f"{job_id} belongs to another job")
+        return str(holder.decode())
+
+    def latest(self, service: str, key: str) -> int:
+        """The newest time that `mark_latest` was told under this key; -1 for none."""
+        name = self.service(service).latest(key)
+        return int(self.connector.command(name, "GET", name) or -1)
+
+    def mark_latest(self, service: str, key: str, time: int, *, ttl_ms: int) -> None:
+        """Remember the newest time seen under a key."""
+        self.connector.run("latest", (self.service(service).latest(key),), (time, ttl_ms))
+
+    def hold(self, service: str, key: str, who: str, *, places: int, hold_ms: int) -> int:
+        """Take one of a receiver's places: 0 taken, -1 none is free, else ms until its breaker may be tried."""
+        keys = self.service(service)
+        return int(self.connector.run("hold", (keys.places(key), keys.breaker(key)), (places, who, hold_ms)))
+
+    def let_go(self, service: str, key: str, who: str) -> None:
+        """Give the place back."""
+        name = self.service(service).places(key)
+        self.connector.command(name, "ZREM", name, who)
+
+    def open_breaker(self, service: str, key: str, for_ms: int) -> None:
+        """Leave a receiver alone for a while."""
+        name = self.service(service).breaker(key)
+        self.connector.command(name, "SET", name, 1, "PX", for_ms)
+
     def delay(self, service: str, jobs: Iterable[Delayed]) -> None:
         """Accept jobs that may not run yet. Raises as enqueue does."""
         self.announce(service)
@@ -165,6 +218,55 @@ class Store:
         names = (keys.jobs, keys.relayed, keys.delayed, keys.news, *keys.ready, *keys.wake)
         now, *words = self.connector.run("relay", names, args)
         return int(now), None if words == [b"late"] else words.count(b"new")
+
+    # Events -------------------------------------------------------------------------------------------------
+
+    def accept(self, service: str, tier: int, jobs: Sequence[Accepting]) -> int:
+        """Accept jobs that events make, each id once in a day at least. Returns how many were not known before.
+
+        Raises:
+          RedisUnavailable: not all were accepted. The same call may be repeated.
+        """
+        self.announce(service)
+        keys = self.service(service)
+        names = [keys.jobs, keys.ready[tier], keys.wake[tier], keys.delayed, keys.news, *keys.taken(_today())]
+        flat: list[Any] = []
+        for accepting in jobs:
+            flat += (accepting.entry, accepting.body, accepting.due_ms)
+        new = 0
+        for batch in _batches(flat, 3):
+            new += int(self.connector.run("accept", names, (tier, _REMEMBER_MS, *batch)))
+        return new
+
+    def was_taken(self, service: str, ids: Sequence[str]) -> list[bool]:
+        """Which of these jobs events made, or handled straight from SQS, today or yesterday."""
+        found = [False] * len(ids)
+        for key in self.service(service).taken(_today()):
+            present = self.connector.command(key, "SMISMEMBER", key, *ids)
+            found = [old or bool(new) for old, new in zip(found, present, strict=True)]
+        return found
+
+    def take(self, service: str, ids: Sequence[str]) -> None:
+        """Remember that these were handled."""
+        key = self.service(service).taken(_today())[0]
+        self.connector.command(key, "SADD", key, *ids)
+        self.connector.command(key, "PEXPIRE", key, _REMEMBER_MS)
+
+    def claim(self, service: str, job_id: str, owner: str, milliseconds: int) -> bool:
+        """Be the only one that runs this for a time; true also for the one that has the claim."""
+        key = self.service(service).claim(job_id)
+        if self.connector.command(key, "SET", key, owner, "NX", "PX", milliseconds) is not None:
+            return True
+        if self.connector.command(key, "GET", key) != owner.encode():
+            return False
+        self.connector.command(key, "PEXPIRE", key, milliseconds)
+        return True
+
+    def release(self, service: str, job_id: str, owner: str) -> None:
+        """Give a claim up, if one has it still."""
+        key = self.service(service).claim(job_id)
+        if self.connector.command(key, "GET", key) == owner.encode():
+            self.connector.command(key, "DEL", key)
 
     # Work ---------------------------------------------------------------------------------------------------
 
@@ -275,6 +377,10 @@ class Store:
         return [name.decode() for name in self.connector.command(key, "ZRANGE", key, 0, -1)]
 
 
+def _today() -> int:
+    return int(time.time() * 1000) // _DAY_MS
+
+
 def _batches(flat: Sequence[Any], step: int) -> Iterable[Sequence[Any]]:
     first = size = 0
     for i in range(0, len(flat), step):
@@ -316,7 +422,7 @@ def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:
 
 def _read_turn(reply: list[Any]) -> Turn:
     (word, refused, news, more, due_in, expired, expires_in, workers, starving, controlled, room_in,
-     entries, bodies, records, _now) = reply  # fmt: skip
+     entries, bodies, records, _now, dropped) = reply  # fmt: skip
     jobs: list[Leased] = []
     marked = iter(records)
     for entry, body in zip(entries, bodies, strict=True):
@@ -340,6 +446,7 @@ def _read_turn(reply: list[Any]) -> Turn:
         bool(controlled),
         room_in,
         jobs,
+        dropped,
     )
 
 

@@ -510,12 +510,12 @@ class _Call:
     def begin(self) -> None:
         """A call that is made again says all of it again."""
         run = running.get()
-        if run is not None:
+        if run is not None and run.output is not None:
             run.output.begin()
 
     def say(self, text: str) -> None:
         run = running.get()
-        if run is not None:
+        if run is not None and run.output is not None:
             run.output.write(text)
 
     # Books --------------------------------------------------------------------------------------------------
@@ -585,7 +585,7 @@ class _Call:
 
 def _shared() -> tuple[HealthGuard, Budgets]:
     run = running.get()
-    store = default_broker().store if run is None else run.plan.broker.store
+    store = default_broker().store if run is None else run.store
     shared = _guards.get(id(store))
     if shared is None:
         shared = _guards.setdefault(id(store), (HealthGuard(ProviderStates(store)), Budgets(store)))

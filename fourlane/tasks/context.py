@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
 
 from fourlane.errors import Cancelled
 
 if TYPE_CHECKING:
+    from fourlane.queues.store import Store
     from fourlane.tasks.output import Output
     from fourlane.tasks.steps import Steps
 
@@ -57,6 +59,17 @@ class CurrentJob:
     attempt: int
     enqueued_at_ms: int
     cancel_token: CancelToken = field(default_factory=CancelToken)
+    schedule: str = ""
+    """The schedule that made this job."""
+    scheduled_for_ms: int = 0
+    """The nominal time that the job is for; ``enqueued_at_ms`` tells when it was really made."""
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The nominal time in UTC; None when no schedule made this job."""
+        if not self.scheduled_for_ms:
+            return None
+        return datetime.fromtimestamp(self.scheduled_for_ms / 1000, UTC)
 
     # Kept for an hour, for whoever looks (EnqueuedJob.stream, progress, log_lines). None of them waits for Redis.
 
@@ -83,17 +96,20 @@ class Running(Protocol):
     @property
     def context(self) -> CurrentJob: ...
     @property
-    def plan(self) -> Any: ...
+    def store(self) -> Store: ...
     @property
-    def steps(self) -> Steps: ...
+    def steps(self) -> Steps | None:
+        """None where nothing can be recorded: a handler that runs straight from SQS."""
     @property
-    def output(self) -> Output: ...
+    def output(self) -> Output | None: ...
 
 
 def _output() -> Output:
     run = running.get()
     if run is None:
         raise RuntimeError("no job runs here")
+    if run.output is None:
+        raise RuntimeError("a handler straight from SQS has no output; use through='queue'")
     return run.output
 
 

@@ -14,6 +14,7 @@ import dramatiq.broker
 from fourlane import codec, job
 from fourlane.errors import DuplicateJob, JobFailed, ResultTimeout
 from fourlane.names import Queue, Tier, check_service
+from fourlane.queues import carry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.output import Piece, Progress
@@ -179,8 +180,8 @@ class Task(dramatiq.Actor[P, R]):
 
     @property
     def queue_name(self) -> str:
-        """The queue's name. Without the environment, which is not known before something is opened."""
-        return f"jobs.{self.tier.word}.{self._service or 'default'}" if not self._is_open else self._full_name
+        """The queue's name; empty until the broker is opened, for settings name the environment and the service."""
+        return self._full_name if self._is_open else ""
 
     @queue_name.setter
     def queue_name(self, value: str) -> None:
@@ -238,11 +239,12 @@ class Task(dramatiq.Actor[P, R]):
         queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, int(_now() * 1000)
         name, tier = self.actor_name, int(self.tier)
         pairs: list[Any] = []
-        for args, kwargs in jobs:
-            if self.check is not None:
-                self.check(*args, **kwargs)
-            pairs += (job.new_id(tier, now), codec.encode(name, args, kwargs, max_bytes=limit))
-        self.broker.store.enqueue(queue.service, tier, pairs)
+        with carry.carried(queue.name(self.broker.store.environment), name, len(jobs)) as options:
+            for args, kwargs in jobs:
+                if self.check is not None:
+                    self.check(*args, **kwargs)
+                pairs += (job.new_id(tier, now), codec.encode(name, args, kwargs, options, max_bytes=limit))
+            self.broker.store.enqueue(queue.service, tier, pairs)
         return [EnqueuedJob(self.broker, queue, job_id) for job_id in pairs[::2]]
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
@@ -265,11 +267,24 @@ class Task(dramatiq.Actor[P, R]):
         when: tuple[int, bool] | None,
         lane: Tier | None = None,
     ) -> EnqueuedJob[R]:
-        broker, opened = self.broker, self.broker.opened
+        opened = self.broker.opened
         if self.check is not None:
             self.check(*args, **kwargs)
         queue = Queue(self._service or opened.defaults.service, self.tier if lane is None else lane)
-        tier = int(queue.tier)
+        if carry.sending is None:
+            return self._enqueue_on(queue, args, kwargs, options, when)
+        with carry.carried(queue.name(opened.store.environment), self.actor_name) as carried:
+            return self._enqueue_on(queue, args, kwargs, {**carried, **options}, when)
+
+    def _enqueue_on(
+        self,
+        queue: Queue,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        when: tuple[int, bool] | None,
+    ) -> EnqueuedJob[R]:
+        broker, opened, tier = self.broker, self.broker.opened, int(queue.tier)
         if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
             return self._enqueue_as_message(queue, args, kwargs, options, when)
         body = codec.encode(self.actor_name, args, kwargs, options, max_bytes=opened.defaults.max_body_bytes)

@@ -11,7 +11,7 @@ import email.utils
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 import dramatiq.errors
 
 from fourlane.errors import FourlaneError, Reject
+from fourlane.meter import meter
 from fourlane.retry import Backoff
 from fourlane.tasks.task import current_job, task
 
@@ -34,7 +35,10 @@ __all__ = [
     "configure",
     "deliver",
     "judge",
+    "raise_for",
+    "send",
     "sign",
+    "signed",
 ]
 
 _JOB_TIMEOUT_MS: Final = 60_000
@@ -126,26 +130,57 @@ def attempt(
     headers: Mapping[str, str] | None = None,
 ) -> Delivered:
     """Deliver once; arguments and errors are those of `deliver`."""
+    response = send(
+        url, *signed(payload, webhook_id=webhook_id, secrets=[] if secret is None else [secret], headers=headers)
+    )
+    raise_for(response)
+    return Delivered(
+        status=response.status,
+        body=response.body.decode("utf-8", errors="replace"),
+        elapsed_ms=round(response.elapsed_ms),
+    )
+
+
+def signed(
+    payload: Any, *, webhook_id: str, secrets: Sequence[str], headers: Mapping[str, str] | None = None
+) -> tuple[bytes, dict[str, str]]:
+    """The body and the headers of one attempt. Raises Reject as `sign` does, and for a payload that is not JSON."""
+    body = _encode(payload)
+    given = {name.lower(): value for name, value in (headers or {}).items()}
+    signature = sign(body, webhook_id=webhook_id, at_seconds=int(time.time()), secret=secrets)
+    return body, {"content-type": "application/json"} | given | signature
+
+
+def send(url: str, body: bytes, headers: Mapping[str, str]) -> http.Response:
+    """Make one attempt.
+
+    Raises:
+      Reject: the address is refused.
+      DeliveryFailed: no answer came.
+    """
     # Here, because producers load this module too, and need no HTTP client.
     from fourlane.providers import http
 
     policy = _read_policy()
-    body = _encode(payload)
-    signed = sign(body, webhook_id=webhook_id, at_seconds=int(time.time()), secret=secret)
-    given = {name.lower(): value for name, value in (headers or {}).items()}
     try:
         response = http.post(
             url,
             body=body,
-            headers={"content-type": "application/json"} | given | signed,
+            headers=headers,
             timeout_seconds=policy.timeout_seconds,
             allow_private=policy.allow_private,
         )
     except http.TargetRefused as error:
         raise Reject(f"refused: {error}") from error
     except http.TransportError as error:
+        meter.count("webhook_deliveries", (error.reason,))
         raise DeliveryFailed(str(error)) from error
+    meter.count("webhook_deliveries", (str(response.status),))
+    return response
 
+
+def raise_for(response: http.Response) -> None:
+    """Return when the answer means that the webhook was taken; else raise as `deliver` does."""
     judgement = judge(response, now_seconds=time.time())
     if judgement.verdict == "dead":
         raise Reject(judgement.reason)
@@ -153,11 +188,6 @@ def attempt(
         raise dramatiq.errors.Retry(judgement.reason, delay=judgement.after_ms)
     if judgement.verdict == "retry":
         raise DeliveryFailed(judgement.reason)
-    return Delivered(
-        status=response.status,
-        body=response.body.decode("utf-8", errors="replace"),
-        elapsed_ms=round(response.elapsed_ms),
-    )
 
 
 def _read_policy() -> _Policy:
@@ -179,10 +209,11 @@ def _encode(payload: Any) -> bytes:
 # --- Signing ---------------------------------------------------------------------------------------
 
 
-def sign(body: bytes, *, webhook_id: str, at_seconds: int, secret: str | None) -> dict[str, str]:
+def sign(body: bytes, *, webhook_id: str, at_seconds: int, secret: str | Sequence[str] | None) -> dict[str, str]:
     """The Standard Webhooks headers of one attempt; without a secret, all but the signature.
 
     Parameters:
+      secret: one, or all that are valid while one is being replaced: each signs.
       at_seconds: when the attempt is made (Unix time). Receivers refuse what is five minutes off.
 
     Raises:
@@ -192,12 +223,14 @@ def sign(body: bytes, *, webhook_id: str, at_seconds: int, secret: str | None) -
     if not webhook_id or "." in webhook_id or not all("!" <= char <= "~" for char in webhook_id):
         raise Reject(f"{webhook_id!r} is no webhook-id: use visible ASCII characters without a dot")
     headers = {"webhook-id": webhook_id, "webhook-timestamp": str(at_seconds)}
-    if secret is not None:
+    secrets = [secret] if isinstance(secret, str) else secret or ()
+    if secrets:
         import standardwebhooks
 
         moment = datetime.fromtimestamp(at_seconds, UTC)
-        webhook = standardwebhooks.Webhook(_key(secret))
-        headers["webhook-signature"] = webhook.sign(webhook_id, moment, body.decode())
+        headers["webhook-signature"] = " ".join(
+            standardwebhooks.Webhook(_key(one)).sign(webhook_id, moment, body.decode()) for one in secrets
+        )
     return headers
 
 

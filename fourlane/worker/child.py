@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from fourlane.app import Opening
+from fourlane.observe import Observe
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Spec
 from fourlane.worker.table import Running, Table
 
@@ -37,18 +38,21 @@ class Options:
     concurrency: int = 1000
     grace_seconds: float = 25.0
     log_jobs: bool = False
-    log_level: str = "INFO"
     recycle_jobs: int = 0
     recycle_seconds: int = 0
     recycle_rss_mb: int = 0
     watch: Path | None = None
     opening: Opening | None = None
+    scheduler: bool = False
+    observe: Observe = field(default_factory=Observe)
+    boot_ms: int = 0
+    """When this deploy began, by Redis's clock: the youngest deploy's schedules count."""
 
 
 class Child:
     """One worker process."""
 
-    def __init__(self, number: int, options: Options) -> None:
+    def __init__(self, number: int, options: Options, metrics_folder: str = "") -> None:
         self.number = number
         self.table = Table.create(options.slots + options.concurrency)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -72,9 +76,11 @@ class Child:
                 concurrency=options.concurrency,
                 grace_seconds=options.grace_seconds,
                 log_jobs=options.log_jobs,
-                log_level=options.log_level,
+                observe=options.observe,
+                metrics_folder=metrics_folder,
                 table_fd=self.table.fd,
                 opening=options.opening,
+                boot_ms=options.boot_ms,
                 path=[os.getcwd(), *[p for p in sys.path if p]],
             )
         )

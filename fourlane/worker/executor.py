@@ -25,6 +25,8 @@ from fourlane.queues.broker import RedisBroker, in_process, read_record, write_r
 from fourlane.queues.store import Leased
 from fourlane.tasks.context import running
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
+from fourlane.worker.ends import Ends
+from fourlane.worker.observer import Observer
 from fourlane.worker.run import NO_PLAN, Plan, Run
 from fourlane.worker.table import Table
 
@@ -55,6 +57,7 @@ class Executor:
         table: Table | None = None,
         worker: str = "",
         on_low: Callable[[], None],
+        observer: Observer | None = None,
     ) -> None:
         self.broker = broker
         self.owner = owner
@@ -63,6 +66,8 @@ class Executor:
         self.table = table
         self.conclusions = Conclusions(broker, worker)
         self.on_low = on_low
+        self.observer = observer
+        self._began = observer.began if observer is not None and observer.begins else None
         self.low = 0
         self.waiting = False
         self.backlog: SimpleQueue[Run | None] = SimpleQueue()
@@ -76,6 +81,7 @@ class Executor:
         self.stopping = False
         self.has_async = False
         self.has_plain = False
+        self.ends = Ends(broker)
 
     # Start and hand out -------------------------------------------------------------------------------------
 
@@ -238,6 +244,8 @@ class Executor:
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
         running.set(run)
+        if self._began is not None:
+            self._began(run)
 
     def _run_dressed(self, run: Run) -> Any:
         """With everything that dramatiq's manual describes around the function."""
@@ -302,8 +310,12 @@ class Executor:
             outcome = conclusions.failure(run, raised)
         finally:
             in_process.message = None
+        if error is not None and self.observer is not None:
+            self.observer.failed(run, error, outcome)
         if not run.abandoned:
             self.owner.finished(run, outcome)
+            if run.envelope.options and "scheduled_for" in run.envelope.options:
+                self.ends.tell(run, outcome)
 
     # Time limits and cancelling -----------------------------------------------------------------------------
 
@@ -355,6 +367,7 @@ class Executor:
         self.stopping = True
         for _ in self.threads:
             self.backlog.put(None)
+        self.ends.close(timeout_seconds=2.0)
 
 
 def _now_ms() -> int:

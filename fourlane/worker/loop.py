@@ -14,15 +14,18 @@ from collections import deque
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
+from fourlane.meter import meter
 from fourlane.names import Queue
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
-from fourlane.queues.store import Leased, Turn
+from fourlane.queues.store import Turn
+from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
 from fourlane.worker.lane import Lane
+from fourlane.worker.observer import Observer
 from fourlane.worker.run import Run
 from fourlane.worker.table import Table
 from fourlane.worker.waits import Waits
@@ -37,7 +40,6 @@ _MOST_SETTLED: Final = 1_000
 _FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
 _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
-_ALONE_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
 
 
@@ -55,12 +57,14 @@ class Loop:
         grace_seconds: float = 25.0,
         log_jobs: bool = False,
         table: Table | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.broker = broker
         self.store = broker.store
         self.grace_seconds = grace_seconds
         self.log_jobs = log_jobs
         self.table = table
+        self.observer = observer
         by_service: dict[str, str] = {}
         for queue in sorted(set(queues)):
             by_service[queue.service] = by_service.get(queue.service, "") + str(int(queue.tier))
@@ -68,7 +72,14 @@ class Loop:
         self._clustered = self.store.connector.clustered
         self.waits = Waits(self.store, self.lanes)
         self.executor = Executor(
-            broker, self, slots=slots, concurrency=concurrency, table=table, worker=name, on_low=self.wake
+            broker,
+            self,
+            slots=slots,
+            concurrency=concurrency,
+            table=table,
+            worker=name,
+            on_low=self.wake,
+            observer=observer,
         )
         self.stopping = False
         self.stop_now = False
@@ -81,12 +92,13 @@ class Loop:
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[str] = deque()
         self._turn_order = 0
-        self._suspect: tuple[Lane, Leased, float] | None = None
-        self._alone_until = 0.0
+        self.apart = Apart(self.executor, self.store.crash_limit)
 
     # From other threads and from signals --------------------------------------------------------------------
 
     def finished(self, run: Run, outcome: Outcome) -> None:
+        if self.observer is not None:
+            run.ended_at = time.monotonic()
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
@@ -130,7 +142,7 @@ class Loop:
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
-        self._start_suspect(now)
+        self.apart.start(now)
         lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
         self._turn_order = (self._turn_order + 1) % len(self.lanes)
         for lane in lanes:
@@ -160,43 +172,9 @@ class Loop:
         return any(moment is not None and moment <= now for moment in moments)
 
     def _want(self) -> int:
-        if self.stopping or self._keeps_apart():
+        if self.stopping or self.apart.wants_room():
             return 0
         return self.appetite.want(time.monotonic())
-
-    # A job that one more crash makes a dead letter runs alone for a while: nothing else shall be counted with it.
-
-    def _keeps_apart(self) -> bool:
-        if self._suspect is not None:
-            return True
-        return time.monotonic() < self._alone_until and not self._is_empty()
-
-    def _is_empty(self) -> bool:
-        return not self.executor.running() and not self.executor.backlog.qsize()
-
-    def _set_apart(self, lane: Lane, jobs: list[Leased], now: float) -> list[Leased]:
-        """Keep one suspect for later, give the others back, return the rest."""
-        rest = []
-        for leased in jobs:
-            if not self._is_suspect(leased):
-                rest.append(leased)
-            elif self._suspect is None:
-                self._suspect = (lane, leased, now)
-            else:
-                lane.uncertain.append((leased.entry, Back()))
-        return rest
-
-    def _is_suspect(self, leased: Leased) -> bool:
-        return leased.crashes > 0 and leased.crashes >= self.store.crash_limit - 1
-
-    def _start_suspect(self, now: float) -> None:
-        if self._suspect is None:
-            return
-        lane, leased, since = self._suspect
-        if self._is_empty() or now - since >= _ALONE_SECONDS:
-            self._suspect = None
-            self._alone_until = now + _ALONE_SECONDS
-            self.executor.start(lane, [leased])
 
     # One turn -----------------------------------------------------------------------------------------------
 
@@ -207,6 +185,7 @@ class Loop:
         done: list[str] = []
         others: list[tuple[str, Outcome]] = []
         stale: list[Run] = []
+        told: list[tuple[Run, Outcome]] | None = None if self.observer is None else []
         finished = lane.finished
         while finished and len(done) + len(others) < _MOST_SETTLED:
             run, outcome = finished.popleft()
@@ -218,8 +197,13 @@ class Loop:
                 done.append(run.leased.entry)
             else:
                 others.append((run.leased.entry, outcome))
+            if told is not None:
+                told.append((run, outcome))
         if done or others:
             self.appetite.ran(run, now)
+        if self.observer is not None and told:
+            self.observer.turned(lane.service, told)
+            told = None  # kept over the turn they would cost the garbage collector more than the count
         if stale:
             self._count_stale(lane, len(stale))
         for run in stale:
@@ -264,9 +248,11 @@ class Loop:
             if type(outcome) is Result or (type(outcome) is Stepped and type(outcome.outcome) in (Done, Result)):
                 lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
         self.turned_at = now
+        meter.count("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
+        meter.count("stale_acks", (lane.service,), number)
         key = self.store.service(lane.service).stats
         try:
             self.store.connector.command(key, "HINCRBY", key, "stale", number)
@@ -329,7 +315,10 @@ class Loop:
         if "w" in flags and holds:
             lane.told, lane.told_at = True, now
         if turn.refused:
+            meter.count("stale_acks", (lane.service,), len(turn.refused))
             log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
+        if turn.dropped:
+            log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
         if turn.due_in != -2:
             lane.due_at = None if turn.due_in < 0 else now + turn.due_in / 1000
         if "d" in turn.news:
@@ -359,7 +348,7 @@ class Loop:
             self._leased_at = now
             jobs = turn.jobs
             if any(leased.crashes for leased in jobs):
-                jobs = self._set_apart(lane, jobs, now)
+                jobs = self.apart.divide(lane, jobs, now)
             if jobs:
                 self.appetite.started(len(jobs), self.executor.start(lane, jobs))
 
@@ -401,13 +390,13 @@ class Loop:
 
     def _lose(self, lane: Lane) -> None:
         """Our leases ran out: what runs here runs elsewhere too, and its end does not count."""
+        meter.count("leases_lost", (lane.service,))
         late = [run for run in self.executor.running() if run.lane is lane]
         log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(late))
         for run in self.executor.take_back():
             if run.lane is not lane:
                 self.executor.backlog.put(run)
-        if self._suspect is not None and self._suspect[0] is lane:
-            self._suspect = None
+        self.apart.forget(lane)
         lane.epoch += 1
         lane.held = 0
         lane.uncertain = []
@@ -458,8 +447,7 @@ class Loop:
             return False
         known = {run.leased.entry for run in self.executor.running() if run.lane is lane}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
-        if self._suspect is not None:
-            known.add(self._suspect[1].entry)
+        known |= self.apart.held(lane)
         waiting = self.executor.take_back()
         for run in waiting:
             if run.lane is lane:
@@ -497,6 +485,9 @@ class Loop:
                 executor.waiting = False
                 self._failed(fault.lane, fault.error)
                 return  # asleep without a wait in Redis it would miss every token
+        pause_until = None if self.observer is None else self.observer.pause(now)
+        if pause_until is not None:
+            timeout = max(0.0, min(timeout, pause_until - now))
         answer_by = self.waits.answer_by()
         self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
         executor.waiting = False
@@ -513,10 +504,9 @@ class Loop:
         step_at = self.appetite.step_at(now)
         if step_at is not None:
             moments.append(step_at)
-        if self._suspect is not None:
-            moments.append(now if self._is_empty() else self._suspect[2] + _ALONE_SECONDS)
-        elif self._alone_until > now:
-            moments.append(self._alone_until)
+        alone_until = self.apart.changes_at(now)
+        if alone_until is not None:
+            moments.append(alone_until)
         if any(lane.uncertain for lane in lanes):
             return 0.0
         if self.executor.backlog.qsize():
@@ -595,9 +585,7 @@ class Loop:
         self.waits.drop()
         for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
-        if self._suspect is not None:
-            lane, leased, _ = self._suspect
-            lane.uncertain.append((leased.entry, Back()))
+        self.apart.give_back()
         self.executor.tell_shutdown()
         deadline = time.monotonic() + self.grace_seconds
         while True:
@@ -624,6 +612,8 @@ class Loop:
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
         self.executor.close()
+        if self.observer is not None:
+            self.observer.close()
 
     # Tell ---------------------------------------------------------------------------------------------------
 

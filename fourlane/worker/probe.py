@@ -1,4 +1,4 @@
-"""The worker's local probe over HTTP: ``GET /live`` and ``GET /ready``, for Kubernetes and its like.
+"""The worker's local port: ``GET /live`` and ``GET /ready`` for Kubernetes and its like, and further pages.
 
 A thread of the supervisor answers: user code that holds an interpreter's lock is in another process, and a Redis
 that does not answer holds up only the main thread.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-__all__ = ["Health", "Probe"]
+__all__ = ["Health", "Page", "Probe", "json_page"]
 
 
 class Health(NamedTuple):
@@ -24,10 +24,24 @@ class Health(NamedTuple):
     details: dict[str, Any]
 
 
-class Probe:
-    """Serves from its construction until close."""
+class Page(NamedTuple):
+    """An answer."""
 
-    def __init__(self, port: int, health: Callable[[], Health]) -> None:
+    code: int
+    content_type: str
+    body: bytes
+
+
+class Probe:
+    """Serves from its construction until close.
+
+    Parameters:
+      pages: by path, what makes the answer; it is given the request's ``Accept`` header.
+    """
+
+    def __init__(
+        self, port: int, health: Callable[[], Health], pages: Mapping[str, Callable[[str], Page]] | None = None
+    ) -> None:
         """Raises OSError when the port cannot be had."""
         both = socket.has_dualstack_ipv6()
         listening = socket.create_server(
@@ -37,6 +51,7 @@ class Probe:
         self._server.socket.close()
         self._server.socket = listening
         self._server.health = health  # type: ignore[attr-defined]
+        self._server.pages = pages or {}  # type: ignore[attr-defined]
         threading.Thread(target=self._server.serve_forever, name="fourlane-probe", daemon=True).start()
 
     @property
@@ -52,21 +67,29 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5.0  # a client that sends nothing keeps no thread
 
     def do_GET(self) -> None:
-        health: Health = self.server.health()  # type: ignore[attr-defined]
+        pages: Mapping[str, Callable[[str], Page]] = self.server.pages  # type: ignore[attr-defined]
         path = self.path.partition("?")[0]
+        if path in pages:
+            self._reply(pages[path](self.headers.get("Accept", "")))
+            return
+        health: Health = self.server.health()  # type: ignore[attr-defined]
         if path not in ("/live", "/ready"):
-            self._reply(404, {"error": "there is /live and /ready"})
+            self._reply(json_page(404, {"error": f"there is {', '.join(('/live', '/ready', *pages))}"}))
             return
         well = health.live if path == "/live" else health.ready
-        self._reply(200 if well else 503, {path[1:]: well, **health.details})
+        self._reply(json_page(200 if well else 503, {path[1:]: well, **health.details}))
 
-    def _reply(self, code: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode() + b"\n"
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+    def _reply(self, page: Page) -> None:
+        self.send_response(page.code)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(page.body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Probes come every few seconds: no line for each."""
+
+
+def json_page(code: int, content: dict[str, Any]) -> Page:
+    """An answer in JSON."""
+    return Page(code, "application/json", json.dumps(content).encode() + b"\n")

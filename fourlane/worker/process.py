@@ -13,13 +13,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import IO, Any, Final
 
 import dramatiq
 import msgspec
 
+from fourlane import observe
 from fourlane.app import Opening
 from fourlane.errors import FourlaneError, SettingsError
+from fourlane.observe import Observe
 from fourlane.queues.broker import RedisBroker
 
 __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
@@ -27,6 +30,7 @@ __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "decl
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
 CONTROLLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that the supervisor takes for all
 _PR_SET_PDEATHSIG: Final = 1
+_AGAIN_SECONDS: Final = 2.0
 
 log = logging.getLogger("fourlane.worker")
 
@@ -42,10 +46,12 @@ class Spec(msgspec.Struct, frozen=True):
     concurrency: int
     grace_seconds: float
     log_jobs: bool
-    log_level: str
     table_fd: int
     path: list[str]
     opening: Opening | None = None
+    boot_ms: int = 0
+    observe: Observe = Observe()
+    metrics_folder: str = ""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -57,7 +63,11 @@ class Told(msgspec.Struct, frozen=True):
 
 def import_modules(modules: list[str]) -> None:
     """Import the modules that declare tasks. Raises ModuleError."""
-    import fourlane.tasks.webhooks  # noqa: F401
+    import fourlane.tasks.billing
+    import fourlane.tasks.endpoints
+    import fourlane.tasks.maintenance
+    import fourlane.tasks.webhooks
+    import fourlane.webhooks.handlers  # noqa: F401
     from fourlane.tasks.modules import import_module
 
     for module in modules:
@@ -85,6 +95,7 @@ def declare_limits() -> None:
     from fourlane.tasks.task import Task, default_broker
 
     broker = default_broker()
+    store = broker.store
     declared: dict[str, Any] = {}
     by: dict[str, str] = {}
     tasks = [actor for actor in broker.actors.values() if isinstance(actor, Task)]
@@ -94,7 +105,7 @@ def declare_limits() -> None:
             raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
         if task.limit is not None:
             by[queue] = task.actor_name
-    control.declare_limits(broker.store, declared, "task", services={task.service for task in tasks})
+    control.declare_limits(store, declared, "task", services={task.service for task in tasks})
 
 
 def main() -> None:
@@ -106,9 +117,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
     control = _take_stdin()
     spec = msgspec.json.decode(control.readline(), type=Spec)
-    logging.basicConfig(
-        level=spec.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    observe.configure_logs(spec.observe)
+    observer = observe.begin(spec.observe, name=spec.name, metrics_folder=spec.metrics_folder)
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
     if spec.opening is not None:
         # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
@@ -123,6 +133,7 @@ def main() -> None:
         os._exit(CANNOT_START)
 
     from fourlane.tasks.task import default_broker
+    from fourlane.worker import stacks
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table
 
@@ -138,10 +149,13 @@ def main() -> None:
         grace_seconds=spec.grace_seconds,
         log_jobs=spec.log_jobs,
         table=Table(spec.table_fd, spec.slots + spec.concurrency),
+        observer=observer,
     )
     broker.emit_before("worker_boot", loop)
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
+    signal.signal(signal.SIGUSR1, lambda *_: stacks.show(loop.executor))
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
+    threading.Thread(target=_synchronise, args=(broker, spec.boot_ms), name="fourlane-schedules", daemon=True).start()
     threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     gc.collect()
@@ -152,6 +166,21 @@ def main() -> None:
     logging.shutdown()
     # A thread that did not end within the grace must not keep the process.
     os._exit(0)
+
+
+def _synchronise(broker: Any, boot_ms: int) -> None:
+    """Tell Redis what schedules the modules declare; jobs need not wait for that."""
+    from fourlane.errors import FourlaneError, RedisUnavailable
+    from fourlane.scheduler.declare import synchronise
+
+    while True:
+        try:
+            return synchronise(broker, boot_ms)
+        except RedisUnavailable as error:
+            log.warning("schedules are not declared yet: %s", error)
+            time.sleep(_AGAIN_SECONDS)
+        except FourlaneError as error:
+            return log.error("schedules are not declared: %s", error)
 
 
 def _take_stdin() -> IO[bytes]:

@@ -13,7 +13,7 @@ from dramatiq.middleware import AgeLimit, Callbacks, Pipelines, Retries, Shutdow
 from fourlane import codec, job
 from fourlane.queues.broker import RedisBroker, message_of
 from fourlane.queues.journal import Lease, journal_of
-from fourlane.queues.store import Leased
+from fourlane.queues.store import Leased, Store
 from fourlane.retry import Backoff, Policy
 from fourlane.tasks.context import CurrentJob
 from fourlane.tasks.task import Task
@@ -38,6 +38,8 @@ class Run(MessageProxy):
     row = -1
     attempt = 1
     started = 0.0
+    ended_at = 0.0
+    trace: Any = None  # what a tracer keeps of it
     thread = 0
     task: asyncio.Task[None] | None = None
     _exception: BaseException | None = None
@@ -59,6 +61,9 @@ class Run(MessageProxy):
         if made is None:
             job_id = job.message_id_of(job.id_of_entry(self.leased.entry))
             fresh = CurrentJob(job_id, self.plan.name, self.lane.service, self.attempt, self.envelope.enqueued_ms)
+            options = self.envelope.options
+            if "scheduled_for" in options:
+                fresh.schedule, fresh.scheduled_for_ms = options.get("schedule", ""), options["scheduled_for"]
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
 
@@ -66,6 +71,10 @@ class Run(MessageProxy):
     def lease(self) -> Lease:
         """Under which this run may write."""
         return Lease(self.lane.service, f"{self.lane.base_name}.{self.epoch}", self.leased.entry)
+
+    @property
+    def store(self) -> Store:
+        return self.plan.broker.store
 
     @property
     def steps(self) -> Steps:

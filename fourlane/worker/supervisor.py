@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import fourlane
 from fourlane.errors import RedisUnavailable
@@ -25,6 +25,10 @@ from fourlane.worker.child import Child, Options
 from fourlane.worker.probe import Health
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
 from fourlane.worker.watch import Watch
+
+if TYPE_CHECKING:
+    from fourlane.observe.metrics import Host
+    from fourlane.scheduler.ticker import Scheduler
 
 __all__ = ["Options", "Supervisor"]
 
@@ -64,16 +68,18 @@ class Supervisor:
         self._signals: list[int] = []
         self._watch = Watch(options.watch) if options.watch else None
         self._watched_at = 0.0
+        self.metrics = self._metrics() if options.observe.metrics else None
 
     def run(self) -> int:
         """Run until stopped; returns the exit code."""
-        for caught in (*CONTROLLED, signal.SIGCHLD):
+        for caught in (*CONTROLLED, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(caught, lambda n, _: self._signals.append(n))
         woken, wake = socket.socketpair()
         woken.setblocking(False)
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
+        scheduler = self._start_scheduler() if self.options.scheduler else None
         try:
             browse.workers(self.store)  # forgets those long lost, which bounds their list
             while self.children or not self.stopping:
@@ -85,12 +91,40 @@ class Supervisor:
                     pass
         finally:
             signal.set_wakeup_fd(-1)
+            if scheduler is not None:
+                scheduler.stop()
             woken.close()
             wake.close()
             for child in self.children:
                 child.process.kill()
             self._absent()
+            if self.metrics is not None:
+                self.metrics.close()
         return self.exit_code
+
+    def _metrics(self) -> Host:
+        from fourlane.observe.metrics import Host
+
+        return Host(self.store, self._processes)
+
+    def _processes(self) -> list[tuple[str, int, int, float]]:
+        """For a scrape, from another thread: name, jobs that run, slots and megabytes of each process."""
+        found = []
+        for child in list(self.children):
+            try:
+                found.append((child.name, len(child.table.running()), self.options.slots, child.rss_mb()))
+            except ValueError:  # it has just ended and its table is closed
+                continue
+        return found
+
+    def _count(self, name: str, number: int = 1) -> None:
+        if self.metrics is not None:
+            self.metrics.counts[name] += number
+
+    def _start_scheduler(self) -> Scheduler:
+        from fourlane.scheduler.ticker import start_scheduler
+
+        return start_scheduler(self.store)
 
     def _tick(self) -> None:
         while self._signals:
@@ -128,6 +162,10 @@ class Supervisor:
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP and not self._terminal_is_gone():
             self._reload("SIGHUP")
+        elif number == signal.SIGUSR1:
+            for child in self.children:
+                if child.serves:  # one that starts has no handler yet, and would end
+                    child.process.send_signal(signal.SIGUSR1)
         elif number == signal.SIGINT and self.stopping:
             log.warning("stopping at once: what runs goes back to its queue")
             self.exit_code = self.exit_code or STOPPED_AT_ONCE
@@ -196,7 +234,8 @@ class Supervisor:
     def _start(self, number: int, now: float) -> None:
         del self._start_at[number]
         try:
-            self.children.append(Child(number, self.options))
+            folder = self.metrics.folder if self.metrics is not None else ""
+            self.children.append(Child(number, self.options, folder))
         except OSError as error:
             log.error("cannot start process %d: %s", number, error)
             self._start_after_pause(number, now)
@@ -205,8 +244,11 @@ class Supervisor:
         self.children.remove(child)
         self._gone.append(child.name)
         self._served = self._served or child.serves
+        if self.metrics is not None:
+            self.metrics.process_ended(child.name)
         left = child.left()
         if not left:
+            self._count("crashes")
             level = logging.ERROR if child.guilty is None else logging.WARNING
             log.log(level, "died process=%d pid=%d %s", child.number, child.process.pid, child.fate())
         if not left or child.table.running():  # a task may end its process with exit code 0 too
@@ -259,6 +301,7 @@ class Supervisor:
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
                 continue
+            self._count("poisoned", len(poisoned))
             if back or poisoned:
                 log.warning("reclaimed service=%s jobs=%d poison=%s", service, back, ",".join(poisoned) or "none")
 
@@ -267,6 +310,7 @@ class Supervisor:
         for child in self.children:
             overdue = child.overdue(now)
             if overdue:
+                self._count("hard_limit_kills", child.guilty is None)
                 for running in overdue:
                     log.error("hard-limit job=%s: killing process %d", running.entry.partition("|")[0], child.number)
                 child.kill(guilty=[running.entry for running in overdue])

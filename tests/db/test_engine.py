@@ -13,7 +13,8 @@ from fourlane import crypto
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import CreditAccount, Organization, PaymentMethod, Subscription, WebhookEndpoint
 from fourlane.errors import DatabaseUnavailable, EncryptionError, SettingsError
-from tests.servers import free_port
+from tests.postgres import connect
+from tests.servers import eventually, free_port
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,27 @@ def test_a_statement_that_takes_too_long_is_ended(postgres_url: str) -> None:
         with pytest.raises(DatabaseUnavailable, match="statement timeout"), database.begin() as session:
             session.execute(text("SELECT pg_sleep(5)"))
         database.close()
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_transaction_that_does_nothing_is_ended(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
+    monkeypatch.setattr("fourlane.db.engine._IDLE_TRANSACTION_MS", 100)
+    database = open_database(postgres_url, transaction_pooler=pooled)
+    other = connect(postgres_url).cursor()
+
+    def sleep() -> None:
+        with database.begin() as session:
+            [pid] = session.execute(text("SELECT pg_backend_pid()")).one()
+            look = f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}"
+            eventually(lambda: other.execute(look) or not other.fetchall())
+            session.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        sleep()
+    database.close()
+    other.connection.close()
 
 
 def test_all_connections_in_use(postgres_url: str) -> None:

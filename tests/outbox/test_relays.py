@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 
 from fourlane import outbox
 from fourlane.db import migrate
@@ -100,6 +100,53 @@ def test_killed_between_redis_and_the_commit(
     assert ended.returncode == 0, ended.stderr
     assert "120 relayed" in ended.stdout
     eventually(lambda: consumer.seen == Counter(sent))
+
+
+# Stops itself (SIGSTOP) once, between reading its first rows and telling Redis.
+SLEEPS_BEFORE_REDIS = """
+import os, signal
+from fourlane.outbox.relay import Relay
+send = Relay._send
+def sleep(self, *args):
+    Relay._send = send
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return send(self, *args)
+Relay._send = sleep
+from fourlane.cli import main
+main(["relay", "--once"], prog_name="fourlane")
+"""
+
+
+def test_one_that_slept_while_another_took_its_rows(
+    postgres_url: str, store: Store, command: Command, consumer: Consumer, resize: AnyTask
+) -> None:
+    """PostgreSQL gave up on it and freed its rows; their jobs are done when it wakes up."""
+    database = open_database(postgres_url)
+    migrate.migrate(database)
+    sent = fill(database, resize, 40)
+    env = command.env | {"DATABASE_URL": postgres_url}
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPS_BEFORE_REDIS], env=env, cwd=command.folder, stderr=subprocess.PIPE, text=True
+    ) as sleeper:
+        eventually(lambda: Path(f"/proc/{sleeper.pid}/stat").read_text().split()[2] == "T", 30)
+        assert Relay(database, store).drain() == 0  # they are locked
+        with database.begin() as session:
+            session.execute(
+                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                     " WHERE state = 'idle in transaction' AND pid <> pg_backend_pid()")
+            )  # fmt: skip
+        other = Relay(database, store)
+        eventually(lambda: other.drain() == 40)
+        eventually(lambda: consumer.seen == Counter(sent))
+        sleeper.send_signal(signal.SIGCONT)
+        _, said = sleeper.communicate(timeout=60)
+    assert sleeper.returncode == 1  # its transaction is lost, and it says so
+    assert "error: database:" in said
+    assert Relay(database, store).drain() == 0
+    last = fill(database, resize, 1)
+    Relay(database, store).drain()
+    eventually(lambda: consumer.seen == Counter(sent | last))
+    database.close()
 
 
 def test_killed_at_any_moment(
@@ -207,6 +254,63 @@ def test_postgresql_rings(
         stop.set()
         thread.join(10)
     assert not thread.is_alive()
+
+
+def test_who_never_hears_a_ring_looks_by_the_clock(
+    postgres_url: str,
+    store: Store,
+    resize: AnyTask,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As behind a pooler that the settings do not name."""
+    monkeypatch.setattr(listen, "_LISTEN_SECONDS", 0.05)
+    monkeypatch.setattr(listen, "_SLICE_SECONDS", 0.05)
+    database = open_database(postgres_url)
+    migrate.migrate(database)
+    with database.begin() as session:
+        session.execute(text("ALTER TABLE job_outbox DISABLE TRIGGER fourlane_outbox_notify"))
+    relay, stop = Relay(database, store), threading.Event()
+    thread = threading.Thread(target=relay.run, args=[stop])
+    thread.start()
+    try:
+        eventually(lambda: listeners(database))
+        sent = 0
+        while listeners(database):
+            sent += len(fill(database, resize, 1))
+            eventually(lambda so_far=sent: relay.relayed == so_far)  # type: ignore[misc]
+            assert sent < 50
+        fill(database, resize, 1)
+        eventually(lambda: relay.relayed > sent)
+    finally:
+        stop.set()
+        thread.join(10)
+        database.close()
+    assert sent >= 3
+    assert caplog.text.count("without a ring") == 1
+
+
+def test_an_error_that_nobody_thought_of_does_not_end_it(
+    database: Database, store: Store, resize: AnyTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay, stop = Relay(database, store), threading.Event()
+    step, calls = relay.step, iter([True])
+
+    def broken() -> int:
+        if next(calls, False):
+            raise ZeroDivisionError("odd")
+        return step()
+
+    monkeypatch.setattr(relay, "step", broken)
+    thread = threading.Thread(target=relay.run, args=[stop])
+    thread.start()
+    try:
+        fill(database, resize, 1)
+        eventually(lambda: relay.relayed == 1)
+    finally:
+        stop.set()
+        thread.join(10)
+    assert "odd" in caplog.text
 
 
 def test_a_pooler_that_was_not_declared(postgres_url: str, pgbouncer_port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -538,7 +539,7 @@ def test_a_probe_port_in_use(workers: Workers) -> None:
 def test_a_worker_says_what_it_serves_and_what_fails(workers: Workers) -> None:
     process = workers.start("--processes", "2", "--slots", "3", "--concurrency", "50")
     log = workers.log(process)
-    assert "ready: 2 process(es) × 3 slots (50 async jobs), serving local.jobs.*.default" in log
+    assert re.search(r"ready: 2 process\(es\) × 3 slots \(50 async jobs\), serving .*local\.jobs\.\*\.default", log)
     workers.send("quick", "q")
     failing, retried = workers.send("fail", "f"), workers.send("fail_twice", "r")
     eventually(lambda: failing.status() is retried.status() is State.DEAD)
@@ -559,7 +560,8 @@ def test_a_password_is_not_shown(workers: Workers, start_server: StartServer) ->
 
 def test_dev_says_that_its_server_is_embedded_and_logs_every_job(workers: Workers) -> None:
     process = workers.start(command="dev", REDIS_URL="")
-    first = workers.log(process).splitlines()[0]
+    sqs, first = workers.log(process).splitlines()[:2]
+    assert sqs.startswith("sqs: moto's server at http://127.0.0.1:")
     assert first.startswith("redis: embedded valkey ")
     assert first.endswith(", data in .fourlane")
     attached = workers.start(REDIS_URL="")

@@ -148,10 +148,12 @@ def test_the_catalogue_has_every_key(store: Store) -> None:
     sweep = doctor._Sweep(store)
     keys = ServiceKeys(store.namespace, "local", "mail")
     environment = EnvironmentKeys(store.namespace, "local")
+    of_schedules = [keys.schedules, keys.states, keys.fires, keys.lateness, keys.declared, keys.lead, keys.runs("a:b")]
     own = [key for key in vars(environment).values() if isinstance(key, bytes)]
     own += [environment.health("openai", "gpt-4o:k1"), environment.spent("acme", "2026-11")]
     own += [keys.output("1a"), keys.log("1a"), keys.progress("1a")]
-    for key in [*keys.all, keys.leased("w:1"), keys.result("1.a:b"), *own]:
+    named = [keys.leased("w:1"), keys.result("1.a:b")]
+    for key in [*keys.all, *of_schedules, *named, *own]:
         assert sweep.wanted_type(key.decode()) is not None, key
     for stranger in ("x", f"{store.namespace}:x", keys.prefix + "ready:4", keys.prefix + "jobsx"):
         assert sweep.wanted_type(stranger) is None

@@ -157,12 +157,12 @@ class Life(RuleBasedStateMachine):
             assert found is state or (state is State.CANCELLED and found is State.UNKNOWN), job_id
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_life_cycle(redis_url: str) -> None:
     Life.url = redis_url
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

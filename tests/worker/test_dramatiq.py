@@ -14,6 +14,8 @@ from dramatiq.middleware import CurrentMessage, Middleware, default_middleware
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
+import fourlane
+from fourlane.errors import InvalidName
 from fourlane.queues import dead_letters
 from fourlane.queues.broker import RedisBroker
 from tests.servers import eventually
@@ -202,3 +204,40 @@ def test_under_dramatiqs_own_worker(redis_url: str, namespace: str) -> None:
     letter = dead_letters.find(broker.store).letters[0]
     assert (letter.task, letter.reason, letter.attempts) == ("never", "error", 2)
     broker.close()
+
+
+def test_queue_names_with_dots_as_dramatiq_programs_have_them(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran = threading.Event()
+
+    @dramatiq.actor(queue_name="emails.bulk")
+    def send() -> None:
+        ran.set()
+
+    message = send.send()
+    assert message.queue_name == "emails.bulk"
+    assert broker.queue_of("emails.bulk").service == "emails-bulk"
+    run_worker(broker, "emails-bulk")
+    assert ran.wait(5)
+    with pytest.raises(InvalidName):
+        broker.queue_of("emails.unknown")
+
+
+def test_results_of_tasks_under_dramatiqs_own_worker(redis_url: str, namespace: str) -> None:
+    """A result is found under the name by which its message was sent."""
+    backend = RedisBackend(url=redis_url, namespace=f"{namespace}:results")
+    broker = RedisBroker(url=redis_url, namespace=namespace, middleware=[Results(backend=backend)])
+
+    @fourlane.task(broker=broker, tier="P0", service="sums", store_results=True)
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    message = add.message(1, 2)
+    broker.declare_queue(message.queue_name)
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    try:
+        broker.enqueue(message)
+        assert message.get_result(backend=backend, block=True, timeout=5_000) == 3
+    finally:
+        worker.stop()
+        broker.close()

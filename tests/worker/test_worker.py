@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -563,3 +564,21 @@ def test_on_failure_hears_of_our_own_errors_and_of_the_end(broker: RedisBroker, 
     lean.send()
     run_worker(broker)
     eventually(lambda: sorted(heard) == ["JobFailed", "JobFailed", "exhausted after 1"])
+
+
+def test_dead_letters_over_their_number_are_dropped_counted_and_told(
+    broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.store.dead_max = 3
+
+    @task(max_retries=0)
+    def fails() -> None:
+        raise ValueError("no")
+
+    sent = fails.send_many([[]] * 10)
+    run_worker(broker)
+    keys = broker.store.service("default")
+    eventually(lambda: broker.client.zcard(keys.dead[1]) == 3 and broker.client.hlen(keys.jobs) == 3)
+    assert broker.client.hget(keys.stats, "dropped:1") == b"7"
+    eventually(lambda: sum(int(word) for word in re.findall(r"dropped (\d+) old dead letter", caplog.text)) == 7)
+    assert sum(job.status() is State.DEAD for job in sent) == 3

@@ -30,22 +30,42 @@ LANGUAGE sql STABLE SET search_path = '' AS $$
     ), '')::uuid
 $$;
 
--- A platform that keeps its members elsewhere replaces the body of this one.
-CREATE OR REPLACE FUNCTION fourlane_is_member(organization UUID) RETURNS BOOLEAN
+-- The organizations of that user. A platform that keeps its members elsewhere replaces the body of this one.
+CREATE OR REPLACE FUNCTION fourlane_organizations() RETURNS SETOF UUID
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
-    SELECT EXISTS (
-        SELECT 1 FROM public.organization_members AS member
-        WHERE member.organization_id = organization AND member.user_id = public.fourlane_user_id()
-    )
+    SELECT member.organization_id FROM public.organization_members AS member
+    WHERE member.user_id = public.fourlane_user_id()
 $$;
 
 CREATE OR REPLACE FUNCTION fourlane_may_enqueue(organization UUID, name TEXT, owner TEXT, lane INTEGER) RETURNS BOOLEAN
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
-    SELECT public.fourlane_is_member(organization) AND EXISTS (
+    SELECT organization IN (SELECT public.fourlane_organizations()) AND EXISTS (
         SELECT 1 FROM public.outbox_tasks AS allowed
         WHERE allowed.task = name AND allowed.service = owner AND allowed.tier = lane
     )
 $$;
+
+-- Supabase gives all that is made in the schema public to everybody. Row-level security stands before the rows, not
+-- before the columns.
+DO $$
+DECLARE
+    taken RECORD;
+BEGIN
+    FOR taken IN
+        SELECT c.oid::regclass AS name, r.rolname
+        FROM pg_class AS c, pg_roles AS r
+        WHERE c.relnamespace = 'public'::regnamespace AND r.rolname IN ('anon', 'authenticated') AND (
+            obj_description(c.oid, 'pg_class') = 'made by Fourlane'
+            OR c.relkind = 'r' AND c.relname IN (
+                'job_outbox', 'outbox_tasks', 'webhook_endpoints', 'webhook_deliveries', 'reconciliation_runs',
+                'reconciliation_findings', 'notification_records', 'notification_preferences', 'api_keys',
+                'schema_versions'
+            )
+        )
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %I', taken.name, taken.rolname);
+    END LOOP;
+END $$;
 
 -- Every table closed, then opened for the worker, each by the verbs that it needs.
 DO $$
@@ -85,7 +105,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Members read what is their organization's. A table that the platform made keeps the platform's own policies: one
+-- Members read what is their organization's. The rules are subqueries, so that they are asked once and not for each row.
+-- A table that the platform made keeps the platform's own policies: one
 -- more would widen them.
 DO $$
 DECLARE
@@ -93,25 +114,25 @@ DECLARE
 BEGIN
     FOR opened IN
         SELECT * FROM (VALUES
-            ('organizations', '*', 'fourlane_is_member(id)'),
-            ('organization_members', '*', 'fourlane_is_member(organization_id)'),
-            ('credit_accounts', '*', 'fourlane_is_member(organization_id)'),
-            ('credit_transactions', '*', 'fourlane_is_member(organization_id)'),
-            ('subscriptions', '*', 'fourlane_is_member(organization_id)'),
-            ('invoices', '*', 'fourlane_is_member(organization_id)'),
-            ('payment_methods', '*', 'fourlane_is_member(organization_id)'),
-            ('audit_logs', '*', 'fourlane_is_member(organization_id)'),
-            ('ai_operation_logs', '*', 'fourlane_is_member(organization_id)'),
+            ('organizations', '*', 'id IN (SELECT fourlane_organizations())'),
+            ('organization_members', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('credit_accounts', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('credit_transactions', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('subscriptions', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('invoices', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('payment_methods', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('audit_logs', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('ai_operation_logs', '*', 'organization_id IN (SELECT fourlane_organizations())'),
             ('webhook_endpoints',
              'id, organization_id, url, description, event_types, version, max_concurrency, ordered, failing_since, '
              'consecutive_failures, disabled_at, disabled_reason, created_at, updated_at',
-             'fourlane_is_member(organization_id)'),
-            ('webhook_deliveries', '*', 'fourlane_is_member(organization_id)'),
-            ('notification_records', '*', 'user_id = fourlane_user_id()'),
-            ('notification_preferences', '*', 'user_id = fourlane_user_id()'),
+             'organization_id IN (SELECT fourlane_organizations())'),
+            ('webhook_deliveries', '*', 'organization_id IN (SELECT fourlane_organizations())'),
+            ('notification_records', '*', 'user_id = (SELECT fourlane_user_id())'),
+            ('notification_preferences', '*', 'user_id = (SELECT fourlane_user_id())'),
             ('api_keys',
              'id, organization_id, name, prefix, scopes, created_by, last_used_at, expires_at, revoked_at, created_at',
-             'fourlane_is_member(organization_id)')
+             'organization_id IN (SELECT fourlane_organizations())')
         ) AS t (name, columns, rule)
     LOOP
         CONTINUE WHEN opened.name IN (
@@ -131,7 +152,10 @@ ALTER TABLE job_outbox ALTER COLUMN created_by SET DEFAULT fourlane_user_id();
 GRANT INSERT (id, task, service, tier, args, kwargs, run_at, order_key, organization_id) ON job_outbox TO fourlane_web;
 DROP POLICY IF EXISTS fourlane_members ON job_outbox;
 CREATE POLICY fourlane_members ON job_outbox FOR INSERT TO fourlane_web
-    WITH CHECK (fourlane_may_enqueue(organization_id, task, service, tier));
+    WITH CHECK (
+        fourlane_may_enqueue(organization_id, task, service, tier)
+        AND options = '{}' AND relayed_at IS NULL AND failed_at IS NULL AND error IS NULL
+    );
 
 CREATE OR REPLACE FUNCTION enqueue_job(
     task TEXT,
@@ -162,7 +186,8 @@ BEGIN
             RAISE EXCEPTION 'members may not enqueue the task %', enqueue_job.task USING ERRCODE = '42501',
                 HINT = 'an operator adds it to outbox_tasks';
         END IF;
-        IF NOT public.fourlane_is_member(enqueue_job.organization_id) THEN
+        IF enqueue_job.organization_id IS NULL
+            OR enqueue_job.organization_id NOT IN (SELECT public.fourlane_organizations()) THEN
             RAISE EXCEPTION 'the caller is no member of the organization %', enqueue_job.organization_id
                 USING ERRCODE = '42501';
         END IF;
@@ -197,7 +222,10 @@ GRANT EXECUTE ON FUNCTION enqueue_job(TEXT, JSON, JSON, UUID, TIMESTAMPTZ, TEXT,
     TO fourlane_web, fourlane_worker;
 DO $$
 BEGIN
-    -- Supabase's role of trusted servers.
+    -- Supabase's roles of those who are not logged in, and of trusted servers.
+    IF to_regrole('anon') IS NOT NULL THEN
+        REVOKE EXECUTE ON FUNCTION enqueue_job(TEXT, JSON, JSON, UUID, TIMESTAMPTZ, TEXT, UUID, TEXT, INTEGER) FROM anon;
+    END IF;
     IF to_regrole('service_role') IS NOT NULL THEN
         GRANT EXECUTE ON FUNCTION enqueue_job(TEXT, JSON, JSON, UUID, TIMESTAMPTZ, TEXT, UUID, TEXT, INTEGER)
             TO service_role;
@@ -237,7 +265,7 @@ BEGIN
     REVOKE ALL ON ALL TABLES IN SCHEMA public FROM fourlane_worker, fourlane_web;
 END $$;
 DROP FUNCTION IF EXISTS fourlane_may_enqueue(UUID, TEXT, TEXT, INTEGER);
-DROP FUNCTION IF EXISTS fourlane_is_member(UUID);
+DROP FUNCTION IF EXISTS fourlane_organizations();
 DROP FUNCTION IF EXISTS fourlane_user_id();
 
 -- down sqlite

@@ -6,6 +6,7 @@
 local JOBS, LIST, WAKE = KEYS[1], KEYS[2], KEYS[3]
 local tier = ARGV[1]
 --@include entries
+--@include accept
 
 if #ARGV == 3 then
     local id = id_of(ARGV[2])
@@ -18,25 +19,5 @@ if #ARGV == 3 then
     return { 0, id }
 end
 
-local ids = {}
-for i = 2, #ARGV, 2 do ids[#ids + 1] = id_of(ARGV[i]) end
-local present = redis.call('HMGET', JOBS, unpack(ids))
-local fields, entries, taken, met = {}, {}, {}, {}
-for i = 1, #ids do
-    local body = ARGV[i * 2 + 1]
-    local other = present[i] or met[ids[i]]
-    if not other then
-        met[ids[i]] = body
-        entries[#entries + 1] = ARGV[i * 2]
-        fields[#fields + 1] = ids[i]
-        fields[#fields + 1] = body
-    elseif other ~= body then
-        taken[#taken + 1] = ids[i]
-    end
-end
-if #entries > 0 then
-    redis.call('HSET', JOBS, unpack(fields))
-    redis.call('RPUSH', LIST, unpack(entries))
-    redis.call('ZADD', WAKE, 0, tier)
-end
-return { #ids - #taken, unpack(taken) }
+local given, taken = accept(JOBS, LIST, WAKE, tier, ARGV, 2)
+return { given - #taken, unpack(taken) }

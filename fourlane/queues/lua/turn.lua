@@ -28,6 +28,7 @@
 --       9 tiers past their target, 10 1 when the service has a control, 11 milliseconds until a limit has room
 --       12 entries leased, 13 their bodies, 14 for each that has a record: the record and its crashes
 --       15 the time, 0 when it was not asked
+--       16 old dead letters dropped to keep their number and age
 --       In 5, 7, 8 and 11 -1 means none, -2 not looked at.
 --@include keys
 --@include entries
@@ -61,11 +62,11 @@ for i = 13, others - 1 do finished[#finished + 1] = ARGV[i] end
 for i = others, #ARGV, 6 do finished[#finished + 1] = ARGV[i + 1] end
 
 if asked('a') and not redis.call('ZSCORE', WORKERS, me) then
-    return { 'gone', {}, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0 }
+    return { 'gone', {}, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0, 0 }
 end
 if held > 0 and redis.call('EXISTS', LEASED) == 0 then
     if #finished > 0 then redis.call('HINCRBY', STATS, 'stale', #finished) end
-    return { 'lost', finished, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0 }
+    return { 'lost', finished, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0, 0 }
 end
 
 local mine = {}
@@ -387,5 +388,5 @@ if due_changed then due_in = next_due() end
 
 return {
     word, refused, news, rest, due_in, expired, expires_in, workers, starving, control and 1 or 0, room_in,
-    entries, bodies, records, now or 0,
+    entries, bodies, records, now or 0, dropped_letters,
 }

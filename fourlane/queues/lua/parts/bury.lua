@@ -1,5 +1,6 @@
 -- Needs keys, entries, batches, forget. Make a job a dead letter; keep no more than `most`, none older than `ttl`.
 local DROPS_AT_ONCE = 20
+local dropped_letters = 0
 
 local function drop_dead(tier, ids)
     for i = 1, #ids do ids[i] = ids[i] .. '|r' end
@@ -7,6 +8,7 @@ local function drop_dead(tier, ids)
     redis.call('HDEL', REASONS, unpack(plain))
     redis.call('ZREM', DEAD[tier], unpack(plain))
     redis.call('HINCRBY', STATS, 'dropped:' .. tier, #plain)
+    dropped_letters = dropped_letters + #plain
 end
 
 local function trim_dead(tier, now, most, ttl)

@@ -1,0 +1,64 @@
+"""The publisher that the settings describe, opened on first use, and its verbs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from fourlane.events.publisher import Published, Publisher
+
+__all__ = ["apublish", "apublish_many", "default_publisher", "publish", "publish_many"]
+
+_lock = threading.Lock()
+_opened: tuple[int, Publisher] | None = None
+
+
+def default_publisher() -> Publisher:
+    """One for each process, closed at its end. Raises SettingsError, EventsUnavailable."""
+    global _opened
+    with _lock:
+        if _opened is None or _opened[0] != os.getpid():
+            from fourlane.app import open_publisher
+
+            _opened = (os.getpid(), open_publisher())
+        return _opened[1]
+
+
+def publish(
+    name: str,
+    data: Any,
+    *,
+    tenant: str = "",
+    key: str = "",
+    id: str = "",
+    time: datetime | None = None,
+    delay: timedelta | float | None = None,
+) -> Published:
+    """Publish one event; returns once SQS has accepted it, or the local buffer has. See Publisher.publish."""
+    return default_publisher().publish(name, data, tenant=tenant, key=key, id=id, time=time, delay=delay)
+
+
+def publish_many(
+    name: str,
+    items: Iterable[Any],
+    *,
+    tenant: str = "",
+    key: str | Callable[[Any], str] = "",
+    delay: timedelta | float | None = None,
+) -> list[Published]:
+    """Publish many events of one kind, in as few calls as SQS allows. See Publisher.publish_many."""
+    return default_publisher().publish_many(name, items, tenant=tenant, key=key, delay=delay)
+
+
+async def apublish(name: str, data: Any, **options: Any) -> Published:
+    """As publish, without blocking the event loop."""
+    return await asyncio.to_thread(publish, name, data, **options)
+
+
+async def apublish_many(name: str, items: Iterable[Any], **options: Any) -> list[Published]:
+    """As publish_many, without blocking the event loop."""
+    return await asyncio.to_thread(publish_many, name, items, **options)

@@ -1,0 +1,381 @@
+"""Runs handlers straight from SQS, which keeps each event until all of its handlers succeeded.
+
+1. Only as many messages are taken as there are free threads, so a stop finds hardly one that has not begun.
+2. While a handler runs, its message stays hidden: visibility is extended in batches, up to some minutes before SQS's
+   limit of 12 hours; then the handler is told to stop.
+3. Success is recorded in Redis for each event and handler, so that one that SQS delivers twice is handled once, and a
+   second handler that fails does not repeat the first. With Redis away handlers still run: at least once, then.
+4. An error gives the message back after a pause; the last receive that the queue allows sends it to the dead-letter
+   queue, with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import inspect
+import logging
+import queue as queues
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from dramatiq.errors import Retry
+from dramatiq.middleware import TimeLimitExceeded
+
+from fourlane import job
+from fourlane.errors import Cancelled, InvalidEvent, RateLimited, RedisUnavailable, Reject, Snooze
+from fourlane.events import messages
+from fourlane.events.aws import BATCH, LONGEST_VISIBILITY_SECONDS, Aws
+from fourlane.events.catalogue import Handler
+from fourlane.events.envelope import Envelope, Event
+from fourlane.events.handlers import job_id, opened
+from fourlane.events.messages import Message
+from fourlane.events.mover import accept, checked
+from fourlane.events.names import EventName, EventQueue
+from fourlane.events.provision import MAX_RECEIVES
+from fourlane.events.receiver import VISIBILITY_SECONDS
+from fourlane.queues.store import Store
+from fourlane.tasks.context import CancelToken, CurrentJob, running
+from fourlane.tasks.output import Output
+from fourlane.tasks.steps import Steps
+
+__all__ = ["Direct"]
+
+log = logging.getLogger("fourlane.events")
+
+_LAST_SECONDS: Final = LONGEST_VISIBILITY_SECONDS - 600
+_FIRST_BACKOFF_SECONDS: Final = 2
+_LONGEST_BACKOFF_SECONDS: Final = 900
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+
+
+class _Again(Exception):
+    """The message shall come again, after some seconds; no error."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"again in {seconds:g} s")
+
+
+class _Delivery:
+    """A message that is being handled. It is no job, so there is no lease under which it could record steps."""
+
+    steps: Steps | None = None
+    output: Output | None = None
+
+    def __init__(self, store: Store, queue: EventQueue, message: Message, worker: str) -> None:
+        self.store = store
+        self.queue = queue
+        self.message = message
+        self.owner = f"{worker}-{id(self):x}"  # one process may be given the same event twice
+        self.taken_at = time.monotonic()
+        self.begun = False
+        self.over = False
+        self.told = False  # whether the handler was told that there is no more time
+        self.token = CancelToken()
+        self.context = CurrentJob("", "", "", message.receives, 0, self.token)
+        self.claims: list[tuple[str, str]] = []
+        self.deadline = 0.0
+        self._thread = 0
+        self._lock = threading.Lock()
+
+    def arm(self, deadline: float) -> None:
+        with self._lock:
+            self._thread, self.deadline = threading.get_ident(), deadline
+
+    def disarm(self) -> None:
+        with self._lock:
+            if self._thread and self.deadline < 0:  # what was sent and has not arrived is taken back
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+            self._thread = 0
+
+    def interrupt(self, kind: type[BaseException]) -> None:
+        """Raise an error in the handler, once."""
+        with self._lock:
+            if self._thread and self.deadline >= 0:
+                self.deadline = -1.0
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(kind))
+
+
+class Direct:
+    """A Worker for receivers.
+
+    Parameters:
+      slots: handlers that run at once.
+      timeout_ms: of handlers that say nothing else.
+    """
+
+    def __init__(
+        self,
+        aws: Aws,
+        store: Store,
+        handlers: Mapping[EventName, Sequence[Handler]],
+        stopping: threading.Event,
+        *,
+        name: str,
+        slots: int = 8,
+        timeout_ms: int = 600_000,
+        visibility_seconds: int = VISIBILITY_SECONDS,
+        max_receives: int = MAX_RECEIVES,
+    ) -> None:
+        self.aws = aws
+        self.store = store
+        self.handlers = handlers
+        self.stopping = stopping
+        self.name = name
+        self.timeout_ms = timeout_ms
+        self.visibility_seconds = visibility_seconds
+        self.max_receives = max_receives
+        self._todo: queues.SimpleQueue[_Delivery] = queues.SimpleQueue()
+        self._changed = threading.Condition()
+        self._free = slots
+        self._deliveries: list[_Delivery] = []
+        for number in range(slots):
+            threading.Thread(target=self._work, name=f"direct-{number}", daemon=True).start()
+        threading.Thread(target=self._keep, name="direct-visibility", daemon=True).start()
+
+    # For the receivers --------------------------------------------------------------------------------------
+
+    def room(self, queue: EventQueue) -> int:
+        """Several queues may be promised the same threads: what finds none waits here, hidden, for the next one."""
+        with self._changed:
+            while self._free <= 0 and not self.stopping.is_set():
+                self._changed.wait(0.5)
+            if self.stopping.is_set():
+                return 0
+            # The order of a FIFO queue holds only while one message of a group is out at a time.
+            return 1 if queue.fifo else min(BATCH, self._free)
+
+    def take(self, queue: EventQueue, received: list[Message]) -> None:
+        deliveries = [_Delivery(self.store, queue, message, self.name) for message in received]
+        with self._changed:
+            self._free -= len(deliveries)
+            self._deliveries += deliveries
+        for delivery in deliveries:
+            self._todo.put(delivery)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Give back what has not begun; let the rest run, tell it, then give it back too. Call it after stopping."""
+        with self._changed:
+            waiting = [d for d in self._deliveries if not d.begun]
+            for delivery in waiting:
+                delivery.over = True
+        self._give_back(waiting)
+        told_before = min(1.0, grace_seconds / 4)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running(), grace_seconds - told_before)
+            for delivery in self._running():
+                delivery.token.set("shutdown")
+            self._changed.wait_for(lambda: not self._running(), told_before)
+            left = self._running()
+            for delivery in left:
+                delivery.over = True
+        for delivery in left:
+            self._release(delivery)  # or who gets it next would wait for the claim to end
+        self._give_back(left)
+
+    def _running(self) -> list[_Delivery]:
+        return [d for d in self._deliveries if d.begun and not d.over]
+
+    def _give_back(self, deliveries: Sequence[_Delivery]) -> None:
+        by_queue: dict[EventQueue, list[Message]] = defaultdict(list)
+        for delivery in deliveries:
+            by_queue[delivery.queue].append(delivery.message)
+        for queue, several in by_queue.items():
+            messages.change_visibility(self.aws, queue, several, 0)
+            log.info("gave back %d event(s) of %s", len(several), queue.event)
+
+    # One message --------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            delivery = self._todo.get()
+            with self._changed:
+                if not delivery.over:
+                    delivery.begun = True
+            try:
+                if delivery.begun:
+                    self._handle(delivery)
+            except BaseException:
+                log.exception("event of %s: it comes again", delivery.queue.event)
+            finally:
+                with self._changed:
+                    delivery.over = True
+                    self._deliveries.remove(delivery)
+                    self._free += 1
+                    self._changed.notify_all()
+
+    def _handle(self, delivery: _Delivery) -> None:
+        error: BaseException | None = None
+        try:
+            self._run_handlers(delivery)
+        except BaseException as raised:
+            error = raised
+        if delivery.over:  # it was given back meanwhile, and is somebody else's
+            return
+        if error is None:
+            messages.delete(self.aws, delivery.queue, [delivery.message])
+        else:
+            self._failed(delivery, error)
+
+    def _run_handlers(self, delivery: _Delivery) -> None:
+        queue, message = delivery.queue, delivery.message
+        received = checked(queue, message)
+        handlers = self.handlers[queue.event]
+        later = received.deliver_at_ms > time.time() * 1000
+        by_queue = [h for h in handlers if later or h.through == "queue"]
+        if by_queue:
+            self._accept(delivery, received, by_queue)
+        if len(by_queue) < len(handlers):
+            event = opened(received, queue.event)
+            self._run_all(delivery, received, event, [h for h in handlers if h not in by_queue])
+
+    def _accept(self, delivery: _Delivery, received: Envelope, handlers: Sequence[Handler]) -> None:
+        """Into Redis. While it is away the event stays in hand: to receive it again would count against it."""
+        pause = 0.5
+        while True:
+            try:
+                return accept(self.store, delivery.queue, handlers, [(delivery.message, received)])
+            except RedisUnavailable as error:
+                log.warning("%s; an event of %s waits in hand", error, delivery.queue.event)
+                if self.stopping.wait(pause):
+                    raise _Again(0) from None
+                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+
+    def _failed(self, delivery: _Delivery, error: BaseException) -> None:
+        queue, message = delivery.queue, delivery.message
+        if isinstance(error, (InvalidEvent, Reject)):
+            messages.bury(self.aws, queue, message, _words(error))
+        elif isinstance(error, _Again):
+            self._come_again(delivery, error.seconds)
+        elif isinstance(error, Cancelled) and delivery.token:
+            self._come_again(delivery, 0)
+        elif message.receives >= self.max_receives:
+            messages.bury(self.aws, queue, message, f"after {message.receives} receives: {_words(error)}")
+        else:
+            log.warning("failed event=%s receive=%d: %s", queue.event, message.receives, _words(error), exc_info=error)
+            seconds = error.delay / 1000 if isinstance(error, Retry) and error.delay else _backoff(message.receives)
+            self._come_again(delivery, seconds)
+
+    def _come_again(self, delivery: _Delivery, seconds: float) -> None:
+        most = LONGEST_VISIBILITY_SECONDS - 1 - (time.monotonic() - delivery.taken_at)  # SQS counts from the receive
+        messages.change_visibility(self.aws, delivery.queue, [delivery.message], round(min(seconds, most)))
+
+    def _run_all(self, delivery: _Delivery, received: Envelope, event: Event, handlers: Sequence[Handler]) -> None:
+        """Run each handler that did not succeed before. One's failure does not keep the others from it."""
+        failure: BaseException | None = None
+        for handler in handlers:
+            try:
+                self._run_once(delivery, received, event, handler)
+            except (Snooze, RateLimited) as error:
+                failure = failure or _Again(error.delay_ms / 1000)
+            except Exception as error:
+                failure = error if failure is None or isinstance(failure, _Again) else failure
+        if failure is not None:
+            raise failure
+
+    def _run_once(self, delivery: _Delivery, received: Envelope, event: Event, handler: Handler) -> None:
+        service, stored = handler.task.service, job_id(received, handler, delivery.message.again)
+        try:
+            if self.store.was_taken(service, [stored])[0]:
+                return
+            if not self.store.claim(service, stored, delivery.owner, self.visibility_seconds * 1000):
+                raise _Again(self.visibility_seconds / 2)  # the same event came twice, and runs elsewhere
+            delivery.claims.append((service, stored))
+        except RedisUnavailable as error:
+            log.warning("%s; %s runs without its record", error, handler.name)
+        try:
+            self._run(delivery, event, handler, stored)
+            self._record(handler, stored)
+        finally:
+            self._release(delivery)
+
+    def _record(self, handler: Handler, stored: str) -> None:
+        try:
+            self.store.take(handler.task.service, [stored])
+        except RedisUnavailable as error:
+            log.warning("%s; that %s ran is not recorded", error, handler.name)
+
+    def _run(self, delivery: _Delivery, event: Event, handler: Handler, stored: str) -> None:
+        timeout_ms = handler.task.options.get("time_limit") or self.timeout_ms
+        delivery.context = CurrentJob(
+            job.message_id_of(stored),
+            handler.name,
+            delivery.queue.event.full(delivery.queue.environment),
+            delivery.message.receives,
+            round(event.time.timestamp() * 1000),
+            delivery.token,
+        )
+        before = running.set(delivery)
+        delivery.arm(time.monotonic() + timeout_ms / 1000)
+        try:
+            function = handler.task.original
+            if inspect.iscoroutinefunction(function):
+                asyncio.run(function(event))
+            else:
+                function(event)
+        finally:
+            delivery.disarm()
+            running.reset(before)
+
+    def _release(self, delivery: _Delivery) -> None:
+        while delivery.claims:
+            service, stored = delivery.claims.pop()
+            try:
+                self.store.release(service, stored, delivery.owner)
+            except RedisUnavailable:
+                pass  # it ends by itself
+
+    # Visibility and time ------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        every = self.visibility_seconds / 3
+        extended_at = time.monotonic()
+        while True:
+            time.sleep(min(0.1, every))
+            now = time.monotonic()
+            with self._changed:
+                present = [d for d in self._deliveries if not d.over]
+            for delivery in present:
+                self._watch(delivery, now)
+            if now - extended_at >= every:
+                extended_at = now
+                try:
+                    self._extend([d for d in present if not d.told])
+                except Exception:
+                    log.exception("visibility could not be extended")
+
+    def _watch(self, delivery: _Delivery, now: float) -> None:
+        if 0 < delivery.deadline <= now:
+            delivery.interrupt(TimeLimitExceeded)
+        if not delivery.told and now - delivery.taken_at >= _LAST_SECONDS:
+            log.error("event of %s: its handler runs for %d s, told to stop", delivery.queue.event, _LAST_SECONDS)
+            delivery.told = True
+            delivery.token.set("time")
+            delivery.interrupt(Cancelled)
+
+    def _extend(self, deliveries: Sequence[_Delivery]) -> None:
+        by_queue: dict[EventQueue, list[Message]] = defaultdict(list)
+        for delivery in deliveries:
+            by_queue[delivery.queue].append(delivery.message)
+        for queue, several in by_queue.items():
+            messages.change_visibility(self.aws, queue, several, self.visibility_seconds)
+        for delivery in deliveries:
+            for service, stored in list(delivery.claims):
+                try:
+                    self.store.claim(service, stored, delivery.owner, self.visibility_seconds * 1000)
+                except RedisUnavailable:
+                    return
+
+
+def _backoff(receives: int) -> int:
+    return int(min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(receives, 10)))
+
+
+def _words(error: BaseException) -> str:
+    return (
+        str(error) if isinstance(error, (InvalidEvent, Reject)) and str(error) else f"{type(error).__name__}: {error}"
+    )

@@ -1,0 +1,140 @@
+"""``@fourlane.on_event``: a function that listens to an event. It is a task of its own underneath."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Final
+
+import msgspec
+
+from fourlane import codec, job
+from fourlane.errors import InvalidEvent, Reject
+from fourlane.events import catalogue, envelope, hooks, offload
+from fourlane.events.beside import Beside
+from fourlane.events.catalogue import Handler, Through
+from fourlane.events.envelope import Envelope, Event
+from fourlane.events.names import EventName, parse_event
+from fourlane.events.publisher import handled
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.store import Accepting
+from fourlane.tasks.task import Task, default_broker, task
+
+__all__ = ["accepting", "job_id", "on_event", "opened"]
+
+_DIRECT_CATEGORIES: Final = ("audit",)
+_LONGEST_ID: Final = 200
+
+
+def on_event(
+    name: str,
+    *,
+    through: Through | None = None,
+    task_name: str | None = None,
+    broker: RedisBroker | None = None,
+    **options: Any,
+) -> Callable[[Callable[[Event], Any]], Task[Any, Any]]:
+    """Make a function the handler of an event: it is called with each :class:`fourlane.events.Event`.
+
+    Several handlers of one event each get it. What a handler raises has the meaning that it has in a task.
+
+    Parameters:
+      name: ``CATEGORY.TYPE``, e.g. ``platform.user-signup``.
+      through: ``queue``, the event becomes a job in Redis, with tier, retries and limits; or ``direct``, the handler
+        runs straight from SQS, which keeps the event until it succeeded. ``direct`` for audit, else ``queue``.
+      task_name: the task's name; ``on NAME: FUNCTION`` by default.
+      **options: those of :func:`fourlane.task`: ``tier``, ``service``, ``max_retries``…
+
+    Raises:
+      InvalidName: of the event.
+      ValueError: another handler of this event has this name.
+    """
+    event = parse_event(name, "production")
+    if through not in (None, "queue", "direct"):
+        raise ValueError(f"through must be 'queue' or 'direct', not {through!r}")
+    way: Through = through or ("direct" if event.category in _DIRECT_CATEGORIES else "queue")
+    module = sys._getframe(1).f_globals.get("__name__", "")
+
+    def declare(function: Callable[[Event], Any]) -> Task[Any, Any]:
+        target = broker or default_broker()
+        title = task_name or f"on {event}: {function.__name__}"
+        made: Task[Any, Any] = task(name=title, broker=target, **options)(_dressed(function, event, title))
+        catalogue.listen(Handler(event, made, way, module))
+        if not any(isinstance(middleware, Beside) for middleware in target.middleware):
+            target.add_middleware(Beside())
+        return made
+
+    return declare
+
+
+def _dressed(function: Callable[[Event], Any], event: EventName, title: str) -> Callable[[Any], Any]:
+    """The function as a task: its one argument is an envelope as JSON, or an Event."""
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def run_async(given: Any) -> Any:
+            with _handling(given, event, title) as checked:
+                return await function(checked)
+
+        return run_async
+
+    @functools.wraps(function)
+    def run(given: Any) -> Any:
+        with _handling(given, event, title) as checked:
+            return function(checked)
+
+    return run
+
+
+@contextmanager
+def _handling(given: Any, name: EventName, title: str) -> Iterator[Event]:
+    event = given if isinstance(given, Event) else _open(given, name)
+    token = handled.set(event)
+    hooks.tell("handling", event, title)
+    began, error = monotonic(), None
+    try:
+        yield event
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        handled.reset(token)
+        hooks.tell("handled", event, title, monotonic() - began, error)
+
+
+def _open(given: Any, name: EventName) -> Event:
+    """Raises Reject for what can never be handled."""
+    try:
+        return opened(envelope.read(msgspec.json.encode(given)), name)
+    except InvalidEvent as error:
+        raise Reject(str(error)) from None
+
+
+def opened(received: Envelope, name: EventName) -> Event:
+    """The event, with its data from wherever it lies. Raises InvalidEvent, EventsUnavailable."""
+    if received.dataref:
+        from fourlane.app import default_events
+
+        events = default_events()
+        received = offload.fetch(events.aws, events.bucket, received)
+    return Event.of(received, name)
+
+
+def job_id(received: Envelope, handler: Handler, again: str = "") -> str:
+    """The id of the job that this event makes for this handler. ``again`` tells a replay from the first time."""
+    title = f"{received.unique_id}:{handler.name}{'#' + again if again else ''}"
+    if len(title) > _LONGEST_ID or "|" in title or not title.isprintable():
+        title = hashlib.sha256(title.encode()).hexdigest()
+    return job.id_of_message(title, handler.task.queue.tier)
+
+
+def accepting(handler: Handler, body: str, received: Envelope, again: str = "") -> Accepting:
+    """The job of this event for this handler; the same each time."""
+    stored = job_id(received, handler, again)
+    made = codec.encode_json(handler.name, body.encode(), received.time_ms)
+    return Accepting(job.entry_of(stored, received.time_ms), made, received.deliver_at_ms)

@@ -1,0 +1,99 @@
+"""Moves events into the Redis queues: one job for each handler, and only then are they deleted from SQS."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from fourlane.errors import InvalidEvent, RedisUnavailable
+from fourlane.events import catalogue, envelope, hooks, messages
+from fourlane.events.aws import BATCH, Aws
+from fourlane.events.catalogue import Handler
+from fourlane.events.envelope import Envelope
+from fourlane.events.handlers import accepting
+from fourlane.events.messages import Message
+from fourlane.events.names import EventName, EventQueue
+from fourlane.events.receiver import VISIBILITY_SECONDS
+from fourlane.queues.store import Accepting, Store
+
+__all__ = ["Mover", "accept", "checked"]
+
+log = logging.getLogger("fourlane.events")
+
+_LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Mover:
+    """A Worker for receivers. May be shared by their threads."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        store: Store,
+        handlers: Mapping[EventName, Sequence[Handler]],
+        stopping: threading.Event,
+        *,
+        visibility_seconds: int = VISIBILITY_SECONDS,
+    ) -> None:
+        self.aws = aws
+        self.store = store
+        self.handlers = handlers
+        self.stopping = stopping
+        self.visibility_seconds = visibility_seconds
+
+    def room(self, queue: EventQueue) -> int:
+        return BATCH
+
+    def take(self, queue: EventQueue, received: list[Message]) -> None:
+        good: list[tuple[Message, Envelope]] = []
+        for message in received:
+            try:
+                good.append((message, checked(queue, message)))
+            except InvalidEvent as error:
+                messages.bury(self.aws, queue, message, str(error))
+        if good and self._accepted(queue, good):
+            messages.delete(self.aws, queue, [message for message, _ in good])
+
+    def _accepted(self, queue: EventQueue, good: list[tuple[Message, Envelope]]) -> bool:
+        """While Redis is away the messages stay in hand: to receive them again and again would count against them."""
+        pause = 0.25
+        while True:
+            try:
+                accept(self.store, queue, self.handlers[queue.event], good)
+                return True
+            except RedisUnavailable as error:
+                pause = min(_LONGEST_PAUSE_SECONDS, self.visibility_seconds / 3, pause * 2)
+                log.warning("%s; %d event(s) of %s wait in hand", error, len(good), queue.event)
+            in_hand = [message for message, _ in good]
+            messages.change_visibility(self.aws, queue, in_hand, self.visibility_seconds)
+            if self.stopping.wait(pause):
+                messages.change_visibility(self.aws, queue, in_hand, 0)
+                return False
+
+
+def checked(queue: EventQueue, message: Message) -> Envelope:
+    """The event in a message, if it is what its queue carries. Raises InvalidEvent."""
+    received = envelope.read(message.body)
+    name = received.name(queue.environment)
+    if name != queue.event:
+        raise InvalidEvent(f"the queue carries {queue.event}, but the envelope's type says {name}")
+    if not received.dataref:  # else the data is checked where it is needed: it may be large
+        catalogue.of(name).from_json(received.json_data)
+    return received
+
+
+def accept(
+    store: Store, queue: EventQueue, handlers: Sequence[Handler], good: Sequence[tuple[Message, Envelope]]
+) -> None:
+    """Make the jobs of these events for these handlers. Raises RedisUnavailable; then some may have been made."""
+    jobs: dict[tuple[str, int], list[Accepting]] = defaultdict(list)
+    for handler in handlers:
+        lane = handler.task.queue
+        jobs[lane.service, int(lane.tier)] += [
+            accepting(handler, message.body, received, message.again) for message, received in good
+        ]
+    for (service, tier), several in jobs.items():
+        new = store.accept(service, tier, several)
+        hooks.tell("accepted", queue.sqs_name, new, len(several) - new)

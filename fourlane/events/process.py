@@ -1,0 +1,103 @@
+"""A receiver process: what events/beside.py starts. ``python -m fourlane.events.process``, driven over its stdin."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+import msgspec
+
+from fourlane.errors import FourlaneError
+from fourlane.events import catalogue
+from fourlane.events.beside import Spec, way_of
+from fourlane.events.direct import Direct
+from fourlane.events.mover import Mover
+from fourlane.events.receiver import Receivers
+
+__all__ = ["main"]
+
+log = logging.getLogger("fourlane.events")
+
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+def main() -> None:
+    """Receive until told to stop, or until stdin ends: then the worker is dead."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the worker decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
+    logging.basicConfig(
+        level=spec.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    sys.path[:0] = [path for path in spec.path if path not in sys.path]
+    from fourlane.worker.process import import_modules
+
+    import_modules(spec.modules)
+    threading.Thread(target=_listen, args=(stopping,), name="fourlane-listen", daemon=True).start()
+    serve(spec, stopping)
+    logging.shutdown()
+    os._exit(0)  # long polls that have nothing in hand are left
+
+
+def serve(spec: Spec, stopping: threading.Event) -> None:
+    """Receive for all handlers of one way."""
+    from fourlane import app
+    from fourlane.config import load_settings
+    from fourlane.tasks.task import default_broker
+
+    settings, opened = load_settings(), default_broker().opened
+    handlers = {event: several for event, several in catalogue.handlers().items() if way_of(several) == spec.way}
+    queues = [catalogue.queue_of(event, opened.store.environment) for event in handlers]
+    pause = 0.5
+    while True:
+        try:
+            aws = app.open_aws(settings)
+            break
+        except FourlaneError as error:
+            log.error("events are not received: %s", error)
+            if stopping.wait(pause):
+                return
+            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+    worker: Mover | Direct
+    if spec.way == "direct":
+        worker = Direct(
+            aws,
+            opened.store,
+            handlers,
+            stopping,
+            name=f"{socket.gethostname()}-{os.getpid()}",
+            slots=settings.slots,
+            timeout_ms=settings.timeout_ms,
+            visibility_seconds=settings.events_visibility_seconds,
+        )
+    else:
+        worker = Mover(aws, opened.store, handlers, stopping, visibility_seconds=settings.events_visibility_seconds)
+    receivers = Receivers(
+        aws, worker, queues, most=settings.events_receivers, visibility_seconds=settings.events_visibility_seconds
+    )
+    receivers.start()
+    log.info("receiving way=%s events=%s", spec.way, ",".join(str(queue.event) for queue in queues))
+    stopping.wait()
+    began = time.monotonic()
+    receivers.stop()
+    receivers.join(spec.grace_seconds / 2)
+    if isinstance(worker, Direct):
+        worker.stop(max(0.0, spec.grace_seconds - 1 - (time.monotonic() - began)))
+
+
+def _listen(stopping: threading.Event) -> None:
+    if sys.stdin.buffer.readline():
+        stopping.set()
+        sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

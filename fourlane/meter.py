@@ -1,0 +1,161 @@
+"""What this process counted and timed, until someone writes it out. Any part may count; off, a count costs a look.
+
+The catalogue below names every figure. Labels are bounded: a figure has at most 1,000 series, those that come later
+are counted together as ``other``.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from typing import Final, NamedTuple
+
+import msgspec
+
+__all__ = ["CATALOGUE", "Exemplar", "Figures", "Meter", "Times", "meter", "record"]
+
+_MOST_SERIES: Final = 1_000
+_OTHER: Final = "other"
+
+RUN_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+WAIT_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+CALL_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Figure(NamedTuple):
+    """One figure: what it says, its labels, and the bounds of its buckets when it is a time."""
+
+    help: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...] = ()
+
+
+_JOB: Final = ("task", "tier", "service")
+CATALOGUE: Final[dict[str, Figure]] = {
+    "jobs": Figure(
+        "Runs that ended: done, retry, dead, postponed, cancelled, given-back, unknown-task.", (*_JOB, "outcome")
+    ),
+    "job_run_seconds": Figure("How long runs took that ended done, retry or dead.", _JOB, RUN_SECONDS),
+    "job_wait_seconds": Figure("From enqueue to the begin of the first run.", ("tier", "service"), WAIT_SECONDS),
+    "turns": Figure("Calls of the worker's turn script.", ("service",)),
+    "stale_acks": Figure("Ends of runs that were refused because the lease was lost.", ("service",)),
+    "leases_lost": Figure("Times a worker lost its leases.", ("service",)),
+    "ai_tokens": Figure("Tokens of AI calls, in or out.", ("provider", "model", "tenant", "direction")),
+    "ai_cost_usd": Figure("What AI calls cost.", ("provider", "model", "tenant")),
+    "ai_call_seconds": Figure("How long AI calls took.", ("provider", "model", "outcome"), CALL_SECONDS),
+    "webhook_deliveries": Figure("Attempts to deliver a webhook: the status or the fault.", ("result",)),
+    "trace_spans_dropped": Figure("Spans that no collector took.", ()),
+}
+
+
+class Exemplar(msgspec.Struct, frozen=True, array_like=True):
+    """One run that a bucket counts, and its trace."""
+
+    trace_id: str
+    seconds: float
+    at: float
+
+
+class Times(msgspec.Struct, array_like=True):
+    """A histogram: counts by bucket, the last one for what is above all bounds; exemplars by bucket."""
+
+    buckets: list[int]
+    sum: float = 0.0
+    exemplars: dict[int, Exemplar] = {}
+
+
+class Figures(msgspec.Struct):
+    """All figures of a process; the keys are the label values, parted by a line feed."""
+
+    counts: dict[str, dict[str, float]] = {}
+    times: dict[str, dict[str, Times]] = {}
+
+    def fold(self, other: Figures) -> None:
+        """Add another process's figures to these."""
+        for name, counts in other.counts.items():
+            mine = self.counts.setdefault(name, {})
+            for key, value in counts.items():
+                key = _bounded(mine, key)
+                mine[key] = mine.get(key, 0) + value
+        for name, series in other.times.items():
+            held = self.times.setdefault(name, {})
+            for key, times in series.items():
+                key = _bounded(held, key)
+                if key not in held:
+                    held[key] = Times(list(times.buckets), times.sum, dict(times.exemplars))
+                    continue
+                one = held[key]
+                one.buckets = [a + b for a, b in zip(one.buckets, times.buckets, strict=True)]
+                one.sum += times.sum
+                one.exemplars.update(times.exemplars)
+
+
+class Meter:
+    """Counts, from any thread."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.figures = Figures()
+        self.changed = False
+        self._lock = threading.Lock()
+
+    def add(self, name: str, labels: tuple[str, ...], value: float = 1) -> None:
+        with self._lock:
+            counts = self.figures.counts.setdefault(name, {})
+            key = _bounded(counts, "\n".join(labels))
+            counts[key] = counts.get(key, 0) + value
+            self.changed = True
+
+    def count(self, name: str, labels: tuple[str, ...], value: float = 1) -> None:
+        """Count, when someone is to know."""
+        if self.on:
+            self.add(name, labels, value)
+
+    def record(self, name: str, labels: tuple[str, ...], buckets: list[int], total: float) -> None:
+        """Add a batch of times, sorted into their buckets."""
+        with self._lock:
+            one = self._times(name, labels)
+            one.buckets = [a + b for a, b in zip(one.buckets, buckets, strict=True)]
+            one.sum += total
+            self.changed = True
+
+    def exemplar(self, name: str, labels: tuple[str, ...], exemplar: Exemplar) -> None:
+        """Name the trace of one run that was recorded."""
+        with self._lock:
+            self._times(name, labels).exemplars[bisect_left(CATALOGUE[name].bounds, exemplar.seconds)] = exemplar
+            self.changed = True
+
+    def take(self) -> bytes | None:
+        """All figures as they are now; None when nothing changed since the last time."""
+        with self._lock:
+            if not self.changed:
+                return None
+            self.changed = False
+            return msgspec.json.encode(self.figures)
+
+    def _times(self, name: str, labels: tuple[str, ...]) -> Times:
+        series = self.figures.times.setdefault(name, {})
+        key = _bounded(series, "\n".join(labels))
+        if key not in series:
+            series[key] = Times([0] * (len(CATALOGUE[name].bounds) + 1))
+        return series[key]
+
+
+def _bounded(series: dict[str, float] | dict[str, Times], key: str) -> str:
+    """The key, or the one of all that came too late."""
+    if key in series or len(series) < _MOST_SERIES:
+        return key
+    return "\n".join([_OTHER] * (key.count("\n") + 1))
+
+
+meter = Meter()
+"""This process's."""
+
+
+def record(name: str, labels: tuple[str, ...], seconds: float) -> None:
+    """Time one thing."""
+    if meter.on:
+        bounds = CATALOGUE[name].bounds
+        buckets = [0] * (len(bounds) + 1)
+        buckets[bisect_left(bounds, seconds)] = 1
+        meter.record(name, labels, buckets, seconds)

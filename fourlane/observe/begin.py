@@ -1,0 +1,104 @@
+"""Turns on what the settings say."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fourlane.errors import SettingsError
+from fourlane.observe import logs
+
+if TYPE_CHECKING:
+    from fourlane.observe.observer import WorkerObserver
+
+__all__ = ["Observe", "begin", "check", "configure_logs", "start"]
+
+_NEEDED: Final = {
+    "metrics": ("prometheus_client", "prometheus", "FOURLANE_METRICS"),
+    "otlp_endpoint": ("opentelemetry.exporter.otlp.proto.http", "otel", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "sentry_dsn": ("sentry_sdk", "sentry", "SENTRY_DSN"),
+}
+
+
+class Observe(msgspec.Struct, frozen=True):
+    """What is on, as plain data: a supervisor hands it to its processes."""
+
+    environment: str = "local"
+    service: str = "default"
+    log_level: str = "INFO"
+    metrics: bool = False
+    otlp_endpoint: str = ""
+    trace_percent: float = 10
+    sentry_dsn: str = ""
+    sentry_every_attempt: bool = False
+
+    def __repr__(self) -> str:
+        return f"Observe(environment={self.environment!r}, service={self.service!r})"
+
+
+def check(observe: Observe) -> None:
+    """Raises SettingsError: something is on whose library is not installed."""
+    for field, (module, extra, variable) in _NEEDED.items():
+        if getattr(observe, field) and not _is_there(module):
+            raise SettingsError(f"{variable} needs a library that is not installed: pip install 'fourlane[{extra}]'")
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
+
+
+def configure_logs(observe: Observe, stream: Any = None) -> None:
+    """Readable at a developer's, JSON elsewhere."""
+    logs.configure(level=observe.log_level, json=observe.environment != "local", service=observe.service, stream=stream)
+
+
+def begin(observe: Observe, *, name: str = "", metrics_folder: str = "") -> WorkerObserver | None:
+    """Turn everything on in a worker process; None when there is nothing to tell anybody."""
+    logs.follow_threads()
+    if not (metrics_folder or observe.otlp_endpoint or observe.sentry_dsn):
+        return None
+    from fourlane.observe.metrics import Writer
+    from fourlane.observe.observer import WorkerObserver
+
+    writer = Writer(metrics_folder, name) if metrics_folder else None
+    return WorkerObserver(writer, _spans(observe), _reports(observe))
+
+
+def start(**overrides: Any) -> None:
+    """Turn on logs, traces and error reports in a program of yours, such as a web tier, as the settings say.
+
+    Parameters:
+      **overrides: settings by field name, as for `load_settings`; ``service`` names the program.
+
+    Raises:
+      SettingsError
+    """
+    from fourlane.app import observe_of
+    from fourlane.config import load_settings
+
+    observe = observe_of(load_settings(**overrides))
+    check(observe)
+    configure_logs(observe)
+    _spans(observe)
+    _reports(observe)
+
+
+def _spans(observe: Observe) -> Any:
+    if not observe.otlp_endpoint:
+        return None
+    from fourlane.observe import traces
+
+    return traces.begin(observe)
+
+
+def _reports(observe: Observe) -> Any:
+    if not observe.sentry_dsn:
+        return None
+    from fourlane.observe import sentry
+
+    return sentry.begin(observe)

@@ -1,0 +1,177 @@
+"""Log lines: JSON in the platform's format in staging and production, readable in a terminal.
+
+Every line of a job carries the job, its trace, its tenant and its user, also from threads and coroutines that the job
+started. Secrets and personal data are taken out (redact.py).
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from datetime import UTC, datetime
+from functools import partial
+from typing import IO, Any, Final
+
+import msgspec
+
+from fourlane.observe import ids
+from fourlane.observe.redact import redact, redact_text
+from fourlane.tasks.context import running
+
+__all__ = ["AtMostOnce", "configure", "follow_threads"]
+
+_LEVELS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_TERMINAL: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def configure(*, level: str, json: bool, service: str, stream: IO[str] | None = None) -> None:
+    """Log to a stream, stderr by default. Does nothing where the program has set up its own logging.
+
+    Parameters:
+      level: DEBUG, INFO, WARN or ERROR.
+      json: a JSON object on each line, else text.
+      service: what the lines say that they come from.
+    """
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, _Handler):
+            root.removeHandler(handler)
+    if root.handlers:
+        return
+    handler = _Handler(stream or sys.stderr)
+    handler.setFormatter(_Json(service) if json else _Text(_TERMINAL))
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+class _Handler(logging.StreamHandler[IO[str]]):
+    """Ours, so that it is known again."""
+
+
+class _Text(logging.Formatter):
+    """For people: the line as it is, with the job behind it where it does not name one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = redact_text(super().format(record))
+        job = _job()
+        if job is None or "job=" in text:
+            return text
+        first, line_feed, rest = text.partition("\n")
+        words = f"job={job['job']} task={job['task']} trace={job['trace_id']}"
+        if job["organization_id"]:
+            words += f" tenant={job['organization_id']}"
+        return f"{first} [{words}]{line_feed}{rest}"
+
+
+class _Json(logging.Formatter):
+    """For machines: timestamp, level, service, trace_id, user_id, message, metadata."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self.service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        job = _job() or {}
+        metadata: dict[str, Any] = {"logger": record.name}
+        metadata |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        metadata = redact(metadata)
+        metadata |= {k: job[k] for k in ("job", "task", "attempt", "organization_id") if job.get(k)}
+        if record.exc_info:
+            metadata["exception"] = redact_text(self.formatException(record.exc_info))
+        line = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "level": _LEVELS.get(record.levelname, record.levelname),
+            "service": self.service,
+            "trace_id": job.get("trace_id") or _trace_id_elsewhere(),
+            "user_id": job.get("user_id") or vars(record).get("user_id"),
+            "message": redact_text(record.getMessage()),
+            "metadata": metadata,
+        }
+        try:
+            return _encode(line).decode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which JSON cannot carry
+            return _encode(_without_surrogates(line)).decode()
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(v) for v in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+def _job() -> dict[str, Any] | None:
+    """What is known of the job that this thread or coroutine runs."""
+    run: Any = running.get()
+    if run is None:
+        return None
+    options = run.envelope.options
+    job_id = run.id
+    return {
+        "job": job_id,
+        "task": run.plan.name,
+        "attempt": run.attempt,
+        "trace_id": f"{ids.trace_id_of(job_id, options):032x}",
+        "organization_id": options.get("tenant"),
+        "user_id": options.get("user_id"),
+    }
+
+
+def _trace_id_elsewhere() -> str | None:
+    """Outside a job: the trace of the web request, when OpenTelemetry is there."""
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+# Threads ----------------------------------------------------------------------------------------------------
+
+
+def follow_threads() -> None:
+    """Let threads that a job starts belong to it, as coroutines and ``asyncio.to_thread`` do already.
+
+    A thread of a pool serves many jobs: there each call belongs to the job that submitted it.
+    """
+    if getattr(threading.Thread.start, "follows", False):
+        return
+    start, submit = threading.Thread.start, concurrent.futures.ThreadPoolExecutor.submit
+
+    def start_in_context(self: threading.Thread) -> None:
+        of_pool = getattr(getattr(self, "_target", None), "__module__", "") == "concurrent.futures.thread"
+        if running.get() is not None and not of_pool:
+            self.run = partial(copy_context().run, self.run)  # type: ignore[method-assign]
+        start(self)
+
+    def submit_in_context(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if running.get() is not None:
+            return submit(self, copy_context().run, fn, *args, **kwargs)
+        return submit(self, fn, *args, **kwargs)
+
+    start_in_context.follows = True  # type: ignore[attr-defined]
+    threading.Thread.start = start_in_context  # type: ignore[method-assign]
+    concurrent.futures.ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign]
+
+
+class AtMostOnce:
+    """Lets one thing through in so many seconds: a line for what goes wrong at each try."""
+
+    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self._now = now
+        self._next = 0.0
+
+    def passes(self) -> bool:
+        now = self._now()
+        if now < self._next:
+            return False
+        self._next = now + self.seconds
+        return True

@@ -1,0 +1,335 @@
+"""Metrics for Prometheus: worker processes write their figures to files, the supervisor serves the sum of them.
+
+A process replaces its file as a whole, at most four times a second, so a kill costs a quarter of a second of counts and
+never tears one. When a process ends, its figures go over into the supervisor's, and its file away: recycling leaves
+nothing behind. Depths and ages are read from Redis when someone scrapes, by counts and never by scans.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from fourlane.errors import RedisUnavailable
+from fourlane.job import ready_since_ms
+from fourlane.meter import CATALOGUE, RUN_SECONDS, WAIT_SECONDS, Figures, meter
+from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.queues import browse
+from fourlane.queues.store import Store
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+__all__ = ["Host", "JobCounts", "Writer"]
+
+log = logging.getLogger("fourlane.observe")
+
+_PREFIX: Final = "fourlane-metrics-"
+_WRITE_SECONDS: Final = 0.25
+_FRESH_SECONDS: Final = 5.0
+_TIERS: Final = ("high", "normal", "low", "scheduled")
+_WORDS: Final[dict[type, str]] = {
+    Done: "done",
+    Result: "done",
+    Retry: "retry",
+    Dead: "dead",
+    Postpone: "postponed",
+    Cancel: "cancelled",
+    Back: "given-back",
+}
+_TIMED: Final = frozenset((Done, Result, Retry, Dead))
+_LOOKED_AT: Final = 16  # of each turn's runs, for their times
+
+
+# In a worker process ----------------------------------------------------------------------------------------
+
+
+class JobCounts:
+    """Counts the ends of runs, a turn's at once: nothing is done for each job while it runs.
+
+    All are counted. The times of a large turn are those of some of its runs, which stand for the others of their kind:
+    a thousand empty jobs in a turn need not be looked at one by one.
+    """
+
+    def ended(self, service: str, ended: list[tuple[Any, Outcome]]) -> None:
+        """Runs of one service that ended, with their outcomes."""
+        numbers = Counter([(run.plan, run.leased.entry[0], type(outcome)) for run, outcome in ended])
+        step = 1 + (len(ended) - 1) // _LOOKED_AT
+        looked_at = ended[::step]
+        times: dict[tuple[Any, str, type], list[float]] = {}
+        for run, outcome in looked_at:
+            key = (run.plan, run.leased.entry[0], type(outcome))
+            times.setdefault(key, []).append(run.ended_at - run.started)
+        if len(times) < len(numbers):
+            for run, outcome in ended:
+                key = (run.plan, run.leased.entry[0], type(outcome))
+                if key not in times:
+                    times[key] = [run.ended_at - run.started]
+        for key, number in numbers.items():
+            plan, tier, kind = key
+            labels = (plan.name or "unknown", _TIERS[int(tier)], service)
+            meter.add("jobs", (*labels, _WORDS[kind] if plan.name else "unknown-task"), number)
+            if kind in _TIMED and plan.name:
+                buckets, total = _sorted_in(RUN_SECONDS, times[key], number)
+                meter.record("job_run_seconds", labels, buckets, total)
+        self._waits(service, looked_at, step, len(ended))
+
+    def _waits(self, service: str, looked_at: list[tuple[Any, Outcome]], step: int, number: int) -> None:
+        offset_ms = (time.time() - time.monotonic()) * 1000
+        waits: dict[str, list[float]] = {}
+        for run, _ in looked_at:
+            since = ready_since_ms(run.leased.entry)
+            if since is not None and run.started:
+                waits.setdefault(run.leased.entry[0], []).append(
+                    max(0.0, (run.started * 1000 + offset_ms - since) / 1000)
+                )
+        for tier, seconds in waits.items():
+            stand_for = min(number, len(seconds) * step)
+            buckets, total = _sorted_in(WAIT_SECONDS, seconds, stand_for)
+            meter.record("job_wait_seconds", (_TIERS[int(tier)], service), buckets, total)
+
+
+def _sorted_in(bounds: tuple[float, ...], seconds: list[float], number: int) -> tuple[list[int], float]:
+    """Buckets and sum of so many times, of which these are known."""
+    buckets = [0] * (len(bounds) + 1)
+    each, rest = divmod(number, len(seconds))
+    for place, value in enumerate(seconds):
+        buckets[bisect_left(bounds, value)] += each + (place < rest)
+    return buckets, sum(seconds) * number / len(seconds)
+
+
+class Writer:
+    """Hands this process's figures over. Call `write` now and then; it is quick when nothing changed."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.path = Path(folder) / f"{name}.json"
+        self._written_at = 0.0
+        self._warned = False
+        meter.on = True
+
+    def write(self, now: float) -> float | None:
+        """Write what changed, if the last time is long enough ago; returns when to come again, None: no need."""
+        if not meter.changed:
+            return None
+        if now - self._written_at < _WRITE_SECONDS:
+            return self._written_at + _WRITE_SECONDS
+        self._written_at = now
+        self.flush()
+        return None
+
+    def flush(self) -> None:
+        """Write now."""
+        data = meter.take()
+        if data is None:
+            return
+        try:
+            new = self.path.with_suffix(".new")
+            new.write_bytes(data)
+            new.replace(self.path)
+        except OSError as error:
+            if not self._warned:
+                log.warning("metrics cannot be written to %s: %s", self.path, error.strerror)
+            self._warned = True
+
+
+# In the supervisor ------------------------------------------------------------------------------------------
+
+
+class Process(Protocol):
+    """What is told of each worker process at a scrape."""
+
+    name: str
+    busy: int
+    slots: int
+    rss_mb: float
+
+
+class Host:
+    """All figures of one worker host, as Prometheus wants them.
+
+    Parameters:
+      processes: the worker processes now, as ``(name, busy, slots, rss_mb)``.
+      store: where depths and ages are read.
+    """
+
+    def __init__(self, store: Store, processes: Callable[[], Iterable[tuple[str, int, int, float]]]) -> None:
+        _remove_orphans()
+        self.folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
+        self.counts: Counter[str] = Counter()
+        self._store = store
+        self._processes = processes
+        self._gone = Figures()
+        self._lock = threading.Lock()
+        self._looked_at = -_FRESH_SECONDS
+        self._seen: list[Any] = []
+        self._redis_up = False
+        self._memory: tuple[int, int] | None = None
+
+    def process_ended(self, name: str) -> None:
+        """Take over the figures of a process that is gone."""
+        path = Path(self.folder) / f"{name}.json"
+        with self._lock:
+            figures = _read(path)
+            if figures is not None:
+                self._gone.fold(figures)
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def figures(self) -> Figures:
+        """The sum over all processes of this host, those that ended too."""
+        total = Figures()
+        with self._lock:
+            total.fold(self._gone)
+            for path in sorted(Path(self.folder).glob("*.json")):
+                figures = _read(path)
+                if figures is not None:
+                    total.fold(figures)
+        return total
+
+    def page(self, accept: str = "") -> tuple[str, bytes]:
+        """Content type and text, in the form that the scraper asks for. Exemplars only go into OpenMetrics."""
+        from prometheus_client import exposition, openmetrics
+
+        if "application/openmetrics-text" in accept:
+            from prometheus_client.openmetrics import exposition as open_exposition
+
+            return openmetrics.exposition.CONTENT_TYPE_LATEST, open_exposition.generate_latest(self)  # type: ignore[no-untyped-call]
+        return exposition.CONTENT_TYPE_LATEST, exposition.generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client: this is a collector."""
+        yield from _figures(self.figures())
+        yield from self._of_host()
+        yield from self._of_queues()
+        yield from _of_users()
+
+    def _of_host(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        slots = GaugeMetricFamily("fourlane_slots", "Plain functions that may run at once.", labels=["process"])
+        busy = GaugeMetricFamily("fourlane_running", "Jobs that run now.", labels=["process"])
+        memory = GaugeMetricFamily("fourlane_process_rss_bytes", "Memory of a worker process.", labels=["process"])
+        for number, (_, running, room, rss_mb) in enumerate(self._processes()):
+            slots.add_metric([str(number)], room)
+            busy.add_metric([str(number)], running)
+            memory.add_metric([str(number)], rss_mb * 1_048_576)
+        yield from (slots, busy, memory)
+        for name, text in (
+            ("crashes", "Worker processes that died."),
+            ("hard_limit_kills", "Worker processes killed at a job's hard limit."),
+            ("poisoned", "Jobs made dead letters because workers died running them."),
+        ):
+            yield CounterMetricFamily(f"fourlane_{name}", text, value=self.counts[name])
+
+    # Redis, looked at once in some seconds however many scrape
+
+    def _look(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._looked_at < _FRESH_SECONDS:
+                return
+            self._looked_at = now
+            try:
+                self._seen = browse.services(self._store)
+                self._memory = browse.memory(self._store)
+                self._redis_up = True
+            except RedisUnavailable:
+                self._redis_up = False
+
+    def _of_queues(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        self._look()
+        yield GaugeMetricFamily("fourlane_redis_up", "Whether Redis answered.", value=int(self._redis_up))
+        if not self._redis_up:
+            return
+        of_queue = ["queue", "tier", "service"]
+        depth = GaugeMetricFamily("fourlane_queue_depth", "Jobs that may run and wait.", labels=of_queue)
+        age = GaugeMetricFamily("fourlane_queue_oldest_seconds", "How long the next job has waited.", labels=of_queue)
+        dead = GaugeMetricFamily("fourlane_dead_letters", "Dead letters kept.", labels=of_queue)
+        paused = GaugeMetricFamily("fourlane_queue_paused", "1: paused by an operator.", labels=of_queue)
+        target = GaugeMetricFamily("fourlane_queue_target_seconds", "How long a job may wait.", labels=of_queue)
+        done = CounterMetricFamily("fourlane_queue_done", "Jobs that succeeded, on all hosts.", labels=of_queue)
+        delayed = GaugeMetricFamily("fourlane_delayed", "Jobs that may not run yet.", labels=["service"])
+        leased = GaugeMetricFamily("fourlane_leased", "Jobs that workers hold, on all hosts.", labels=["service"])
+        workers = GaugeMetricFamily("fourlane_workers", "Worker processes, on all hosts.", labels=["service"])
+        for service in self._seen:
+            delayed.add_metric([service.name], service.delayed)
+            leased.add_metric([service.name], service.running)
+            workers.add_metric([service.name], service.workers)
+            for queue in service.queues:
+                labels = [queue.name, queue.tier.word, queue.service]
+                depth.add_metric(labels, queue.ready)
+                age.add_metric(labels, (queue.oldest_age_ms or 0) / 1000)
+                dead.add_metric(labels, queue.dead)
+                paused.add_metric(labels, int(queue.paused))
+                target.add_metric(labels, queue.tier.target_ms / 1000)
+                done.add_metric(labels, queue.done or 0)
+        yield from (depth, age, dead, paused, target, done, delayed, leased, workers)
+        if self._memory is not None:
+            used, most = self._memory
+            yield GaugeMetricFamily("fourlane_redis_memory_bytes", "Memory that Redis uses.", value=used)
+            yield GaugeMetricFamily("fourlane_redis_memory_limit_bytes", "Its maxmemory; 0: none.", value=most)
+
+
+def _figures(figures: Figures) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+    from prometheus_client.samples import Exemplar
+
+    for name, figure in CATALOGUE.items():
+        if not figure.bounds:
+            counter = CounterMetricFamily(f"fourlane_{name}", figure.help, labels=figure.labels)
+            for key, value in figures.counts.get(name, {}).items():
+                counter.add_metric(key.split("\n") if figure.labels else [], value)
+            yield counter
+            continue
+        histogram = HistogramMetricFamily(f"fourlane_{name}", figure.help, labels=figure.labels)
+        for key, times in figures.times.get(name, {}).items():
+            total, buckets = 0, []
+            for number, bound in enumerate((*figure.bounds, float("inf"))):
+                total += times.buckets[number]
+                told = times.exemplars.get(number)
+                exemplar = Exemplar({"trace_id": told.trace_id}, told.seconds, told.at) if told else None
+                buckets.append([str(bound) if bound != float("inf") else "+Inf", total, exemplar])
+            histogram.add_metric(key.split("\n"), buckets, times.sum)  # type: ignore[arg-type]
+        yield histogram
+
+
+def _of_users() -> Iterator[Metric]:
+    """What tasks count by prometheus_client itself, when its folder for several processes is set."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client import CollectorRegistry, multiprocess
+
+        yield from multiprocess.MultiProcessCollector(CollectorRegistry()).collect()  # type: ignore[no-untyped-call]
+
+
+def _read(path: Path) -> Figures | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Figures)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _remove_orphans() -> None:
+    """Folders of supervisors that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):
+            continue

@@ -1,0 +1,76 @@
+"""What a worker process tells (worker/observer.py), passed on to those parts that are on."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from fourlane.observe.metrics import JobCounts, Writer
+from fourlane.outcome import Done, Outcome
+
+if TYPE_CHECKING:
+    from fourlane.observe.sentry import Reports
+    from fourlane.observe.traces import Spans
+
+__all__ = ["WorkerObserver"]
+
+SLOW_SECONDS: Final = 5.0
+
+log = logging.getLogger("fourlane.observe")
+
+
+class WorkerObserver:
+    """One for a process. A part that fails says so, and the jobs go on."""
+
+    def __init__(self, writer: Writer | None, spans: Spans | None, reports: Reports | None) -> None:
+        self.writer = writer
+        self.spans = spans
+        self.reports = reports
+        self.counts = JobCounts()
+        self.begins = reports is not None
+        self.began = _nothing if reports is None else reports.began
+
+    def failed(self, run: Any, error: BaseException, outcome: Outcome) -> None:
+        if self.reports is None:
+            return
+        try:
+            self.reports.failed(run, error, outcome)
+        except Exception:
+            log.warning("an error could not be reported", exc_info=True)
+
+    def turned(self, service: str, ended: list[tuple[Any, Outcome]]) -> None:
+        try:
+            if self.writer is not None:
+                self.counts.ended(service, ended)
+            if self.spans is None and self.reports is None:
+                return
+            # Most runs have nothing to say; the others are found in one pass for all who ask.
+            special = [
+                (run, outcome)
+                for run, outcome in ended
+                if type(outcome) is not Done
+                or run.trace is not None
+                or run.envelope.options
+                or run.ended_at - run.started > SLOW_SECONDS
+            ]
+            if self.spans is not None:
+                self.spans.ended(service, special, ended)
+            if self.reports is not None:
+                self.reports.ended(special)
+        except Exception:
+            log.warning("a turn could not be counted", exc_info=True)
+
+    def pause(self, now: float) -> float | None:
+        return None if self.writer is None else self.writer.write(now)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.flush()
+        if self.spans is not None:
+            self.spans.close()
+        if self.reports is not None:
+            self.reports.close()
+
+
+def _nothing(run: Any) -> None:
+    """No part wants to know of a begin."""

@@ -1,0 +1,84 @@
+"""The platform's own housekeeping, as tasks. Schedulers fire them (``synchronise_maintenance``); each may be moved or
+switched off by FOURLANE_MAINTENANCE.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from fourlane.queues.broker import RedisBroker
+from fourlane.tasks.task import task
+
+if TYPE_CHECKING:
+    from fourlane.queues.schedules import Schedule
+    from fourlane.queues.store import Store
+
+__all__ = ["SERVICE", "TIMES", "schedules"]
+
+log = logging.getLogger("fourlane.maintenance")
+
+SERVICE: Final = "maintenance"
+OFF: Final = "off"
+TIMES: Final = {"dead-letters": "17 2 * * *", "limits": "37 * * * *", "doctor": "0 4 * * *"}
+"""What there is, and when it runs (UTC)."""
+
+
+def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
+    """The schedules of what is not switched off, by name.
+
+    Parameters:
+      moved: name → another cron expression, or ``off``.
+    """
+    from fourlane.queues.schedules import Schedule
+
+    tasks = {"dead-letters": drop_old_dead_letters, "limits": count_limits_again, "doctor": examine}
+    times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
+    common: dict[str, Any] = {"service": SERVICE, "module": __name__, "place": "FOURLANE_MAINTENANCE"}
+    return {
+        name: Schedule(name=name, task=tasks[name].actor_name, cron=cron, **common)
+        for name, cron in times.items()
+        if cron != OFF
+    }
+
+
+@task(name="fourlane.maintenance.dead-letters", service=SERVICE, tier="scheduled")
+def drop_old_dead_letters() -> None:
+    """Drop dead letters over their age or number, which otherwise go when the next job dies there."""
+    store = _store()
+    for service in store.services():
+        dropped = 0
+        while some := store.connector.run("trim", store.service(service).all, (store.dead_max, store.dead_ttl_ms)):
+            dropped += some
+        if dropped:
+            log.info("dropped dead letters service=%s number=%d", service, dropped)
+
+
+@task(name="fourlane.maintenance.limits", service=SERVICE, tier="scheduled")
+def count_limits_again() -> None:
+    """Count what runs under each limit from the leases themselves: a count that went astray ends here."""
+    from fourlane.names import parse_queue
+    from fourlane.queues import control
+
+    store = _store()
+    for service in {parse_queue(name, store.environment).service for name in control.limits(store)}:
+        control.rewrite(store, service)
+
+
+@task(name="fourlane.maintenance.doctor", service=SERVICE, tier="scheduled")
+def examine() -> None:
+    """What ``fourlane doctor`` finds, into the log."""
+    from fourlane.queues import browse, doctor
+
+    store = _store()
+    for finding in doctor.examine(store, workers=browse.workers(store)):
+        if finding.level is doctor.Level.OK:
+            continue
+        level = logging.ERROR if finding.level is doctor.Level.ERROR else logging.WARNING
+        log.log(level, "doctor %s: %s%s", finding.name, finding.text, f" ({finding.fix})" if finding.fix else "")
+
+
+def _store() -> Store:
+    broker: RedisBroker = examine.broker
+    return broker.store

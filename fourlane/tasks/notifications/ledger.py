@@ -1,0 +1,484 @@
+"""What the database knows of notifications: each send, preferences, dead addresses, digests.
+
+A record's life: ``pending``, then ``sending`` while a call to a provider is under way, then ``sent``; reports make it
+``delivered``, ``bounced`` or ``complained``. ``suppressed``: nobody wanted it. ``failed``: it could not be sent.
+``collecting``: a digest that is still open. A record found as ``sending`` is one whose call nobody saw the end of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from fourlane import crypto
+from fourlane.db.engine import Database
+from fourlane.db.models import (
+    NotificationDigestItem,
+    NotificationPreference,
+    NotificationRecord,
+    NotificationSuppression,
+)
+from fourlane.tasks.notifications import rules
+from fourlane.tasks.notifications.notification import Channel, InvalidNotification, Notification, address_of
+
+__all__ = ["ALL_CATEGORIES", "Collected", "Decision", "Ledger"]
+
+ALL_CATEGORIES: Final = "*"
+_MARK: Final = "notification_suppressions.address"
+_GONE_OUT: Final = ("sending", "sent", "delivered", "bounced", "complained")
+_OVER: Final = ("sent", "delivered", "bounced", "complained", "suppressed")
+# Later words of a provider win over earlier ones; reports arrive in any order.
+_RANK: Final = {"pending": 0, "sending": 0, "failed": 0, "sent": 1, "delivered": 2, "bounced": 3, "complained": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a notification now.
+
+    Parameters:
+      verdict: ``go``: call the provider; ``wait``: until ``at``; ``over``: nothing is to be done.
+      status: the record's, or ``duplicate``.
+      since: for ``go``, when an earlier call was made at the earliest whose end nobody saw; else None.
+      tried_at: when that earlier call was made at the latest.
+    """
+
+    verdict: Literal["go", "wait", "over"]
+    record_id: uuid.UUID
+    status: str = ""
+    reason: str = ""
+    message_id: str = ""
+    at: datetime | None = None
+    since: datetime | None = None
+    tried_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A notification has joined a digest.
+
+    Parameters:
+      is_new: it was not in there before; False when its job runs again.
+    """
+
+    record_id: uuid.UUID
+    closes_at: datetime
+    is_first: bool
+    is_new: bool
+
+
+class Ledger:
+    """The notifications of a database. Threads may share it.
+
+    Parameters:
+      limits: by channel, how many messages one user may get, and in how many milliseconds.
+    """
+
+    def __init__(self, database: Database, limits: Mapping[str, tuple[int, int]]) -> None:
+        self._database = database
+        self._limits = limits
+
+    # A send -----------------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        channel: Channel,
+        notification: Notification,
+        *,
+        provider: str,
+        job_id: str,
+        now: datetime,
+        digest_id: uuid.UUID | None = None,
+    ) -> Decision:
+        """Record the notification, and say whether it may be sent now. For ``go``, it is recorded as under way.
+
+        Raises:
+          DatabaseUnavailable
+          InvalidNotification: its organization is not known.
+        """
+        try:
+            with self._database.begin() as session:
+                return self._decide(session, channel, notification, provider, job_id, now, digest_id)
+        except IntegrityError:
+            raise InvalidNotification(f"organization {notification.organization_id} is not known") from None
+
+    def _decide(
+        self,
+        session: Session,
+        channel: Channel,
+        notification: Notification,
+        provider: str,
+        job_id: str,
+        now: datetime,
+        digest_id: uuid.UUID | None,
+    ) -> Decision:
+        record = self._record(session, channel, notification, provider, job_id, digest_id)
+        if record.status in _OVER:
+            status = record.status if record.job_id == job_id or digest_id else "duplicate"
+            return Decision(
+                "over", record.id, status, reason=record.error or "", message_id=record.provider_message_id or ""
+            )
+        if record.job_id != job_id and digest_id is None and record.status != "failed":
+            return Decision("over", record.id, "duplicate", reason=f"job {record.job_id} sends it")
+        record.job_id = job_id
+        if record.status == "sending":
+            return Decision("go", record.id, since=record.created_at, tried_at=record.updated_at)
+        record.status = "pending"
+        unwanted = self._unwanted(session, channel, notification)
+        if unwanted:
+            record.status, record.error = "suppressed", unwanted
+            return Decision("over", record.id, "suppressed", reason=unwanted)
+        waits = None if notification.urgent else self._waits(session, channel, notification, now)
+        if waits is not None:
+            reason, at = waits
+            record.error = reason
+            return Decision("wait", record.id, "pending", reason=reason, at=at)
+        # The limit counts by it. Set anew when it was really sent.
+        record.status, record.error, record.sent_at = "sending", None, now
+        return Decision("go", record.id)
+
+    def _record(
+        self,
+        session: Session,
+        channel: Channel,
+        notification: Notification,
+        provider: str,
+        job_id: str,
+        digest_id: uuid.UUID | None,
+    ) -> NotificationRecord:
+        if digest_id is not None:
+            return session.get_one(NotificationRecord, digest_id)
+        key = _key(channel, notification, job_id)
+        _lock(session, key)
+        record = session.scalar(select(NotificationRecord).where(NotificationRecord.idempotency_key == key))
+        if record is None:
+            record = _new_record(channel, notification, key, job_id)
+            record.provider = provider
+            session.add(record)
+            session.flush()
+            session.refresh(record)
+        return record
+
+    def _unwanted(self, session: Session, channel: Channel, notification: Notification) -> str:
+        """Why nobody wants it, or the address cannot take it; empty when neither is so."""
+        address = address_of(channel, notification.to)
+        if not address:
+            return ""
+        dead = session.scalars(
+            select(NotificationSuppression).where(
+                NotificationSuppression.channel == channel,
+                NotificationSuppression.address_mark.in_(_marks(channel, address)),
+                NotificationSuppression.category.in_([ALL_CATEGORIES, notification.category]),
+            )
+        ).all()
+        for row in dead:
+            if row.reason != "unsubscribed" or not notification.required:
+                return f"the address is suppressed: {row.reason}"
+        preference = rules.that_counts(self._preferences(session, channel, notification), notification.category)
+        if preference is not None and not preference.enabled and not notification.required:
+            return f"unsubscribed from {preference.category}"
+        return ""
+
+    def _waits(
+        self, session: Session, channel: Channel, notification: Notification, now: datetime
+    ) -> tuple[str, datetime] | None:
+        preferences = self._preferences(session, channel, notification)
+        with_hours = [p for p in preferences if p.quiet_from and p.quiet_until]
+        hours = rules.that_counts(with_hours, notification.category)
+        if hours is not None:
+            until = rules.quiet_until(now, hours.time_zone, hours.quiet_from, hours.quiet_until)
+            if until is not None:
+                return f"quiet hours until {until:%Y-%m-%d %H:%M} UTC", until
+        limit = self._limits.get(channel)
+        if limit is None or notification.user_id is None:
+            return None
+        rate, per_ms = limit
+        _lock(session, f"{channel}:{notification.user_id}")
+        sent = session.scalars(
+            select(NotificationRecord.sent_at)
+            .where(
+                NotificationRecord.user_id == notification.user_id,
+                NotificationRecord.channel == channel,
+                NotificationRecord.status.in_(_GONE_OUT),
+                NotificationRecord.sent_at > now - timedelta(milliseconds=per_ms),
+            )
+            .order_by(NotificationRecord.sent_at)
+        ).all()
+        free = rules.free_at([moment for moment in sent if moment is not None], rate, per_ms)
+        return None if free is None else (f"over the user's limit until {free:%Y-%m-%d %H:%M:%S} UTC", free)
+
+    def _preferences(
+        self, session: Session, channel: Channel, notification: Notification
+    ) -> list[NotificationPreference]:
+        if notification.user_id is None:
+            return []
+        return list(
+            session.scalars(
+                select(NotificationPreference).where(
+                    NotificationPreference.user_id == notification.user_id,
+                    NotificationPreference.channel == channel,
+                    NotificationPreference.category.in_([ALL_CATEGORIES, notification.category]),
+                )
+            )
+        )
+
+    def sent(self, record_id: uuid.UUID, *, message_id: str, now: datetime) -> None:
+        """The provider has taken it. A report that was faster is not written over."""
+        with self._database.begin() as session:
+            record = session.get_one(NotificationRecord, record_id, with_for_update=True)
+            record.provider_message_id = message_id or None
+            record.sent_at = now
+            if _RANK.get(record.status, 0) < _RANK["sent"]:
+                record.status, record.error = "sent", None
+            session.execute(delete(NotificationDigestItem).where(NotificationDigestItem.record_id == record_id))
+
+    def not_sent(self, record_id: uuid.UUID, *, status: Literal["pending", "sending", "failed"], error: str) -> None:
+        """It was not sent, for this reason; ``sending`` when nobody knows."""
+        with self._database.begin() as session:
+            session.execute(
+                update(NotificationRecord)
+                .where(NotificationRecord.id == record_id, NotificationRecord.status.in_(["pending", "sending"]))
+                .values(status=status, error=error)
+            )
+
+    def knows(self, message_id: str) -> bool:
+        """Whether a record has this id of the provider's."""
+        with self._database.begin() as session:
+            found = select(NotificationRecord.id).where(NotificationRecord.provider_message_id == message_id)
+            return session.scalar(found) is not None
+
+    # Digests ----------------------------------------------------------------------------------------
+
+    def collect(self, channel: Channel, notification: Notification, *, job_id: str) -> Collected:
+        """Add a notification to the open digest of its recipient, or begin one."""
+        address = address_of(channel, notification.to)
+        digest_key = _hash("digest", channel, address, notification.digest)
+        item_key = _hash("item", digest_key, notification.dedup_key or job_id)
+        with self._database.begin() as session:
+            _lock(session, digest_key)
+            item = session.scalar(select(NotificationDigestItem).where(NotificationDigestItem.item_key == item_key))
+            if item is not None:
+                record = session.get_one(NotificationRecord, item.record_id)
+                return Collected(record.id, _closes_at(record, notification), is_first=False, is_new=False)
+            record_or_none = session.scalar(
+                select(NotificationRecord).where(NotificationRecord.idempotency_key == digest_key)
+            )
+            is_first = record_or_none is None
+            record = record_or_none or _new_record(channel, notification, digest_key, job_id)
+            if is_first:
+                record.status = "collecting"
+                session.add(record)
+                session.flush()
+                session.refresh(record)
+            data = json.dumps(notification.data)
+            session.add(NotificationDigestItem(record_id=record.id, item_key=item_key, data=data))
+            return Collected(record.id, _closes_at(record, notification), is_first=is_first, is_new=True)
+
+    def close_digest(self, record_id: uuid.UUID) -> list[dict[str, Any]]:
+        """End the collecting; the data of all items, in their order. None are left once it was sent."""
+        with self._database.begin() as session:
+            record = session.get(NotificationRecord, record_id)
+            if record is None:
+                return []
+            _lock(session, record.idempotency_key or "")
+            session.refresh(record)
+            if record.status == "collecting":
+                record.status = "pending"
+                record.idempotency_key = f"{record.idempotency_key}:{record.id}"  # the next one begins another
+            items = session.scalars(
+                select(NotificationDigestItem)
+                .where(NotificationDigestItem.record_id == record_id)
+                .order_by(NotificationDigestItem.created_at, NotificationDigestItem.id)
+            ).all()
+            return [json.loads(item.data) for item in items]
+
+    # What people want, what providers report --------------------------------------------------------
+
+    def prefer(
+        self,
+        user_id: uuid.UUID,
+        channel: Channel,
+        category: str = ALL_CATEGORIES,
+        *,
+        enabled: bool = True,
+        quiet_from: str | None = None,
+        quiet_until: str | None = None,
+        time_zone: str = "UTC",
+        organization_id: uuid.UUID | None = None,
+    ) -> None:
+        """Keep what a user wants, in place of what was kept for this channel and category.
+
+        Raises ValueError for a time of day or a time zone that is none.
+        """
+        for hour in (quiet_from, quiet_until):
+            if hour is not None and not rules.is_time_of_day(hour):
+                raise ValueError(f"{hour!r} is no time of day; write it as 22:30")
+        if (quiet_from is None) != (quiet_until is None):
+            raise ValueError("quiet hours need a beginning and an end")
+        if not rules.is_zone(time_zone):
+            raise ValueError(f"{time_zone!r} is no time zone; write it as Europe/Vienna")
+        with self._database.begin() as session:
+            row = self._preference(session, user_id, channel, category)
+            row.enabled, row.quiet_from, row.quiet_until = enabled, quiet_from, quiet_until
+            row.time_zone, row.organization_id = time_zone, organization_id
+
+    def unsubscribe(self, channel: Channel, category: str, *, user_id: uuid.UUID | None, address: str) -> None:
+        """No more messages of this category: for the user, else for the address."""
+        with self._database.begin() as session:
+            if user_id is not None:
+                self._preference(session, user_id, channel, category).enabled = False
+            else:
+                self._suppress(session, channel, address, category, "unsubscribed", "")
+
+    def _preference(
+        self, session: Session, user_id: uuid.UUID, channel: Channel, category: str
+    ) -> NotificationPreference:
+        _lock(session, f"{user_id}:{channel}:{category}")
+        row = session.scalar(
+            select(NotificationPreference).where(
+                NotificationPreference.user_id == user_id,
+                NotificationPreference.channel == channel,
+                NotificationPreference.category == category,
+            )
+        )
+        if row is None:
+            row = NotificationPreference(user_id=user_id, channel=channel, category=category)
+            session.add(row)
+        return row
+
+    def suppress(
+        self,
+        channel: Channel,
+        address: str,
+        *,
+        reason: Literal["bounce", "complaint", "unsubscribed"],
+        category: str = ALL_CATEGORIES,
+        detail: str = "",
+    ) -> None:
+        """Write to this address no more."""
+        with self._database.begin() as session:
+            self._suppress(session, channel, address, category, reason, detail)
+
+    def _suppress(
+        self, session: Session, channel: Channel, address: str, category: str, reason: str, detail: str
+    ) -> None:
+        address = address if channel == "push" else address.lower()
+        marks = _marks(channel, address)
+        _lock(session, marks[0])
+        known = session.scalar(
+            select(NotificationSuppression.id).where(
+                NotificationSuppression.channel == channel,
+                NotificationSuppression.address_mark.in_(marks),
+                NotificationSuppression.category == category,
+                NotificationSuppression.reason == reason,
+            )
+        )
+        if known is None:
+            session.execute(
+                delete(NotificationSuppression).where(
+                    NotificationSuppression.channel == channel,
+                    NotificationSuppression.address_mark.in_(marks),
+                    NotificationSuppression.category == category,
+                )
+            )
+            session.add(
+                NotificationSuppression(
+                    channel=channel,
+                    address_mark=marks[0],
+                    address=address,
+                    category=category,
+                    reason=reason,
+                    detail=detail or None,
+                )
+            )
+
+    def allow(self, channel: Channel, address: str) -> int:
+        """Forget that an address was dead or unsubscribed; how many entries that were."""
+        address = address if channel == "push" else address.lower()
+        with self._database.begin() as session:
+            found = session.scalars(
+                delete(NotificationSuppression)
+                .where(
+                    NotificationSuppression.channel == channel,
+                    NotificationSuppression.address_mark.in_(_marks(channel, address)),
+                )
+                .returning(NotificationSuppression.id)
+            )
+            return len(found.all())
+
+    def reported(
+        self,
+        *,
+        record_id: uuid.UUID | None,
+        message_id: str,
+        status: Literal["sent", "delivered", "bounced", "complained"],
+        detail: str = "",
+    ) -> str | None:
+        """Keep what a provider says became of a message; its recipient's address, or None when it is not ours."""
+        ours = NotificationRecord.provider_message_id == message_id
+        if record_id is not None:
+            ours = NotificationRecord.id == record_id
+        with self._database.begin() as session:
+            record = session.scalar(select(NotificationRecord).where(ours).with_for_update())
+            if record is None:
+                return None
+            if _RANK[status] > _RANK.get(record.status, 0):
+                record.status, record.error = status, detail or None
+            record.provider_message_id = record.provider_message_id or message_id
+            return record.recipient or ""
+
+    def forget(self, before: datetime, *, limit: int = 10_000) -> int:
+        """Delete records that were made before this moment, some at a time; how many went. Dead addresses stay."""
+        with self._database.begin() as session:
+            old = select(NotificationRecord.id).where(NotificationRecord.created_at < before).limit(limit)
+            ids = session.scalars(old).all()
+            session.execute(delete(NotificationRecord).where(NotificationRecord.id.in_(ids)))
+            return len(ids)
+
+
+def _new_record(channel: Channel, notification: Notification, key: str, job_id: str) -> NotificationRecord:
+    return NotificationRecord(
+        id=uuid.uuid4(),
+        organization_id=notification.organization_id,
+        user_id=notification.user_id,
+        channel=channel,
+        template=notification.template or None,
+        recipient=address_of(channel, notification.to) or None,
+        status="pending",
+        idempotency_key=key,
+        job_id=job_id,
+    )
+
+
+def _key(channel: Channel, notification: Notification, job_id: str) -> str:
+    if not notification.dedup_key:
+        return f"job:{job_id}"
+    return _hash("dedup", channel, address_of(channel, notification.to), notification.dedup_key)
+
+
+def _hash(*parts: str) -> str:
+    # Long and personal parts do not belong into an index.
+    return f"{parts[0]}:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]}"
+
+
+def _marks(channel: str, address: str) -> list[str]:
+    return crypto.keyring().marks(f"{channel}:{address}".encode(), _MARK)
+
+
+def _closes_at(record: NotificationRecord, notification: Notification) -> datetime:
+    return record.created_at.astimezone(UTC) + timedelta(seconds=notification.digest_seconds)
+
+
+def _lock(session: Session, name: str) -> None:
+    """Until the transaction ends, others that lock this name wait. SQLite has one writer anyhow."""
+    if session.get_bind().dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        session.execute(select(func.pg_advisory_xact_lock(number)))

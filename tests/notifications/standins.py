@@ -1,0 +1,142 @@
+"""Resend, Twilio, a push service, Slack and PagerDuty on this machine; they go wrong when told to."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import http_ece
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.http_server import Reply, Request, serving
+
+KEY = "re_stand_in"
+ACCOUNT, TOKEN = "AC00000000000000000000000000000000", "twilio-token"
+
+
+@dataclass
+class Fault:
+    """What comes in place of the right answer. ``taken``: the message was kept all the same."""
+
+    reply: Reply
+    taken: bool = False
+
+
+@dataclass
+class Providers:
+    """One server that plays all of them.
+
+    emails, texts, pushes, chat, pages: what people got.
+    """
+
+    emails: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[dict[str, Any]] = field(default_factory=list)
+    pushes: list[dict[str, Any]] = field(default_factory=list)
+    chat: list[str] = field(default_factory=list)
+    pages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    faults: deque[Fault] = field(default_factory=deque)
+    arrived: threading.Event = field(default_factory=threading.Event)
+    """Set when a request has been kept."""
+    url: str = ""
+    _by_key: dict[str, tuple[Any, Reply]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Providers:
+        self._stack = ExitStack()
+        self.browser = ec.generate_private_key(ec.SECP256R1())
+        self.auth = b"0123456789abcdef"
+        self.url = self._stack.enter_context(serving(self._answer))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def fail(self, status: int = 500, *, times: int = 1, taken: bool = False, **reply: Any) -> None:
+        """The next answers are these."""
+        for _ in range(times):
+            self.faults.append(Fault(Reply(status=status, **reply), taken))
+
+    @property
+    def subscription(self) -> dict[str, Any]:
+        """What the browser gave."""
+        public = self.browser.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        keys = {"p256dh": _text(public), "auth": _text(self.auth)}
+        return {"endpoint": f"{self.url}/push/browser-1", "keys": keys}
+
+    def _answer(self, request: Request) -> Reply:
+        with self._lock:
+            self.requests.append(request)
+            fault = self.faults.popleft() if self.faults and request.method == "POST" else None
+            if fault is not None and not fault.taken:
+                reply = fault.reply
+            else:
+                right = self._serve(request)
+                reply = fault.reply if fault is not None else right
+            self.arrived.set()
+        return reply
+
+    def _serve(self, request: Request) -> Reply:
+        path = urlsplit(request.path).path
+        if path == "/emails":
+            return self._resend(request)
+        if path == f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json":
+            return self._twilio(request)
+        if path.startswith("/push/"):
+            text = http_ece.decrypt(
+                request.body, private_key=self.browser, auth_secret=self.auth, version="aes128gcm"
+            ).decode()
+            self.pushes.append(json.loads(text))
+            return Reply(201, b"", {"location": f"{self.url}/m/{len(self.pushes)}"})
+        if path == "/slack":
+            self.chat.append(json.loads(request.body)["text"])
+            return Reply(200, b"ok")
+        if path == "/v2/enqueue":
+            page = json.loads(request.body)
+            self.pages[page["dedup_key"]] = page
+            return Reply(202, json.dumps({"status": "success", "dedup_key": page["dedup_key"]}).encode())
+        return Reply(404)
+
+    def _resend(self, request: Request) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
+            return Reply(401, b'{"name": "restricted_api_key", "message": "API key is invalid"}')
+        key, body = request.headers["idempotency-key"], json.loads(request.body)
+        if key in self._by_key:
+            first, reply = self._by_key[key]
+            return reply if first == body else Reply(409, b'{"name": "invalid_idempotent_request", "message": "no"}')
+        self.emails.append(body)
+        reply = Reply(200, json.dumps({"id": f"email-{len(self.emails)}"}).encode())
+        self._by_key[key] = (body, reply)
+        return reply
+
+    def _twilio(self, request: Request) -> Reply:
+        login = base64.b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode()
+        if request.headers.get("authorization") != f"Basic {login}":
+            return Reply(401, b'{"code": 20003, "message": "Authenticate"}')
+        if request.method == "GET":
+            to = parse_qs(urlsplit(request.path).query)["To"][0]
+            rows = [row for row in self.texts if row["to"] == to]
+            return Reply(200, json.dumps({"messages": rows}).encode())
+        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        row = {
+            "sid": f"SM{len(self.texts) + 1}",
+            "to": form["To"],
+            "body": form["Body"],
+            "date_created": format_datetime(datetime.now(UTC)),
+            "callback": form.get("StatusCallback", ""),
+        }
+        self.texts.append(row)
+        return Reply(201, json.dumps(row).encode())
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
