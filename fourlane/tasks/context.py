@@ -100,6 +100,7 @@ class Running(Protocol):
     @property
     def steps(self) -> Steps | None:
         """None where nothing can be recorded: a handler that runs straight from SQS."""
+
     @property
     def output(self) -> Output | None: ...
 
