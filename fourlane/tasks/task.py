@@ -228,7 +228,7 @@ class Task(dramatiq.Actor[P, R]):
         return self._enqueue(args, kwargs or {}, options, when, lane)
 
     def send_many(self, calls: Iterable[Any]) -> list[EnqueuedJob[R]]:
-        """Enqueue many jobs in one round trip for each thousand.
+        """Enqueue many jobs; none when one of them is refused.
 
         Parameters:
           calls: for each job its arguments: a list or tuple of positional ones, or a dict of named ones.
@@ -237,15 +237,15 @@ class Task(dramatiq.Actor[P, R]):
         if self.broker.hooks("before_enqueue") or self.broker.hooks("after_enqueue"):
             return [self._enqueue(args, kwargs, {}, None) for args, kwargs in jobs]
         queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, int(_now() * 1000)
-        name, tier = self.actor_name, int(self.tier)
-        pairs: list[Any] = []
-        with carry.carried(queue.name(self.broker.store.environment), name, len(jobs)) as options:
+        name, broker, check = self.actor_name, self.broker, self.check
+        bodies: list[bytes] = []
+        with carry.carried(queue.name(broker.store.environment), name, len(jobs)) as options:
             for args, kwargs in jobs:
-                if self.check is not None:
-                    self.check(*args, **kwargs)
-                pairs += (job.new_id(tier, now), codec.encode(name, args, kwargs, options, max_bytes=limit))
-            self.broker.store.enqueue(queue.service, tier, pairs)
-        return [EnqueuedJob(self.broker, queue, job_id) for job_id in pairs[::2]]
+                if check is not None:
+                    check(*args, **kwargs)
+                bodies.append(codec.encode(name, args, kwargs, options, max_bytes=limit))
+            ids = broker.store.enqueue_new(queue.service, int(self.tier), bodies, now)
+        return [EnqueuedJob(broker, queue, job_id) for job_id in ids]
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
         """As send, without blocking the event loop."""
