@@ -245,9 +245,14 @@ def open_relay(settings: Settings, store: Store) -> Relay:
     return Relay(database, store, batch=min(settings.outbox_batch, 1_000), keep_seconds=settings.outbox_keep_seconds)
 
 
-def configure_encryption(settings: Settings) -> None:
+def configure_encryption(settings: Settings | None = None) -> None:
     """Give this process the keys of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder."""
     from fourlane import crypto
+
+    if settings is None:
+        from fourlane.config import load_settings
+
+        settings = load_settings()
 
     if settings.encryption_keys is not None:
         crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))

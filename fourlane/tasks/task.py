@@ -20,6 +20,7 @@ from fourlane.queues.limit import Limit
 from fourlane.queues.output import Piece, Progress
 from fourlane.queues.store import Delayed
 from fourlane.retry import Backoff
+from fourlane.sealing import is_sealed, open_result, seal_arguments
 from fourlane.tasks.context import current_job
 
 __all__ = ["Backoff", "EnqueuedJob", "Task", "current_job", "task"]
@@ -143,6 +144,8 @@ def _value_of(data: bytes) -> Any:
     stored = codec.decode_value(data)
     if "error" in stored:
         raise JobFailed(stored["error"])
+    if is_sealed(stored):
+        return open_result(stored)
     return stored["value"]
 
 
@@ -159,14 +162,20 @@ class Task(dramatiq.Actor[P, R]):
         tier: Tier,
         limit: Limit | None = None,
         check: Callable[..., None] | None = None,
+        encrypt: bool = False,
         options: dict[str, Any],
     ) -> None:
         self.tier = tier
         self.limit = limit
         self.check = check
+        self.encrypt = encrypt
         self._service = service
         self.original = fn
         super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options)
+        if encrypt:
+            codec.seals[name] = seal_arguments
+        else:
+            codec.seals.pop(name, None)
 
     broker: RedisBroker
 
@@ -370,6 +379,7 @@ def task(
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
     check: Callable[..., None] | None = None,
+    encrypt: bool = False,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, Any]], Task[P, Any]]: ...
@@ -390,6 +400,7 @@ def task(
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
     check: Callable[..., None] | None = None,
+    encrypt: bool = False,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Any:
@@ -410,6 +421,7 @@ def task(
       limit: how many jobs of the task's queue may start in a time, and run at once; all tasks of the queue share
         it. What settings say comes before it, and what an operator sets at run time before both.
       check: called with a job's arguments at each enqueue; its error refuses the job. Binding is left to it.
+      encrypt: keep arguments and result encrypted in Redis, with FOURLANE_ENCRYPTION_KEYS (docs/tasks.md).
       broker: the broker; by default the one that settings describe.
       **options: those of dramatiq's middleware.
 
@@ -448,6 +460,7 @@ def task(
             tier=lane,
             limit=limit,
             check=check,
+            encrypt=encrypt,
             options=kept,
         )
 
