@@ -75,6 +75,7 @@ def print_job(info: JobInfo) -> None:
         ("queue", info.queue),
         ("state", info.state.value),
         ("task", info.task),
+        ("tenant", info.tenant or None),
         ("args", json.dumps(info.args, ensure_ascii=False)),
         ("kwargs", json.dumps(info.kwargs, ensure_ascii=False)),
         ("options", json.dumps(info.options, ensure_ascii=False) if info.options else None),
