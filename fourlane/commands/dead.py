@@ -100,8 +100,8 @@ def dead_list(limit: int, cursor: str, **filters: Any) -> None:
         print_json({"letters": page.letters, "cursor": page.cursor, "total": total})
         return
     table(
-        ["ID", "DIED", "QUEUE", "TASK", "REASON", "ATTEMPTS", "DETAIL"],
-        [(i.id, since(i.died_at_ms), i.queue, i.task, i.reason, i.attempts, i.detail) for i in page.letters],
+        ["ID", "DIED", "QUEUE", "TASK", "TENANT", "REASON", "ATTEMPTS", "DETAIL"],
+        [(i.id, since(i.died_at_ms), i.queue, i.task, i.tenant, i.reason, i.attempts, i.detail) for i in page.letters],
         "no dead letters",
     )
     if page.letters and total is not None and total > len(page.letters):

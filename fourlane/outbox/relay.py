@@ -49,7 +49,19 @@ _rows = cast("Table", JobOutbox.__table__)
 _pending = [_rows.c.relayed_at.is_(None), _rows.c.failed_at.is_(None)]
 _columns = [
     _rows.c[name]
-    for name in ("position", "id", "task", "service", "tier", "args", "kwargs", "options", "run_at", "organization_id", "created_at")
+    for name in (
+        "position",
+        "id",
+        "task",
+        "service",
+        "tier",
+        "args",
+        "kwargs",
+        "options",
+        "run_at",
+        "organization_id",
+        "created_at",
+    )
 ]
 
 

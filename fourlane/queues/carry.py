@@ -1,4 +1,4 @@
-"""What goes along inside the options of every job that this process enqueues: the trace that it belongs to, its tenant."""
+"""What goes along inside the options of every job that this process enqueues: its trace, and its tenant."""
 
 from __future__ import annotations
 
