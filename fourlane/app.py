@@ -273,7 +273,12 @@ def webhook_receiver(settings: Settings) -> Receiver:
             database.append(open_database(settings))
         record_refusal(database[0], **asdict(refusal))
 
-    return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
+    return Receiver(
+        webhook_senders(settings),
+        allow=settings.webhook_allow_from,
+        report=report,
+        per_minute=settings.webhook_rate,
+    )
 
 
 def webhook_senders(settings: Settings) -> Senders:

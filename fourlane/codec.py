@@ -90,9 +90,9 @@ def encode(
     return body
 
 
-def encode_json(task: str, argument: bytes, enqueued_ms: int) -> bytes:
+def encode_json(task: str, argument: bytes, options: Mapping[str, str], enqueued_ms: int) -> bytes:
     """The body of a job whose one argument is JSON already, and known to be good."""
-    return _encode((task, (msgspec.Raw(argument),), {}, {}, enqueued_ms))
+    return _encode((task, (msgspec.Raw(argument),), {}, options, enqueued_ms))
 
 
 def decode(body: bytes) -> Envelope:

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
     "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app"} | PURE,
     "crypto": {"errors"},
-    "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
+    "events": {"events", "observe", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
     "observe": {"observe", "tasks", "queues", "app", "config"} | PURE,
     "app": {

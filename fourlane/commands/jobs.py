@@ -82,6 +82,7 @@ def print_job(info: JobInfo) -> None:
         ("queue", info.queue),
         ("state", info.state.value),
         ("task", info.task),
+        ("tenant", info.tenant or None),
         *_arguments(info),
         ("options", json.dumps(info.options, ensure_ascii=False) if info.options else None),
         ("attempts", info.attempts or None),

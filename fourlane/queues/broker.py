@@ -249,12 +249,12 @@ class RedisBroker(dramatiq.Broker):
             # A middleware (Retries) puts the job back that runs now: its settling does that, in one step.
             running.enqueued_again = (message, delay)
         else:
-            queue = self.queue_of(message.queue_name)
-            if carry.sending is None or "traceparent" in message.options:
-                self._accept(queue, message, message.options, delay)
+            queue, options = self.queue_of(message.queue_name), carry.with_tenant(message.options)
+            if carry.sending is None or "traceparent" in options:
+                self._accept(queue, message, options, delay)
             else:
                 with carry.carried(queue.name(self.store.environment), message.actor_name) as carried:
-                    self._accept(queue, message, {**carried, **message.options}, delay)
+                    self._accept(queue, message, {**carried, **options}, delay)
         self.emit_after("enqueue", message, delay)
         return message
 

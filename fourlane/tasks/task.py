@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from uuid import UUID
 
 import dramatiq
 import dramatiq.broker
@@ -220,12 +221,14 @@ class Task(dramatiq.Actor[P, R]):
         delay: timedelta | int | None = None,
         eta: datetime | None = None,
         tier: Tier | str | int | None = None,
+        tenant: str | UUID | None = None,
         **options: Any,
     ) -> EnqueuedJob[R]:
         """Enqueue a job with options.
 
         Parameters:
           tier: another tier than the task's, for this job.
+          tenant: the organization on whose behalf; that of the job that runs here by default, ``""`` for none.
           delay: milliseconds, or a timedelta, until it may run.
           eta: the moment from which it may run, with a time zone.
           **options: those of dramatiq and its middleware, e.g. ``max_retries``, ``time_limit``, ``on_success``.
@@ -233,22 +236,27 @@ class Task(dramatiq.Actor[P, R]):
         when = _when(delay, eta)
         if options:
             options = self.message_with_options(**options).options
+        if tenant is not None:
+            options["tenant"] = tenant
         lane = self.tier if tier is None else Tier.parse(tier)
         return self._enqueue(args, kwargs or {}, options, when, lane)
 
-    def send_many(self, calls: Iterable[Any]) -> list[EnqueuedJob[R]]:
+    def send_many(self, calls: Iterable[Any], *, tenant: str | UUID | None = None) -> list[EnqueuedJob[R]]:
         """Enqueue many jobs; none when one of them is refused.
 
         Parameters:
           calls: for each job its arguments: a list or tuple of positional ones, or a dict of named ones.
+          tenant: as for send_with_options, of all of them.
         """
+        own = carry.with_tenant({} if tenant is None else {"tenant": tenant})
         jobs = [(tuple(c), {}) if isinstance(c, (list, tuple)) else ((), dict(c)) for c in calls]
         if self.broker.hooks("before_enqueue") or self.broker.hooks("after_enqueue"):
-            return [self._enqueue(args, kwargs, {}, None) for args, kwargs in jobs]
+            return [self._enqueue(args, kwargs, own, None) for args, kwargs in jobs]
         queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, int(_now() * 1000)
         name, broker, check = self.actor_name, self.broker, self.check
         bodies: list[bytes] = []
-        with carry.carried(queue.name(broker.store.environment), name, len(jobs)) as options:
+        with carry.carried(queue.name(broker.store.environment), name, len(jobs)) as carried:
+            options = {**carried, **own}
             for args, kwargs in jobs:
                 if check is not None:
                     check(*args, **kwargs)
@@ -264,9 +272,9 @@ class Task(dramatiq.Actor[P, R]):
         """As send_with_options, without blocking the event loop."""
         return await asyncio.to_thread(self.send_with_options, **options)
 
-    async def asend_many(self, calls: Iterable[Any]) -> list[EnqueuedJob[R]]:
+    async def asend_many(self, calls: Iterable[Any], *, tenant: str | UUID | None = None) -> list[EnqueuedJob[R]]:
         """As send_many, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_many, calls)
+        return await asyncio.to_thread(self.send_many, calls, tenant=tenant)
 
     def _enqueue(
         self,
@@ -279,6 +287,8 @@ class Task(dramatiq.Actor[P, R]):
         opened = self.broker.opened
         if self.check is not None:
             self.check(*args, **kwargs)
+        if "tenant" in options or carry.running.get() is not None:
+            options = carry.with_tenant(options)
         queue = Queue(self._service or opened.defaults.service, self.tier if lane is None else lane)
         if carry.sending is None:
             return self._enqueue_on(queue, args, kwargs, options, when)

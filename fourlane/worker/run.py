@@ -62,10 +62,15 @@ class Run(MessageProxy):
             job_id = job.message_id_of(job.id_of_entry(self.leased.entry))
             fresh = CurrentJob(job_id, self.plan.name, self.lane.service, self.attempt, self.envelope.enqueued_ms)
             options = self.envelope.options
+            fresh.tenant = self.tenant
             if "scheduled_for" in options:
                 fresh.schedule, fresh.scheduled_for_ms = options.get("schedule", ""), options["scheduled_for"]
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
+
+    @property
+    def tenant(self) -> str:
+        return str(self.envelope.options.get("tenant") or "")
 
     @property
     def lease(self) -> Lease:
