@@ -33,13 +33,25 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, Reject
+from fourlane.meter import meter, record
 
-__all__ = ["HealthGuard", "Permit", "Rules", "Signal", "States", "Target", "fingerprint", "signal_of_status"]
+__all__ = [
+    "HealthGuard",
+    "Permit",
+    "Rules",
+    "Signal",
+    "States",
+    "Target",
+    "fingerprint",
+    "quota_silence_ms",
+    "signal_of_status",
+]
 
 T = TypeVar("T")
 Verdict = Literal["ok", "down", "limited", "neutral"]
 
 _UNKNOWN_SILENCE: Final = -1
+_NOTICED_SECONDS: Final = 0.005  # less is the way to Redis, no wait
 _MOST_SILENCE_MS: Final = 3_600_000
 
 
@@ -254,25 +266,26 @@ class HealthGuard:
 
     def reserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
         """A permit for one call; waits for room up to ``rules.patience_seconds``. Raises as call does."""
-        deadline = time.monotonic() + rules.patience_seconds
+        began = time.monotonic()
         while True:
-            permit, wait = self._ask(target, rules, tokens, deadline)
+            permit, wait = self._ask(target, rules, tokens, began)
             if permit is not None:
                 return permit
             time.sleep(wait)
 
     async def areserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
         """As reserve, without blocking the event loop."""
-        deadline = time.monotonic() + rules.patience_seconds
+        began = time.monotonic()
         loop = asyncio.get_running_loop()
         while True:
-            permit, wait = await loop.run_in_executor(self._threads, self._ask, target, rules, tokens, deadline)
+            permit, wait = await loop.run_in_executor(self._threads, self._ask, target, rules, tokens, began)
             if permit is not None:
                 return permit
             await asyncio.sleep(wait)
 
     def settle(self, permit: Permit, signal: Signal) -> None:
         """Book the end of a call."""
+        meter.count("provider_calls", (permit.target.provider, permit.target.model, signal.verdict))
         extra = 0 if permit.used_tokens is None else permit.used_tokens - permit.tokens
         self._states.settle(
             permit.target.provider,
@@ -290,8 +303,12 @@ class HealthGuard:
         """As settle, without blocking the event loop."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self.settle, permit, signal)
 
-    def _ask(self, target: Target, rules: Rules, tokens: int, deadline: float) -> tuple[Permit | None, float]:
-        """A permit, or the seconds after which to ask again."""
+    def _ask(self, target: Target, rules: Rules, tokens: int, began: float) -> tuple[Permit | None, float]:
+        """A permit, or the seconds after which to ask again.
+
+        Parameters:
+          began: when it was asked for the first time, by the monotonic clock.
+        """
         if 0 < rules.tokens_per_minute < tokens:
             raise Reject(
                 f"{target}: {tokens:,} tokens are over its limit of {rules.tokens_per_minute:,} a minute; "
@@ -306,13 +323,18 @@ class HealthGuard:
             probe_ms=int(rules.timeout_seconds * 1000) + 1_000,
             ramp_ms=int(rules.ramp_seconds * 1000),
         )
+        waited = time.monotonic() - began
         if word in ("go", "probe"):
+            if waited > _NOTICED_SECONDS:
+                record("provider_wait_seconds", (target.provider, target.model), waited)
             return Permit(target, rules, tokens, second, word == "probe"), 0.0
         # Those who were refused together shall not come back together.
         wait = wait_ms / 1000 * (1 + random.random() * 0.1) + 0.005
         if word == "open":
+            meter.count("provider_refused", (target.provider, target.model, "down"))
             raise ProviderDown(str(target), wait)
-        if time.monotonic() + wait > deadline:
+        if waited + wait > rules.patience_seconds:
+            meter.count("provider_refused", (target.provider, target.model, "limited"))
             raise ProviderLimited(str(target), wait)
         return None, wait
 
@@ -333,7 +355,9 @@ def signal_of_status(status: int, headers: Mapping[str, str], *, now_seconds: fl
         return Signal("ok", silence_ms=quota_silence_ms(headers, now_seconds=now_seconds))
     wait_ms = retry_after_ms(headers, now_seconds=now_seconds)
     if status == 429:
-        return Signal("limited", again=True, silence_ms=_UNKNOWN_SILENCE if wait_ms is None else wait_ms)
+        if wait_ms is None:
+            wait_ms = quota_silence_ms(headers, now_seconds=now_seconds) or _UNKNOWN_SILENCE
+        return Signal("limited", again=True, silence_ms=wait_ms)
     if status in _PASSING or status >= 500:
         # 503 and 529 with a time: it is overloaded, and says until when.
         return Signal("down" if status >= 500 else "neutral", again=True, silence_ms=wait_ms or 0)

@@ -18,7 +18,9 @@ from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, ProviderDown, Reject
 from fourlane.providers.ai import aclose
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.guards import Budgets
 from fourlane.tasks import ai
+from fourlane.tasks.ai.budgets import month_now
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -106,7 +108,7 @@ def test_every_provider_answers_streams_and_is_booked(
     [row] = rows(database)
     assert (row.status, row.operation, row.job_id) == ("ok", "generate", job.id)
     assert row.cost_micro_usd == int(reply["cost_usd"] * 1e6 + 0.5) or row.cost_micro_usd > 0
-    spent = ai.Budgets(on_broker.store).look("acme", ai._month())
+    spent = Budgets(on_broker.store).look("acme", month_now())
     assert spent["spent"] == row.cost_micro_usd
     assert spent["reserved"] == 0
     assert spent[f"model:{reply['model']}"] == row.cost_micro_usd
@@ -218,7 +220,7 @@ def test_a_retry_does_not_pay_again(
     assert len(provider.requests) == 1
     assert provider.requests[0]["headers"]["idempotency-key"] == f"fourlane-{job.id}-ai:sum"
     assert len(rows(database)) == 1
-    assert ai.Budgets(on_broker.store).look("-", ai._month())["spent"] == rows(database)[0].cost_micro_usd
+    assert Budgets(on_broker.store).look("-", month_now())["spent"] == rows(database)[0].cost_micro_usd
 
 
 def test_a_budget_is_reserved_before_the_call(
@@ -236,7 +238,7 @@ def test_a_budget_is_reserved_before_the_call(
 
     run(calls())
     assert len(provider.requests) == 1
-    told = ai.Budgets(on_broker.store).look("acme", ai._month())
+    told = Budgets(on_broker.store).look("acme", month_now())
     assert told["reserved"] == 0
 
 
