@@ -7,6 +7,7 @@ retries are off: retries and limits are those of ``fourlane.providers.health``, 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -41,6 +42,7 @@ BASE_URLS: Final[dict[str, str | None]] = {
 """The providers, with the address where the SDK's own is not the one."""
 LIKE_OPENAI: Final = frozenset({"openai", "perplexity", "openrouter"})
 """Those that speak as OpenAI does."""
+_MOST_KEY: Final = 255
 
 
 class CutStream(FourlaneError):
@@ -96,7 +98,10 @@ class Question:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Idempotency-Key": self.idempotency_key}
+        key = self.idempotency_key
+        if not (key.isascii() and key.isprintable() and len(key) <= _MOST_KEY):  # no header can carry it
+            key = f"fourlane-{hashlib.sha256(key.encode()).hexdigest()}"
+        return {"Idempotency-Key": key}
 
 
 @dataclass(frozen=True, slots=True)
