@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import hashlib
+import logging
 import random
 import re
 import time
@@ -32,7 +33,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeVar
 
-from fourlane.errors import ProviderDown, ProviderLimited, Reject
+from fourlane.errors import ProviderDown, ProviderLimited, RedisUnavailable, Reject
 from fourlane.meter import meter, record
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "quota_silence_ms",
     "signal_of_status",
 ]
+
+log = logging.getLogger("fourlane.providers")
 
 T = TypeVar("T")
 Verdict = Literal["ok", "down", "limited", "neutral"]
@@ -204,7 +207,9 @@ class HealthGuard:
             try:
                 value = fn(permit)
             except BaseException as error:
-                pause = self._failed(permit, read(error), retry, error, self.settle)
+                signal = read(error)
+                self.settle(permit, signal)
+                pause = self._pause(permit, signal, retry, error)
             else:
                 self.settle(permit, Signal("ok", silence_ms=permit.silence_ms))
                 return value
@@ -237,17 +242,6 @@ class HealthGuard:
                 return value
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
-
-    def _failed(
-        self,
-        permit: Permit,
-        signal: Signal,
-        retry: int,
-        error: BaseException,
-        settle: Callable[[Permit, Signal], None],
-    ) -> float:
-        settle(permit, signal)
-        return self._pause(permit, signal, retry, error)
 
     def _pause(self, permit: Permit, signal: Signal, retry: int, error: BaseException) -> float:
         """Seconds until the next try; raises where there is none."""
@@ -284,20 +278,23 @@ class HealthGuard:
             await asyncio.sleep(wait)
 
     def settle(self, permit: Permit, signal: Signal) -> None:
-        """Book the end of a call."""
+        """Book the end of a call. Without Redis it is not booked: a call that was made and paid for is not undone."""
         meter.count("provider_calls", (permit.target.provider, permit.target.model, signal.verdict))
         extra = 0 if permit.used_tokens is None else permit.used_tokens - permit.tokens
-        self._states.settle(
-            permit.target.provider,
-            permit.target.name,
-            verdict=signal.verdict,
-            second=permit.second,
-            extra_tokens=extra,
-            probe=permit.probe,
-            failures=permit.rules.failures,
-            open_ms=int(permit.rules.open_seconds * 1000),
-            silence_ms=min(signal.silence_ms, _MOST_SILENCE_MS),
-        )
+        try:
+            self._states.settle(
+                permit.target.provider,
+                permit.target.name,
+                verdict=signal.verdict,
+                second=permit.second,
+                extra_tokens=extra,
+                probe=permit.probe,
+                failures=permit.rules.failures,
+                open_ms=int(permit.rules.open_seconds * 1000),
+                silence_ms=min(signal.silence_ms, _MOST_SILENCE_MS),
+            )
+        except RedisUnavailable as error:
+            log.warning("%s; that a call of %s ended %s is not booked", error, permit.target, signal.verdict)
 
     async def asettle(self, permit: Permit, signal: Signal) -> None:
         """As settle, without blocking the event loop."""

@@ -55,7 +55,8 @@ class _Index:
         self._announced[member] = now
 
     def members(self) -> list[str]:
-        told = self._store.connector.command(self._key, "ZRANGE", self._key, 0, -1)
+        since_ms = int(time.time() * 1000) - self._keep_ms
+        told = self._store.connector.command(self._key, "ZRANGEBYSCORE", self._key, since_ms, "+inf")
         return [member.decode() for member in told]
 
 
@@ -108,8 +109,7 @@ class ProviderStates:
         for member in self._index.members():
             provider, _, name = member.partition("|")
             fields = _fields(self._store, self._store.keys.health(provider, name))
-            if fields:
-                found.append(_read(provider, name, {field: int(float(value)) for field, value in fields.items()}))
+            found.append(_read(provider, name, {field: int(float(value)) for field, value in fields.items()}))
         return sorted(found)
 
 

@@ -11,23 +11,26 @@ from fourlane.meter import meter
 from fourlane.queues.guards import Budgets
 from fourlane.tasks.ai.config import MICRO, AiConfig, configured
 from fourlane.tasks.ai.figures import NOBODY, label
-from fourlane.tasks.task import default_broker
+from fourlane.tasks.health import PerStore
 
-__all__ = ["month_now", "reserve", "spenders", "spending"]
+__all__ = ["budgets", "month_now", "reserve", "spenders", "spending"]
 
 log = logging.getLogger("fourlane.ai")
 
 _POSTPONE_SECONDS: Final = 3_600.0
 
 
-def reserve(config: AiConfig, budgets: Budgets, tenant: str | None, month: str, call_id: str, micro_usd: int) -> None:
+budgets: Final = PerStore(Budgets)
+
+
+def reserve(config: AiConfig, tenant: str | None, month: str, call_id: str, micro_usd: int) -> None:
     """Set aside what a call may cost; warn where that passes 80 % of the budget.
 
     Raises:
       Reject, or RateLimited where ``over_budget`` says ``postpone``: it would pass the budget.
     """
     budget = config.budget(tenant or "")
-    word, so_far = budgets.reserve(tenant or NOBODY, month, call_id, micro_usd, budget)
+    word, so_far = budgets.here().reserve(tenant or NOBODY, month, call_id, micro_usd, budget)
     who = tenant or "calls without a tenant"
     if word == "warn":
         meter.count("ai_budget", (label(tenant), "warned"))
@@ -47,7 +50,7 @@ def reserve(config: AiConfig, budgets: Budgets, tenant: str | None, month: str, 
 def spending(tenant: str, month: str | None = None) -> dict[str, float]:
     """Dollars that a tenant spent in a month (``2026-11``; this one by default): ``spent``, ``reserved``, and by
     ``model:…`` and ``task:…``; ``budget`` where it has one."""
-    told = Budgets(default_broker().store).look(tenant, month or month_now())
+    told = budgets.here().look(tenant, month or month_now())
     budget = configured().budget("" if tenant == NOBODY else tenant)
     found = {name: micro / MICRO for name, micro in told.items()}
     return found if budget < 0 else found | {"budget": budget / MICRO}
@@ -55,7 +58,7 @@ def spending(tenant: str, month: str | None = None) -> dict[str, float]:
 
 def spenders(month: str | None = None) -> list[str]:
     """The tenants that reserved anything in a month; ``-`` stands for calls without one."""
-    return Budgets(default_broker().store).tenants(month or month_now())
+    return budgets.here().tenants(month or month_now())
 
 
 def month_now() -> str:

@@ -7,24 +7,20 @@ import dataclasses
 import logging
 import time
 import uuid
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from fourlane.errors import FourlaneError, InvalidArguments, ProviderDown, ProviderLimited, RateLimited, Reject
 from fourlane.providers import ai as providers
 from fourlane.providers.ai import Answer, CutStream, Question, Refused
-from fourlane.providers.health import HealthGuard, Permit
-from fourlane.queues.guards import Budgets, ProviderStates
-from fourlane.tasks.ai.budgets import month_now, reserve
+from fourlane.providers.health import Permit
+from fourlane.tasks.ai.budgets import budgets, month_now, reserve
 from fourlane.tasks.ai.checks import check
 from fourlane.tasks.ai.config import MICRO, AiConfig, configured
 from fourlane.tasks.ai.figures import NOBODY, Seen, watched
 from fourlane.tasks.ai.prices import cost, count_tokens, most
 from fourlane.tasks.context import current_job, running
+from fourlane.tasks.health import health
 from fourlane.tasks.steps import step, step_key
-from fourlane.tasks.task import default_broker
-
-if TYPE_CHECKING:
-    from fourlane.queues.store import Store
 
 __all__ = ["Reply", "call"]
 
@@ -111,7 +107,6 @@ class _Call:
         self.question = question
         self.tenant = tenant
         self.job = current_job()
-        self.guard, self.budgets = _shared()
 
     async def pay(self) -> _Kept:
         """Raises as call does."""
@@ -178,7 +173,7 @@ class _Call:
             return answer
 
         tokens = count_tokens(question.prompt, question.system) + question.max_tokens
-        return await self.guard.acall(
+        return await health.here().acall(
             self.config.target(full), rules, attempt, read=providers.read_error, tokens=tokens
         )
 
@@ -211,7 +206,7 @@ class _Call:
         micro = _micro(None if dollars is None else float(dollars))
         key = self.question.idempotency_key
         try:
-            await asyncio.to_thread(reserve, self.config, self.budgets, self.tenant, month, key, micro)
+            await asyncio.to_thread(reserve, self.config, self.tenant, month, key, micro)
         except Reject as error:
             seen.made, seen.error = False, str(error)
             raise
@@ -237,7 +232,7 @@ class _Call:
     async def _settle(self, full: str, month: str, micro: int) -> None:
         counted = (f"model:{full}", f"task:{self.job.task if self.job else self.operation}")
         key = self.question.idempotency_key
-        await asyncio.to_thread(self.budgets.settle, self.tenant or NOBODY, month, key, micro, counted)
+        await asyncio.to_thread(budgets.here().settle, self.tenant or NOBODY, month, key, micro, counted)
 
     async def _write_row(self, row_id: str, full: str, answer: Answer, micro: int, ms: int, error: str) -> None:
         if self.config.database is None:
@@ -264,19 +259,6 @@ class _Call:
         except FourlaneError as fault:
             # The answer is paid for and recorded: a database that is away does not undo that.
             log.error("the row of an AI call of job %s was not written: %s", row["job_id"], fault)
-
-
-_guards: dict[int, tuple[Store, HealthGuard, Budgets]] = {}
-
-
-def _shared() -> tuple[HealthGuard, Budgets]:
-    """Health and budgets as the workers of this store hold them."""
-    run = running.get()
-    store = default_broker().store if run is None else run.store
-    shared = _guards.get(id(store))
-    if shared is None:
-        shared = _guards.setdefault(id(store), (store, HealthGuard(ProviderStates(store)), Budgets(store)))
-    return shared[1:]
 
 
 def _is_fault_of_ours(error: BaseException) -> bool:

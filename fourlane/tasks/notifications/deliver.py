@@ -35,6 +35,7 @@ from fourlane.tasks.task import Task, current_job, task
 from fourlane.tasks.webhooks import judge
 
 if TYPE_CHECKING:
+    from fourlane.providers.health import Target
     from fourlane.providers.messages import Carrier, Message, NotTaken, Receipt
     from fourlane.tasks.notifications.ledger import Decision, Ledger
     from fourlane.tasks.notifications.templates import Templates
@@ -80,7 +81,7 @@ class Setup:
     carrier: Callable[[Channel], Carrier]
     unsubscribe_url: Callable[[Channel, Notification], str]
     alert_email: str = ""
-    guard: Callable[[str, Callable[[], Receipt]], Receipt] = lambda provider, call: call()
+    guard: Callable[[Target, Callable[[], Receipt]], Receipt] = lambda target, call: call()
     """Makes a call to a provider, or raises RateLimited because it may not be made now."""
 
 
@@ -161,20 +162,20 @@ def _send(channel: Channel, notification: Notification, decision: Decision, ledg
         # The record stays as it is, so that no replay forgets how long ago that was.
         raise Reject(f"whether it was sent at {decision.tried_at:%Y-%m-%d %H:%M} UTC is not known")
 
-    def not_sent(status: Literal["pending", "failed"], error: Exception) -> None:
+    def not_sent(status: Literal["pending", "failed"], error: BaseException) -> None:
         # What an earlier attempt left open stays open, whatever became of this one.
         ledger.not_sent(record_id, status=status if decision.since is None else "sending", error=str(error))
 
     try:
         message = _message(channel, notification)
         receipt = setup().guard(
-            carrier.provider, lambda: carrier.send(message, key=str(record_id), since=decision.since)
+            carrier.target(message), lambda: carrier.send(message, key=str(record_id), since=decision.since)
         )
     except _OUR_FAULT as error:
         not_sent("failed", error)
         raise Reject(str(error)) from None
-    except RateLimited as error:  # of the guard: nobody was called
-        not_sent("pending", error)
+    except RateLimited as error:  # nobody was called, or the provider said that it is too much
+        not_sent("pending", error.__cause__ or error)
         raise
     except Impossible as error:
         not_sent("failed", error)
