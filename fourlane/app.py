@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fourlane.events.aws import Aws
     from fourlane.events.publisher import Publisher
     from fourlane.outbox.relay import Relay
-    from fourlane.providers.health import Target
     from fourlane.providers.messages import Carrier
     from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
@@ -416,6 +415,8 @@ def open_publisher() -> Publisher:
 def notification_setup() -> Setup:
     """How notifications are sent; each part is opened when it is first needed. Raises SettingsError."""
     from fourlane.config import load_settings
+    from fourlane.providers import messages
+    from fourlane.tasks.health import when_well
     from fourlane.tasks.notifications import unsubscribe
     from fourlane.tasks.notifications.deliver import Setup
 
@@ -441,22 +442,10 @@ def notification_setup() -> Setup:
         carrier=carrier,
         unsubscribe_url=lambda channel, given: unsubscribe.link(settings.unsubscribe_url or "", channel, given),
         alert_email=settings.alert_email or "",
-        guard=functools.partial(_send_when_well, timeout_seconds=settings.notification_timeout_seconds),
+        guard=functools.partial(
+            when_well, read=messages.read_error, timeout_seconds=settings.notification_timeout_seconds
+        ),
     )
-
-
-def _send_when_well(target: Target, call: Callable[[], T], *, timeout_seconds: float) -> T:
-    """Make a call where the provider's health, which all workers share, lets it through. Raises RateLimited."""
-    from fourlane.providers.health import Rules
-    from fourlane.providers.messages import read_error
-    from fourlane.tasks.context import running
-    from fourlane.tasks.health import health
-
-    if running.get() is None:  # a plain call, perhaps without any Redis
-        return call()
-    # The carriers repeat calls themselves, where that does no harm. Who has to wait gives the slot back.
-    rules = Rules(retries_ms=(), patience_seconds=0, timeout_seconds=timeout_seconds)
-    return health.here().call(target, rules, lambda permit: call(), read=read_error)
 
 
 def notification_pages() -> Pages:

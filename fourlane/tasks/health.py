@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from fourlane.providers.health import HealthGuard
+from fourlane.providers.health import HealthGuard, Rules, Signal, Target
 from fourlane.queues.guards import ProviderStates
 from fourlane.queues.store import Store
 from fourlane.tasks.context import running
 from fourlane.tasks.task import default_broker
 
-__all__ = ["PerStore", "health"]
+__all__ = ["PerStore", "health", "when_well"]
 
 T = TypeVar("T")
 
@@ -34,3 +34,23 @@ class PerStore(Generic[T]):
 
 
 health: Final = PerStore(lambda store: HealthGuard(ProviderStates(store)))
+
+
+def when_well(
+    target: Target, call: Callable[[], T], *, read: Callable[[BaseException], Signal], timeout_seconds: float = 30.0
+) -> T:
+    """Make a call, which repeats itself where that helps, when its provider's health lets it through.
+
+    A job that would have to wait gives its slot back. Outside of a job the call is just made, without any Redis.
+
+    Parameters:
+      read: what an error of it says of the provider.
+
+    Raises:
+      ProviderDown, ProviderLimited: the job is postponed, and spends no attempt.
+      whatever the call raised.
+    """
+    if running.get() is None:
+        return call()
+    rules = Rules(retries_ms=(), patience_seconds=0, timeout_seconds=timeout_seconds)
+    return health.here().call(target, rules, lambda permit: call(), read=read)
