@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib.util
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -44,6 +45,7 @@ __all__ = [
     "configure_endpoints",
     "configure_webhooks",
     "default_events",
+    "notification_ledger",
     "notification_pages",
     "notification_setup",
     "observe_of",
@@ -460,6 +462,19 @@ def notification_pages() -> Pages:
         twilio_token=_plain(settings.twilio_auth_token),
         twilio_url=settings.twilio_status_url or "",
     )
+
+
+def notification_ledger(settings: Settings) -> Ledger | None:
+    """The records of notifications, opened; None where there is no database of them."""
+    if importlib.util.find_spec("sqlalchemy") is None:
+        return None
+    if settings.database_url is None and not (settings.data_dir / "fourlane.db").exists():
+        return None
+    ledger = _open_ledger(settings)
+    if ledger.is_there():
+        return ledger
+    ledger.close()
+    return None
 
 
 def _open_ledger(settings: Settings) -> Ledger:

@@ -84,6 +84,7 @@ HOMES = {
         "outbox/listen.py",
         "outbox/relay.py",
         "tasks/notifications/ledger.py",
+        "tasks/notifications/wishes.py",
         "tasks/billing.py",  # types only
         "tasks/endpoints.py",  # types only
     },

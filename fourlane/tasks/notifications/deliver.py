@@ -163,8 +163,9 @@ def _send(channel: Channel, notification: Notification, decision: Decision, ledg
         raise Reject(f"whether it was sent at {decision.tried_at:%Y-%m-%d %H:%M} UTC is not known")
 
     def not_sent(status: Literal["pending", "failed"], error: BaseException) -> None:
-        # What an earlier attempt left open stays open, whatever became of this one.
-        ledger.not_sent(record_id, status=status if decision.since is None else "sending", error=str(error))
+        # What an earlier attempt left open stays open, whatever became of this one, and so does when that was.
+        if decision.since is None:
+            ledger.not_sent(record_id, status=status, error=str(error))
 
     try:
         message = _message(channel, notification)
