@@ -121,3 +121,51 @@ def test_the_time_that_calls_wait_for_room_is_a_figure(command: Command, provide
     found = samples(get(port, "/metrics")[1])
     assert found["fourlane_provider_calls_total", *sorted(("openai", "gpt-4o", "limited"))] == 1
     assert found["fourlane_ai_call_seconds_sum", *sorted(("openai", "gpt-4o", "ok"))] >= 0.5
+
+
+def test_what_operators_ask(command: Command, provider: Provider, tmp_path: Path) -> None:
+    nothing = [command("ai", "spending"), command("ai", "providers")]
+    assert [done.returncode for done in nothing] == [0, 0]
+    assert nothing[0].stdout.startswith("nothing was spent in 20")
+    assert nothing[1].stdout == "no provider was called within a day\n"
+    provider.faults += [Fault("status", 500)] * 5
+    start(command, tmp_path / "log")
+    run_python(command, ASK, json.dumps([{"tenant": "acme"}]))  # its first try fails four times, the second once
+    state = eventually(lambda: [p for p in told(command, "providers")["providers"] if p["state"] == "open"], 30)
+    assert {name: state[0][name] for name in ("provider", "model", "failures", "opened", "requests_per_minute")} == {
+        "provider": "openai", "model": "gpt-4o", "failures": 5, "opened": 1, "requests_per_minute": 0,
+    }  # fmt: skip
+    run_python(command, ASK, json.dumps([{"tenant": "acme", "model": "claude-haiku-4.5"}, {"model": "gpt-4o"}]))
+    spent = eventually(lambda: told(command, "spending")["tenants"].get("acme", {}).get("spent"), 20)
+    words = command("ai", "spending").stdout.splitlines()
+    assert words[0].split() == ["TENANT", "SPENT", "RESERVED", "BUDGET", "USED"]
+    assert next(line for line in words if line.startswith("acme")).split()[3] == "5.0000"
+    of_acme = told(command, "spending", "--tenant", "acme")["tenants"]["acme"]
+    assert of_acme["model:anthropic/claude-haiku-4-5"] == of_acme["task:fourlane.ai.generate"] == spent
+    words = command("ai", "providers").stdout.splitlines()
+    assert any(line.startswith("anthropic  claude-haiku-4-5") and "1/1" in line.split() for line in words), words
+
+
+def told(command: Command, *words: str) -> dict[str, Any]:
+    done = command("ai", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "message"),
+    [
+        (["spending", "--month", "2026-13"], {}, "'2026-13' is no month; write it as 2026-11"),
+        (["estimate", "hi", "--model", "gpt-9"], {}, "'gpt-9' is no model; use PROVIDER/MODEL or one of"),
+        (["estimate"], {}, "give a prompt, or --file"),
+        (["providers"], {"FOURLANE_AI": "{"}, "FOURLANE_AI: is not JSON"),
+        (["providers"], {"FOURLANE_AI": '{"budgets_usd": {"a": -1}}'}, "budgets_usd.a: Input should be greater than"),
+        (["providers"], {"REDIS_URL": "redis://127.0.0.1:1"}, "Redis"),
+    ],
+)
+def test_mistakes_in_a_line(command: Command, words: list[str], env: dict[str, str], message: str) -> None:
+    done = command("ai", *words, **env)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

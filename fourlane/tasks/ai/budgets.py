@@ -13,7 +13,7 @@ from fourlane.tasks.ai.config import MICRO, AiConfig, configured
 from fourlane.tasks.ai.figures import NOBODY, label
 from fourlane.tasks.health import PerStore
 
-__all__ = ["budgets", "month_now", "reserve", "spenders", "spending"]
+__all__ = ["budgets", "dollars", "month_now", "reserve", "spending"]
 
 log = logging.getLogger("fourlane.ai")
 
@@ -50,15 +50,14 @@ def reserve(config: AiConfig, tenant: str | None, month: str, call_id: str, micr
 def spending(tenant: str, month: str | None = None) -> dict[str, float]:
     """Dollars that a tenant spent in a month (``2026-11``; this one by default): ``spent``, ``reserved``, and by
     ``model:…`` and ``task:…``; ``budget`` where it has one."""
-    told = budgets.here().look(tenant, month or month_now())
+    return dollars(tenant, budgets.here().look(tenant, month or month_now()))
+
+
+def dollars(tenant: str, micro: dict[str, int]) -> dict[str, float]:
+    """What is kept of a tenant's month, in dollars, with its budget."""
+    found = {name: amount / MICRO for name, amount in micro.items()}
     budget = configured().budget("" if tenant == NOBODY else tenant)
-    found = {name: micro / MICRO for name, micro in told.items()}
     return found if budget < 0 else found | {"budget": budget / MICRO}
-
-
-def spenders(month: str | None = None) -> list[str]:
-    """The tenants that reserved anything in a month; ``-`` stands for calls without one."""
-    return budgets.here().tenants(month or month_now())
 
 
 def month_now() -> str:
