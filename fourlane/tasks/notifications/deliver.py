@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
+import msgspec
+
 from fourlane.errors import EncryptionError, FourlaneError, RateLimited, Reject, SettingsError, Snooze
 from fourlane.job import new_id
 from fourlane.retry import Backoff
@@ -40,7 +42,20 @@ if TYPE_CHECKING:
     from fourlane.tasks.notifications.ledger import Decision, Ledger
     from fourlane.tasks.notifications.templates import Templates
 
-__all__ = ["TASKS", "SendFailed", "Sent", "Setup", "configure", "email", "pagerduty", "push", "setup", "slack", "sms"]
+__all__ = [
+    "TASKS",
+    "SendFailed",
+    "Sent",
+    "Setup",
+    "configure",
+    "email",
+    "pagerduty",
+    "push",
+    "sendable",
+    "setup",
+    "slack",
+    "sms",
+]
 
 _MAX_RETRIES: Final = 5
 _JOB_TIMEOUT_MS: Final = 90_000
@@ -104,7 +119,27 @@ def setup() -> Setup:
     return _setup
 
 
+def sendable(channel: str, fields: Mapping[str, Any]) -> Notification:
+    """The notification of these fields, when all of it that can be known now is right.
+
+    Raises:
+      InvalidNotification: an address that is none, no such template, a variable that is missing, and the like.
+      SettingsError: a setting or a package for it is missing.
+    """
+    given = checked(channel, fields)
+    if given.template:
+        sample = given if not given.digest else _with_items(given, [given.data])
+        setup().templates().words(sample, {"unsubscribe_url": ""})
+    return given
+
+
 def _declare(channel: Channel) -> Task[..., Sent]:
+    def check(*args: Any, digest_id: str | None = None, **fields: Any) -> None:
+        if args:
+            raise InvalidNotification("give the fields of a notification by their names, e.g. to=… text=…")
+        if digest_id is None:  # else it was checked when it was collected
+            sendable(channel, fields)
+
     @task(
         name=f"fourlane.notifications.{channel}",
         service=f"notifications-{channel}",
@@ -113,8 +148,9 @@ def _declare(channel: Channel) -> Task[..., Sent]:
         backoff=Backoff(min_ms=1_000, max_ms=300_000),
         timeout_ms=_JOB_TIMEOUT_MS,
         result_ttl_ms=86_400_000,
+        check=check,
     )
-    def send(digest_id: str | None = None, **fields: Any) -> Sent:
+    def send(*, digest_id: str | None = None, **fields: Any) -> Sent:
         return _run(channel, fields, None if digest_id is None else uuid.UUID(digest_id))
 
     return send
@@ -206,15 +242,7 @@ def _collect(channel: Channel, notification: Notification, job_id: str) -> Sent:
 
 
 def _with_items(notification: Notification, items: list[dict[str, Any]]) -> Notification:
-    fields = notification.fields()
-    return checked_again(fields | {"data": {"items": items}})
-
-
-def checked_again(fields: Mapping[str, Any]) -> Notification:
-    """A notification of fields that were checked before."""
-    import msgspec
-
-    return msgspec.convert(fields, Notification)
+    return msgspec.structs.replace(notification, data={"items": items})
 
 
 def _message(channel: Channel, notification: Notification) -> Message:
