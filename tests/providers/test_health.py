@@ -20,9 +20,9 @@ from fourlane.providers.health import (
     Target,
     fingerprint,
     quota_silence_ms,
-    retry_after_ms,
     signal_of_status,
 )
+from fourlane.providers.retry_after import retry_after_ms
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.guards import ProviderStates
 from fourlane.queues.store import Store
