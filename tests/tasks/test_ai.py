@@ -17,8 +17,9 @@ from fourlane import State
 from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, ProviderDown, ProviderLimited, Reject
-from fourlane.providers.ai import CutStream, aclose
+from fourlane.providers.ai import CutStream, aclose, read_error
 from fourlane.providers.ai import _clients as clients
+from fourlane.providers.health import Signal
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.tasks import ai
@@ -212,6 +213,31 @@ def test_a_good_answer_may_say_that_nothing_is_left(
 
     run(twice())
     assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("details", "silence_ms"),
+    [
+        ({"error": {"details": [{"@type": "t/Help"}, {"@type": "t/RetryInfo", "retryDelay": "17.5s"}]}}, 17_500),
+        ({"error": {"details": [{"retryDelay": "soon"}]}}, -1),
+        ({"error": {"details": "x"}}, -1),
+        ({"error": "x"}, -1),
+        ([], -1),
+    ],
+)
+def test_google_says_in_the_body_when_to_come_again(details: Any, silence_ms: int) -> None:
+    assert read_error(google_error(429, details)) == Signal("limited", again=True, silence_ms=silence_ms)
+
+
+def google_error(status: int, body: Any) -> Exception:
+    from google.genai import errors
+
+    try:
+        return errors.ClientError(status, body)
+    except AttributeError:  # of a body that is no object
+        error = errors.ClientError(status, {})
+        error.details = body
+        return error
 
 
 def test_a_name_that_no_header_can_carry(configured: Any, on_broker: RedisBroker, run_worker: RunWorker) -> None:
