@@ -247,9 +247,14 @@ def open_relay(settings: Settings, store: Store) -> Relay:
     return Relay(database, store, batch=min(settings.outbox_batch, 1_000), keep_seconds=settings.outbox_keep_seconds)
 
 
-def configure_encryption(settings: Settings) -> None:
+def configure_encryption(settings: Settings | None = None) -> None:
     """Give this process the keys of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder."""
     from fourlane import crypto
+
+    if settings is None:
+        from fourlane.config import load_settings
+
+        settings = load_settings()
 
     if settings.encryption_keys is not None:
         crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))
@@ -270,7 +275,12 @@ def webhook_receiver(settings: Settings) -> Receiver:
             database.append(open_database(settings))
         record_refusal(database[0], **asdict(refusal))
 
-    return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
+    return Receiver(
+        webhook_senders(settings),
+        allow=settings.webhook_allow_from,
+        report=report,
+        per_minute=settings.webhook_rate,
+    )
 
 
 def webhook_senders(settings: Settings) -> Senders:

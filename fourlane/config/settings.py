@@ -444,6 +444,8 @@ class Settings(BaseSettings):
         default_factory=dict
     )
     """Networks that a provider may call from, as a JSON object: {"stripe": ["3.18.12.63/32"]}."""
+    webhook_rate: ZeroOrMore = 3_000
+    """How many webhooks a minute one address may send to one provider's path, in each process; 0: no bound."""
     webhook_proxies: ZeroOrMore = 0
     """How many of our proxies add to X-Forwarded-For before a webhook arrives; 0: the header is not believed."""
 

@@ -130,6 +130,7 @@ def test_defaults() -> None:
         "webhook_disable_days": 5,
         "webhook_allow_from": {},
         "webhook_proxies": 0,
+        "webhook_rate": 3_000,
         "stripe_webhook_secrets": None,
         "paypal_webhook_id": None,
         "paypal_webhook_way": "offline",
