@@ -58,6 +58,7 @@ def started(running: Workers, peer: Peer) -> None:
 
 def drain(redis: Redis, peer: Peer, processes: int = 1) -> Figures:
     """Fill the queue with no-op jobs, then start the workers: jobs a second, from the first tenth to the end."""
+    peer.fill("noop", 1, BYTES_SECONDS)  # scripts and what else a server keeps once
     redis.flush()
     before = redis.memory()
     sent = peer.fill("noop", BYTES_JOBS, BYTES_SECONDS if processes == 1 else 1.0, least=1_000)

@@ -53,6 +53,7 @@ ALONE = [
     ("async", "uvloop_per_second", "a bare uvloop doing the same, jobs/s"),
     ("drain", "calls_per_job", "calls per job under load"),
     ("lone", "calls_per_job", "calls for a lone job, enqueue to done"),
+    ("lone", "waits_per_job", "and blocking waits armed for the next job"),
     ("lone", "commands_per_job", "commands for a lone job, those inside scripts too"),
     ("idle", "calls_per_minute", "calls of an idle process per minute"),
     ("idle", "commands_per_minute", "commands of an idle process per minute"),
@@ -72,10 +73,11 @@ WHAT = """\
 - **urgent**: 150 high-priority jobs, one each 10 to 30 ms, while 8 slots work on 5,000 low-priority jobs of 20 ms.
 - **delayed**: how late 300 jobs run that are due within 1 to 5 s, with up to 100,000 more due in an hour (as many as
   could be enqueued in 15 s).
-- **bytes**: growth of `used_memory` with 10,000 jobs or more waiting, or what could be enqueued in 8 s.
+- **bytes**: growth of `used_memory` by 10,000 jobs or more that wait, or what could be enqueued in 8 s; a first job
+  was there before, so that what a server keeps once is not counted.
 - **commands** are all that INFO commandstats counts during the drain (the enqueue not included), those inside scripts
-  too; **calls**, shown for Fourlane only, are the scripts and blocking pops among them. For a lone job, from its
-  enqueue on, and for an idle minute MONITOR counts both.
+  too; **calls**, shown for Fourlane only, are the scripts and blocking pops among them. MONITOR counts both for a
+  lone job, from its enqueue on, and for a minute that begins 35 s after the last job.
 - **killed**: `kill -9` for the whole process group while 8 jobs run, another worker started at once; until all of them
   run again, at most 150 s. All peers at the same time, for they mostly wait.
 - **memory**: of the process that runs the jobs, after a job; RSS, and PSS, which divides what processes share."""

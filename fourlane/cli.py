@@ -1,6 +1,6 @@
 """The command line's entry: finds a command by its name, and loads only that one.
 
-``fourlane NAME`` is ``fourlane/commands/NAME.py``; those that run things are in ``fourlane/cli_run.py``.
+``fourlane NAME`` is ``fourlane/commands/NAME.py``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _HOMES: Final = {
     "config": "fourlane.commands.config",
     "db": "fourlane.commands.db",
     "dead": "fourlane.commands.dead",
-    "dev": "fourlane.cli_run",
+    "dev": "fourlane.commands.dev",
     "doctor": "fourlane.commands.doctor",
-    "enqueue": "fourlane.cli_run",
+    "enqueue": "fourlane.commands.enqueue",
     "events": "fourlane.commands.events",
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
@@ -32,7 +32,7 @@ _HOMES: Final = {
     "scheduler": "fourlane.commands.schedules",
     "schedules": "fourlane.commands.schedules",
     "webhooks": "fourlane.commands.webhooks",
-    "worker": "fourlane.cli_run",
+    "worker": "fourlane.commands.worker",
     "workers": "fourlane.commands.workers",
 }
 

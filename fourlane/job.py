@@ -28,6 +28,7 @@ __all__ = [
     "id_of_message",
     "message_id_of",
     "new_id",
+    "new_ids",
     "ready_since_ms",
 ]
 
@@ -99,6 +100,19 @@ def new_id(tier: int, now_ms: int) -> str:
         f"{tier}{_DIGITS[now_ms >> 36 & 63]}{_PAIRS[now_ms >> 24 & 4095]}{_PAIRS[now_ms >> 12 & 4095]}"
         f"{_PAIRS[now_ms & 4095]}{_PAIRS[r >> 24]}{_PAIRS[r >> 12 & 4095]}{_PAIRS[r & 4095]}"
     )
+
+
+def new_ids(tier: int, now_ms: int, count: int) -> list[str]:
+    """Fresh ids that sort in this order: one random number and those that follow it, so never two that are equal."""
+    first = _getrandbits(36)
+    time = new_id(tier, now_ms)[:8]
+    ids: list[str] = []
+    while len(ids) < count:
+        low = first & 4095
+        head = f"{time}{_PAIRS[first >> 24]}{_PAIRS[first >> 12 & 4095]}"
+        ids += [head + pair for pair in _PAIRS[low : low + count - len(ids)]]
+        first = (first - low + 4096) % 2**36
+    return ids
 
 
 def _is_own(job_id: str) -> bool:

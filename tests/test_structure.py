@@ -24,16 +24,29 @@ MAY_IMPORT = {
     "money": {"errors"},
     "differences": {"money", "providers"},
     "meter": set(),
+    "sealing": {"app", "codec", "crypto", "errors"},
     "config": {"config", "errors", "names"},
     "embedded": {"errors"},
-    "providers": {"errors", "money", "providers"},
+    "providers": {"errors", "meter", "money", "providers"},
     "db": {"db", "errors", "crypto", "differences", "providers"},
-    "queues": {"queues"} | PURE,
-    "tasks": {"tasks", "queues", "providers", "crypto", "db", "events", "outbox", "differences", "app", "config"}
+    "queues": {"queues", "sealing"} | PURE,
+    "tasks": {
+        "tasks",
+        "queues",
+        "providers",
+        "sealing",
+        "crypto",
+        "db",
+        "events",
+        "outbox",
+        "differences",
+        "app",
+        "config",
+    }
     | PURE,
     "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
-    "worker": {"worker", "scheduler", "tasks", "webhooks", "queues", "observe", "app"} | PURE,
+    "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app"} | PURE,
     "crypto": {"errors"},
     "events": {"events", "observe", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
@@ -70,7 +83,7 @@ HOMES = {
     "openai": {"providers/ai.py"},
     "anthropic": {"providers/ai.py"},
     "google": {"providers/ai.py"},
-    "genai_prices": {"tasks/ai.py"},
+    "genai_prices": {"tasks/ai/prices.py"},
     "sqlalchemy": {
         "commands/webhooks.py",  # types only
         "db/books.py",
@@ -84,11 +97,12 @@ HOMES = {
         "outbox/listen.py",
         "outbox/relay.py",
         "tasks/notifications/ledger.py",
+        "tasks/notifications/wishes.py",
         "tasks/billing.py",  # types only
         "tasks/endpoints.py",  # types only
     },
     "prometheus_client": {"observe/metrics.py"},
-    "opentelemetry": {"observe/traces.py"},
+    "opentelemetry": {"observe/traces.py", "tasks/ai/figures.py"},
     "sentry_sdk": {"observe/sentry.py"},
 }
 

@@ -11,8 +11,8 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import redis
 import redis.exceptions as failures
@@ -89,6 +89,33 @@ class Link:
                 return False
             raise
         return True
+
+    def run_each(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]]) -> list[Any]:
+        """Run a script for each batch. Each is sent before the reply to the one before is read, so the server works
+        while we make the next one. Raises RedisUnavailable; which batches were run is then unknown."""
+        replies: list[Any] = []
+        sent: deque[Sequence[Any]] = deque()
+        again: list[Sequence[Any]] = []
+
+        def receive() -> None:
+            args, reply = sent.popleft(), self.receive_script()
+            if reply is None:
+                again.append(args)
+            else:
+                replies.append(reply)
+
+        try:
+            for args in batches:
+                self.send_script(name, keys, args)
+                sent.append(args)
+                if len(sent) > 1:
+                    receive()
+            while sent:
+                receive()
+        except BaseException:
+            self.close()  # replies may still come
+            raise
+        return replies + [self.run(name, keys, args) for args in again]
 
     def send_script(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> None:
         """Send a script's call; ``receive_script`` reads its reply."""
@@ -212,6 +239,18 @@ class Connector:
     def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run a script on an idle link; repeat it after a lost connection. Only for scripts that bear repetition."""
         return self._repeat(keys[0], lambda link: link.run(name, keys, args))
+
+    def run_each(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]]) -> list[Any]:
+        """Run a script for each batch on an idle link, as Link.run_each; all again after a lost connection."""
+        source, made = iter(batches), list[Sequence[Any]]()
+
+        def all_batches() -> Iterator[Sequence[Any]]:
+            yield from made
+            for batch in source:
+                made.append(batch)
+                yield batch
+
+        return cast("list[Any]", self._repeat(keys[0], lambda link: link.run_each(name, keys, all_batches())))
 
     def command(self, key: bytes, *words: Any) -> Any:
         """Run one command on an idle link, likewise."""

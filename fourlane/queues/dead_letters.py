@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import FourlaneError, InvalidName, JobNotFound, SettingsError, UnreadableJob
+from fourlane.errors import FourlaneError, InvalidArguments, InvalidName, JobNotFound, SettingsError, UnreadableJob
 from fourlane.job import JobInfo, State, enqueued_at_ms, message_id_of
 from fourlane.names import Tier, parse_queue
 from fourlane.queues import browse
 from fourlane.queues.broker import read_record, write_record
 from fourlane.queues.store import Store
+from fourlane.sealing import is_sealed
 
 __all__ = [
     "AuditRecord",
@@ -238,6 +239,10 @@ def edit(
     for _ in range(_TRIES):
         letter = _one(store, job_id, queue)
         old = codec.decode(letter.body)
+        if is_sealed(old.options):
+            raise InvalidArguments(
+                f"the arguments of dead letter {job_id} are encrypted; enqueue the job anew, and discard it"
+            )
         new = codec.encode(
             old.task,
             old.args if args is None else args,

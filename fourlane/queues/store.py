@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fourlane.errors import DuplicateJob, RedisUnavailable
-from fourlane.job import id_of_entry
+from fourlane.job import id_of_entry, new_ids
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
@@ -15,6 +15,7 @@ from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 __all__ = ["Accepting", "Delayed", "Leased", "Relayed", "Store", "Turn"]
 
 _BATCH_JOBS = 1_000
+_PART_JOBS = 250  # while Redis works on one part, the next is made
 _DAY_MS = 86_400_000
 _REMEMBER_MS = 3 * _DAY_MS  # the set of a day is read until the end of the next one, by clocks that differ
 _POLL_SECONDS = 0.1
@@ -137,6 +138,34 @@ class Store:
         for batch in _batches(pairs, 2):
             taken += self.connector.run("enqueue", names, (tier, *batch))[1:]
         _refuse_taken(taken)
+
+    def enqueue_new(self, service: str, tier: int, bodies: Sequence[bytes], now_ms: int) -> list[str]:
+        """Accept jobs of one tier that may run now, under fresh ids. Returns the ids.
+
+        Raises:
+          RedisUnavailable: not all were accepted.
+        """
+        if service not in self._announced:
+            self.announce(service)
+        keys = self.service(service)
+        ids: list[str] = []
+
+        def batches() -> Iterator[Sequence[Any]]:
+            for part in _batches(bodies, 1, _PART_JOBS):
+                fresh = new_ids(tier, now_ms, len(part))
+                ids.extend(fresh)
+                args: list[Any] = [tier] * (2 * len(part) + 1)
+                args[1::2], args[2::2] = fresh, part
+                yield args
+
+        names = (keys.jobs, keys.ready[tier], keys.wake[tier])
+        taken = [i.decode() for reply in self.connector.run_each("enqueue", names, batches()) for i in reply[1:]]
+        if taken:  # one chance in millions; other ids have no such luck
+            places = [ids.index(i) for i in taken]
+            others = self.enqueue_new(service, tier, [bodies[place] for place in places], now_ms)
+            for place, other in zip(places, others, strict=True):
+                ids[place] = other
+        return ids
 
     def enqueue_once(self, service: str, tier: int, job_id: str, body: bytes, *, key: str, ttl_ms: int) -> str:
         """Accept a job that may run now, unless one was accepted under this key within its ttl.
@@ -381,13 +410,15 @@ def _today() -> int:
     return int(time.time() * 1000) // _DAY_MS
 
 
-def _batches(flat: Sequence[Any], step: int) -> Iterable[Sequence[Any]]:
+def _batches(flat: Sequence[Any], step: int, most: int = _BATCH_JOBS) -> Iterator[Sequence[Any]]:
+    """Cut what is given for jobs, ``step`` things for each, the body being the second of them or the only one."""
     first = size = 0
     for i in range(0, len(flat), step):
-        size += len(flat[i + 1])
-        if i - first >= _BATCH_JOBS * step or (size > _BATCH_BYTES and i > first):
+        body = len(flat[i + (step > 1)])
+        size += body
+        if i - first >= most * step or (size > _BATCH_BYTES and i > first):
             yield flat[first:i]
-            first, size = i, len(flat[i + 1])
+            first, size = i, body
     if first < len(flat):
         yield flat[first:]
 

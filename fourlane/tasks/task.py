@@ -21,6 +21,7 @@ from fourlane.queues.limit import Limit
 from fourlane.queues.output import Piece, Progress
 from fourlane.queues.store import Delayed
 from fourlane.retry import Backoff
+from fourlane.sealing import is_sealed, open_result, seal_arguments
 from fourlane.tasks.context import current_job
 
 __all__ = ["Backoff", "EnqueuedJob", "Task", "current_job", "task"]
@@ -144,6 +145,8 @@ def _value_of(data: bytes) -> Any:
     stored = codec.decode_value(data)
     if "error" in stored:
         raise JobFailed(stored["error"])
+    if is_sealed(stored):
+        return open_result(stored)
     return stored["value"]
 
 
@@ -160,14 +163,20 @@ class Task(dramatiq.Actor[P, R]):
         tier: Tier,
         limit: Limit | None = None,
         check: Callable[..., None] | None = None,
+        encrypt: bool = False,
         options: dict[str, Any],
     ) -> None:
         self.tier = tier
         self.limit = limit
         self.check = check
+        self.encrypt = encrypt
         self._service = service
         self.original = fn
         super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options)
+        if encrypt:
+            codec.seals[name] = seal_arguments
+        else:
+            codec.seals.pop(name, None)
 
     broker: RedisBroker
 
@@ -233,7 +242,7 @@ class Task(dramatiq.Actor[P, R]):
         return self._enqueue(args, kwargs or {}, options, when, lane)
 
     def send_many(self, calls: Iterable[Any], *, tenant: str | UUID | None = None) -> list[EnqueuedJob[R]]:
-        """Enqueue many jobs in one round trip for each thousand.
+        """Enqueue many jobs; none when one of them is refused.
 
         Parameters:
           calls: for each job its arguments: a list or tuple of positional ones, or a dict of named ones.
@@ -244,16 +253,16 @@ class Task(dramatiq.Actor[P, R]):
         if self.broker.hooks("before_enqueue") or self.broker.hooks("after_enqueue"):
             return [self._enqueue(args, kwargs, own, None) for args, kwargs in jobs]
         queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, int(_now() * 1000)
-        name, tier = self.actor_name, int(self.tier)
-        pairs: list[Any] = []
-        with carry.carried(queue.name(self.broker.store.environment), name, len(jobs)) as carried:
+        name, broker, check = self.actor_name, self.broker, self.check
+        bodies: list[bytes] = []
+        with carry.carried(queue.name(broker.store.environment), name, len(jobs)) as carried:
             options = {**carried, **own}
             for args, kwargs in jobs:
-                if self.check is not None:
-                    self.check(*args, **kwargs)
-                pairs += (job.new_id(tier, now), codec.encode(name, args, kwargs, options, max_bytes=limit))
-            self.broker.store.enqueue(queue.service, tier, pairs)
-        return [EnqueuedJob(self.broker, queue, job_id) for job_id in pairs[::2]]
+                if check is not None:
+                    check(*args, **kwargs)
+                bodies.append(codec.encode(name, args, kwargs, options, max_bytes=limit))
+            ids = broker.store.enqueue_new(queue.service, int(self.tier), bodies, now)
+        return [EnqueuedJob(broker, queue, job_id) for job_id in ids]
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
         """As send, without blocking the event loop."""
@@ -380,6 +389,7 @@ def task(
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
     check: Callable[..., None] | None = None,
+    encrypt: bool = False,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, Any]], Task[P, Any]]: ...
@@ -400,6 +410,7 @@ def task(
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
     check: Callable[..., None] | None = None,
+    encrypt: bool = False,
     broker: RedisBroker | None = None,
     **options: Any,
 ) -> Any:
@@ -420,6 +431,7 @@ def task(
       limit: how many jobs of the task's queue may start in a time, and run at once; all tasks of the queue share
         it. What settings say comes before it, and what an operator sets at run time before both.
       check: called with a job's arguments at each enqueue; its error refuses the job. Binding is left to it.
+      encrypt: keep arguments and result encrypted in Redis, with FOURLANE_ENCRYPTION_KEYS (docs/tasks.md).
       broker: the broker; by default the one that settings describe.
       **options: those of dramatiq's middleware.
 
@@ -458,6 +470,7 @@ def task(
             tier=lane,
             limit=limit,
             check=check,
+            encrypt=encrypt,
             options=kept,
         )
 

@@ -16,7 +16,7 @@ from typing import Final
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
 from fourlane.names import Queue
-from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
+from fourlane.outcome import Back, Done, Outcome, Stepped
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
@@ -28,6 +28,7 @@ from fourlane.worker.lane import Lane
 from fourlane.worker.observer import Observer
 from fourlane.worker.run import Run
 from fourlane.worker.table import Table
+from fourlane.worker.tell import tell
 from fourlane.worker.waits import Waits
 
 __all__ = ["Loop"]
@@ -37,7 +38,6 @@ log = logging.getLogger("fourlane.worker")
 _BUSY_LOOK_SECONDS: Final = 1.0
 _GIVE_BACK_SECONDS: Final = 0.020
 _MOST_SETTLED: Final = 1_000
-_FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
 _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _BLOCK_SECONDS: Final = 2.0
@@ -102,7 +102,7 @@ class Loop:
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
-            self._tell(run, outcome)
+            tell(run, outcome, done=self.log_jobs)
 
     def wake(self) -> None:
         self.executor.waiting = False
@@ -152,7 +152,7 @@ class Loop:
             if lane.room_at is not None and lane.room_at <= now:
                 self._limits_have_room(lane, want)
             settle = lane.finished and not self._settles_with_next_lease(now)
-            if settle or lane.uncertain or (want > 0 and lane.maybe) or self._time_has_come(lane, now):
+            if settle or lane.uncertain or (want > 0 and lane.maybe) or lane.time_has_come(now):
                 self._turn(lane, want)
 
     def _limits_have_room(self, lane: Lane, want: int) -> None:
@@ -166,10 +166,6 @@ class Loop:
         """The next job is leased in a moment: one turn for both."""
         step_at = self.appetite.step_at(now)
         return step_at is not None and step_at - now <= _SETTLE_WITHIN_SECONDS
-
-    def _time_has_come(self, lane: Lane, now: float) -> bool:
-        moments = (lane.look_at, lane.due_at, lane.beat_by)
-        return any(moment is not None and moment <= now for moment in moments)
 
     def _want(self) -> int:
         if self.stopping or self.apart.wants_room():
@@ -212,9 +208,7 @@ class Loop:
             done += [entry for entry, outcome in lane.uncertain if type(outcome) is Done]
             others += [(entry, outcome) for entry, outcome in lane.uncertain if type(outcome) is not Done]
         settled = len(done) + len(others)
-        flags, first = self._flags(lane, now, want, lane.held > settled)
-        all_tiers = "k" in flags or "n" in flags or (lane.maybe and not lane.from_token)
-        tiers = lane.tiers if all_tiers else "".join(sorted(lane.maybe))
+        flags, first = lane.flags(now, want, lane.held > settled)
         try:
             turn = self.store.turn(
                 self._link(lane),
@@ -228,7 +222,7 @@ class Loop:
                 done=done,
                 others=others,
                 want=max(0, want),
-                tiers=tiers,
+                tiers=lane.asked_tiers(flags),
                 first=first,
             )
         except RedisUnavailable as error:
@@ -242,11 +236,7 @@ class Loop:
         lane.held = max(0, lane.held - settled)
         if "k" in flags:
             lane.done.clear()
-        for entry in done:
-            lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
-        for entry, outcome in others:
-            if type(outcome) is Result or (type(outcome) is Stepped and type(outcome.outcome) in (Done, Result)):
-                lane.done[entry[0]] = lane.done.get(entry[0], 0) + 1
+        lane.count_done(done, others)
         self.turned_at = now
         meter.count("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want)
@@ -266,34 +256,6 @@ class Loop:
             keeper.link = self.store.connector.open(self.store.service(lane.service).jobs)
         return keeper.link
 
-    def _flags(self, lane: Lane, now: float, want: int, busy: bool) -> tuple[str, str]:
-        """What to ask besides. A lone job's settling asks nothing: whatever came meanwhile has left a token."""
-        flags, first = "", ""
-        look = lane.look_at <= now or (lane.due_at is not None and lane.due_at <= now)
-        if look:
-            flags += "k"
-            if lane.held:
-                flags += "s"
-        if busy:
-            flags += "n"
-        due = lane.beaten_idle or now - lane.beaten_at >= 1.0
-        leases = want > 0 and (look or bool(lane.maybe))
-        if (lane.beat_by is not None and busy) or (due and leases) or (now - lane.beaten_at >= 1.0 and (busy or look)):
-            flags += "b"
-        if lane.others and (want > 0 or busy) and not lane.told and now - lane.told_at > SILENCE_MS / 1000:
-            flags += "w"
-        if lane.controlled:
-            flags += "c"
-        # The highest tier comes first anyway; the others that wait too long take turns with their shares.
-        late = [tier for tier in lane.starving if tier in lane.tiers[1:]]
-        if late and want > 0:
-            lane.owed += want * len(late)
-            if lane.owed >= _FIRST_SHARE:
-                lane.shares += 1
-                first = f"{late[lane.shares % len(late)]}:{lane.owed // _FIRST_SHARE}"
-                lane.owed %= _FIRST_SHARE
-        return flags, first
-
     def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int) -> None:
         if self.table is not None:  # before any of these jobs begins: from now on the supervisor beats for them
             held = sum(x.held for x in self.lanes) + len(turn.jobs)
@@ -301,43 +263,21 @@ class Loop:
         if turn.lost:
             self._lose(lane)
             return
-        holds = lane.held > 0 or bool(turn.jobs)
-        if "a" not in flags:
-            lane.beat_by = None
         if turn.off:
             log.warning("out of step: Redis says that %s holds other jobs than it knows", lane.name)
             lane.out_of_step = True
             lane.look_at = now
-        if "b" in flags:
-            lane.beaten_at = now
-            lane.beaten_idle = not holds
-            lane.told = lane.told and holds
-        if "w" in flags and holds:
-            lane.told, lane.told_at = True, now
+        controlled = lane.controlled
+        lane.learn(turn, flags, now)
         if turn.refused:
             meter.count("stale_acks", (lane.service,), len(turn.refused))
             log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
         if turn.dropped:
             log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
-        if turn.due_in != -2:
-            lane.due_at = None if turn.due_in < 0 else now + turn.due_in / 1000
-        if "d" in turn.news:
-            lane.look_at = now
-        elif "w" in turn.news:
-            lane.look_at = min(lane.look_at, now + SILENCE_MS / 1000)
         if turn.workers != -2:
-            lane.others = turn.workers > 1
             self._next_look(lane, turn, now)
-        if "s" in flags:
-            lane.starving = turn.starving
-        if turn.controlled != lane.controlled and (turn.controlled or "c" in flags):
-            lane.controlled = turn.controlled
-            if turn.controlled:
-                self._rebuild_slots(lane)
-        if turn.room_in >= 0:  # a turn that did not try the limited tier says nothing of it
-            room_at = now + turn.room_in / 1000
-            lane.room_at = room_at if lane.room_at is None else min(lane.room_at, room_at)
-        lane.from_token = False
+        if lane.controlled and not controlled:
+            self._rebuild_slots(lane)
         if want > 0:
             lane.maybe = set(turn.more) & set(lane.tiers)
             self.appetite.leased(want, bool(lane.maybe), now)
@@ -397,13 +337,7 @@ class Loop:
             if run.lane is not lane:
                 self.executor.backlog.put(run)
         self.apart.forget(lane)
-        lane.epoch += 1
-        lane.held = 0
-        lane.uncertain = []
-        lane.beaten_at = 0.0
-        lane.beaten_idle, lane.told = True, False
-        lane.maybe = set(lane.tiers)
-        lane.look_at = 0.0
+        lane.begin_anew()
         self._publish_names()
 
     def _refused_or_failed(self, lane: Lane, error: RedisUnavailable) -> None:
@@ -494,11 +428,8 @@ class Loop:
 
     def _timeout(self) -> float:
         now = time.monotonic()
-        moments = [max(lane.look_at, lane.blocked_until) for lane in self.lanes]
+        moments = [lane.next_moment(now) for lane in self.lanes]
         lanes = [lane for lane in self.lanes if lane.blocked_until <= now]
-        moments += [lane.due_at for lane in lanes if lane.due_at is not None]
-        moments += [lane.beat_by for lane in lanes if lane.beat_by is not None]
-        moments += [lane.room_at for lane in lanes if lane.room_at is not None]
         if any(lane.maybe for lane in lanes) and self._want() > 0:
             return 0.0
         step_at = self.appetite.step_at(now)
@@ -615,27 +546,6 @@ class Loop:
         if self.observer is not None:
             self.observer.close()
 
-    # Tell ---------------------------------------------------------------------------------------------------
-
     def _publish_names(self) -> None:
         if self.table is not None:
             self.table.publish_names({lane.service: lane.name for lane in self.lanes})
-
-    def _tell(self, run: Run, outcome: Outcome) -> None:
-        seconds = time.monotonic() - run.started if run.started else 0.0
-        what = (run.id, run.plan.name or run.envelope.task, getattr(run, "attempt", 1), seconds * 1000)
-        match outcome:
-            case Retry(delay_ms, _, error):
-                log.warning("retry job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d error=%s", *what, delay_ms, error)
-            case Dead(reason, detail):
-                log.error("dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s", *what, reason, detail)
-            case Postpone(delay_ms, _, unknown) if unknown:
-                log.warning("unknown-task job=%s task=%s again_in_ms=%d", run.id, unknown, delay_ms)
-            case Postpone(delay_ms):
-                log.info("postponed job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d", *what, delay_ms)
-            case Cancel():
-                log.info("cancelled job=%s task=%s attempt=%d ms=%.1f", *what)
-            case Back():
-                log.info("given-back job=%s task=%s attempt=%d ms=%.1f", *what)
-            case _ if self.log_jobs:
-                log.info("done job=%s task=%s attempt=%d ms=%.1f", *what)

@@ -151,6 +151,8 @@ def main() -> None:
         table=Table(spec.table_fd, spec.slots + spec.concurrency),
         observer=observer,
     )
+    # A thousand jobs at once are young objects that live; a look at them each 700 allocations took a fifth of the time.
+    gc.set_threshold(25_000, 10, 10)
     broker.emit_before("worker_boot", loop)
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
     signal.signal(signal.SIGUSR1, lambda *_: stacks.show(loop.executor))

@@ -103,7 +103,7 @@ class Run(MessageProxy):
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
         """Built when a middleware or an error first needs it: most jobs never do."""
         if self._built is None:
-            self._built = message_of(self.plan.broker, self.lane.service, self.leased)
+            self._built = message_of(self.plan.broker, self.lane.service, self.leased, envelope=self.envelope)
         return self._built
 
     @property
@@ -126,6 +126,7 @@ class Plan:
         self.is_async = inspect.iscoroutinefunction(function)
         self.fn = function if self.is_async else actor.fn
         self.is_task = isinstance(actor, Task)
+        self.encrypt = isinstance(actor, Task) and actor.encrypt
         limit: Any = options.get("time_limit")
         if limit is None:
             if self.is_task:

@@ -98,6 +98,7 @@ def test_defaults() -> None:
         "notification_templates": Path("templates"),
         "notification_user_limits": {},
         "notification_timeout_seconds": 30,
+        "notification_keep_days": 90,
         "email_from": None,
         "smtp_url": None,
         "sms_from": None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fourlane.cli_run import _local_sqs
+from fourlane.commands.dev import local_sqs
 from fourlane.config import load_settings
 from fourlane.errors import EmbeddedServerError
 from fourlane.events import local
@@ -26,18 +26,18 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, aws_environment: None) -> None:
 @pytest.mark.usefixtures("no_aws")
 def test_what_dev_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = load_settings(data_dir=tmp_path)
-    with _local_sqs(settings):
+    with local_sqs(settings):
         found = eventually(lambda: local.find(tmp_path), 20)
         assert f"sqs: moto's server at {found}, in memory" in capsys.readouterr().err
-        with _local_sqs(settings):
+        with local_sqs(settings):
             assert f"sqs: {found}, of another" in capsys.readouterr().err
     assert local.find(tmp_path) is None
 
     monkeypatch.setattr(local, "is_installed", lambda: False)
-    with _local_sqs(settings):
+    with local_sqs(settings):
         assert capsys.readouterr().err == ("sqs: none; for event streams here: pip install 'fourlane[sqs-local]'\n")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with _local_sqs(settings):
+    with local_sqs(settings):
         assert capsys.readouterr().err == "sqs: http://127.0.0.1:1\n"
 
 

@@ -1,8 +1,6 @@
--- Needs entries. Put jobs at the end of one tier's list, each unless its id belongs to another job already.
--- `flat` holds their entries and bodies from `first` on. Returns how many were given, and the ids taken by others.
-local function accept(jobs, list, wake, tier, flat, first)
-    local ids = {}
-    for i = first, #flat, 2 do ids[#ids + 1] = id_of(flat[i]) end
+-- Needs entries.
+-- Returns the ids taken by others, and whether any job was accepted.
+local function accept_one_by_one(jobs, list, ids, flat, first)
     local present = redis.call('HMGET', jobs, unpack(ids))
     local fields, entries, taken, met = {}, {}, {}, {}
     for i = 1, #ids do
@@ -20,7 +18,33 @@ local function accept(jobs, list, wake, tier, flat, first)
     if #entries > 0 then
         redis.call('HSET', jobs, unpack(fields))
         redis.call('RPUSH', list, unpack(entries))
-        redis.call('ZADD', wake, 0, tier)
     end
-    return #ids, taken
+    return taken, #entries > 0
+end
+
+-- Put jobs at the end of one tier's list, each unless its id belongs to another job already.
+-- `flat` holds their entries and bodies from `first` on. Returns how many were given, and the ids taken by others.
+local function accept(jobs, list, wake, tier, flat, first)
+    local ids, count, plain = {}, 0, true
+    for i = first, #flat, 2 do
+        count = count + 1
+        local id = id_of(flat[i])
+        ids[count] = id
+        plain = plain and id == flat[i]
+    end
+    local taken, some = {}, true
+    -- Nearly always all are new, and then the arguments can go on as they came.
+    local new = plain
+    if plain then
+        local present = redis.call('HMGET', jobs, unpack(ids))
+        for i = 1, count do new = new and not present[i] end
+    end
+    if new and redis.call('HSET', jobs, unpack(flat, first)) == count then
+        redis.call('RPUSH', list, unpack(ids))
+    else
+        if new then redis.call('HDEL', jobs, unpack(ids)) end -- an id came twice
+        taken, some = accept_one_by_one(jobs, list, ids, flat, first)
+    end
+    if some then redis.call('ZADD', wake, 0, tier) end
+    return count, taken
 end

@@ -1,34 +1,27 @@
-"""The commands that run things: worker, dev, enqueue. Parse, call, print."""
+"""``fourlane worker``: settings and options become a supervisor, with a relay and a probe beside it."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from fourlane.commands.shared import say
 
 if TYPE_CHECKING:
     from fourlane.config import Settings
     from fourlane.queues.store import Store
     from fourlane.worker.supervisor import Supervisor
 
-__all__ = ["dev", "enqueue", "worker"]
-
-_LONGEST_DELAY_SECONDS = 10 * 366 * 86_400
+__all__ = ["run_options", "supervise", "worker"]
 
 
-def _run_options(command: Any) -> Any:
+def run_options(command: Any) -> Any:
+    """The arguments and options that ``worker`` and ``dev`` share."""
     for option in (
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
         click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
@@ -46,7 +39,7 @@ def _run_options(command: Any) -> Any:
 
 
 @click.command()
-@_run_options
+@run_options
 def worker(modules: tuple[str, ...], **options: Any) -> None:
     """Run jobs of the tasks that the MODULEs declare.
 
@@ -54,72 +47,10 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
     """
     from fourlane.config import load_settings
 
-    sys.exit(_supervise(load_settings(), modules, options))
+    sys.exit(supervise(load_settings(), modules, options))
 
 
-@click.command()
-@_run_options
-def dev(modules: tuple[str, ...], **options: Any) -> None:
-    """Run a worker for development, on an embedded server when REDIS_URL is not set."""
-    from fourlane.config import load_settings
-
-    options["log_jobs"] = True
-    if options["scheduler"] is None:
-        options["scheduler"] = True
-    settings = load_settings()
-    if options["relay"] is None and settings.relay is None:
-        # Not everybody who tries Fourlane has the packages of the extra db.
-        options["relay"] = find_spec("sqlalchemy") is not None
-    sys.exit(_dev(settings, modules, options))
-
-
-def _dev(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
-    from fourlane.config import load_settings
-    from fourlane.embedded import EmbeddedRedis
-
-    if settings.redis_url is not None:
-        with _local_sqs(settings):
-            return _supervise(settings, modules, options)
-    with EmbeddedRedis.open(settings.data_dir) as server, _local_sqs(settings):
-        os.environ["REDIS_URL"] = server.url
-        where = f"embedded {server.version}, data in {settings.data_dir}"
-
-        def tell(fault: str | None) -> None:
-            click.echo(f"redis: {fault or 'all is well again'}", err=True)
-            if server.ended:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        server.watch(tell)
-        code = _supervise(load_settings(), modules, options, where)
-        ended = server.ended
-    return 1 if ended else code
-
-
-@contextmanager
-def _local_sqs(settings: Settings) -> Iterator[None]:
-    """An SQS server for the environment ``local``, where nothing says which one to use."""
-    from fourlane.events import aws, local
-
-    if aws.is_configured():
-        where = os.environ.get("AWS_ENDPOINT_URL_SQS") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-        click.echo(f"sqs: {where}", err=True)
-    elif settings.environment != "local":
-        click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
-    elif running := local.find(settings.data_dir):
-        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
-    elif not local.is_installed():
-        click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
-    else:
-        with local.LocalSqs(settings.data_dir, wait=False) as server:
-            click.echo(
-                f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command", err=True
-            )
-            yield
-        return
-    yield
-
-
-def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
+def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane import observe
     from fourlane.app import observe_of, opening_of
@@ -233,57 +164,3 @@ def _run_with_probe(supervisor: Supervisor, port: int) -> int:
         return supervisor.run()
     finally:
         probe.close()
-
-
-def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    if value is not None and math.isnan(value):
-        raise click.BadParameter("it must be a number of seconds")
-    return value
-
-
-@click.command()
-@click.argument("task")
-@click.argument("args", nargs=-1)
-@click.option("--module", "modules", multiple=True, help="A module that declares the task; may be repeated.")
-@click.option("--kwargs", "named", default="{}", help="Named arguments, a JSON object.")
-@click.option(
-    "--delay", type=click.FloatRange(0, _LONGEST_DELAY_SECONDS), callback=_number, help="Seconds until it may run."
-)
-@click.option("--tenant", help="The organization on whose behalf it runs.")
-def enqueue(
-    task: str, args: tuple[str, ...], modules: tuple[str, ...], named: str, delay: float | None, tenant: str | None
-) -> None:
-    """Enqueue a job of TASK. Each of ARGS is JSON, or else text; put -- before those that begin with a dash."""
-    from fourlane.errors import UnknownTask
-    from fourlane.tasks.task import Task, default_broker
-    from fourlane.worker.process import import_modules
-
-    sys.path.insert(0, os.getcwd())
-    import_modules(list(modules))
-    try:
-        kwargs = json.loads(named)
-    except json.JSONDecodeError as error:
-        raise click.UsageError(f"--kwargs is no JSON: {error}") from None
-    if not isinstance(kwargs, dict):
-        raise click.UsageError("--kwargs must be a JSON object")
-    actor = default_broker().actors.get(task)
-    if actor is None:
-        known = ", ".join(sorted(default_broker().actors))
-        raise UnknownTask(f"no task {task!r}; known: {known}. Name its module with --module")
-    values = [_value(text) for text in args]
-    milliseconds = int(delay * 1000) if delay else None
-    if isinstance(actor, Task):
-        job_id = actor.send_with_options(args=values, kwargs=kwargs, delay=milliseconds, tenant=tenant).id
-    else:
-        options = {"tenant": tenant} if tenant else {}
-        job_id = actor.send_with_options(args=tuple(values), kwargs=kwargs, delay=milliseconds, **options).message_id
-    say(job_id, id=job_id)
-
-
-def _value(text: str) -> Any:
-    if text[:1] in '[{"' or text in ("null", "true", "false") or text.lstrip("-").replace(".", "", 1).isdigit():
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise click.UsageError(f"the argument {text!r} is no JSON: {error}") from None
-    return text

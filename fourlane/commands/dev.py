@@ -1,0 +1,82 @@
+"""``fourlane dev``: a worker with all that it needs on this machine, embedded servers included."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fourlane.commands.worker import run_options, supervise
+
+if TYPE_CHECKING:
+    from fourlane.config import Settings
+
+__all__ = ["dev", "local_sqs"]
+
+
+@click.command()
+@run_options
+def dev(modules: tuple[str, ...], **options: Any) -> None:
+    """Run a worker for development, on an embedded server when REDIS_URL is not set."""
+    from fourlane.config import load_settings
+
+    options["log_jobs"] = True
+    if options["scheduler"] is None:
+        options["scheduler"] = True
+    settings = load_settings()
+    if options["relay"] is None and settings.relay is None:
+        # Not everybody who tries Fourlane has the packages of the extra db.
+        options["relay"] = find_spec("sqlalchemy") is not None
+    sys.exit(_run(settings, modules, options))
+
+
+def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
+    from fourlane.config import load_settings
+    from fourlane.embedded import EmbeddedRedis
+
+    if settings.redis_url is not None:
+        with local_sqs(settings):
+            return supervise(settings, modules, options)
+    with EmbeddedRedis.open(settings.data_dir) as server, local_sqs(settings):
+        os.environ["REDIS_URL"] = server.url
+        where = f"embedded {server.version}, data in {settings.data_dir}"
+
+        def tell(fault: str | None) -> None:
+            click.echo(f"redis: {fault or 'all is well again'}", err=True)
+            if server.ended:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        server.watch(tell)
+        code = supervise(load_settings(), modules, options, where)
+        ended = server.ended
+    return 1 if ended else code
+
+
+@contextmanager
+def local_sqs(settings: Settings) -> Iterator[None]:
+    """An SQS server for the environment ``local``, where nothing says which one to use."""
+    from fourlane.events import aws, local
+
+    if aws.is_configured():
+        where = os.environ.get("AWS_ENDPOINT_URL_SQS") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        click.echo(f"sqs: {where}", err=True)
+    elif settings.environment != "local":
+        click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
+    elif running := local.find(settings.data_dir):
+        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
+    elif not local.is_installed():
+        click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
+    else:
+        with local.LocalSqs(settings.data_dir, wait=False) as server:
+            click.echo(
+                f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command", err=True
+            )
+            yield
+        return
+    yield

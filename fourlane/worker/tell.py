@@ -1,0 +1,34 @@
+"""The log lines that tell how jobs ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
+from fourlane.worker.run import Run
+
+__all__ = ["tell"]
+
+log = logging.getLogger("fourlane.worker")
+
+
+def tell(run: Run, outcome: Outcome, *, done: bool) -> None:
+    """Log how a run ended; that it is done only where ``done`` asks for it."""
+    seconds = time.monotonic() - run.started if run.started else 0.0
+    what = (run.id, run.plan.name or run.envelope.task, getattr(run, "attempt", 1), seconds * 1000)
+    match outcome:
+        case Retry(delay_ms, _, error):
+            log.warning("retry job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d error=%s", *what, delay_ms, error)
+        case Dead(reason, detail):
+            log.error("dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s", *what, reason, detail)
+        case Postpone(delay_ms, _, unknown) if unknown:
+            log.warning("unknown-task job=%s task=%s again_in_ms=%d", run.id, unknown, delay_ms)
+        case Postpone(delay_ms):
+            log.info("postponed job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d", *what, delay_ms)
+        case Cancel():
+            log.info("cancelled job=%s task=%s attempt=%d ms=%.1f", *what)
+        case Back():
+            log.info("given-back job=%s task=%s attempt=%d ms=%.1f", *what)
+        case _ if done:
+            log.info("done job=%s task=%s attempt=%d ms=%.1f", *what)
