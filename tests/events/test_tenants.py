@@ -77,6 +77,11 @@ def test_whoever_watches_jobs_sees_handlers_straight_from_sqs(
     lines: list[dict[str, Any]] = []
 
     class Watch:
+        begins = True
+
+        def began(self, run: Any) -> None:
+            seen.append(f"began {run.plan.name}")
+
         def failed(self, run: Any, error: BaseException, outcome: Outcome) -> None:
             seen.append((run.plan.name, str(error), type(outcome).__name__))
 
@@ -100,7 +105,8 @@ def test_whoever_watches_jobs_sees_handlers_straight_from_sqs(
     eventually(lambda: not worker._deliveries)
     stopping.set()
     worker.stop(0.2)
-    assert seen == [
+    assert [one for one in seen if isinstance(one, str)] == [f"began on {event}: works", f"began on {event}: fails"]
+    assert [one for one in seen if isinstance(one, tuple)] == [
         ("audits", f"{'1' * 32}:on {event}: works", "acme", 1, "Done", True),
         (f"on {event}: fails", "no", "Retry"),
         ("audits", f"{'1' * 32}:on {event}: fails", "acme", 1, "Retry", True),
