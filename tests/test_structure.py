@@ -92,6 +92,7 @@ HOMES = {
         "db/engine.py",
         "db/migrate.py",
         "db/models.py",
+        "db/repairs.py",
         "db/rotate.py",
         "outbox/browse.py",
         "outbox/listen.py",

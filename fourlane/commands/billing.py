@@ -275,12 +275,13 @@ def _repair(database: Database, run_id: uuid.UUID, dry_run: bool, yes: bool) -> 
     """Show what would be done, ask, do it. A list of what was planned, and whether it was done."""
     import getpass
 
-    from fourlane.db import books
+    from fourlane.db import books, repairs
 
+    actor = f"cli:{getpass.getuser()}"
     plan = [
         (finding, sentence)
         for finding in books.findings(database, run_id)
-        if finding.repaired_at is None and (sentence := books.repair_of(finding)) is not None
+        if finding.repaired_at is None and (sentence := repairs.repair_of(finding)) is not None
     ]
     quiet = wants_json()
     for _, sentence in plan if not quiet else ():
@@ -291,7 +292,7 @@ def _repair(database: Database, run_id: uuid.UUID, dry_run: bool, yes: bool) -> 
         confirm(f"Make {len(plan):,} repair(s)?", yes)
     done: list[dict[str, Any]] = []
     for finding, sentence in plan:
-        made = not dry_run and books.repair(database, finding, actor=f"cli:{getpass.getuser()}", now=datetime.now(UTC))
+        made = not dry_run and repairs.repair(database, finding, actor=actor, now=datetime.now(UTC))
         done.append({"repair": sentence, "finding": finding.id.hex, "done": made})
     if plan and not dry_run and not quiet:
         made_count = sum(repair["done"] for repair in done)

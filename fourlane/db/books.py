@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import and_, delete, func, null, or_, select, update
@@ -15,10 +15,8 @@ from sqlalchemy.orm import Session
 
 from fourlane.db.engine import Database
 from fourlane.db.models import (
-    AuditLog,
     CreditTransaction,
     Invoice,
-    Organization,
     ReconciliationFinding,
     ReconciliationRun,
     ReconciliationSeen,
@@ -111,7 +109,7 @@ def advance(session: Session, run: Progress, cursor: dict[str, Any], *, compared
         )
         .values(pages=run.pages + 1, cursor=cursor, compared=ReconciliationRun.compared + compared, error=None)
     )
-    if _count(done) != 1:
+    if changed_by(done) != 1:
         raise RunTaken("another process goes on with this reconciliation; wait until it is done")
 
 
@@ -206,7 +204,7 @@ def remember(session: Session, run: Progress, entries: Iterable[Entry]) -> int:
     for object_, ref in known:
         rows.pop((object_, ref), None)
     if rows:
-        made = _insert(session)(ReconciliationSeen.__table__).on_conflict_do_nothing()
+        made = insert_into(session)(ReconciliationSeen.__table__).on_conflict_do_nothing()
         session.connection().execute(made, list(rows.values()))
     return len(rows)
 
@@ -259,7 +257,7 @@ def by_refs(session: Session, provider: str, table: str, refs: Iterable[str]) ->
     """Our rows by the provider's ids."""
     found: dict[str, list[Ours]] = {}
     if wanted := set(refs):
-        shape = _SHAPES[table]
+        shape = SHAPES[table]
         query = shape.query.where(shape.model.provider == provider, shape.ref.in_(wanted))
         for row in shape.read(session, query):
             found.setdefault(row.ref, []).append(row)
@@ -270,7 +268,7 @@ def page(
     session: Session, provider: str, table: str, period: Period, after: tuple[datetime, uuid.UUID] | None
 ) -> list[Ours]:
     """Our rows of a period, by time and id. Subscriptions live on: all that are older than its end."""
-    shape = _SHAPES[table]
+    shape = SHAPES[table]
     query = shape.query.where(shape.model.provider == provider, shape.at < period.end)
     if table != "subscriptions":
         query = query.where(shape.at >= period.start)
@@ -311,7 +309,7 @@ class _Shape:
             )
 
 
-_SHAPES: Final = {
+SHAPES: Final = {
     "credit_transactions": _Shape(
         CreditTransaction,
         CreditTransaction.provider_transaction_id,
@@ -344,7 +342,7 @@ def record(session: Session, run: Progress, found: Sequence[Finding]) -> None:
     if not found:
         return
     rows = list({finding.fingerprint: _row(finding, run) for finding in found}.values())
-    insert = _insert(session)(ReconciliationFinding)
+    insert = insert_into(session)(ReconciliationFinding)
     kept = ("id", "run_id", "fingerprint", "created_at", "repaired_at", "repair")
     changed = {name: insert.excluded[name] for name in rows[0] if name not in kept} | {"resolved_at": None}
     session.execute(insert.on_conflict_do_update(index_elements=["fingerprint"], set_=changed), rows)
@@ -428,112 +426,10 @@ def counts(database: Database, run_id: uuid.UUID) -> dict[str, int]:
         return {row[0]: row[1] for row in session.execute(query)}
 
 
-# --- Repairs ---------------------------------------------------------------------------------------
-
-
-def repair_of(finding: ReconciliationFinding) -> str | None:
-    """What would put a difference right without moving money or credits, in a sentence; None where nothing would."""
-    paid = finding.details.get("amount_paid_minor")
-    match finding.kind, finding.details.get("object"):
-        case "status", "invoice" | "subscription":
-            return f"set status of {finding.our_table} {finding.our_id} to {finding.provider_status}"
-        case "missing_here", "invoice" if finding.details.get("customer") and paid is not None:
-            return f"add invoice {finding.provider_id} ({finding.provider_status})"
-    return None
-
-
-def repair(database: Database, finding: ReconciliationFinding, *, actor: str, now: datetime) -> bool:
-    """Put a difference right, with an audit row, in one transaction.
-
-    Returns False when it is not what it was any more, or nobody knows whose invoice it is: then nothing is changed.
-    """
-    sentence = repair_of(finding)
-    if sentence is None or finding.repaired_at is not None:
-        return False
-    with database.begin() as session:
-        if finding.kind == "status":
-            organization = finding.organization_id if _set_status(session, finding, now) else None
-        else:
-            organization = _add_invoice(session, finding, now)
-        if organization is None:
-            return False
-        session.add(
-            AuditLog(
-                organization_id=organization,
-                actor=actor,
-                action="billing.repair",
-                resource_type=finding.our_table or "invoices",
-                resource_id=str(finding.our_id or finding.provider_id),
-                details={
-                    "finding": finding.id.hex,
-                    "repair": sentence,
-                    "before": finding.our_status,
-                    "after": finding.provider_status,
-                },
-            )
-        )
-        session.execute(
-            update(ReconciliationFinding)
-            .where(ReconciliationFinding.id == finding.id)
-            .values(repaired_at=now, resolved_at=now, repair=sentence)
-        )
-        session.execute(
-            update(ReconciliationRun)
-            .where(ReconciliationRun.id == finding.last_run_id)
-            .values(repaired=ReconciliationRun.repaired + 1, repair=True)
-        )
-    return True
-
-
-def _set_status(session: Session, finding: ReconciliationFinding, now: datetime) -> bool:
-    assert finding.our_table is not None
-    model = _SHAPES[finding.our_table].model
-    values: dict[str, Any] = {"status": finding.provider_status}
-    if model is Invoice and finding.provider_status == "paid":
-        values |= {"amount_paid_minor": finding.details["amount_paid_minor"], "paid_at": _paid_at(finding) or now}
-    if model is Subscription and finding.provider_status == "canceled":
-        values["canceled_at"] = now
-    done = session.execute(
-        update(model).where(model.id == finding.our_id, model.status == finding.our_status).values(**values)
-    )
-    return _count(done) == 1
-
-
-def _add_invoice(session: Session, finding: ReconciliationFinding, now: datetime) -> uuid.UUID | None:
-    organization = session.scalar(
-        select(Organization.id).where(Organization.stripe_customer_id == finding.details["customer"])
-    )
-    if organization is None or finding.provider_amount_minor is None:
-        return None
-    done = session.execute(
-        _insert(session)(Invoice)
-        .values(
-            id=uuid.uuid4(),
-            organization_id=organization,
-            provider=finding.provider,
-            provider_invoice_id=finding.provider_id,
-            number=finding.details.get("number"),
-            status=finding.provider_status,
-            currency=finding.provider_currency,
-            amount_due_minor=finding.provider_amount_minor,
-            amount_paid_minor=finding.details["amount_paid_minor"],
-            issued_at=finding.occurred_at,
-            paid_at=_paid_at(finding),
-        )
-        .on_conflict_do_nothing()
-    )
-    return organization if _count(done) == 1 else None
-
-
-def _paid_at(finding: ReconciliationFinding) -> datetime | None:
-    seconds = finding.details.get("paid_at")
-    return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int) else None
-
-
-def _insert(session: Session) -> Any:
+def insert_into(session: Session) -> Any:
     dialect = session.get_bind().dialect.name
     return postgresql.insert if dialect == "postgresql" else sqlite.insert
 
 
-def _count(result: Any) -> int:
+def changed_by(result: Any) -> int:
     return int(result.rowcount)

@@ -112,6 +112,8 @@ class Aws:
         except (failures.BotoCoreError, ValueError) as error:
             raise self._explained(error, "sqs", None) from None
         self.region = self.sqs.meta.region_name
+        if not self.region:  # a variable that is set, and empty
+            raise self._explained(failures.NoRegionError(), "sqs", None)
         self._s3: Any = None
 
     @property

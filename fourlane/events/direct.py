@@ -332,9 +332,11 @@ class Direct:
     def _run(self, delivery: _Delivery, event: Event, handler: Handler, run: _HandlerRun) -> None:
         timeout_ms = handler.task.options.get("time_limit") or self.timeout_ms
         before = running.set(run)
+        error: BaseException | None = None
+        if self.observer is not None and self.observer.begins:
+            self.observer.began(run)
         run.started = time.monotonic()
         delivery.arm(run.started + timeout_ms / 1000)
-        error: BaseException | None = None
         try:
             function = handler.task.original
             if inspect.iscoroutinefunction(function):

@@ -149,9 +149,10 @@ def _compare(database: Database, books: Books, period: Period) -> str:
 
 def _repair(database: Database, run_id: uuid.UUID) -> None:
     from fourlane.db import books as ours
+    from fourlane.db import repairs
 
     for finding in ours.findings(database, run_id):
-        ours.repair(database, finding, actor="fourlane.billing.reconcile", now=datetime.now(UTC))
+        repairs.repair(database, finding, actor="fourlane.billing.reconcile", now=datetime.now(UTC))
 
 
 def _tell(url: str, text: str) -> str:

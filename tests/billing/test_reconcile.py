@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from examples.billing.standins import PayPal, Stripe
-from fourlane.db import books
+from fourlane.db import books, repairs
 from fourlane.db.models import (
     AuditLog,
     CreditTransaction,
@@ -297,12 +297,12 @@ def test_safe_repairs_with_an_audit_row_each(ours: Ours, stripe: Stripe, stripe_
     stripe.charge("ch_money", 1999, at(12))  # credits are at stake: never by a program
     reconcile_period(ours.database, stripe_books, JANUARY)
     summary = reconcile_period(ours.database, stripe_books, JANUARY)
-    planned = [row for row in books.findings(ours.database, summary.run_id) if books.repair_of(row)]
+    planned = [row for row in books.findings(ours.database, summary.run_id) if repairs.repair_of(row)]
     assert sorted(row.provider_id or "" for row in planned) == ["in_new", "in_paid", "in_strange", "sub_x"]
     with ours.database.begin() as session:
         assert session.get_one(Invoice, invoice).status == "open"  # a plan changes nothing
 
-    done = {row.provider_id: books.repair(ours.database, row, actor="ops", now=at(20)) for row in planned}
+    done = {row.provider_id: repairs.repair(ours.database, row, actor="ops", now=at(20)) for row in planned}
     assert done == {"in_new": True, "in_paid": True, "in_strange": False, "sub_x": True}
     with ours.database.begin() as session:
         paid = session.get_one(Invoice, invoice)
@@ -316,7 +316,7 @@ def test_safe_repairs_with_an_audit_row_each(ours: Ours, stripe: Stripe, stripe_
         assert len(audit) == 3
         assert session.get_one(ReconciliationRun, summary.run_id).repaired == 3
     # Once more: nothing is done twice.
-    assert not any(books.repair(ours.database, row, actor="ops", now=at(20)) for row in planned)
+    assert not any(repairs.repair(ours.database, row, actor="ops", now=at(20)) for row in planned)
     reconcile_period(ours.database, stripe_books, JANUARY)
     assert ours.findings() == [("missing_here", "ch_money"), ("missing_here", "in_strange")]
 
@@ -328,7 +328,7 @@ def test_a_row_that_changed_since_is_left_alone(lite: Ours, stripe: Stripe, stri
     with lite.database.begin() as session:
         session.execute(update(Invoice).values(status="paid"))
     [row] = books.findings(lite.database, summary.run_id)
-    assert not books.repair(lite.database, row, actor="ops", now=at(20))
+    assert not repairs.repair(lite.database, row, actor="ops", now=at(20))
     with lite.database.begin() as session:
         assert session.get_one(Invoice, invoice).status == "paid"
         assert session.scalars(select(AuditLog)).all() == []

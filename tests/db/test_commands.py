@@ -7,12 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from fourlane import crypto
 from fourlane.cli import main
+from fourlane.db.engine import open_database
+from tests.command import Command
 from tests.servers import free_port
 
 Run = Callable[..., Result]
@@ -49,6 +53,33 @@ def test_a_life_of_a_schema(run: Run, database_url: str, monkeypatch: pytest.Mon
     assert "--yes" in run("db", "rollback", code=2).stderr
     assert "rolled back" in run("db", "rollback", "--yes", "--steps", "99").stdout
     assert "nothing to roll back" in run("db", "rollback", "--yes").stdout
+
+
+def test_a_migration_that_was_changed_after_it_was_applied(
+    run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    run("db", "migrate")
+    database = open_database(database_url)
+    with database.begin() as session:
+        session.execute(text("UPDATE schema_versions SET checksum = 'another' WHERE version = 261125001"))
+    database.close()
+    for words in (["migrate"], ["check"]):
+        told = run("db", *words, code=1)
+        assert "file was changed after it was applied; restore the file" in told.stdout + told.stderr
+        assert "Traceback" not in told.stderr
+
+
+def test_two_migrators_at_once(database_url: str, tmp_path: Path) -> None:
+    command = Command(tmp_path, DATABASE_URL=database_url)
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [command.start("db", "migrate", **streams) for _ in range(2)]
+    told = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    applied = [line for out, _ in told for line in out.splitlines() if line.startswith("applied ")]
+    assert len(applied) == len(set(applied)) > 3, "each by one of them"
+    assert "the schema is right" in command("db", "check").stdout
+    command.close()
 
 
 NOT_SET = "DATABASE_URL: is not set, and production needs it"

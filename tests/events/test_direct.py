@@ -290,12 +290,14 @@ def test_it_stops_before_the_twelve_hours_of_sqs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     reasons: list[str] = []
+    begun = threading.Event()
 
     @fourlane.on_event(event)
     def endless(given: Event) -> None:
         job = fourlane.current_job()
         assert job
         try:
+            begun.set()
             while True:
                 time.sleep(0.01)
         finally:
@@ -304,7 +306,7 @@ def test_it_stops_before_the_twelve_hours_of_sqs(
     publisher.publish(event, 1)
     worker, _ = direct()
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
-    eventually(lambda: worker._deliveries and worker._deliveries[0].begun)
+    assert begun.wait(10)
     monkeypatch.setattr("fourlane.events.direct._LAST_SECONDS", 0)
     eventually(lambda: reasons == ["time"])
     assert eventually(lambda: messages.receive(aws, queue)), "given back"

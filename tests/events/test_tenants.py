@@ -19,7 +19,10 @@ from fourlane.observe import logs
 from fourlane.outcome import Outcome
 from fourlane.queues import browse
 from fourlane.queues.broker import RedisBroker
+from tests.command import Command
+from tests.command import command as command
 from tests.events.conftest import Receive, drain, queue_of
+from tests.observe.receivers import Receiver
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -74,6 +77,11 @@ def test_whoever_watches_jobs_sees_handlers_straight_from_sqs(
     lines: list[dict[str, Any]] = []
 
     class Watch:
+        begins = True
+
+        def began(self, run: Any) -> None:
+            seen.append(f"began {run.plan.name}")
+
         def failed(self, run: Any, error: BaseException, outcome: Outcome) -> None:
             seen.append((run.plan.name, str(error), type(outcome).__name__))
 
@@ -97,7 +105,8 @@ def test_whoever_watches_jobs_sees_handlers_straight_from_sqs(
     eventually(lambda: not worker._deliveries)
     stopping.set()
     worker.stop(0.2)
-    assert seen == [
+    assert [one for one in seen if isinstance(one, str)] == [f"began on {event}: works", f"began on {event}: fails"]
+    assert [one for one in seen if isinstance(one, tuple)] == [
         ("audits", f"{'1' * 32}:on {event}: works", "acme", 1, "Done", True),
         (f"on {event}: fails", "no", "Retry"),
         ("audits", f"{'1' * 32}:on {event}: fails", "acme", 1, "Retry", True),
@@ -110,3 +119,51 @@ def line(service: str) -> str:
     """A log line as machines get it."""
     record = logging.makeLogRecord({"msg": "hello", "name": "test"})
     return logs._Json(service).format(record)
+
+
+HANDLERS = """
+import fourlane
+
+@fourlane.on_event("{platform}", service="shop")
+def moved(event): ...
+
+@fourlane.on_event("{audit}", service="shop")
+def straight(event):
+    raise RuntimeError("no")
+"""
+
+
+def test_spans_of_real_workers_and_receivers(command: Command, event: str, aws: Aws) -> None:
+    """One trace from the publisher's span to the handler, whichever way the event goes."""
+    audit = event.replace("platform", "audit")
+    module = command.module("shop", HANDLERS.format(platform=event, audit=audit))
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+
+    class Trace(hooks.Hooks):
+        def trace_context(self) -> tuple[str, str]:
+            return (trace, "")
+
+    with Receiver() as collector, Publisher(aws, environment="local", source="/tests") as publisher:
+        command.env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "FOURLANE_TRACE_PERCENT": "100"}
+        for name in (event, audit):
+            ensure(aws, queue_of(name))
+        hooks.add(watching := Trace())
+        try:
+            publisher.publish(event, {}, tenant="acme")
+            publisher.publish(audit, {}, tenant="acme")
+        finally:
+            hooks.remove(watching)
+        worker = command.start("worker", module)
+
+        def of_handlers() -> dict[str, Any]:
+            spans = [span for span in collector.spans() if span["name"].startswith("process ")]
+            return {span["attributes"]["operation"]: span for span in spans}
+
+        names = {f"on {event}: moved", f"on {audit}: straight"}
+        eventually(lambda: set(of_handlers()) == names, 40)
+        for span in of_handlers().values():
+            assert span["attributes"]["organization_id"] == "acme"
+            assert (span["trace"], span["parent"]) == ("a" * 32, "b" * 16)
+        assert of_handlers()[f"on {audit}: straight"]["attributes"]["status"] == "error"
+        worker.terminate()
+        worker.wait(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import uuid
@@ -154,18 +155,25 @@ def test_at_the_command_line(command: Command) -> None:
 
 
 def test_its_log_lines_say_it(broker: RedisBroker, run_worker: RunWorker) -> None:
-    lines: list[dict[str, Any]] = []
+    """Those of the function, and those of the worker about the job."""
+    log, handler = logging.getLogger("fourlane.worker"), logging.StreamHandler(stream := io.StringIO())
+    handler.setFormatter(logs._Json("shop"))
+    log.addHandler(handler)
 
     @task
     def tell() -> None:
-        record = logging.makeLogRecord({"msg": "hello", "name": "test"})
-        lines.append(json.loads(logs._Json("shop").format(record)))
+        log.warning("hello")
+        raise Reject("no")
 
-    run_worker(broker)
-    tell.send_with_options(tenant="acme")
-    tell.send()
-    eventually(lambda: len(lines) == 2)
-    assert sorted(line["metadata"].get("organization_id", "") for line in lines) == ["", "acme"]
+    try:
+        run_worker(broker)
+        sent = [tell.send_with_options(tenant="acme"), tell.send()]
+        eventually(lambda: all(one.status() is State.DEAD for one in sent))
+    finally:
+        log.removeHandler(handler)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    whose = {(line["message"].split()[0], line["metadata"].get("organization_id", "")) for line in lines}
+    assert whose == {("hello", "acme"), ("hello", ""), ("dead", "acme"), ("dead", "")}
 
 
 @pytest.mark.parametrize("wrong", ["x" * 201, "two\nlines", 7, b"acme"])
