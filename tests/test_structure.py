@@ -88,8 +88,8 @@ HOMES = {
         "tasks/endpoints.py",  # types only
     },
     "prometheus_client": {"observe/metrics.py"},
-    "opentelemetry": {"observe/traces.py"},
-    "sentry_sdk": {"observe/sentry.py"},
+    "opentelemetry": {"observe/export.py", "observe/jobspans.py", "observe/tail.py", "observe/traces.py"},
+    "sentry_sdk": {"observe/monitors.py", "observe/sentry.py"},
 }
 
 
