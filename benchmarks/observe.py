@@ -30,8 +30,8 @@ from benchmarks.workers import TooLate, Workers
 __all__ = ["observed"]
 
 VARIANTS: Final = ("stripped", "off", "on", "traced")
-ROUNDS: Final = 15
-JOBS: Final = 60_000
+ROUNDS: Final = 25
+JOBS: Final = 25_000
 BULK: Final = 1_000
 SECONDS: Final = 20.0
 TRACEPARENT: Final = "00-{trace}-00f067aa0ba902b7-00"

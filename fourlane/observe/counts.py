@@ -29,17 +29,17 @@ _WORDS: Final[dict[type, str]] = {
     Back: "given-back",
 }
 _TIMED: Final = frozenset((Done, Result, Retry, Dead))
-_LOOKED_AT: Final = 16  # of each turn's runs, for their times
+_LOOKED_AT: Final = 8  # of each turn's runs, for their times
 
 
-def count(service: str, ended: Ended, plain: bool) -> None:
+def count(service: str, ended: Ended, plain: list[Any]) -> None:
     """Count the runs of one service that ended in a turn, with their outcomes.
 
     All are counted. The times of a large turn are those of some of its runs, which stand for the others of their kind:
     a thousand empty jobs in a turn need not be looked at one by one.
 
     Parameters:
-      plain: all ended well.
+      plain: the tasks (Plan) of those that ended well and had nothing to say.
     """
     looked_at = ended[:: 1 + (len(ended) - 1) // _LOOKED_AT]
     numbers = _numbers(ended, plain)
@@ -53,11 +53,11 @@ def count(service: str, ended: Ended, plain: bool) -> None:
     _count_waits(service, looked_at, len(ended))
 
 
-def _numbers(ended: Ended, plain: bool) -> Mapping[Kind, int]:
-    """How many of each kind. Mostly there is one kind, which sets of plans and tiers show sooner than a full count."""
-    if plain and len(plans := {run.plan for run, _ in ended}) == 1:
+def _numbers(ended: Ended, plain: list[Any]) -> Mapping[Kind, int]:
+    """How many of each kind. Where all are plain runs of one task, only their tiers need be counted."""
+    if len(plain) == len(ended) and len(set(plain)) == 1:
         tiers = Counter([run.leased.entry[0] for run, _ in ended])
-        [plan] = plans
+        plan = plain[0]
         return {(plan, tier, Done): number for tier, number in tiers.items()}
     return Counter([(run.plan, run.leased.entry[0], type(outcome)) for run, outcome in ended])
 

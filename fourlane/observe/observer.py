@@ -40,14 +40,15 @@ class WorkerObserver:
 
     def turned(self, service: str, ended: list[tuple[Any, Outcome]]) -> None:
         try:
-            # Most runs have nothing to say; the others are found once for all who ask.
-            special = [
-                (run, outcome)
+            # Most runs have nothing to say, and all that is looked at here is paid for by every job.
+            plain = [
+                run.plan
                 for run, outcome in ended
-                if outcome is not PLAIN or run.trace is not None or run.ended_at - run.started > SLOW_SECONDS
+                if outcome is PLAIN and run.trace is None and run.ended_at - run.started <= SLOW_SECONDS
             ]
             if self.writer is not None:
-                count(service, ended, plain=not special)
+                count(service, ended, plain)
+            special = [] if len(plain) == len(ended) else [pair for pair in ended if _is_special(*pair)]
             if self.spans is not None:
                 self.spans.ended(service, special, ended)
             if self.reports is not None:
@@ -65,6 +66,10 @@ class WorkerObserver:
             self.spans.close()
         if self.reports is not None:
             self.reports.close()
+
+
+def _is_special(run: Any, outcome: Outcome) -> bool:
+    return outcome is not PLAIN or run.trace is not None or run.ended_at - run.started > SLOW_SECONDS
 
 
 def _nothing(run: Any) -> None:
