@@ -21,11 +21,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from fourlane import spans as inside
 from fourlane.observe.export import SpanQueue
 from fourlane.observe.jobspans import JobContext, Spans, span_of
 from fourlane.observe.tail import Share, TailProcessor
 from fourlane.queues import carry
-from fourlane.tasks import spans as job_spans
 from fourlane.tasks.context import running
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def begin(observe: Observe) -> Spans:
     spans = Spans(provider, processor, observe.environment)
     tracer = provider.get_tracer("fourlane")
     carry.sending = _Sending(tracer).sending
-    job_spans.making = _Inside(tracer).making
+    inside.making = _Inside(tracer).making
     _instrument()
     atexit.register(spans.close)
     return spans
@@ -110,8 +110,9 @@ class _Inside:
     def __init__(self, tracer: trace.Tracer) -> None:
         self.tracer = tracer
 
-    def making(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[Any]:
-        return self.tracer.start_as_current_span(name, attributes=attributes)
+    def making(self, name: str, attributes: Mapping[str, Any], outgoing: bool) -> AbstractContextManager[Any]:
+        kind = SpanKind.CLIENT if outgoing else SpanKind.INTERNAL
+        return self.tracer.start_as_current_span(name, kind=kind, attributes=attributes)
 
 
 def _instrument() -> None:

@@ -27,10 +27,9 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from fourlane import codec
+from fourlane import codec, spans
 from fourlane.errors import LeaseLost, StepError
 from fourlane.queues.journal import Journal, Lease
-from fourlane.tasks import spans
 from fourlane.tasks.context import running
 
 __all__ = ["MAX_STEP_BYTES", "Steps", "resume", "step", "step_key"]
