@@ -97,7 +97,8 @@ def test_one_report_for_a_job_and_none_for_what_was_meant(start: Start, command:
     start(FOURLANE_ENVIRONMENT="staging", SENTRY_RELEASE="shop@1.2.3")
     send(command, "shop.expected.send(); shop.steered.send(); shop.talking.send()")
     send(command, "shop.failing.send_with_options(args=('4242 4242 4242 4242',), user_id='u1'); shop.telling.send()")
-    last, told = eventually(lambda: found if len(found := items(receiver, "event")) == 2 else None, 20)
+    both = eventually(lambda: found if len(found := items(receiver, "event")) == 2 else None, 20)
+    last, told = sorted(both, key=lambda event: str(event["tags"]["task"]))
     assert (last["environment"], last["release"]) == ("staging", "shop@1.2.3")
     assert last["fingerprint"] == ["fourlane", "failing", "builtins", "ValueError"]
     assert (last["transaction"], last["user"]) == ("failing", {"id": "u1"})
