@@ -30,6 +30,7 @@ _LONGEST_DELAY_SECONDS = 10 * 366 * 86_400
 
 def _run_options(command: Any) -> Any:
     for option in (
+        click.option("--profile", is_flag=True, help="Write where the time goes, at the end and at SIGUSR2."),
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
         click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
@@ -166,6 +167,7 @@ def _supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], w
         concurrency=given["concurrency"] or settings.concurrency,
         grace_seconds=settings.grace_seconds,
         log_jobs=given["log_jobs"] or settings.log_jobs,
+        profile=given["profile"],
         observe=observed,
         recycle_jobs=settings.recycle_jobs,
         recycle_seconds=settings.recycle_seconds,

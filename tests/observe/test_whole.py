@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -112,19 +111,6 @@ def test_a_collector_in_trouble_costs_no_job(command: Command, receiver: Receive
     assert worker.wait(15) == 0
     assert log.read_text().count("traces: ") == 1
     assert "Traceback" not in log.read_text()
-
-
-def test_sigusr1_says_what_each_slot_does(command: Command, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as stream:
-        worker = command.start("worker", "shop", stderr=stream)
-    eventually(lambda: "ready:" in log.read_text(), 30)
-    run_python(command, "import shop; shop.lie_still.send()")
-    eventually(lambda: '"running": 1' in command("queues", "--json").stdout.replace('":1', '": 1'), 20)
-    worker.send_signal(signal.SIGUSR1)
-    eventually(lambda: "task=lie_still since_seconds=" in log.read_text(), 10)
-    assert "cancel_token.wait(60)" in log.read_text()
-    assert worker.poll() is None
 
 
 def test_metrics_without_a_port_are_refused_in_a_line(command: Command) -> None:
