@@ -114,7 +114,7 @@ class Receiver:
 
 def _with_hex_ids(span: dict[str, Any]) -> dict[str, Any]:
     """OTLP's JSON has ids in hex, protobuf's own in base64."""
-    hexed = {
+    hexed: dict[str, Any] = {
         key: base64.b64decode(value).hex() if key in ("traceId", "spanId", "parentSpanId") else value
         for key, value in span.items()
     }

@@ -26,7 +26,8 @@ AROUND = st.text(string.ascii_letters + " \n\t.:;()[]<>äß", max_size=40)
 NESTED = st.recursive(SECRET, lambda one: st.dictionaries(WORDS, one, max_size=3) | st.lists(one, max_size=3))
 KEYS = st.sampled_from(
     [
-        "password", "PASSWORD", "db_password", "apiKey", "api-key", "X-Api-Key", "client_secret", "accessToken", "Cookie",
+        "password", "PASSWORD", "db_password", "apiKey",
+        "api-key", "X-Api-Key", "client_secret", "accessToken", "Cookie",
         "authorization", "session_id", "privateKey", "SENTRY_DSN", "email", "customerEmail", "phone_number", "iban",
     ]
 )  # fmt: skip
