@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "retry", "money", "meter"}
+PURE = {"errors", "names", "job", "codec", "outcome", "retry", "money", "meter", "spans"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -24,10 +24,11 @@ MAY_IMPORT = {
     "money": {"errors"},
     "differences": {"money", "providers"},
     "meter": set(),
+    "spans": set(),
     "sealing": {"app", "codec", "crypto", "errors"},
     "config": {"config", "errors", "names"},
     "embedded": {"errors"},
-    "providers": {"errors", "meter", "money", "providers"},
+    "providers": {"errors", "meter", "money", "providers", "spans"},
     "db": {"db", "errors", "crypto", "differences", "providers"},
     "queues": {"queues", "sealing"} | PURE,
     "tasks": {
@@ -103,8 +104,14 @@ HOMES = {
         "tasks/endpoints.py",  # types only
     },
     "prometheus_client": {"observe/metrics.py"},
-    "opentelemetry": {"observe/traces.py", "tasks/ai/figures.py"},
-    "sentry_sdk": {"observe/sentry.py"},
+    "opentelemetry": {
+        "observe/export.py",
+        "observe/jobspans.py",
+        "observe/tail.py",
+        "observe/traces.py",
+        "tasks/ai/figures.py",
+    },
+    "sentry_sdk": {"observe/monitors.py", "observe/sentry.py"},
 }
 
 

@@ -20,7 +20,7 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 
 from fourlane import codec, job
 from fourlane.errors import Cancelled, UnreadableJob
-from fourlane.outcome import Dead, Done, Outcome, Postpone
+from fourlane.outcome import PLAIN, Dead, Outcome, Postpone
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.queues.store import Leased
 from fourlane.sealing import is_sealed, open_envelope
@@ -36,7 +36,6 @@ __all__ = ["Executor", "Owner"]
 _UNKNOWN_RETRY_MS: Final = 30_000
 _UNKNOWN_DEAD_MS: Final = 24 * 3_600_000
 _WATCH_SECONDS: Final = 0.05
-_DONE: Final = Done()
 
 
 class Owner(Protocol):
@@ -78,6 +77,7 @@ class Executor:
         self._free_rows = list(range(slots, slots + concurrency))
         self.plans: dict[str, Plan] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop_thread = 0
         self.threads: list[threading.Thread] = []
         self.stopping = False
         self.has_async = False
@@ -112,7 +112,7 @@ class Executor:
         except ImportError:
             loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        self.loop = loop
+        self.loop, self.loop_thread = loop, threading.get_ident()
         loop.call_soon(ready.set)
         loop.run_forever()
 
@@ -245,7 +245,7 @@ class Executor:
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
         running.set(run)
-        if self._began is not None:
+        if self._began is not None and envelope.options:
             self._began(run)
 
     def _run_dressed(self, run: Run) -> Any:
@@ -308,7 +308,7 @@ class Executor:
         conclusions = self.conclusions
         try:
             if error is None and run.plan.bare and not run.envelope.options:
-                outcome = conclusions.success(run, result) if run.plan.result_ttl_ms else _DONE
+                outcome = conclusions.success(run, result) if run.plan.result_ttl_ms else PLAIN
             else:
                 outcome = conclusions.of(run, result, error)
         except BaseException as raised:
