@@ -38,6 +38,7 @@ OWN_ONCE = {
     "idle-memory": ("fourlane", "dramatiq", "bullmq"),
     "delayed-memory": ("fourlane",),
     "backlog": ("fourlane",),
+    "observe": ("fourlane",),
 }
 SECONDS = {"crash": 240.0}
 DEFAULT_SECONDS = 120.0

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import bare
 from benchmarks.cases import Figures, drain_rate, started, workers
 from benchmarks.jobs import PAYLOAD
+from benchmarks.observe import observed
 from benchmarks.peers import Peer
 from benchmarks.server import Monitor, Redis, children, process_memory
 from benchmarks.workers import TooLate, Workers
@@ -184,4 +185,5 @@ OWN: dict[str, Callable[[Redis, Peer], Figures]] = {
     "idle-memory": idle_memory,
     "delayed-memory": delayed_memory,
     "backlog": backlog,
+    "observe": observed,
 }

@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-__all__ = ["Monitor", "Redis", "running_redis"]
+__all__ = ["Monitor", "Redis", "children", "free_port", "process_memory", "running_redis"]
 
 # Ends the server when the pipe on its stdin closes: no orphan, however the benchmark ends.
 WATCHDOG = """
@@ -73,7 +73,7 @@ def running_redis() -> Iterator[Redis]:
     """Start a server on a free port, without persistence: redis-server when installed, else the embedded Valkey."""
     binary = shutil.which("redis-server") or shutil.which("valkey-server") or _embedded()
     with tempfile.TemporaryDirectory(prefix="fourlane-bench-redis-") as folder:
-        port = _free_port()
+        port = free_port()
         options = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
         process = subprocess.Popen(
             ["/bin/sh", "-c", WATCHDOG, "sh", binary, "--port", str(port), "--dir", folder, *options],
@@ -97,7 +97,7 @@ def _embedded() -> str:
     return str(get_binary_path())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     import secrets
     import socket
 

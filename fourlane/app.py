@@ -130,6 +130,9 @@ def observe_of(settings: Settings) -> Observe:
         trace_percent=settings.trace_percent,
         sentry_dsn=settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else "",
         sentry_every_attempt=settings.sentry_every_attempt,
+        sentry_percent=settings.sentry_percent,
+        sentry_traces_percent=settings.sentry_traces_percent,
+        sentry_release=settings.sentry_release or "",
     )
 
 

@@ -115,7 +115,7 @@ def new_ids(tier: int, now_ms: int, count: int) -> list[str]:
 
 
 def _is_own(job_id: str) -> bool:
-    return len(job_id) == _OWN_LENGTH and job_id[0] in "0123" and all(c in _VALUE for c in job_id[1:])
+    return len(job_id) == _OWN_LENGTH and job_id[0] in "0123" and not job_id[1:].strip(_DIGITS)
 
 
 def enqueued_at_ms(job_id: str) -> int | None:

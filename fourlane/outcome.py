@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-__all__ = ["Back", "Cancel", "Dead", "Done", "Outcome", "Postpone", "Result", "Retry", "Stepped"]
+__all__ = ["PLAIN", "Back", "Cancel", "Dead", "Done", "Outcome", "Postpone", "Result", "Retry", "Stepped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """It succeeded and nothing of it is kept."""
+
+
+PLAIN: Final = Done()
+"""The end of most jobs: one without options that succeeded. Known by identity, so that a look is enough."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,13 @@ class Command:
 
     def start(self, *args: str, url: str | None = None, **options: Any) -> subprocess.Popen[Any]:
         """Start it, in a process group of its own, on another server if ``url`` says so; it ends with the test."""
+        return self.start_other([*CALL, *args], url=url, **options)
+
+    def start_other(self, command: list[str], *, url: str | None = None, **options: Any) -> subprocess.Popen[Any]:
+        """Likewise a program that is not fourlane."""
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True} | options
         env = self.env if url is None else self.env | {"REDIS_URL": url}
-        process = subprocess.Popen([*CALL, *args], cwd=self.folder, env=env, **given)
+        process = subprocess.Popen(command, cwd=self.folder, env=env, **given)
         self.started.append(process)
         return process
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "retry", "money", "meter"}
+PURE = {"errors", "names", "job", "codec", "outcome", "retry", "money", "meter", "spans"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "money": {"errors"},
     "differences": {"money", "providers"},
     "meter": set(),
+    "spans": set(),
     "config": {"config", "errors", "names"},
     "embedded": {"errors"},
-    "providers": {"errors", "money", "providers"},
+    "providers": {"errors", "money", "providers", "spans"},
     "db": {"db", "errors", "crypto", "differences", "providers"},
     "queues": {"queues"} | PURE,
     "tasks": {"tasks", "queues", "providers", "crypto", "db", "events", "outbox", "differences", "app", "config"}
@@ -88,8 +89,8 @@ HOMES = {
         "tasks/endpoints.py",  # types only
     },
     "prometheus_client": {"observe/metrics.py"},
-    "opentelemetry": {"observe/traces.py"},
-    "sentry_sdk": {"observe/sentry.py"},
+    "opentelemetry": {"observe/export.py", "observe/jobspans.py", "observe/tail.py", "observe/traces.py"},
+    "sentry_sdk": {"observe/monitors.py", "observe/sentry.py"},
 }
 
 

@@ -420,6 +420,12 @@ class Settings(BaseSettings):
     """Where errors of jobs are reported; None: nowhere."""
     sentry_every_attempt: Switch = False
     """Report each failed run, not only the one that made the job a dead letter."""
+    sentry_percent: Annotated[int, _at_least(0, 100)] = 100
+    """How many of the reports to send."""
+    sentry_traces_percent: Annotated[int, _at_least(0, 100)] = 0
+    """How many transactions Sentry gets for its performance pages; 0: none."""
+    sentry_release: str | None = Field(None, validation_alias="SENTRY_RELEASE")
+    """The version that reports name; None: what Sentry's client finds, e.g. git's commit."""
 
     webhook_allow_private: Switch = False
     """Deliver webhooks to private and loopback addresses too."""

@@ -33,6 +33,9 @@ class Observe(msgspec.Struct, frozen=True):
     trace_percent: float = 10
     sentry_dsn: str = ""
     sentry_every_attempt: bool = False
+    sentry_percent: int = 100
+    sentry_traces_percent: int = 0
+    sentry_release: str = ""
 
     def __repr__(self) -> str:
         return f"Observe(environment={self.environment!r}, service={self.service!r})"

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import threading
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,91 +21,23 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from fourlane.errors import RedisUnavailable
-from fourlane.job import ready_since_ms
-from fourlane.meter import CATALOGUE, RUN_SECONDS, WAIT_SECONDS, Figures, meter
-from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.meter import CATALOGUE, Figures, meter
 from fourlane.queues import browse
 from fourlane.queues.store import Store
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["Host", "JobCounts", "Writer"]
+__all__ = ["Host", "Writer"]
 
 log = logging.getLogger("fourlane.observe")
 
 _PREFIX: Final = "fourlane-metrics-"
 _WRITE_SECONDS: Final = 0.25
 _FRESH_SECONDS: Final = 5.0
-_TIERS: Final = ("high", "normal", "low", "scheduled")
-_WORDS: Final[dict[type, str]] = {
-    Done: "done",
-    Result: "done",
-    Retry: "retry",
-    Dead: "dead",
-    Postpone: "postponed",
-    Cancel: "cancelled",
-    Back: "given-back",
-}
-_TIMED: Final = frozenset((Done, Result, Retry, Dead))
-_LOOKED_AT: Final = 16  # of each turn's runs, for their times
 
 
 # In a worker process ----------------------------------------------------------------------------------------
-
-
-class JobCounts:
-    """Counts the ends of runs, a turn's at once: nothing is done for each job while it runs.
-
-    All are counted. The times of a large turn are those of some of its runs, which stand for the others of their kind:
-    a thousand empty jobs in a turn need not be looked at one by one.
-    """
-
-    def ended(self, service: str, ended: list[tuple[Any, Outcome]]) -> None:
-        """Runs of one service that ended, with their outcomes."""
-        numbers = Counter([(run.plan, run.leased.entry[0], type(outcome)) for run, outcome in ended])
-        step = 1 + (len(ended) - 1) // _LOOKED_AT
-        looked_at = ended[::step]
-        times: dict[tuple[Any, str, type], list[float]] = {}
-        for run, outcome in looked_at:
-            key = (run.plan, run.leased.entry[0], type(outcome))
-            times.setdefault(key, []).append(run.ended_at - run.started)
-        if len(times) < len(numbers):
-            for run, outcome in ended:
-                key = (run.plan, run.leased.entry[0], type(outcome))
-                if key not in times:
-                    times[key] = [run.ended_at - run.started]
-        for key, number in numbers.items():
-            plan, tier, kind = key
-            labels = (plan.name or "unknown", _TIERS[int(tier)], service)
-            meter.add("jobs", (*labels, _WORDS[kind] if plan.name else "unknown-task"), number)
-            if kind in _TIMED and plan.name:
-                buckets, total = _sorted_in(RUN_SECONDS, times[key], number)
-                meter.record("job_run_seconds", labels, buckets, total)
-        self._waits(service, looked_at, step, len(ended))
-
-    def _waits(self, service: str, looked_at: list[tuple[Any, Outcome]], step: int, number: int) -> None:
-        offset_ms = (time.time() - time.monotonic()) * 1000
-        waits: dict[str, list[float]] = {}
-        for run, _ in looked_at:
-            since = ready_since_ms(run.leased.entry)
-            if since is not None and run.started:
-                waits.setdefault(run.leased.entry[0], []).append(
-                    max(0.0, (run.started * 1000 + offset_ms - since) / 1000)
-                )
-        for tier, seconds in waits.items():
-            stand_for = min(number, len(seconds) * step)
-            buckets, total = _sorted_in(WAIT_SECONDS, seconds, stand_for)
-            meter.record("job_wait_seconds", (_TIERS[int(tier)], service), buckets, total)
-
-
-def _sorted_in(bounds: tuple[float, ...], seconds: list[float], number: int) -> tuple[list[int], float]:
-    """Buckets and sum of so many times, of which these are known."""
-    buckets = [0] * (len(bounds) + 1)
-    each, rest = divmod(number, len(seconds))
-    for place, value in enumerate(seconds):
-        buckets[bisect_left(bounds, value)] += each + (place < rest)
-    return buckets, sum(seconds) * number / len(seconds)
 
 
 class Writer:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.observe.metrics import JobCounts, Writer
-from fourlane.outcome import Done, Outcome
+from fourlane.observe.counts import count
+from fourlane.observe.metrics import Writer
+from fourlane.outcome import PLAIN, Outcome
 
 if TYPE_CHECKING:
+    from fourlane.observe.jobspans import Spans
     from fourlane.observe.sentry import Reports
-    from fourlane.observe.traces import Spans
 
 __all__ = ["WorkerObserver"]
 
@@ -26,7 +27,6 @@ class WorkerObserver:
         self.writer = writer
         self.spans = spans
         self.reports = reports
-        self.counts = JobCounts()
         self.begins = reports is not None
         self.began = _nothing if reports is None else reports.began
 
@@ -40,19 +40,15 @@ class WorkerObserver:
 
     def turned(self, service: str, ended: list[tuple[Any, Outcome]]) -> None:
         try:
-            if self.writer is not None:
-                self.counts.ended(service, ended)
-            if self.spans is None and self.reports is None:
-                return
-            # Most runs have nothing to say; the others are found in one pass for all who ask.
-            special = [
-                (run, outcome)
+            # Most runs have nothing to say, and all that is looked at here is paid for by every job.
+            plain = [
+                run.plan
                 for run, outcome in ended
-                if type(outcome) is not Done
-                or run.trace is not None
-                or run.envelope.options
-                or run.ended_at - run.started > SLOW_SECONDS
+                if outcome is PLAIN and run.trace is None and run.ended_at - run.started <= SLOW_SECONDS
             ]
+            if self.writer is not None:
+                count(service, ended, plain)
+            special = [] if len(plain) == len(ended) else [pair for pair in ended if _is_special(*pair)]
             if self.spans is not None:
                 self.spans.ended(service, special, ended)
             if self.reports is not None:
@@ -70,6 +66,10 @@ class WorkerObserver:
             self.spans.close()
         if self.reports is not None:
             self.reports.close()
+
+
+def _is_special(run: Any, outcome: Outcome) -> bool:
+    return outcome is not PLAIN or run.trace is not None or run.ended_at - run.started > SLOW_SECONDS
 
 
 def _nothing(run: Any) -> None:

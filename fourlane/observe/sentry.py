@@ -1,24 +1,26 @@
 """Errors of jobs, reported to Sentry: once for each job, on its last attempt, unless each attempt is asked for.
 
-One issue for each task and kind of error. Jobs that a schedule made check in with Sentry's cron monitors. Requests,
-local variables and arguments are not sent; texts are redacted. Performance is off: traces do that (traces.py).
+One issue for each task and kind of error. Requests, local variables and arguments are not sent; texts are redacted.
+Performance is off unless asked: traces do that (traces.py). Jobs that schedules made check in (monitors.py).
 """
 
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 import sentry_sdk
-from sentry_sdk.crons import capture_checkin
+from sentry_sdk import scope as scopes
 from sentry_sdk.integrations.logging import LoggingIntegration
-from sentry_sdk.scope import _isolation_scope
 
-from fourlane.errors import Steering
+from fourlane.errors import SettingsError, Steering
 from fourlane.names import Queue, Tier
 from fourlane.observe import ids
+from fourlane.observe.monitors import Monitors
 from fourlane.observe.redact import redact
-from fourlane.outcome import Cancel, Dead, Done, Outcome, Result, Retry
+from fourlane.outcome import Dead, Outcome, Retry
+from fourlane.tasks.context import running
 
 if TYPE_CHECKING:
     from fourlane.observe.begin import Observe
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Reports", "begin"]
 
 _CLOSE_SECONDS: Final = 2.0
-_CHECKED_IN: Final[dict[type, str]] = {Done: "ok", Result: "ok", Dead: "error", Cancel: "error"}
 
 
 class Reports:
@@ -35,10 +36,11 @@ class Reports:
     def __init__(self, environment: str, every_attempt: bool) -> None:
         self.environment = environment
         self.every_attempt = every_attempt
+        self.monitors = Monitors()
 
     def began(self, run: Any) -> None:
-        """Nothing that the job before it told Sentry belongs to this one; a scope is made when one is wanted."""
-        _isolation_scope.set(None)
+        if "schedule" in run.envelope.options:
+            self.monitors.began(run)
 
     def failed(self, run: Any, error: BaseException, outcome: Outcome) -> None:
         """Report, where the error happened, so that what the job told Sentry goes along."""
@@ -64,9 +66,8 @@ class Reports:
                 scope.set_tag("organization_id", str(options["tenant"]))
             if options.get("user_id"):
                 scope.set_user({"id": str(options["user_id"])})
-            hint = {"mechanism": {"type": "fourlane", "handled": False}}
-            event, found = sentry_sdk.utils.event_from_exception(error, mechanism=hint["mechanism"])
-            sentry_sdk.capture_event(event, hint=found)
+            event, hint = sentry_sdk.utils.event_from_exception(error, mechanism={"type": "fourlane", "handled": False})
+            sentry_sdk.capture_event(event, hint=hint)
 
     def _is_reported(self, run: Any, error: BaseException, outcome: Outcome) -> bool:
         throws = run.plan.policy.throws
@@ -75,23 +76,40 @@ class Reports:
         return isinstance(outcome, Dead) or (self.every_attempt and isinstance(outcome, Retry))
 
     def ended(self, ended: list[tuple[Any, Outcome]]) -> None:
-        """Check in the jobs that schedules made."""
         for run, outcome in ended:
-            schedule = run.envelope.options.get("schedule") if run.envelope.options else None
-            status = _CHECKED_IN.get(type(outcome))
-            if schedule and status:
-                capture_checkin(
-                    monitor_slug=schedule,
-                    status=status,
-                    duration=run.ended_at - run.started if run.started else None,
-                    monitor_config=None,
-                )
+            if "schedule" in run.envelope.options:
+                self.monitors.ended(run, outcome)
 
     def close(self) -> None:
         """Send what waits, in no more than two seconds."""
-        thread = threading.Thread(target=sentry_sdk.flush, args=(_CLOSE_SECONDS,), name="fourlane-flush", daemon=True)
+        thread = threading.Thread(target=self._flush, name="fourlane-flush", daemon=True)
         thread.start()
         thread.join(_CLOSE_SECONDS)
+
+    def _flush(self) -> None:
+        self.monitors.flush(_CLOSE_SECONDS)
+        sentry_sdk.flush(_CLOSE_SECONDS)
+
+
+class _ScopeOfJob:
+    """In place of a ContextVar of Sentry's: what a job put there is not found by the next one.
+
+    A slot's thread runs job after job in one context. To empty it before each would cost every job; so it costs only
+    those that tell Sentry something.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._var: ContextVar[tuple[Any, Any]] = ContextVar(name, default=(None, None))
+
+    def get(self) -> Any:
+        run, scope = self._var.get()
+        return scope if run is running.get() else None
+
+    def set(self, scope: Any) -> Token[tuple[Any, Any]]:
+        return self._var.set((running.get(), scope))
+
+    def reset(self, token: Token[tuple[Any, Any]]) -> None:
+        self._var.reset(token)
 
 
 def _before_send(event: Any, hint: Any) -> Any:
@@ -105,12 +123,13 @@ def _before_send(event: Any, hint: Any) -> Any:
 
 def begin(observe: Observe) -> Reports:
     """Start Sentry's client. Raises SettingsError: the DSN is none."""
-    from fourlane.errors import SettingsError
-
     try:
         sentry_sdk.init(
             dsn=observe.sentry_dsn,
             environment=observe.environment,
+            release=observe.sentry_release or None,  # None: SENTRY_RELEASE, or what git says
+            sample_rate=observe.sentry_percent / 100,
+            traces_sample_rate=observe.sentry_traces_percent / 100 or None,
             server_name=None,
             default_integrations=True,
             auto_enabling_integrations=False,
@@ -122,4 +141,6 @@ def begin(observe: Observe) -> Reports:
         )
     except sentry_sdk.utils.BadDsn:
         raise SettingsError("SENTRY_DSN: is no DSN; copy it from the project's client keys") from None
+    scopes._isolation_scope = _ScopeOfJob("isolation_scope")
+    scopes._current_scope = _ScopeOfJob("current_scope")
     return Reports(observe.environment, observe.sentry_every_attempt)

@@ -33,6 +33,7 @@ from typing import Any, Final, Literal, NamedTuple
 import httpcore
 import httpx
 
+from fourlane import spans
 from fourlane.errors import FourlaneError
 
 __all__ = ["Reason", "Response", "TargetRefused", "TransportError", "address_fault", "close", "get", "post"]
@@ -140,7 +141,11 @@ def _request(
     pool = _pool(allow_private)
     redirects = 0
     while True:
-        answer = _exchange(pool, method, target, sent_headers, body, deadline, keep_body_bytes)
+        said = {"http.request.method": method, "server.address": target.host}  # a path may hold a secret
+        with spans.span(method, said, outgoing=True) as span:
+            answer = _exchange(pool, method, target, sent_headers, body, deadline, keep_body_bytes)
+            if span is not None:
+                span.set_attribute("http.response.status_code", answer.status)
         following = _redirect(target, answer) if redirects < max_redirects else None
         if following is None:
             elapsed_ms = (time.monotonic() - started) * 1000

@@ -22,11 +22,12 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
+from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from fourlane import codec
+from fourlane import codec, spans
 from fourlane.errors import LeaseLost, StepError
 from fourlane.queues.journal import Journal, Lease
 from fourlane.tasks.context import running
@@ -147,9 +148,13 @@ class step(Generic[T]):
             self._journal.meet(self.name)
             self._journal.load()
             self._recall()
+        self._enter_span()
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._span.__exit__(kind, error, trace)
         if kind is None and self._journal is not None and not self.recorded:
             self._journal.record(self.name, self.result)
 
@@ -159,9 +164,13 @@ class step(Generic[T]):
             self._journal.meet(self.name)
             await self._journal.aload()
             self._recall()
+        self._enter_span()
         return self
 
-    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._span.__exit__(kind, error, trace)
         if kind is None and self._journal is not None and not self.recorded:
             await self._journal.arecord(self.name, self.result)
 
@@ -169,6 +178,10 @@ class step(Generic[T]):
         assert self._journal is not None
         if self._journal.has(self.name):
             self.recorded, self.result = True, self._journal.value(self.name)
+
+    def _enter_span(self) -> None:
+        self._span = spans.span(f"step {self.name}", {"fourlane.recorded": self.recorded})
+        self._span.__enter__()
 
     @overload
     @staticmethod

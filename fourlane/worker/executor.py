@@ -20,7 +20,7 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 
 from fourlane import codec, job
 from fourlane.errors import Cancelled, UnreadableJob
-from fourlane.outcome import Dead, Done, Outcome, Postpone
+from fourlane.outcome import PLAIN, Dead, Outcome, Postpone
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.queues.store import Leased
 from fourlane.tasks.context import running
@@ -35,7 +35,6 @@ __all__ = ["Executor", "Owner"]
 _UNKNOWN_RETRY_MS: Final = 30_000
 _UNKNOWN_DEAD_MS: Final = 24 * 3_600_000
 _WATCH_SECONDS: Final = 0.05
-_DONE: Final = Done()
 
 
 class Owner(Protocol):
@@ -244,7 +243,7 @@ class Executor:
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
         running.set(run)
-        if self._began is not None:
+        if self._began is not None and envelope.options:
             self._began(run)
 
     def _run_dressed(self, run: Run) -> Any:
@@ -303,7 +302,7 @@ class Executor:
         conclusions = self.conclusions
         try:
             if error is None and run.plan.bare and not run.envelope.options:
-                outcome = conclusions.success(run, result) if run.plan.result_ttl_ms else _DONE
+                outcome = conclusions.success(run, result) if run.plan.result_ttl_ms else PLAIN
             else:
                 outcome = conclusions.of(run, result, error)
         except BaseException as raised:

@@ -184,7 +184,8 @@ class Loop:
         told: list[tuple[Run, Outcome]] | None = None if self.observer is None else []
         finished = lane.finished
         while finished and len(done) + len(others) < _MOST_SETTLED:
-            run, outcome = finished.popleft()
+            pair = finished.popleft()
+            run, outcome = pair
             if run.epoch != lane.epoch:
                 stale.append(run)
             elif run._steps is not None:
@@ -194,7 +195,7 @@ class Loop:
             else:
                 others.append((run.leased.entry, outcome))
             if told is not None:
-                told.append((run, outcome))
+                told.append(pair)
         if done or others:
             self.appetite.ran(run, now)
         if self.observer is not None and told:

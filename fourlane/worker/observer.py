@@ -17,7 +17,7 @@ class Observer(Protocol):
     """Whether `began` wants to be called."""
 
     def began(self, run: Run) -> None:
-        """A job begins, in its thread or coroutine."""
+        """A job with options begins, in its thread or coroutine."""
 
     def failed(self, run: Run, error: BaseException, outcome: Outcome) -> None:
         """A run ended with an error, in its thread or coroutine."""

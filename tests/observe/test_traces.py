@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from fourlane.observe.traces import _Sampler, _TailProcessor
+from fourlane.observe.export import SpanQueue
+from fourlane.observe.tail import Share, TailProcessor
 
 
 class Tracing:
@@ -19,9 +19,9 @@ class Tracing:
 
     def __init__(self, percent: float) -> None:
         self.exporter = InMemorySpanExporter()
-        sampler = _Sampler(percent)
-        self.processor = _TailProcessor(sampler, BatchSpanProcessor(self.exporter))
-        self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        share = Share(percent)
+        self.processor = TailProcessor(share, SpanQueue(self.exporter, "memory"))
+        self.provider = TracerProvider(sampler=share, shutdown_on_exit=False)
         self.provider.add_span_processor(self.processor)
         self.tracer = self.provider.get_tracer("test")
 
