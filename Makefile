@@ -15,7 +15,7 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-run: $(STAMP)    ## the main job on embedded servers: 300 webhook deliveries in four tiers, the outbox, the books
+run: $(STAMP)    ## the main job on embedded servers: webhook deliveries in four tiers, AI calls, notifications, the outbox, the books
 	$(BIN)/python -m examples.outbox
 	$(BIN)/python -m examples.deliveries
 

@@ -1,6 +1,6 @@
 """The outbox's relay: rows a second, and how long a row waits when it is busy.
 
-    python -m benchmarks.outbox [--rows 50000] [--seconds 15] [--rate 2500] [--per 20] [--only direct,pooled,sqlite]
+    python -m benchmarks.outbox [--rows 50000] [--seconds 15] [--rate 5000] [--per 20] [--only direct,pooled,sqlite]
 
 Starts its own Redis, PostgreSQL (with fsync) and PgBouncer. The relay is a thread of this process; the rows of the
 second part are written by two others, through the same way as the relay's, as fast as asked, or as they can.
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--seconds", type=int, default=15)
-    parser.add_argument("--rate", type=int, default=2_500, help="rows a second")
+    parser.add_argument("--rate", type=int, default=5_000, help="rows a second")
     parser.add_argument("--per", type=int, default=20, help="rows in a transaction")
     parser.add_argument("--only", default="direct,pooled,sqlite")
     parser.add_argument("--write", nargs=5, help=argparse.SUPPRESS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib.util
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -44,6 +45,7 @@ __all__ = [
     "configure_endpoints",
     "configure_webhooks",
     "default_events",
+    "notification_ledger",
     "notification_pages",
     "notification_setup",
     "observe_of",
@@ -248,9 +250,14 @@ def open_relay(settings: Settings, store: Store) -> Relay:
     return Relay(database, store, batch=min(settings.outbox_batch, 1_000), keep_seconds=settings.outbox_keep_seconds)
 
 
-def configure_encryption(settings: Settings) -> None:
+def configure_encryption(settings: Settings | None = None) -> None:
     """Give this process the keys of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder."""
     from fourlane import crypto
+
+    if settings is None:
+        from fourlane.config import load_settings
+
+        settings = load_settings()
 
     if settings.encryption_keys is not None:
         crypto.configure(crypto.Keyring(settings.encryption_keys.get_secret_value().split(",")))
@@ -271,7 +278,12 @@ def webhook_receiver(settings: Settings) -> Receiver:
             database.append(open_database(settings))
         record_refusal(database[0], **asdict(refusal))
 
-    return Receiver(webhook_senders(settings), allow=settings.webhook_allow_from, report=report)
+    return Receiver(
+        webhook_senders(settings),
+        allow=settings.webhook_allow_from,
+        report=report,
+        per_minute=settings.webhook_rate,
+    )
 
 
 def webhook_senders(settings: Settings) -> Senders:
@@ -418,6 +430,8 @@ def open_publisher() -> Publisher:
 def notification_setup() -> Setup:
     """How notifications are sent; each part is opened when it is first needed. Raises SettingsError."""
     from fourlane.config import load_settings
+    from fourlane.providers import messages
+    from fourlane.tasks.health import when_well
     from fourlane.tasks.notifications import unsubscribe
     from fourlane.tasks.notifications.deliver import Setup
 
@@ -443,6 +457,9 @@ def notification_setup() -> Setup:
         carrier=carrier,
         unsubscribe_url=lambda channel, given: unsubscribe.link(settings.unsubscribe_url or "", channel, given),
         alert_email=settings.alert_email or "",
+        guard=functools.partial(
+            when_well, read=messages.read_error, timeout_seconds=settings.notification_timeout_seconds
+        ),
     )
 
 
@@ -458,6 +475,19 @@ def notification_pages() -> Pages:
         twilio_token=_plain(settings.twilio_auth_token),
         twilio_url=settings.twilio_status_url or "",
     )
+
+
+def notification_ledger(settings: Settings) -> Ledger | None:
+    """The records of notifications, opened; None where there is no database of them."""
+    if importlib.util.find_spec("sqlalchemy") is None:
+        return None
+    if settings.database_url is None and not (settings.data_dir / "fourlane.db").exists():
+        return None
+    ledger = _open_ledger(settings)
+    if ledger.is_there():
+        return ledger
+    ledger.close()
+    return None
 
 
 def _open_ledger(settings: Settings) -> Ledger:

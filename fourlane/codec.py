@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from fourlane.errors import InvalidArguments, JobTooLarge, UnreadableJob
 
-__all__ = ["MAX_BODY_BYTES", "Envelope", "decode", "decode_value", "encode", "encode_json", "encode_value"]
+__all__ = ["MAX_BODY_BYTES", "Envelope", "decode", "decode_value", "encode", "encode_json", "encode_value", "seals"]
 
 MAX_BODY_BYTES: Final = 1_048_576
 
@@ -32,6 +32,15 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
 def _refuse(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
+
+class Seal(Protocol):
+    """Encrypts the arguments of a task's jobs (sealing.py)."""
+
+    def __call__(self, task: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, /) -> list[str]: ...
+
+
+seals: Final[dict[str, Seal]] = {}
+"""By task: those whose arguments are encrypted."""
 
 _encode = msgspec.json.Encoder(enc_hook=_refuse).encode
 _decode = msgspec.json.Decoder(Envelope).decode
@@ -52,7 +61,14 @@ def encode(
     Raises:
       InvalidArguments: a value that JSON cannot carry, with the path to it.
       JobTooLarge: the body is over ``max_bytes``.
+      EncryptionError: the task's jobs are encrypted, and there are no keys.
     """
+    if not _fits(args):
+        _check(args, "args")
+    if kwargs and not _fits(kwargs):
+        _check(kwargs, "kwargs")
+    if task in seals:
+        args, kwargs, options = seals[task](task, args, kwargs), None, {**(options or {}), "sealed": 1}
     parts: tuple[Any, ...]
     if enqueued_ms:
         parts = (task, args, kwargs or {}, options or {}, enqueued_ms)
@@ -62,10 +78,6 @@ def encode(
         parts = (task, args, kwargs)
     else:
         parts = (task, args)
-    if not _fits(args):
-        _check(args, "args")
-    if kwargs and not _fits(kwargs):
-        _check(kwargs, "kwargs")
     try:
         body = _encode(parts)
     except (TypeError, ValueError, UnicodeEncodeError) as error:
@@ -78,9 +90,9 @@ def encode(
     return body
 
 
-def encode_json(task: str, argument: bytes, enqueued_ms: int) -> bytes:
+def encode_json(task: str, argument: bytes, options: Mapping[str, str], enqueued_ms: int) -> bytes:
     """The body of a job whose one argument is JSON already, and known to be good."""
-    return _encode((task, (msgspec.Raw(argument),), {}, {}, enqueued_ms))
+    return _encode((task, (msgspec.Raw(argument),), {}, options, enqueued_ms))
 
 
 def decode(body: bytes) -> Envelope:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from fourlane.errors import EncryptionError
 
-__all__ = ["Keyring", "configure", "key_of_file", "keyring", "new_key"]
+__all__ = ["Keyring", "configure", "is_configured", "key_of_file", "keyring", "new_key"]
 
 _VERSION: Final = b"\x01"
 _NAME_BYTES: Final = 4
@@ -140,6 +140,11 @@ def configure(ring: Keyring | None) -> None:
     """The keys that this process uses from now on. Encrypted columns have no other way to them."""
     global _keyring
     _keyring = ring
+
+
+def is_configured() -> bool:
+    """Whether this process has keys."""
+    return _keyring is not None
 
 
 def keyring() -> Keyring:

@@ -78,6 +78,7 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     state: State
     task: str = ""
+    tenant: str = ""
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     options: dict[str, Any] = {}

@@ -43,6 +43,15 @@ CATALOGUE: Final[dict[str, Figure]] = {
     "ai_tokens": Figure("Tokens of AI calls, in or out.", ("provider", "model", "tenant", "direction")),
     "ai_cost_usd": Figure("What AI calls cost.", ("provider", "model", "tenant")),
     "ai_call_seconds": Figure("How long AI calls took.", ("provider", "model", "outcome"), CALL_SECONDS),
+    "ai_budget": Figure("Budgets of tenants that calls met: warned (80 %), refused, postponed.", ("tenant", "what")),
+    "provider_calls": Figure("Calls to providers: ok, down, limited, neutral.", ("provider", "model", "verdict")),
+    "provider_wait_seconds": Figure(
+        "How long calls to a provider waited for room under its limits.", ("provider", "model"), CALL_SECONDS
+    ),
+    "provider_refused": Figure(
+        "Calls that were not made: the breaker was open (down), there was no room (limited).",
+        ("provider", "model", "why"),
+    ),
     "webhook_deliveries": Figure("Attempts to deliver a webhook: the status or the fault.", ("result",)),
     "trace_spans_dropped": Figure("Spans that no collector took.", ()),
 }

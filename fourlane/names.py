@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from fourlane.errors import InvalidName
 
-__all__ = ["ENVIRONMENTS", "Queue", "Tier", "check_service", "parse_queue"]
+__all__ = ["ENVIRONMENTS", "Queue", "Tier", "check_service", "check_tenant", "parse_queue"]
 
 ENVIRONMENTS: Final = ("local", "staging", "production")
 
 _SERVICE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,62}")
+_MAX_TENANT: Final = 200
 _QUEUE = re.compile(r"(?P<env>[^.]+)\.jobs\.(?P<priority>[^.]+)\.(?P<service>[^.]+)")
 
 
@@ -74,6 +76,14 @@ def check_service(service: str) -> str:
             f"{service!r} is no service name: letters, digits, - and _, at most 63 characters, the first a letter or _"
         )
     return service
+
+
+def check_tenant(tenant: object) -> str:
+    """Return the tenant's name, or raise InvalidName. A UUID will do, as organizations have them; ``""`` is none."""
+    name = str(tenant) if isinstance(tenant, UUID) else tenant
+    if not isinstance(name, str) or len(name) > _MAX_TENANT or not name.isprintable():
+        raise InvalidName(f"{tenant!r} is no tenant: a text of at most {_MAX_TENANT} printable characters, or a UUID")
+    return name
 
 
 def parse_queue(name: str, environment: str) -> Queue:

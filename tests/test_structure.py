@@ -25,18 +25,31 @@ MAY_IMPORT = {
     "differences": {"money", "providers"},
     "meter": set(),
     "spans": set(),
+    "sealing": {"app", "codec", "crypto", "errors"},
     "config": {"config", "errors", "names"},
     "embedded": {"errors"},
-    "providers": {"errors", "money", "providers", "spans"},
+    "providers": {"errors", "meter", "money", "providers", "spans"},
     "db": {"db", "errors", "crypto", "differences", "providers"},
-    "queues": {"queues"} | PURE,
-    "tasks": {"tasks", "queues", "providers", "crypto", "db", "events", "outbox", "differences", "app", "config"}
+    "queues": {"queues", "sealing"} | PURE,
+    "tasks": {
+        "tasks",
+        "queues",
+        "providers",
+        "sealing",
+        "crypto",
+        "db",
+        "events",
+        "outbox",
+        "differences",
+        "app",
+        "config",
+    }
     | PURE,
     "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
-    "worker": {"worker", "scheduler", "tasks", "webhooks", "queues", "observe", "app"} | PURE,
+    "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app"} | PURE,
     "crypto": {"errors"},
-    "events": {"events", "worker", "tasks", "queues", "config", "app"} | PURE,
+    "events": {"events", "observe", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
     "observe": {"observe", "tasks", "queues", "app", "config"} | PURE,
     "app": {
@@ -71,7 +84,7 @@ HOMES = {
     "openai": {"providers/ai.py"},
     "anthropic": {"providers/ai.py"},
     "google": {"providers/ai.py"},
-    "genai_prices": {"tasks/ai.py"},
+    "genai_prices": {"tasks/ai/prices.py"},
     "sqlalchemy": {
         "commands/webhooks.py",  # types only
         "db/books.py",
@@ -85,11 +98,18 @@ HOMES = {
         "outbox/listen.py",
         "outbox/relay.py",
         "tasks/notifications/ledger.py",
+        "tasks/notifications/wishes.py",
         "tasks/billing.py",  # types only
         "tasks/endpoints.py",  # types only
     },
     "prometheus_client": {"observe/metrics.py"},
-    "opentelemetry": {"observe/export.py", "observe/jobspans.py", "observe/tail.py", "observe/traces.py"},
+    "opentelemetry": {
+        "observe/export.py",
+        "observe/jobspans.py",
+        "observe/tail.py",
+        "observe/traces.py",
+        "tasks/ai/figures.py",
+    },
     "sentry_sdk": {"observe/monitors.py", "observe/sentry.py"},
 }
 

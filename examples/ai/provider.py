@@ -20,7 +20,7 @@ class Fault(NamedTuple):
     """What befalls one request.
 
     Parameters:
-      kind: ``status``, ``hang``, ``cut``, ``malformed`` or ``refuse``.
+      kind: ``status``, ``hang``, ``cut``, ``malformed``, ``refuse``, or ``headers``: a right answer with these.
     """
 
     kind: str
@@ -121,7 +121,8 @@ class Provider:
             _send(writer, 200, {"text": "spoken words", "duration": 30.0, "language": "en"})
         else:
             events = _events(path, asked, fault.kind if fault is not None else "")
-            _send_raw(writer, 200, "".join(events).encode(), "text/event-stream", close=True)
+            headers = fault.headers if fault is not None and fault.kind == "headers" else ()
+            _send_raw(writer, 200, "".join(events).encode(), "text/event-stream", headers, close=True)
         self.answered += 1
         await writer.drain()
         return "images" in path or "transcriptions" in path

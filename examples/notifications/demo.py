@@ -1,4 +1,5 @@
-"""Notifications into a local mailbox (SMTP) and a stand-in for Twilio, Slack and PagerDuty; one limits the rate.
+"""Notifications into a local mailbox (SMTP), a browser, and a stand-in for Twilio, Slack and PagerDuty; one limits the
+rate.
 
 ``python -m examples.deliveries`` runs it at its end, beside its ``fourlane dev``. It starts a worker of its own.
 """
@@ -28,11 +29,14 @@ from urllib.parse import parse_qs, urlsplit
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
 
+from examples.notifications.browser import Browser, vapid_key
+
 __all__ = ["run"]
 
 PATIENCE_SECONDS = 60
 TEXTS = 6
 LIMITED = 3
+READY = "Your video is ready"
 
 
 class _Mailbox(MessageHandler):
@@ -45,16 +49,21 @@ class _Mailbox(MessageHandler):
 
 
 class _StandIn(BaseHTTPRequestHandler):
-    """Answers as Twilio, Slack and PagerDuty do. Twilio is over its limit at first."""
+    """Answers as Twilio, Slack, PagerDuty and a push service do. Twilio is over its limit at first."""
 
+    browser: Browser
     got: Counter[str]
     limited: list[float]
     lock: threading.Lock
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        sent = self.rfile.read(int(self.headers.get("content-length") or 0))
         path = urlsplit(self.path).path
         with self.lock:
+            if path == "/push":
+                self.got[f"push: {self.browser.read(sent)['title']}"] += 1
+                return self._answer(201, "")
+            body = sent.decode()
             if "/Messages.json" in path and len(self.limited) < LIMITED:
                 self.limited.append(time.time())
                 return self._answer(429, {"code": 20429, "message": "Too Many Requests"}, {"Retry-After": "1"})
@@ -102,27 +111,33 @@ def run() -> bool:
             "FOURLANE_SLACK_WEBHOOK_URL": f"{url}/slack",
             "FOURLANE_PAGERDUTY_ROUTING_KEY": "none",
             "FOURLANE_PAGERDUTY_URL": url,
+            "FOURLANE_VAPID_PRIVATE_KEY": vapid_key(),
+            "FOURLANE_VAPID_CONTACT": "mailto:ops@example.com",
+            "FOURLANE_PUSH_ALLOW_PRIVATE": "true",
         }
         with _environment(settings):
-            statuses = _send_all()
+            statuses = _send_all(stand_in.browser.subscription(f"{url}/push"))
     smtp.stop()
     emails = Counter(str(mail["subject"]) for mail in mailbox.mails)
     print(f"\nnotifications: {dict(statuses)}")
     print(f"  in the mailbox: {dict(emails)}")
     got, limited = stand_in.got, len(stand_in.limited)
     print(f"  SMS {got['sms']} (429 {limited} times first), Slack {got['slack']}, PagerDuty {got['pagerduty']}")
+    print(f"  in the browser: {[word.removeprefix('push: ') for word in got if word.startswith('push: ')]}")
     return (
-        statuses == {"sent": 3 + TEXTS + 2, "duplicate": 1, "suppressed": 1, "collected": 3, "digest": 1}
+        statuses == {"sent": 3 + TEXTS + 1 + 2, "duplicate": 1, "suppressed": 1, "collected": 3, "digest": 1}
         # More than these when an earlier run was broken off: its jobs are still there.
         and len(mailbox.mails) >= 4
-        and got >= Counter(sms=TEXTS, slack=1, pagerduty=1)
+        and got >= Counter({"sms": TEXTS, "slack": 1, "pagerduty": 1, f"push: {READY}": 1})
         and limited == LIMITED
     )
 
 
 @contextmanager
 def _stand_in() -> Iterator[tuple[str, Any]]:
-    handler = type("Handler", (_StandIn,), {"got": Counter(), "limited": [], "lock": threading.Lock()})
+    handler = type(
+        "Handler", (_StandIn,), {"browser": Browser(), "got": Counter(), "limited": [], "lock": threading.Lock()}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -145,8 +160,12 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
         os.environ |= before
 
 
-def _send_all() -> Counter[str]:
-    """Enqueue them, run a worker until all are over; how they ended."""
+def _send_all(subscription: dict[str, Any]) -> Counter[str]:
+    """Enqueue them, run a worker until all are over; how they ended.
+
+    Parameters:
+      subscription: of the browser.
+    """
     from fourlane import app
     from fourlane.config import load_settings
     from fourlane.db import migrate
@@ -178,6 +197,7 @@ def _send_all() -> Counter[str]:
             notify("email", welcome("margaret", user_id=margaret)),  # who does not want it
             *(notify("email", comment(who)) for who in ("Grace", "Linus", "Ken")),
             *(notify("sms", Notification(to=f"+4915112345{n:03}", text="Your code is 1234")) for n in range(TEXTS)),
+            notify("push", Notification(to=subscription, subject=READY, text="Have a look")),
             alert("The queue is long", severity="warning"),
             alert("The database is down", severity="critical", incident="database"),
         ]
@@ -207,7 +227,7 @@ def _wait_for_digest(database: Any) -> int:
 @contextmanager
 def _worker() -> Iterator[None]:
     command = [sys.executable, "-m", "fourlane.cli", "worker", "fourlane.tasks.notifications"]
-    services = [f"--services=notifications-{channel}" for channel in ("email", "sms", "slack", "pagerduty")]
+    services = [f"--services=notifications-{channel}" for channel in ("email", "sms", "push", "slack", "pagerduty")]
     process = subprocess.Popen([*command, *services], stderr=subprocess.DEVNULL)
     try:
         yield

@@ -46,6 +46,7 @@ def _filter_options(command: C) -> C:
         [
             click.option("--queue", help="Only this queue's."),
             click.option("--task", help="Only this task's."),
+            click.option("--tenant", help="Only this tenant's."),
             click.option("--reason", type=click.Choice(_REASONS), help="Only those that died of this."),
             click.option("--older-than", type=Duration(), help="Died longer ago: 10m, 2h, 7d."),
             click.option("--newer-than", type=Duration(), help="Died less long ago: 10m, 2h, 7d."),
@@ -55,12 +56,10 @@ def _filter_options(command: C) -> C:
     return command
 
 
-def _filter(
-    queue: str | None, task: str | None, reason: str | None, older_than: int | None, newer_than: int | None
-) -> Filter:
+def _filter(older_than: int | None, newer_than: int | None, **words: str | None) -> Filter:
     from fourlane.queues.dead_letters import Filter
 
-    return Filter(queue=queue, task=task, reason=reason, older_than_ms=older_than, newer_than_ms=newer_than)
+    return Filter(older_than_ms=older_than, newer_than_ms=newer_than, **words)
 
 
 def _check_queue(store: Store, queue: str | None) -> None:
@@ -95,13 +94,14 @@ def dead_list(limit: int, cursor: str, **filters: Any) -> None:
     with open_store() as store:
         _check_queue(store, chosen.queue)
         page = dead_letters.find(store, chosen, cursor, limit)
-        total = dead_letters.count(store, chosen) if chosen.task is None and chosen.reason is None else None
+        reads_all = chosen.task is not None or chosen.tenant is not None or chosen.reason is not None
+        total = None if reads_all else dead_letters.count(store, chosen)
     if wants_json():
         print_json({"letters": page.letters, "cursor": page.cursor, "total": total})
         return
     table(
-        ["ID", "DIED", "QUEUE", "TASK", "REASON", "ATTEMPTS", "DETAIL"],
-        [(i.id, since(i.died_at_ms), i.queue, i.task, i.reason, i.attempts, i.detail) for i in page.letters],
+        ["ID", "DIED", "QUEUE", "TASK", "TENANT", "REASON", "ATTEMPTS", "DETAIL"],
+        [(i.id, since(i.died_at_ms), i.queue, i.task, i.tenant, i.reason, i.attempts, i.detail) for i in page.letters],
         "no dead letters",
     )
     if page.letters and total is not None and total > len(page.letters):

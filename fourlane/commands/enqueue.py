@@ -31,7 +31,10 @@ def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--delay", type=click.FloatRange(0, _LONGEST_DELAY_SECONDS), callback=_number, help="Seconds until it may run."
 )
-def enqueue(task: str, args: tuple[str, ...], modules: tuple[str, ...], named: str, delay: float | None) -> None:
+@click.option("--tenant", help="The organization on whose behalf it runs.")
+def enqueue(
+    task: str, args: tuple[str, ...], modules: tuple[str, ...], named: str, delay: float | None, tenant: str | None
+) -> None:
     """Enqueue a job of TASK. Each of ARGS is JSON, or else text; put -- before those that begin with a dash."""
     from fourlane.errors import UnknownTask
     from fourlane.tasks.task import Task, default_broker
@@ -52,9 +55,10 @@ def enqueue(task: str, args: tuple[str, ...], modules: tuple[str, ...], named: s
     values = [_value(text) for text in args]
     milliseconds = int(delay * 1000) if delay else None
     if isinstance(actor, Task):
-        job_id = actor.send_with_options(args=values, kwargs=kwargs, delay=milliseconds).id
+        job_id = actor.send_with_options(args=values, kwargs=kwargs, delay=milliseconds, tenant=tenant).id
     else:
-        job_id = actor.send_with_options(args=tuple(values), kwargs=kwargs, delay=milliseconds).message_id
+        options = {"tenant": tenant} if tenant else {}
+        job_id = actor.send_with_options(args=tuple(values), kwargs=kwargs, delay=milliseconds, **options).message_id
     say(job_id, id=job_id)
 
 

@@ -20,6 +20,7 @@ from fourlane.commands.shared import (
     yes_option,
 )
 from fourlane.commands.text import human_age, lines, moment, since
+from fourlane.sealing import is_sealed
 
 if TYPE_CHECKING:
     from fourlane.job import JobInfo
@@ -65,6 +66,12 @@ def jobs_cancel(job_id: str, queue: str | None, yes: bool) -> None:
     say(text, id=job_id, was=state)
 
 
+def _arguments(info: JobInfo) -> list[tuple[str, Any]]:
+    if is_sealed(info.options):
+        return [("args", "encrypted")]
+    return [(name, json.dumps(getattr(info, name), ensure_ascii=False)) for name in ("args", "kwargs")]
+
+
 def print_job(info: JobInfo) -> None:
     """All that is known of a job."""
     if wants_json():
@@ -75,8 +82,8 @@ def print_job(info: JobInfo) -> None:
         ("queue", info.queue),
         ("state", info.state.value),
         ("task", info.task),
-        ("args", json.dumps(info.args, ensure_ascii=False)),
-        ("kwargs", json.dumps(info.kwargs, ensure_ascii=False)),
+        ("tenant", info.tenant or None),
+        *_arguments(info),
         ("options", json.dumps(info.options, ensure_ascii=False) if info.options else None),
         ("attempts", info.attempts or None),
         ("crashes", info.crashes or None),

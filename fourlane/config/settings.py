@@ -180,7 +180,7 @@ def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any
     return moved
 
 
-HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor")
+HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor", "notifications")
 """What tasks/maintenance.py does."""
 
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
@@ -374,6 +374,8 @@ class Settings(BaseSettings):
     ] = Field(default_factory=dict)
     """How many messages one user may get on a channel; in the variable, a JSON object."""
     notification_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
+    # A digest may be open for 30 days.
+    notification_keep_days: Annotated[int, _at_least(31)] = 90
     """For one call to a provider."""
     email_from: str | None = None
     """The sender of emails: ``Name <name@example.com>``, of a domain that the provider knows."""
@@ -448,6 +450,8 @@ class Settings(BaseSettings):
         default_factory=dict
     )
     """Networks that a provider may call from, as a JSON object: {"stripe": ["3.18.12.63/32"]}."""
+    webhook_rate: ZeroOrMore = 3_000
+    """How many webhooks a minute one address may send to one provider's path, in each process; 0: no bound."""
     webhook_proxies: ZeroOrMore = 0
     """How many of our proxies add to X-Forwarded-For before a webhook arrives; 0: the header is not believed."""
 

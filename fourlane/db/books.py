@@ -78,7 +78,7 @@ def _take_up(database: Database, provider: str, period: Period, now: datetime) -
                 run.status = "running"
                 return Progress(run.id, run.pages, dict(run.cursor), run.started_at, resumed=True)
             run.status, run.finished_at = "failed", now
-            session.execute(delete(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id))
+            session.connection().execute(delete(ReconciliationSeen).where(ReconciliationSeen.run_id == run.id))
     return None
 
 
@@ -142,7 +142,8 @@ def finish(session: Session, run: Progress, provider: str, period: Period, *, no
             ),
         )
     )
-    session.execute(
+    # Past the ORM, here and below, which would first fetch what is changed.
+    session.connection().execute(
         update(ReconciliationFinding)
         .where(
             ReconciliationFinding.provider == provider,
@@ -165,7 +166,7 @@ def finish(session: Session, run: Progress, provider: str, period: Period, *, no
     # Also what runs remember that stopped, and that nobody took up in time.
     forgotten = select(ReconciliationRun.id).where(ReconciliationRun.started_at < now - _RESUMABLE)
     seen_by = ReconciliationSeen.run_id
-    session.execute(delete(ReconciliationSeen).where(or_(seen_by == run.id, seen_by.in_(forgotten))))
+    session.connection().execute(delete(ReconciliationSeen).where(or_(seen_by == run.id, seen_by.in_(forgotten))))
     session.execute(
         update(ReconciliationRun)
         .where(ReconciliationRun.id == run.id)
@@ -194,15 +195,19 @@ def remember(session: Session, run: Progress, entries: Iterable[Entry]) -> int:
     }
     if not rows:
         return 0
-    known = session.execute(
+    known = session.connection().execute(
         select(ReconciliationSeen.object, ReconciliationSeen.ref).where(
-            ReconciliationSeen.run_id == run.id, ReconciliationSeen.ref.in_({ref for _, ref in rows})
+            ReconciliationSeen.run_id == run.id,
+            # Both columns of the key: by the id alone SQLite reads all that the run has seen.
+            ReconciliationSeen.object.in_({object_ for object_, _ in rows}),
+            ReconciliationSeen.ref.in_({ref for _, ref in rows}),
         )
     )
     for object_, ref in known:
         rows.pop((object_, ref), None)
     if rows:
-        session.execute(_insert(session)(ReconciliationSeen).on_conflict_do_nothing(), list(rows.values()))
+        made = _insert(session)(ReconciliationSeen.__table__).on_conflict_do_nothing()
+        session.connection().execute(made, list(rows.values()))
     return len(rows)
 
 
@@ -220,7 +225,11 @@ def unseen(session: Session, run: Progress, refs: Iterable[str]) -> set[str]:
     left = set(refs)
     for column in (ReconciliationSeen.ref, ReconciliationSeen.alias):
         if left:
-            left -= set(session.scalars(select(column).where(ReconciliationSeen.run_id == run.id, column.in_(left))))
+            left -= set(
+                session.connection().scalars(
+                    select(column).where(ReconciliationSeen.run_id == run.id, column.in_(left))
+                )
+            )
     return left
 
 
@@ -251,8 +260,9 @@ def by_refs(session: Session, provider: str, table: str, refs: Iterable[str]) ->
     found: dict[str, list[Ours]] = {}
     if wanted := set(refs):
         shape = _SHAPES[table]
-        for row in session.execute(shape.query.where(shape.model.provider == provider, shape.ref.in_(wanted))):
-            found.setdefault(row.ref, []).append(Ours(table=table, **row._mapping))
+        query = shape.query.where(shape.model.provider == provider, shape.ref.in_(wanted))
+        for row in shape.read(session, query):
+            found.setdefault(row.ref, []).append(row)
     return found
 
 
@@ -266,15 +276,15 @@ def page(
         query = query.where(shape.at >= period.start)
     if after is not None:
         query = query.where(shape.at >= after[0], or_(shape.at > after[0], shape.model.id > after[1]))
-    rows = session.execute(query.order_by(shape.at, shape.model.id).limit(ROWS))
-    return [Ours(table=table, **row._mapping) for row in rows]
+    return list(shape.read(session, query.order_by(shape.at, shape.model.id).limit(ROWS)))
 
 
 class _Shape:
-    """A table as far as it is compared: columns rather than objects, for they are many."""
+    """A table as far as it is compared: columns rather than objects, and past the ORM, for they are many."""
 
     def __init__(self, model: Any, ref: Any, amount: Any, paid: Any, at: Any) -> None:
         self.model, self.ref, self.at = model, ref, at
+        self.table = model.__tablename__
         self.query = select(
             model.id,
             model.organization_id,
@@ -285,6 +295,20 @@ class _Shape:
             model.status,
             at.label("at"),
         )
+
+    def read(self, session: Session, query: Any) -> Iterator[Ours]:
+        for id, organization_id, ref, amount, paid, currency, status, at in session.connection().execute(query):
+            yield Ours(
+                table=self.table,
+                id=id,
+                organization_id=organization_id,
+                ref=ref,
+                amount_minor=amount,
+                paid_minor=paid,
+                currency=currency,
+                status=status,
+                at=at,
+            )
 
 
 _SHAPES: Final = {

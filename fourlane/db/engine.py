@@ -6,7 +6,9 @@ lock but within a transaction, no LISTEN, no temporary table; psycopg2 prepares 
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
 _TRANSACTION_POOLER_PORT: Final = 6543
 _RECYCLE_SECONDS: Final = 240  # well under the idle limits of poolers and load balancers
 _IDLE_TRANSACTION_MS: Final = 60_000  # whose program vanished must not keep its locks for hours
+_LOCK_STEP_SECONDS: Final = (0.0005, 0.002)
 _KEEPALIVES: Final = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -212,7 +215,29 @@ def _sqlite(url: URL, wait_ms: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # At once as a writer: one that turns into a writer later can fail without any waiting.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            # At once as a writer: one that turns into a writer later can fail without any waiting.
+            if not _begin_soon(driver, wait_ms / 1000):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {wait_ms}")
 
     return engine
+
+
+def _begin_soon(driver: Any, wait_seconds: float) -> bool:
+    """Wait for SQLite's one lock in short steps; false when it is not to be had.
+
+    Its own wait grows to 100 ms a step, while others pass by: whoever has waited long waits even longer.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            return True
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                return False
+        time.sleep(random.uniform(*_LOCK_STEP_SECONDS))

@@ -504,7 +504,7 @@ class NotificationRecord(_WithId, _WithUpdate, Base):
     template: Mapped[str | None]
     recipient: Mapped[str | None] = mapped_column(Encrypted("notification_records.recipient"))
     status: Mapped[str] = mapped_column(server_default=text("'pending'"))
-    """collecting, pending, sending, sent, delivered, bounced, complained, failed or suppressed."""
+    """collecting, pending, sending, sent, delivered, bounced, complained, failed, suppressed or unclear."""
     provider: Mapped[str | None]
     provider_message_id: Mapped[str | None] = mapped_column(index=True)
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)

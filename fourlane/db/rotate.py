@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from typing import Final
 
-from sqlalchemy import Column, Connection, LargeBinary, Table, and_, func, select, type_coerce, update
+from sqlalchemy import Column, Connection, LargeBinary, Table, and_, delete, func, select, type_coerce, update
 from sqlalchemy.exc import DBAPIError
 
 from fourlane import crypto
 from fourlane.db.columns import Encrypted
 from fourlane.db.engine import Database, unavailable
+from fourlane.db.marks import address_marks
 from fourlane.db.models import Base
+from fourlane.db.models import NotificationSuppression as _SUPPRESSED
 
 __all__ = ["rotate_keys"]
 
 _ROWS = 500
+_MARKS: Final = "notification_suppressions.address_mark"
 
 
 def rotate_keys(database: Database) -> dict[str, int]:
     """Encrypt with the newest key whatever an older one encrypted, some rows in each transaction.
 
-    Returns how many values were encrypted anew, by ``table.column``.
+    Suppressed addresses, which are found by a mark of a key, get the newest key's mark.
+
+    Returns how many values were encrypted or marked anew, by ``table.column``.
 
     Raises:
       EncryptionError: the key of a value is missing; what was done before stays done.
@@ -36,9 +43,20 @@ def rotate_keys(database: Database) -> dict[str, int]:
                 if not some:
                     break
                 rotated[context] += some
+        rotated[_MARKS] = _mark_all(database)
     except DBAPIError as error:
         raise unavailable(error) from error
     return rotated
+
+
+def _mark_all(database: Database) -> int:
+    after, marked = None, 0
+    while True:
+        with database.engine.begin() as connection:
+            after, some = _mark_some(connection, after)
+        marked += some
+        if after is None:
+            return marked
 
 
 def _encrypted() -> Iterator[tuple[Table, Column[str], str]]:
@@ -60,3 +78,26 @@ def _rotate_some(connection: Connection, table: Table, column: Column[str], cont
         same = and_(*(part == found for part, found in zip(key, row, strict=False)), sealed == value)
         connection.execute(update(table).where(same).values({column: type_coerce(anew, LargeBinary())}))
     return len(rows)
+
+
+def _mark_some(connection: Connection, after: uuid.UUID | None) -> tuple[uuid.UUID | None, int]:
+    """Find suppressed addresses by the newest key's marks. Returns where to go on, None at the end, and how many."""
+    query = select(_SUPPRESSED.id, _SUPPRESSED.channel, _SUPPRESSED.category, _SUPPRESSED.address_mark,
+                   _SUPPRESSED.address).order_by(_SUPPRESSED.id).limit(_ROWS)  # fmt: skip
+    rows = connection.execute(query if after is None else query.where(_SUPPRESSED.id > after)).all()
+    marked = 0
+    for row in rows:
+        newest = address_marks(row.channel, row.address)[0]
+        if newest == row.address_mark:
+            continue
+        twin = select(_SUPPRESSED.id).where(
+            _SUPPRESSED.channel == row.channel,
+            _SUPPRESSED.category == row.category,
+            _SUPPRESSED.address_mark == newest,
+        )
+        if connection.execute(twin).first() is None:
+            connection.execute(update(_SUPPRESSED).where(_SUPPRESSED.id == row.id).values(address_mark=newest))
+        else:  # it was suppressed again under the newest key
+            connection.execute(delete(_SUPPRESSED).where(_SUPPRESSED.id == row.id))
+        marked += 1
+    return (rows[-1].id if len(rows) == _ROWS else None), marked

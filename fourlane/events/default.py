@@ -32,7 +32,7 @@ def publish(
     name: str,
     data: Any,
     *,
-    tenant: str = "",
+    tenant: str | None = None,
     key: str = "",
     id: str = "",
     time: datetime | None = None,
@@ -46,7 +46,7 @@ def publish_many(
     name: str,
     items: Iterable[Any],
     *,
-    tenant: str = "",
+    tenant: str | None = None,
     key: str | Callable[[Any], str] = "",
     delay: timedelta | float | None = None,
 ) -> list[Published]:

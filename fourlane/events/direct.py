@@ -20,12 +20,12 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from dramatiq.errors import Retry
+from dramatiq.errors import Retry as RetryLater
 from dramatiq.middleware import TimeLimitExceeded
 
-from fourlane import job
+from fourlane import codec
 from fourlane.errors import Cancelled, InvalidEvent, RateLimited, RedisUnavailable, Reject, Snooze
 from fourlane.events import messages
 from fourlane.events.aws import BATCH, LONGEST_VISIBILITY_SECONDS, Aws
@@ -37,10 +37,12 @@ from fourlane.events.mover import accept, checked
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.provision import MAX_RECEIVES
 from fourlane.events.receiver import VISIBILITY_SECONDS
-from fourlane.queues.store import Store
+from fourlane.names import Queue
+from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
+from fourlane.queues.store import Leased, Store
 from fourlane.tasks.context import CancelToken, CurrentJob, running
-from fourlane.tasks.output import Output
-from fourlane.tasks.steps import Steps
+from fourlane.worker.observer import Observer
+from fourlane.worker.run import Plan, Run
 
 __all__ = ["Direct"]
 
@@ -61,13 +63,9 @@ class _Again(Exception):
 
 
 class _Delivery:
-    """A message that is being handled. It is no job, so there is no lease under which it could record steps."""
+    """A message that is being handled."""
 
-    steps: Steps | None = None
-    output: Output | None = None
-
-    def __init__(self, store: Store, queue: EventQueue, message: Message, worker: str) -> None:
-        self.store = store
+    def __init__(self, queue: EventQueue, message: Message, worker: str) -> None:
         self.queue = queue
         self.message = message
         self.owner = f"{worker}-{id(self):x}"  # one process may be given the same event twice
@@ -76,7 +74,6 @@ class _Delivery:
         self.over = False
         self.told = False  # whether the handler was told that there is no more time
         self.token = CancelToken()
-        self.context = CurrentJob("", "", "", message.receives, 0, self.token)
         self.claims: list[tuple[str, str]] = []
         self.deadline = 0.0
         self._thread = 0
@@ -100,12 +97,38 @@ class _Delivery:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(kind))
 
 
+class _Service(NamedTuple):
+    """In a Run's place for what a worker knows of a service."""
+
+    service: str
+    epoch: int = 0
+
+
+class _HandlerRun(Run):
+    """One run of one handler, for whoever watches jobs. It is no job: there is no lease to record anything under."""
+
+    steps = None  # type: ignore[assignment]
+    output = None  # type: ignore[assignment]
+
+    def __init__(self, delivery: _Delivery, received: Envelope, plan: Plan, queue: Queue, stored: str) -> None:
+        envelope = codec.Envelope(plan.name, options=received.job_options, enqueued_ms=received.time_ms)
+        super().__init__(
+            _Service(queue.service), Leased(stored, delivery.message.body.encode(), b"", 0), envelope, plan
+        )
+        self.attempt = delivery.message.receives
+        name = delivery.queue.event.full(delivery.queue.environment)
+        self._context = CurrentJob(
+            self.id, plan.name, name, self.attempt, received.time_ms, self.tenant, delivery.token
+        )
+
+
 class Direct:
     """A Worker for receivers.
 
     Parameters:
       slots: handlers that run at once.
       timeout_ms: of handlers that say nothing else.
+      observer: told of each run, as of a job's.
     """
 
     def __init__(
@@ -120,6 +143,7 @@ class Direct:
         timeout_ms: int = 600_000,
         visibility_seconds: int = VISIBILITY_SECONDS,
         max_receives: int = MAX_RECEIVES,
+        observer: Observer | None = None,
     ) -> None:
         self.aws = aws
         self.store = store
@@ -129,6 +153,9 @@ class Direct:
         self.timeout_ms = timeout_ms
         self.visibility_seconds = visibility_seconds
         self.max_receives = max_receives
+        self.observer = observer
+        self._observed = threading.Lock()
+        self._plans = {h.name: Plan(h.task.broker, h.task) for several in handlers.values() for h in several}
         self._todo: queues.SimpleQueue[_Delivery] = queues.SimpleQueue()
         self._changed = threading.Condition()
         self._free = slots
@@ -150,7 +177,7 @@ class Direct:
             return 1 if queue.fifo else min(BATCH, self._free)
 
     def take(self, queue: EventQueue, received: list[Message]) -> None:
-        deliveries = [_Delivery(self.store, queue, message, self.name) for message in received]
+        deliveries = [_Delivery(queue, message, self.name) for message in received]
         with self._changed:
             self._free -= len(deliveries)
             self._deliveries += deliveries
@@ -253,11 +280,13 @@ class Direct:
             self._come_again(delivery, error.seconds)
         elif isinstance(error, Cancelled) and delivery.token:
             self._come_again(delivery, 0)
-        elif message.receives >= self.max_receives:
+        elif self._is_last(delivery):
             messages.bury(self.aws, queue, message, f"after {message.receives} receives: {_words(error)}")
         else:
             log.warning("failed event=%s receive=%d: %s", queue.event, message.receives, _words(error), exc_info=error)
-            seconds = error.delay / 1000 if isinstance(error, Retry) and error.delay else _backoff(message.receives)
+            seconds = (
+                error.delay / 1000 if isinstance(error, RetryLater) and error.delay else _backoff(message.receives)
+            )
             self._come_again(delivery, seconds)
 
     def _come_again(self, delivery: _Delivery, seconds: float) -> None:
@@ -288,7 +317,8 @@ class Direct:
         except RedisUnavailable as error:
             log.warning("%s; %s runs without its record", error, handler.name)
         try:
-            self._run(delivery, event, handler, stored)
+            plan = self._plans[handler.name]
+            self._run(delivery, event, handler, _HandlerRun(delivery, received, plan, handler.task.queue, stored))
             self._record(handler, stored)
         finally:
             self._release(delivery)
@@ -299,27 +329,49 @@ class Direct:
         except RedisUnavailable as error:
             log.warning("%s; that %s ran is not recorded", error, handler.name)
 
-    def _run(self, delivery: _Delivery, event: Event, handler: Handler, stored: str) -> None:
+    def _run(self, delivery: _Delivery, event: Event, handler: Handler, run: _HandlerRun) -> None:
         timeout_ms = handler.task.options.get("time_limit") or self.timeout_ms
-        delivery.context = CurrentJob(
-            job.message_id_of(stored),
-            handler.name,
-            delivery.queue.event.full(delivery.queue.environment),
-            delivery.message.receives,
-            round(event.time.timestamp() * 1000),
-            delivery.token,
-        )
-        before = running.set(delivery)
-        delivery.arm(time.monotonic() + timeout_ms / 1000)
+        before = running.set(run)
+        run.started = time.monotonic()
+        delivery.arm(run.started + timeout_ms / 1000)
+        error: BaseException | None = None
         try:
             function = handler.task.original
             if inspect.iscoroutinefunction(function):
                 asyncio.run(function(event))
             else:
                 function(event)
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
             delivery.disarm()
+            self._tell(delivery, run, error)
             running.reset(before)
+
+    def _tell(self, delivery: _Delivery, run: _HandlerRun, error: BaseException | None) -> None:
+        run.ended_at = time.monotonic()
+        if self.observer is None:
+            return
+        run._exception = error
+        outcome = self._outcome(delivery, error)
+        if error is not None:
+            self.observer.failed(run, error, outcome)
+        with self._observed:  # elsewhere one thread calls it
+            self.observer.turned(run.lane.service, [(run, outcome)])
+
+    def _outcome(self, delivery: _Delivery, error: BaseException | None) -> Outcome:
+        """What a job that ended so would be."""
+        if error is None:
+            return Done()
+        if isinstance(error, (Snooze, RateLimited)) or (isinstance(error, Cancelled) and delivery.token):
+            return Postpone(0)
+        if isinstance(error, (InvalidEvent, Reject)):
+            return Dead("rejected", _words(error), b"")
+        return Dead("error", _words(error), b"") if self._is_last(delivery) else Retry(0, b"", _words(error))
+
+    def _is_last(self, delivery: _Delivery) -> bool:
+        return delivery.message.receives >= self.max_receives
 
     def _release(self, delivery: _Delivery) -> None:
         while delivery.claims:

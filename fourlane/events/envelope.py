@@ -67,6 +67,12 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
             raise InvalidEvent(f"the envelope's type: {error}") from None
 
     @property
+    def job_options(self) -> dict[str, str]:
+        """What the jobs that it makes carry of it."""
+        found = {"tenant": self.tenant, "traceparent": self.traceparent, "tracestate": self.tracestate}
+        return {name: value for name, value in found.items() if value}
+
+    @property
     def time_ms(self) -> int:
         return _milliseconds(self.time, "time")
 

@@ -136,5 +136,5 @@ def job_id(received: Envelope, handler: Handler, again: str = "") -> str:
 def accepting(handler: Handler, body: str, received: Envelope, again: str = "") -> Accepting:
     """The job of this event for this handler; the same each time."""
     stored = job_id(received, handler, again)
-    made = codec.encode_json(handler.name, body.encode(), received.time_ms)
+    made = codec.encode_json(handler.name, body.encode(), received.job_options, received.time_ms)
     return Accepting(job.entry_of(stored, received.time_ms), made, received.deliver_at_ms)

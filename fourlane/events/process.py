@@ -12,12 +12,14 @@ import time
 
 import msgspec
 
+from fourlane import observe
 from fourlane.errors import FourlaneError
 from fourlane.events import catalogue
 from fourlane.events.beside import Spec, way_of
 from fourlane.events.direct import Direct
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
+from fourlane.worker.observer import Observer
 
 __all__ = ["main"]
 
@@ -33,20 +35,25 @@ def main() -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
-    logging.basicConfig(
-        level=spec.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
     sys.path[:0] = [path for path in spec.path if path not in sys.path]
+    from fourlane import app
+    from fourlane.config import load_settings
+
+    watched = msgspec.structs.replace(app.observe_of(load_settings()), log_level=spec.log_level)
+    observe.configure_logs(watched)
+    observer = observe.begin(watched)
     from fourlane.worker.process import import_modules
 
     import_modules(spec.modules)
     threading.Thread(target=_listen, args=(stopping,), name="fourlane-listen", daemon=True).start()
-    serve(spec, stopping)
+    serve(spec, stopping, observer)
+    if observer is not None:
+        observer.close()
     logging.shutdown()
     os._exit(0)  # long polls that have nothing in hand are left
 
 
-def serve(spec: Spec, stopping: threading.Event) -> None:
+def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = None) -> None:
     """Receive for all handlers of one way."""
     from fourlane import app
     from fourlane.config import load_settings
@@ -76,6 +83,7 @@ def serve(spec: Spec, stopping: threading.Event) -> None:
             slots=settings.slots,
             timeout_ms=settings.timeout_ms,
             visibility_seconds=settings.events_visibility_seconds,
+            observer=observer,
         )
     else:
         worker = Mover(aws, opened.store, handlers, stopping, visibility_seconds=settings.events_visibility_seconds)

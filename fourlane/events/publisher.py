@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -26,6 +27,7 @@ from fourlane.events.aws import BATCH, MAX_BYTES, Aws
 from fourlane.events.buffer import Buffer, Buffered
 from fourlane.events.envelope import Event
 from fourlane.events.names import EventQueue, parse_event, parse_sqs
+from fourlane.queues import carry
 
 __all__ = ["Published", "Publisher", "current_event"]
 
@@ -103,7 +105,7 @@ class Publisher:
         name: str,
         data: Any,
         *,
-        tenant: str = "",
+        tenant: str | None = None,
         key: str = "",
         id: str = "",
         time: datetime | None = None,
@@ -114,7 +116,8 @@ class Publisher:
         Parameters:
           name: ``CATEGORY.TYPE``, e.g. ``platform.user-signup``.
           data: an instance of the declared model, or what it can be made of; any JSON when none is declared.
-          tenant: on whose behalf; SQS serves tenants in turn.
+          tenant: on whose behalf; SQS serves tenants in turn. That of the job that runs here by default, ``""`` for
+            none.
           key: events of one key keep their order on a FIFO queue.
           id: the event's own, for one that may be published twice; else a random one.
           time: when it happened; now by default.
@@ -126,14 +129,15 @@ class Publisher:
           EventTooLarge: there is no bucket for it.
           EventsUnavailable: neither SQS nor the buffer took it.
         """
-        return self._send([self._outgoing(name, data, tenant, key, id, time, delay)])[0]
+        with self._carried(name, 1) as trace:
+            return self._send([self._outgoing(name, data, _tenant(tenant), key, id, time, delay, trace)])[0]
 
     def publish_many(
         self,
         name: str,
         items: Iterable[Any],
         *,
-        tenant: str = "",
+        tenant: str | None = None,
         key: str | Callable[[Any], str] = "",
         delay: timedelta | float | None = None,
     ) -> list[Published]:
@@ -147,7 +151,11 @@ class Publisher:
           EventsUnavailable: some were not accepted; its ``unsent`` has their positions among the items.
         """
         of_item = key if callable(key) else lambda _: key
-        return self._send([self._outgoing(name, item, tenant, of_item(item), "", None, delay) for item in items])
+        items, whose = list(items), _tenant(tenant)
+        with self._carried(name, len(items)) as trace:
+            return self._send(
+                [self._outgoing(name, item, whose, of_item(item), "", None, delay, trace) for item in items]
+            )
 
     async def apublish(self, name: str, data: Any, **options: Any) -> Published:
         """As publish, without blocking the event loop."""
@@ -174,6 +182,15 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextmanager
+    def _carried(self, name: str, number: int) -> Iterator[tuple[str, str]]:
+        """The trace that goes along: a span of this publish, what a hook says, or that of the event handled here."""
+        with carry.carried(f"{self.environment}.events.{name}", name, number) as carried:
+            if "traceparent" in carried:
+                yield carried["traceparent"], carried.get("tracestate", "")
+            else:
+                yield _trace()
+
     # One event ----------------------------------------------------------------------------------------------
 
     def _outgoing(
@@ -185,6 +202,7 @@ class Publisher:
         id: str,
         time: datetime | None,
         delay: timedelta | float | None,
+        trace: tuple[str, str],
     ) -> _Outgoing:
         event = parse_event(name, self.environment)
         kind = catalogue.of(event)
@@ -202,7 +220,7 @@ class Publisher:
             key=key,
             time=time,
             deliver_at=None if by_sqs else datetime.now(UTC) + timedelta(seconds=seconds),
-            trace=_trace(),
+            trace=trace,
         )
         body = envelope.wire(written)
         size = len(body.encode())
@@ -408,6 +426,10 @@ def _seconds(delay: timedelta | float | None) -> float:
 
 def _token(text: str) -> str:
     return text if _TOKEN.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tenant(given: str | None) -> str:
+    return carry.current_tenant() if given is None else given
 
 
 def _trace() -> tuple[str, str]:

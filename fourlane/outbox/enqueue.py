@@ -12,6 +12,7 @@ import dramatiq
 from fourlane import codec
 from fourlane.db.models import JobOutbox
 from fourlane.names import Queue, Tier
+from fourlane.queues import carry
 from fourlane.tasks.task import EnqueuedJob, Task
 
 __all__ = ["enqueue", "enqueue_with_options"]
@@ -48,6 +49,7 @@ def enqueue_with_options(
     tier: Tier | str | int | None = None,
     order_key: str | None = None,
     organization_id: uuid.UUID | None = None,
+    tenant: str | None = None,
     id: uuid.UUID | None = None,
     **options: Any,
 ) -> EnqueuedJob[R]:
@@ -58,7 +60,8 @@ def enqueue_with_options(
       eta: the moment from which it may run, with a time zone.
       tier: another tier than the task's.
       order_key: jobs of one key reach their queue in the order of their inserts.
-      organization_id: on whose behalf.
+      organization_id: whose row it is.
+      tenant: the organization on whose behalf; ``organization_id`` by default, else that of the job that runs here.
       id: the job's id. A second row of the same id violates a constraint when the session is flushed.
       **options: those of dramatiq and its middleware, e.g. ``max_retries``.
     """
@@ -66,6 +69,9 @@ def enqueue_with_options(
     if options:
         options = task.message_with_options(**options).options
     lane = task.tier if tier is None else Tier.parse(tier)
+    if tenant is not None or organization_id is not None:
+        options["tenant"] = organization_id if tenant is None else tenant
+    options = dict(carry.with_tenant(options))
     queue = Queue(task.service, lane)
     row_id = id or uuid.uuid4()
     broker = task.broker
@@ -81,6 +87,8 @@ def enqueue_with_options(
         )
         broker.emit_before("enqueue", message, None)
         args, kwargs, options = message.args, message.kwargs, message.options
+    with carry.carried(queue.name(broker.store.environment), task.actor_name) as carried:
+        options = {**carried, **options}
     # Refuses what the job's body could not carry either.
     codec.encode(task.actor_name, args, kwargs, options, max_bytes=broker.opened.defaults.max_body_bytes)
     session.add(

@@ -49,7 +49,19 @@ _rows = cast("Table", JobOutbox.__table__)
 _pending = [_rows.c.relayed_at.is_(None), _rows.c.failed_at.is_(None)]
 _columns = [
     _rows.c[name]
-    for name in ("position", "id", "task", "service", "tier", "args", "kwargs", "options", "run_at", "created_at")
+    for name in (
+        "position",
+        "id",
+        "task",
+        "service",
+        "tier",
+        "args",
+        "kwargs",
+        "options",
+        "run_at",
+        "organization_id",
+        "created_at",
+    )
 ]
 
 
@@ -295,7 +307,7 @@ def _sort(rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], li
     for row in rows:
         try:
             batches[check_service(row.service)].append((row.position, _job_of(row)))
-        except (FourlaneError, ValueError) as error:
+        except (FourlaneError, ValueError, msgspec.DecodeError) as error:
             faults.append((row.position, str(error)))
     return batches, faults
 
@@ -303,12 +315,20 @@ def _sort(rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], li
 def _job_of(row: Any) -> Relayed:
     tier = Tier.parse(row.tier)
     created_ms = int(row.created_at.timestamp() * 1000)
-    args, kwargs, options = (msgspec.Raw(text.encode()) for text in (row.args, row.kwargs, row.options))
+    args, kwargs, options = (msgspec.Raw(text.encode()) for text in (row.args, row.kwargs, _options_of(row)))
     body = msgspec.json.encode((row.task, args, kwargs, options, created_ms))
     codec.decode(body)  # what another program wrote may be no job
     job_id = job.id_of_message(str(row.id), tier)
     due_ms = None if row.run_at is None else int(row.run_at.timestamp() * 1000)
     return Relayed(job_id, job.entry_of(job_id, created_ms), due_ms, body)
+
+
+def _options_of(row: Any) -> str:
+    """With the organization as tenant, where the row came from another program, which names it in its column only."""
+    if row.organization_id is None:
+        return cast("str", row.options)
+    tenant = {"tenant": str(row.organization_id)}
+    return msgspec.json.encode(tenant | msgspec.json.decode(row.options, type=dict[str, Any])).decode()
 
 
 def _chunks(jobs: Sequence[Relayed]) -> Iterator[Sequence[Relayed]]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import hashlib
+import logging
 import random
 import re
 import time
@@ -32,14 +33,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeVar
 
-from fourlane.errors import ProviderDown, ProviderLimited, Reject
+from fourlane.errors import ProviderDown, ProviderLimited, RedisUnavailable, Reject
+from fourlane.meter import meter, record
 
-__all__ = ["HealthGuard", "Permit", "Rules", "Signal", "States", "Target", "fingerprint", "signal_of_status"]
+__all__ = [
+    "HealthGuard",
+    "Permit",
+    "Rules",
+    "Signal",
+    "States",
+    "Target",
+    "fingerprint",
+    "quota_silence_ms",
+    "signal_of_status",
+]
+
+log = logging.getLogger("fourlane.providers")
 
 T = TypeVar("T")
 Verdict = Literal["ok", "down", "limited", "neutral"]
 
 _UNKNOWN_SILENCE: Final = -1
+_NOTICED_SECONDS: Final = 0.005  # less is the way to Redis, no wait
 _MOST_SILENCE_MS: Final = 3_600_000
 
 
@@ -192,7 +207,9 @@ class HealthGuard:
             try:
                 value = fn(permit)
             except BaseException as error:
-                pause = self._failed(permit, read(error), retry, error, self.settle)
+                signal = read(error)
+                self.settle(permit, signal)
+                pause = self._pause(permit, signal, retry, error)
             else:
                 self.settle(permit, Signal("ok", silence_ms=permit.silence_ms))
                 return value
@@ -226,17 +243,6 @@ class HealthGuard:
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _failed(
-        self,
-        permit: Permit,
-        signal: Signal,
-        retry: int,
-        error: BaseException,
-        settle: Callable[[Permit, Signal], None],
-    ) -> float:
-        settle(permit, signal)
-        return self._pause(permit, signal, retry, error)
-
     def _pause(self, permit: Permit, signal: Signal, retry: int, error: BaseException) -> float:
         """Seconds until the next try; raises where there is none."""
         waits = permit.rules.retries_ms
@@ -254,44 +260,52 @@ class HealthGuard:
 
     def reserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
         """A permit for one call; waits for room up to ``rules.patience_seconds``. Raises as call does."""
-        deadline = time.monotonic() + rules.patience_seconds
+        began = time.monotonic()
         while True:
-            permit, wait = self._ask(target, rules, tokens, deadline)
+            permit, wait = self._ask(target, rules, tokens, began)
             if permit is not None:
                 return permit
             time.sleep(wait)
 
     async def areserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
         """As reserve, without blocking the event loop."""
-        deadline = time.monotonic() + rules.patience_seconds
+        began = time.monotonic()
         loop = asyncio.get_running_loop()
         while True:
-            permit, wait = await loop.run_in_executor(self._threads, self._ask, target, rules, tokens, deadline)
+            permit, wait = await loop.run_in_executor(self._threads, self._ask, target, rules, tokens, began)
             if permit is not None:
                 return permit
             await asyncio.sleep(wait)
 
     def settle(self, permit: Permit, signal: Signal) -> None:
-        """Book the end of a call."""
+        """Book the end of a call. Without Redis it is not booked: a call that was made and paid for is not undone."""
+        meter.count("provider_calls", (permit.target.provider, permit.target.model, signal.verdict))
         extra = 0 if permit.used_tokens is None else permit.used_tokens - permit.tokens
-        self._states.settle(
-            permit.target.provider,
-            permit.target.name,
-            verdict=signal.verdict,
-            second=permit.second,
-            extra_tokens=extra,
-            probe=permit.probe,
-            failures=permit.rules.failures,
-            open_ms=int(permit.rules.open_seconds * 1000),
-            silence_ms=min(signal.silence_ms, _MOST_SILENCE_MS),
-        )
+        try:
+            self._states.settle(
+                permit.target.provider,
+                permit.target.name,
+                verdict=signal.verdict,
+                second=permit.second,
+                extra_tokens=extra,
+                probe=permit.probe,
+                failures=permit.rules.failures,
+                open_ms=int(permit.rules.open_seconds * 1000),
+                silence_ms=min(signal.silence_ms, _MOST_SILENCE_MS),
+            )
+        except RedisUnavailable as error:
+            log.warning("%s; that a call of %s ended %s is not booked", error, permit.target, signal.verdict)
 
     async def asettle(self, permit: Permit, signal: Signal) -> None:
         """As settle, without blocking the event loop."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self.settle, permit, signal)
 
-    def _ask(self, target: Target, rules: Rules, tokens: int, deadline: float) -> tuple[Permit | None, float]:
-        """A permit, or the seconds after which to ask again."""
+    def _ask(self, target: Target, rules: Rules, tokens: int, began: float) -> tuple[Permit | None, float]:
+        """A permit, or the seconds after which to ask again.
+
+        Parameters:
+          began: when it was asked for the first time, by the monotonic clock.
+        """
         if 0 < rules.tokens_per_minute < tokens:
             raise Reject(
                 f"{target}: {tokens:,} tokens are over its limit of {rules.tokens_per_minute:,} a minute; "
@@ -306,13 +320,18 @@ class HealthGuard:
             probe_ms=int(rules.timeout_seconds * 1000) + 1_000,
             ramp_ms=int(rules.ramp_seconds * 1000),
         )
+        waited = time.monotonic() - began
         if word in ("go", "probe"):
+            if waited > _NOTICED_SECONDS:
+                record("provider_wait_seconds", (target.provider, target.model), waited)
             return Permit(target, rules, tokens, second, word == "probe"), 0.0
         # Those who were refused together shall not come back together.
         wait = wait_ms / 1000 * (1 + random.random() * 0.1) + 0.005
         if word == "open":
+            meter.count("provider_refused", (target.provider, target.model, "down"))
             raise ProviderDown(str(target), wait)
-        if time.monotonic() + wait > deadline:
+        if waited + wait > rules.patience_seconds:
+            meter.count("provider_refused", (target.provider, target.model, "limited"))
             raise ProviderLimited(str(target), wait)
         return None, wait
 
@@ -333,7 +352,9 @@ def signal_of_status(status: int, headers: Mapping[str, str], *, now_seconds: fl
         return Signal("ok", silence_ms=quota_silence_ms(headers, now_seconds=now_seconds))
     wait_ms = retry_after_ms(headers, now_seconds=now_seconds)
     if status == 429:
-        return Signal("limited", again=True, silence_ms=_UNKNOWN_SILENCE if wait_ms is None else wait_ms)
+        if wait_ms is None:
+            wait_ms = quota_silence_ms(headers, now_seconds=now_seconds) or _UNKNOWN_SILENCE
+        return Signal("limited", again=True, silence_ms=wait_ms)
     if status in _PASSING or status >= 500:
         # 503 and 529 with a time: it is overloaded, and says until when.
         return Signal("down" if status >= 500 else "neutral", again=True, silence_ms=wait_ms or 0)

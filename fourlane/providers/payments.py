@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from fourlane.errors import FourlaneError
+from fourlane.providers.health import Signal
 
-__all__ = ["Books", "Entry", "Page", "Period", "ProviderError", "asked_again"]
+__all__ = ["Books", "Entry", "Page", "Period", "ProviderError", "asked_again", "read_error"]
 
 T = TypeVar("T")
 RETRY_SECONDS: Final = (0.1, 0.2, 0.4)
@@ -23,13 +24,25 @@ class ProviderError(FourlaneError):
 
     Attributes:
       passing: whether the same call may succeed later.
+      limited: whether there were too many calls.
       after_seconds: when the provider asked to be called again; None when it did not say.
     """
 
-    def __init__(self, message: str, *, passing: bool, after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, passing: bool, limited: bool = False, after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.passing = passing
+        self.limited = limited
         self.after_seconds = after_seconds
+
+
+def read_error(error: BaseException) -> Signal:
+    """What an error of a call says of its provider's health."""
+    if not isinstance(error, ProviderError) or not error.passing:
+        return Signal("neutral")
+    silence_ms = -1 if error.after_seconds is None else int(error.after_seconds * 1000)
+    return Signal("limited", silence_ms=silence_ms) if error.limited else Signal("down", silence_ms=max(0, silence_ms))
 
 
 @dataclass(frozen=True, slots=True)

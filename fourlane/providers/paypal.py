@@ -127,6 +127,7 @@ class PayPalApi:
             raise ProviderError(
                 f"paypal: HTTP {response.status}: {text}",
                 passing=response.status in (401, 408, 429) or response.status >= 500,
+                limited=response.status == 429,
                 after_seconds=float(after) if after.isascii() and after.isdigit() else None,
             )
         try:

@@ -91,6 +91,7 @@ def _error(error: stripe.StripeError) -> ProviderError:
     return ProviderError(
         f"stripe: HTTP {status}: {_first_line(error)}",
         passing=passing,
+        limited=status == 429,
         after_seconds=float(after) if after.isdigit() else None,
     )
 

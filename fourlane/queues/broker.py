@@ -25,10 +25,12 @@ from dramatiq.middleware import (
 )
 
 from fourlane import codec, job
+from fourlane.errors import EncryptionError, UnreadableJob
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues import carry
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Delayed, Leased, Store
+from fourlane.sealing import is_sealed, open_envelope
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "message_of"]
 
@@ -247,12 +249,12 @@ class RedisBroker(dramatiq.Broker):
             # A middleware (Retries) puts the job back that runs now: its settling does that, in one step.
             running.enqueued_again = (message, delay)
         else:
-            queue = self.queue_of(message.queue_name)
-            if carry.sending is None or "traceparent" in message.options:
-                self._accept(queue, message, message.options, delay)
+            queue, options = self.queue_of(message.queue_name), carry.with_tenant(message.options)
+            if carry.sending is None or "traceparent" in options:
+                self._accept(queue, message, options, delay)
             else:
                 with carry.carried(queue.name(self.store.environment), message.actor_name) as carried:
-                    self._accept(queue, message, {**carried, **message.options}, delay)
+                    self._accept(queue, message, {**carried, **options}, delay)
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -322,12 +324,15 @@ in_process = _InProcess()
 """The message that this thread processes."""
 
 
-def message_of(broker: RedisBroker, service: str, leased: Leased, queue_name: str = "") -> dramatiq.Message[Any]:
+def message_of(
+    broker: RedisBroker, service: str, leased: Leased, queue_name: str = "", envelope: codec.Envelope | None = None
+) -> dramatiq.Message[Any]:
     """The message of a leased job, with the queue's name as its actor has it unless ``queue_name`` gives another.
 
     Results are kept under that name, and dramatiq's Worker finds its consumer by it. Raises UnreadableJob.
     """
-    envelope = codec.decode(leased.body)
+    if envelope is None:
+        envelope = _read(leased.body)
     job_id = job.id_of_entry(leased.entry)
     options = dict(envelope.options)
     record = read_record(leased.record)
@@ -343,6 +348,16 @@ def message_of(broker: RedisBroker, service: str, leased: Leased, queue_name: st
         message_id=job.message_id_of(job_id),
         message_timestamp=envelope.enqueued_ms or job.enqueued_at_ms(job_id) or 0,
     )
+
+
+def _read(body: bytes) -> codec.Envelope:
+    envelope = codec.decode(body)
+    if not is_sealed(envelope.options):
+        return envelope
+    try:
+        return open_envelope(envelope)
+    except EncryptionError as error:
+        raise UnreadableJob(str(error)) from error
 
 
 def _queue_name(broker: RedisBroker, task: str, queue: Queue) -> str:

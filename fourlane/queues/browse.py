@@ -332,15 +332,17 @@ def job_info(
         except UnreadableJob as error:
             fault = str(error)
     known = read_record(record)
+    options = envelope.options | known.options
     word, _, detail = reason.decode(errors="replace").partition("\n")
     return JobInfo(
         id=jobs.message_id_of(job_id),
         queue=Queue(service, Tier(int(job_id[0]))).name(store.environment),
         state=state,
         task=envelope.task,
+        tenant=str(options.get("tenant") or ""),
         args=envelope.args,
         kwargs=envelope.kwargs,
-        options=envelope.options | known.options,
+        options=options,
         enqueued_at_ms=envelope.enqueued_ms or jobs.enqueued_at_ms(job_id),
         due_at_ms=due_at_ms,
         died_at_ms=died_at_ms,

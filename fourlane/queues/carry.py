@@ -1,11 +1,15 @@
-"""What goes along inside the options of every job that this process enqueues, such as the trace that it belongs to."""
+"""What goes along inside the options of every job that this process enqueues: its trace, and its tenant."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import Any
 
-__all__ = ["Sending", "carried", "sending"]
+from fourlane.names import check_tenant
+
+__all__ = ["Sending", "carried", "current_tenant", "running", "sending", "with_tenant"]
 
 Sending = Callable[[str, str, int], AbstractContextManager[Mapping[str, str]]]
 """Given the queue's name, the task and the number of jobs: is entered around the enqueue, gives the options."""
@@ -19,3 +23,24 @@ _NOTHING: AbstractContextManager[Mapping[str, str]] = nullcontext({})
 def carried(queue: str, task: str, number: int = 1) -> AbstractContextManager[Mapping[str, str]]:
     """Enter it around an enqueue."""
     return _NOTHING if sending is None else sending(queue, task, number)
+
+
+running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
+"""The run that this thread or coroutine belongs to (tasks/context.py); None outside a worker."""
+
+
+def current_tenant() -> str:
+    """The tenant of the job that runs here; empty for none, and outside a worker."""
+    now = running.get()
+    return "" if now is None else now.tenant
+
+
+def with_tenant(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A new job's options with its tenant: the one they name, else that of the job that runs here.
+
+    Raises InvalidName.
+    """
+    tenant = check_tenant(options["tenant"]) if "tenant" in options else current_tenant()
+    if tenant:
+        return {**options, "tenant": tenant}
+    return {name: value for name, value in options.items() if name != "tenant"}

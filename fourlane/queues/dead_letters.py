@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import FourlaneError, InvalidName, JobNotFound, SettingsError, UnreadableJob
+from fourlane.errors import FourlaneError, InvalidArguments, InvalidName, JobNotFound, SettingsError, UnreadableJob
 from fourlane.job import JobInfo, State, enqueued_at_ms, message_id_of
 from fourlane.names import Tier, parse_queue
 from fourlane.queues import browse
 from fourlane.queues.broker import read_record, write_record
 from fourlane.queues.store import Store
+from fourlane.sealing import is_sealed
 
 __all__ = [
     "AuditRecord",
@@ -54,6 +55,7 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
     Parameters:
       queue: a queue's name.
       task: the task's name.
+      tenant: on whose behalf it ran.
       reason: the word: error, rejected, expired, unknown-task or poison.
       older_than_ms: died longer ago than this.
       newer_than_ms: died less long ago than this.
@@ -61,6 +63,7 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
 
     queue: str | None = None
     task: str | None = None
+    tenant: str | None = None
     reason: str | None = None
     older_than_ms: int | None = None
     newer_than_ms: int | None = None
@@ -126,8 +129,8 @@ def find(store: Store, filter: Filter = Filter(), cursor: str = "", limit: int =
 
 
 def count(store: Store, filter: Filter = Filter()) -> int:
-    """How many fit. Without task and reason Redis knows; with them every dead letter of the time is read."""
-    if filter.task is not None or filter.reason is not None:
+    """How many fit. Without task, tenant and reason Redis knows; with them all dead letters of the time are read."""
+    if filter.task is not None or filter.tenant is not None or filter.reason is not None:
         return sum(1 for _ in _walk(store, filter))
     low, high = _times(filter, browse.now_ms(store))
     return sum(
@@ -236,6 +239,10 @@ def edit(
     for _ in range(_TRIES):
         letter = _one(store, job_id, queue)
         old = codec.decode(letter.body)
+        if is_sealed(old.options):
+            raise InvalidArguments(
+                f"the arguments of dead letter {job_id} are encrypted; enqueue the job anew, and discard it"
+            )
         new = codec.encode(
             old.task,
             old.args if args is None else args,
@@ -413,14 +420,14 @@ def _read(store: Store, service: str, places: Sequence[_Position]) -> Iterator[_
 def _fits(filter: Filter, letter: _Letter) -> bool:
     if filter.reason is not None and letter.reason.partition(b"\n")[0].decode(errors="replace") != filter.reason:
         return False
-    return filter.task is None or _task(letter.body) == filter.task
-
-
-def _task(body: bytes) -> str:
+    if filter.task is None and filter.tenant is None:
+        return True
     try:
-        return codec.decode(body).task
+        envelope = codec.decode(letter.body)
     except UnreadableJob:
-        return ""
+        envelope = codec.Envelope("")
+    tenant = str(envelope.options.get("tenant") or "")
+    return filter.task in (None, envelope.task) and filter.tenant in (None, tenant)
 
 
 def _times(filter: Filter, now: int) -> tuple[int, int]:

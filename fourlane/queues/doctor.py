@@ -78,6 +78,7 @@ _ENVIRONMENT_TYPES: Final = {
     "edits": "zset",
     "rights": "list",
     "providers": "zset",
+    "spenders": "zset",
 }
 
 

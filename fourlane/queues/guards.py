@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fourlane.queues.store import Store
 
 __all__ = ["Budgets", "ProviderState", "ProviderStates"]
 
-_INDEX_MS = 86_400_000
+_DAY_MS: Final = 86_400_000
+_SPENT_MS: Final = 70 * _DAY_MS
+_ANNOUNCE_SECONDS: Final = 3_600.0
+_MOST_ANNOUNCED: Final = 10_000
 
 
 class ProviderState(NamedTuple):
@@ -33,12 +36,36 @@ class ProviderState(NamedTuple):
     tokens: int
 
 
+class _Index:
+    """A list in Redis of what is in use; a process tells it of each once an hour."""
+
+    def __init__(self, store: Store, key: bytes, keep_ms: int) -> None:
+        self._store, self._key, self._keep_ms = store, key, keep_ms
+        self._announced: dict[str, float] = {}
+
+    def announce(self, member: str) -> None:
+        now = time.monotonic()
+        if now - self._announced.get(member, -_ANNOUNCE_SECONDS) < _ANNOUNCE_SECONDS:
+            return
+        now_ms = int(time.time() * 1000)
+        self._store.connector.command(self._key, "ZADD", self._key, now_ms, member)
+        self._store.connector.command(self._key, "ZREMRANGEBYSCORE", self._key, "-inf", now_ms - self._keep_ms)
+        if len(self._announced) >= _MOST_ANNOUNCED:
+            self._announced.clear()
+        self._announced[member] = now
+
+    def members(self) -> list[str]:
+        since_ms = int(time.time() * 1000) - self._keep_ms
+        told = self._store.connector.command(self._key, "ZRANGEBYSCORE", self._key, since_ms, "+inf")
+        return [member.decode() for member in told]
+
+
 class ProviderStates:
     """The states of providers in Redis; one hash for each provider, model and key."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._announced: dict[tuple[str, str], float] = {}
+        self._index = _Index(store, store.keys.providers, _DAY_MS)
 
     def reserve(
         self,
@@ -52,7 +79,7 @@ class ProviderStates:
         ramp_ms: int,
     ) -> tuple[str, int, int]:
         """Ask for a call (lua/provider_reserve.lua): its word, milliseconds to wait, the second it is booked under."""
-        self._announce(provider, name)
+        self._index.announce(f"{provider}|{name}")
         key = self._store.keys.health(provider, name)
         args = (requests_per_minute, tokens_per_minute, tokens, probe_ms, ramp_ms)
         word, wait_ms, second = self._store.connector.run("provider_reserve", (key,), args)
@@ -78,28 +105,19 @@ class ProviderStates:
 
     def look(self) -> list[ProviderState]:
         """All that were used within a day, by provider and name."""
-        store = self._store
-        index = store.keys.providers
-        told = store.connector.command(index, "ZRANGE", index, 0, -1)
         found = []
-        for member in told:
-            provider, _, name = member.decode().partition("|")
-            key = store.keys.health(provider, name)
-            reply = store.connector.command(key, "HGETALL", key)
-            pairs = list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=True))
-            if pairs:
-                found.append(_read(provider, name, {k.decode(): int(float(v)) for k, v in pairs}))
+        for member in self._index.members():
+            provider, _, name = member.partition("|")
+            fields = _fields(self._store, self._store.keys.health(provider, name))
+            found.append(_read(provider, name, {field: int(float(value)) for field, value in fields.items()}))
         return sorted(found)
 
-    def _announce(self, provider: str, name: str) -> None:
-        """Put it on the list of those that are in use; once an hour."""
-        now = time.monotonic()
-        if now - self._announced.get((provider, name), -3_600.0) < 3_600:
-            return
-        index, now_ms = self._store.keys.providers, int(time.time() * 1000)
-        self._store.connector.command(index, "ZADD", index, now_ms, f"{provider}|{name}")
-        self._store.connector.command(index, "ZREMRANGEBYSCORE", index, "-inf", now_ms - _INDEX_MS)
-        self._announced[provider, name] = now
+
+def _fields(store: Store, key: bytes) -> dict[str, bytes]:
+    """A hash."""
+    reply = store.connector.command(key, "HGETALL", key)
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {field.decode(): value for field, value in pairs}
 
 
 def _read(provider: str, name: str, fields: dict[str, int]) -> ProviderState:
@@ -124,9 +142,11 @@ class Budgets:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._index = _Index(store, store.keys.spenders, _SPENT_MS)
 
     def reserve(self, tenant: str, month: str, call_id: str, micro_usd: int, budget: int) -> tuple[str, int]:
         """``ok``, ``warn`` (it passes 80 %) or ``over`` (nothing was reserved), and what is spent and reserved."""
+        self._index.announce(f"{month}|{tenant}")
         return self._run(tenant, month, ("reserve", call_id, micro_usd, budget))
 
     def settle(self, tenant: str, month: str, call_id: str, micro_usd: int, counted: tuple[str, ...]) -> None:
@@ -135,11 +155,13 @@ class Budgets:
 
     def look(self, tenant: str, month: str) -> dict[str, int]:
         """``spent``, ``reserved``, and the cost under each name."""
-        key = self._store.keys.spent(tenant, month)
-        reply = self._store.connector.command(key, "HGETALL", key)
-        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-        found = {k.decode(): int(v) for k, v in pairs}
-        return {k.removeprefix("of:"): v for k, v in found.items() if not k.startswith("r:")}
+        found = _fields(self._store, self._store.keys.spent(tenant, month))
+        return {name.removeprefix("of:"): int(micro) for name, micro in found.items() if not name.startswith("r:")}
+
+    def tenants(self, month: str) -> list[str]:
+        """Those that reserved anything in a month, by name."""
+        found = (member.partition("|") for member in self._index.members())
+        return sorted(tenant for spent_in, _, tenant in found if spent_in == month)
 
     def _run(self, tenant: str, month: str, args: tuple[object, ...]) -> tuple[str, int]:
         word, so_far = self._store.connector.run("budget", (self._store.keys.spent(tenant, month),), args)

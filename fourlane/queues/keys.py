@@ -45,10 +45,10 @@ Those of one service begin with ``{namespace}:{{environment:service}}:``, so tha
 A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
 ``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
 ``{namespace}:{{environment:budget.TENANT}}:``.
-Beside them, per environment: ``providers`` (zset of their states, 1 day), ``services`` (set of names),
-``presence`` (hash of worker processes, each entry dated, cleaned by readers), ``audit`` (list, 10,000 newest),
-``edits`` (zset, 2 members: schedules were changed) and, for a moment, ``rights`` (list, rights.py tries commands
-on it).
+Beside them, per environment: ``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
+70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
+``audit`` (list, 10,000 newest), ``edits`` (zset, 2 members: schedules were changed) and, for a moment, ``rights``
+(list, rights.py tries commands on it).
 """
 
 from __future__ import annotations
@@ -156,6 +156,7 @@ class EnvironmentKeys:
         prefix = f"{namespace}:{environment}:"
         self._tagged = f"{namespace}:{{{environment}:"
         self.providers = (prefix + "providers").encode()
+        self.spenders = (prefix + "spenders").encode()
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.audit = (prefix + "audit").encode()

@@ -7,12 +7,15 @@
 
 A page's findings, what it saw and the cursor are one transaction. A run that was killed goes on at its cursor, and
 nothing is found twice or passed over; memory holds two pages, however long the period is.
+
+The job's steps are the comparison, the repairs and the message to the channel: a retry does not do again what is done.
+Pages may be parted by a deploy. Their cursor is the database's, which the command and other jobs can take up too.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 from fourlane import differences as rules
 from fourlane.errors import FourlaneError, Reject
 from fourlane.names import Tier
-from fourlane.providers.payments import Books, Entry, Page, Period, ProviderError
+from fourlane.providers.health import Target
+from fourlane.providers.payments import Books, Entry, Page, Period, ProviderError, read_error
 from fourlane.tasks.context import current_job
+from fourlane.tasks.health import when_well
+from fourlane.tasks.steps import resume, step
 from fourlane.tasks.task import task
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ __all__ = ["PROVIDERS", "InvalidPeriod", "Summary", "period_of", "reconcile", "r
 PROVIDERS: Final = ("stripe", "paypal")
 MARGIN: Final = timedelta(days=1)
 _HOUR_MS: Final = 3_600_000
+_PAGES: Final = 10  # after so many the job's journal is told; the database is after each
 
 
 class InvalidPeriod(FourlaneError, ValueError):
@@ -120,12 +127,10 @@ def reconcile(
     books = app.provider_books(settings, provider)
     database = app.open_database(settings)
     try:
-        summary = reconcile_period(database, books, period, stop=_stop)
+        run_id = uuid.UUID(step.call("compare", _compare, database, _Guarded(books), period))
         if repair:
-            from fourlane.db import books as ours
-
-            for finding in ours.findings(database, summary.run_id):
-                ours.repair(database, finding, actor="fourlane.billing.reconcile", now=datetime.now(UTC))
+            step.call("repair", _repair, database, run_id)
+        summary = _summary(database, provider, period, run_id)
     except ProviderError as error:
         if error.passing:
             raise
@@ -134,10 +139,38 @@ def reconcile(
         database.close()
         books.close()
     if settings.channel_url is not None:
-        from fourlane.tasks.webhooks import deliver
+        step.call("tell", _tell, settings.channel_url.get_secret_value(), summary.text())
+    return {"run": run_id.hex, "compared": summary.compared, "found": summary.found, "repaired": summary.repaired}
 
-        deliver.send(settings.channel_url.get_secret_value(), {"text": summary.text()})
-    return {"run": summary.run_id.hex, "compared": summary.compared, "found": summary.found}
+
+def _compare(database: Database, books: Books, period: Period) -> str:
+    return reconcile_period(database, books, period).run_id.hex
+
+
+def _repair(database: Database, run_id: uuid.UUID) -> None:
+    from fourlane.db import books as ours
+
+    for finding in ours.findings(database, run_id):
+        ours.repair(database, finding, actor="fourlane.billing.reconcile", now=datetime.now(UTC))
+
+
+def _tell(url: str, text: str) -> str:
+    from fourlane.tasks.webhooks import deliver
+
+    return deliver.send(url, {"text": text}).id
+
+
+class _Guarded:
+    """A provider's books, asked where its health lets a call through."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self.provider, self.parts, self.close = books.provider, books.parts, books.close
+
+    def page(self, part: str, period: Period, cursor: dict[str, Any] | None) -> Page:
+        """Raises ProviderError, RateLimited."""
+        target = Target(self.provider)
+        return when_well(target, lambda: self._books.page(part, period, cursor), read=read_error)
 
 
 def _meant_at(now: datetime) -> datetime:
@@ -148,13 +181,6 @@ def _meant_at(now: datetime) -> datetime:
     return job.scheduled_for or datetime.fromtimestamp(job.enqueued_at_ms / 1000, UTC)
 
 
-def _stop() -> None:
-    """Between two pages: a deploy or an operator may end us there, and nothing is lost."""
-    job = current_job()
-    if job is not None:
-        job.cancel_token.raise_if_set()
-
-
 def reconcile_period(
     database: Database,
     books: Books,
@@ -162,14 +188,12 @@ def reconcile_period(
     *,
     margin: timedelta = MARGIN,
     on_page: Callable[[Progress], None] | None = None,
-    stop: Callable[[], None] = lambda: None,
 ) -> Summary:
-    """Compare a period's books.
+    """Compare a period's books. In a job, a deploy or a cancel may end it between two pages, to be taken up again.
 
     Parameters:
       margin: how far beyond the period's edges the provider is read, to tell what is late from what is missing.
       on_page: called after each page that is stored.
-      stop: called between pages; what it raises ends the run there, to be taken up again.
 
     Raises:
       ProviderError: the provider did not give a page. The run can be taken up again.
@@ -178,32 +202,36 @@ def reconcile_period(
     from fourlane.db import books as ours
 
     run = ours.open_run(database, books.provider, period, now=datetime.now(UTC))
-    resumed = run.resumed
     wide = Period(period.start - margin, period.end + margin)
-    steps = _Steps(database, books, run, period, wide)
+    pages = _Pages(database, books, run, period, wide)
     try:
-        while run.cursor.get("phase") != "done":
-            stop()
-            steps.next()
+        # Where it goes on is told by the database, in one transaction with what each page brought.
+        for _ in resume(lambda _: pages.rest(), cursor="pages", key=lambda done: done, every=_PAGES):
             if on_page is not None:
                 on_page(run)
     except ProviderError as error:
         ours.fail(database, run, str(error), final=not error.passing)
         raise
-    row = ours.run_of(database, run.id)
+    return _summary(database, books.provider, period, run.id, resumed=run.resumed)
+
+
+def _summary(database: Database, provider: str, period: Period, run_id: uuid.UUID, *, resumed: bool = False) -> Summary:
+    from fourlane.db import books as ours
+
+    row = ours.run_of(database, run_id)
     return Summary(
-        run_id=run.id,
-        provider=books.provider,
+        run_id=run_id,
+        provider=provider,
         period=period,
         pages=row.pages,
         compared=row.compared,
-        found=ours.counts(database, run.id),
+        found=ours.counts(database, run_id),
         repaired=row.repaired,
         resumed=resumed,
     )
 
 
-class _Steps:
+class _Pages:
     """One page after another. The cursor says which is next: ``{"phase": "theirs", "part": …, "at": …}``, then
     ``{"phase": "ours", "table": …, "after": …}``, then ``{"phase": "done"}``."""
 
@@ -218,7 +246,13 @@ class _Steps:
         self.ours = ours
         self.tables = ours.TABLES.get(books.provider, ours.ALL_TABLES)
 
-    def next(self) -> None:
+    def rest(self) -> Iterator[int]:
+        """Store one page after another; the number of those that are done."""
+        while self.run.cursor.get("phase") != "done":
+            self._next()
+            yield self.run.pages
+
+    def _next(self) -> None:
         cursor = self.run.cursor or {"phase": "theirs", "part": self.books.parts[0], "at": None}
         if cursor["phase"] == "theirs":
             self._their_page(cursor["part"], cursor["at"])

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from fourlane.errors import Cancelled
+from fourlane.queues import carry
 
 if TYPE_CHECKING:
     from fourlane.queues.store import Store
@@ -58,6 +59,8 @@ class CurrentJob:
     queue: str
     attempt: int
     enqueued_at_ms: int
+    tenant: str = ""
+    """The organization on whose behalf it runs; empty for none."""
     cancel_token: CancelToken = field(default_factory=CancelToken)
     schedule: str = ""
     """The schedule that made this job."""
@@ -96,6 +99,8 @@ class Running(Protocol):
     @property
     def context(self) -> CurrentJob: ...
     @property
+    def tenant(self) -> str: ...
+    @property
     def store(self) -> Store: ...
     @property
     def steps(self) -> Steps | None:
@@ -114,7 +119,7 @@ def _output() -> Output:
     return run.output
 
 
-running: ContextVar[Running | None] = ContextVar("fourlane_running", default=None)
+running: ContextVar[Running | None] = carry.running
 
 
 def current_job() -> CurrentJob | None:

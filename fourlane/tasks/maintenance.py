@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.queues.broker import RedisBroker
@@ -21,7 +22,13 @@ log = logging.getLogger("fourlane.maintenance")
 
 SERVICE: Final = "maintenance"
 OFF: Final = "off"
-TIMES: Final = {"dead-letters": "17 2 * * *", "limits": "37 * * * *", "doctor": "0 4 * * *"}
+_UNCLEAR_AFTER: Final = timedelta(days=1)  # no provider remembers a send for longer
+TIMES: Final = {
+    "dead-letters": "17 2 * * *",
+    "limits": "37 * * * *",
+    "doctor": "0 4 * * *",
+    "notifications": "27 3 * * *",
+}
 """What there is, and when it runs (UTC)."""
 
 
@@ -33,7 +40,12 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
     """
     from fourlane.queues.schedules import Schedule
 
-    tasks = {"dead-letters": drop_old_dead_letters, "limits": count_limits_again, "doctor": examine}
+    tasks = {
+        "dead-letters": drop_old_dead_letters,
+        "limits": count_limits_again,
+        "doctor": examine,
+        "notifications": tidy_notifications,
+    }
     times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
     common: dict[str, Any] = {"service": SERVICE, "module": __name__, "place": "FOURLANE_MAINTENANCE"}
     return {
@@ -77,6 +89,30 @@ def examine() -> None:
             continue
         level = logging.ERROR if finding.level is doctor.Level.ERROR else logging.WARNING
         log.log(level, "doctor %s: %s%s", finding.name, finding.text, f" ({finding.fix})" if finding.fix else "")
+
+
+@task(name="fourlane.maintenance.notifications", service=SERVICE, tier="scheduled")
+def tidy_notifications() -> None:
+    """Give up sends whose end nobody saw for a day, and forget records over their age."""
+    from fourlane import app
+    from fourlane.config import load_settings
+
+    settings = load_settings()
+    ledger = app.notification_ledger(settings)
+    if ledger is None:
+        return
+    now = datetime.now(UTC)
+    try:
+        lost = ledger.give_up(now - _UNCLEAR_AFTER)
+        if lost:
+            log.warning("notifications number=%d: whether they were sent is not known", lost)
+        before, forgotten = now - timedelta(days=settings.notification_keep_days), 0
+        while some := ledger.forget(before):
+            forgotten += some
+        if forgotten:
+            log.info("forgot records of notifications number=%d", forgotten)
+    finally:
+        ledger.close()
 
 
 def _store() -> Store:

@@ -7,7 +7,7 @@
         ...
 
 ``verify.py`` says whether a request is the provider's, ``receive.py`` turns it into a job, ``handlers.py`` runs the
-functions that asked for it, ``wsgi.py`` is an endpoint that any WSGI server runs.
+functions that asked for it, ``wsgi.py`` and ``asgi.py`` are endpoints for any server.
 """
 
 from __future__ import annotations

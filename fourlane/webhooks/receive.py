@@ -1,9 +1,10 @@
 """A request becomes a job: the gates in their order, the answer for each, and what is told of a refusal.
 
-1. Its sender's address, where a list is given.
-2. Its size, before anything is computed over it.
-3. Signature and age (``verify.py``).
-4. Its id, remembered in the script that accepts the job: the same event again is answered "yes" and does nothing.
+1. How often its sender comes (``rate.py``).
+2. Its sender's address, where a list is given.
+3. Its size, before anything is computed over it.
+4. Signature and age (``verify.py``).
+5. Its id, remembered in the script that accepts the job: the same event again is answered "yes" and does nothing.
 
 An answer other than 2xx makes the provider send again later. So a refusal is final for us and not for them, and what
 is our own trouble (Redis away, PayPal's certificate not to be had) is 503: nothing is lost.
@@ -17,27 +18,30 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from fourlane.errors import FourlaneError, JobTooLarge, RedisUnavailable
 from fourlane.webhooks.handlers import Event, enqueue_once, handle
-from fourlane.webhooks.verify import Refused, Senders, Unverifiable, Verified, verify
+from fourlane.webhooks.rate import Rates
+from fourlane.webhooks.verify import PROVIDERS, Refused, Senders, Unverifiable, Verified, verify
 
-__all__ = ["MAX_BYTES", "Answer", "Receiver", "Refusal"]
+__all__ = ["MAX_BYTES", "PER_MINUTE", "Answer", "Receiver", "Refusal"]
 
 _log = logging.getLogger("fourlane.webhooks")
 
 MAX_BYTES: Final = 524_288
+PER_MINUTE: Final = 3_000
 _REPORTS_A_MINUTE: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to answer: an HTTP status, and JSON."""
+    """What to answer: an HTTP status, JSON, and headers of this answer."""
 
     status: int
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Refusal:
     """A request that was not taken, for the record of security events.
 
     Parameters:
-      reason: ``signature``, ``age``, ``address``, ``size``, ``malformed``, ``not configured`` or ``unknown provider``.
+      reason: ``rate``, ``signature``, ``age``, ``address``, ``size``, ``malformed``, ``not configured`` or ``unknown
+        provider``.
       unreported: refusals since the last report that had none, as there were too many in a minute.
     """
 
@@ -64,6 +69,7 @@ class Receiver:
       allow: for a provider, the networks that it may call from; a provider that is not named may call from anywhere.
       report: told of each refusal, at most 60 times a minute: a flood of forgeries must not become one of rows.
       max_bytes: the largest body.
+      per_minute: how many requests a sender may make in a minute, to each provider's address; 0: no bound.
       clock: Unix time.
     """
 
@@ -74,6 +80,7 @@ class Receiver:
         allow: Mapping[str, Sequence[str]] | None = None,
         report: Callable[[Refusal], None] | None = None,
         max_bytes: int = MAX_BYTES,
+        per_minute: int = PER_MINUTE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._senders = senders
@@ -83,6 +90,7 @@ class Receiver:
         }
         self._report = report
         self.max_bytes = max_bytes
+        self._rates = Rates(per_minute)
         self._clock = clock
         self._lock = threading.Lock()
         self._minute, self._reports, self._unreported = 0, 0, 0
@@ -93,6 +101,10 @@ class Receiver:
         Parameters:
           address: of the sender, as the outermost proxy of ours saw it.
         """
+        wait_seconds = self._rates.wait(provider if provider in PROVIDERS else "", address)
+        if wait_seconds:
+            answer = self._refuse(provider, address, 429, "rate", "it comes too often")
+            return replace(answer, headers=(("Retry-After", str(wait_seconds)),))
         try:
             self._check_address(provider, address)
             if len(raw_body) > self.max_bytes:
@@ -137,11 +149,14 @@ class Receiver:
 
     def _refuse(self, provider: str, address: str, status: int, reason: str, detail: str) -> Answer:
         provider = provider[:40]
-        _log.warning("webhook of %r from %s refused: %s", provider, address or "an unknown address", detail)
         unreported = self._may_report()
+        if unreported is not None or status != 429:  # a flood must not become one of lines
+            _log.warning("webhook of %r from %s refused: %s", provider, address or "an unknown address", detail)
         if self._report is not None and unreported is not None:
             try:
                 self._report(Refusal(provider, reason, detail, address, unreported))
+            except FourlaneError as error:
+                _log.error("a refused webhook could not be recorded: %s", error)
             except Exception:
                 _log.exception("a refused webhook could not be recorded")
         code, message = _WORDS.get(status, ("INVALID_REQUEST", "not taken"))
@@ -176,6 +191,7 @@ _WORDS: Final = {
     403: ("FORBIDDEN", "not from here"),
     404: ("RESOURCE_NOT_FOUND", "no webhooks are taken here"),
     413: ("INVALID_REQUEST", "too large"),
+    429: ("RATE_LIMIT_EXCEEDED", "too often; send it again later"),
     503: ("SERVICE_UNAVAILABLE", "it cannot be taken now; send it again"),
 }
 

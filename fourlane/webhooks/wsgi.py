@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from fourlane.webhooks.endpoint import PATH, headers_of, misdirected, sender
 from fourlane.webhooks.receive import Answer, Receiver
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["application", "from_settings"]
 
-_PATH: Final = "/api/webhooks/"
 WSGI = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 
 
@@ -29,8 +29,7 @@ def application(receiver: Receiver, *, proxies: int = 0) -> WSGI:
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         reply = _reply(receiver, environ, proxies)
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(reply.body)))]
-        start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers)
+        start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers_of(reply))
         return [reply.body]
 
     return answer
@@ -47,12 +46,12 @@ def from_settings() -> WSGI:
 
 def _reply(receiver: Receiver, environ: WSGIEnvironment, proxies: int) -> Answer:
     path = environ.get("PATH_INFO", "")
-    if not path.startswith(_PATH):
-        return Answer(404, b'{"error": {"code": "RESOURCE_NOT_FOUND", "message": "nothing is here"}}')
-    if environ["REQUEST_METHOD"] != "POST":
-        return Answer(405, b'{"error": {"code": "INVALID_REQUEST", "message": "use POST"}}')
+    answer = misdirected(environ["REQUEST_METHOD"], path)
+    if answer is not None:
+        return answer
     body = _body(environ, receiver.max_bytes)
-    return receiver.receive(path.removeprefix(_PATH), _headers(environ), body, address=_address(environ, proxies))
+    address = sender(str(environ.get("REMOTE_ADDR", "")), str(environ.get("HTTP_X_FORWARDED_FOR", "")), proxies)
+    return receiver.receive(path.removeprefix(PATH), _headers(environ), body, address=address)
 
 
 def _body(environ: WSGIEnvironment, most: int) -> bytes:
@@ -71,11 +70,3 @@ def _headers(environ: WSGIEnvironment) -> dict[str, str]:
     return {
         name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name.startswith("HTTP_")
     }
-
-
-def _address(environ: WSGIEnvironment, proxies: int) -> str:
-    if not proxies:
-        return str(environ.get("REMOTE_ADDR", ""))
-    # Each proxy adds the address that it saw at the end; what stands further left, anybody may have written.
-    passed = [part.strip() for part in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-    return str(passed[-proxies]) if len(passed) >= proxies else ""

@@ -14,6 +14,7 @@ from fourlane.errors import Cancelled, RateLimited, Snooze, Steering
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.retry import Policy, judge
+from fourlane.sealing import seal_result
 from fourlane.worker.run import Run
 
 __all__ = ["Conclusions", "Expired", "Skipped"]
@@ -42,7 +43,10 @@ class Conclusions:
         ttl = _result_ttl(run)
         if not ttl:
             return _DONE
-        return Result(b'{"value":' + codec.encode_value(result, "result") + b"}", ttl)
+        value = codec.encode_value(result, "result")
+        if run.plan.encrypt:
+            return Result(seal_result(run.plan.name, value), ttl)
+        return Result(b'{"value":' + value + b"}", ttl)
 
     def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome, after all that dramatiq's middleware has to say of it."""

@@ -23,6 +23,7 @@ from fourlane.errors import Cancelled, UnreadableJob
 from fourlane.outcome import PLAIN, Dead, Outcome, Postpone
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.queues.store import Leased
+from fourlane.sealing import is_sealed, open_envelope
 from fourlane.tasks.context import running
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.ends import Ends
@@ -253,6 +254,9 @@ class Executor:
 
     def _before(self, run: Run) -> None:
         plan, options = run.plan, run.envelope.options
+        if is_sealed(options):
+            run.envelope = open_envelope(run.envelope)
+            options = run.envelope.options
         in_process.message = run
         max_age = options.get("max_age") or plan.max_age_ms
         if max_age and _now_ms() - run._message.message_timestamp >= max_age:
@@ -282,6 +286,7 @@ class Executor:
             if not (plan.bare and not envelope.options):
                 self._before(run)
                 in_process.message = None  # other coroutines run on this thread meanwhile
+                envelope = run.envelope
             coroutine: Coroutine[Any, Any, Any] = plan.fn(*envelope.args, **envelope.kwargs)
             result = await coroutine
         except BaseException as raised:

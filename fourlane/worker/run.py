@@ -62,10 +62,15 @@ class Run(MessageProxy):
             job_id = job.message_id_of(job.id_of_entry(self.leased.entry))
             fresh = CurrentJob(job_id, self.plan.name, self.lane.service, self.attempt, self.envelope.enqueued_ms)
             options = self.envelope.options
+            fresh.tenant = self.tenant
             if "scheduled_for" in options:
                 fresh.schedule, fresh.scheduled_for_ms = options.get("schedule", ""), options["scheduled_for"]
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
+
+    @property
+    def tenant(self) -> str:
+        return str(self.envelope.options.get("tenant") or "")
 
     @property
     def lease(self) -> Lease:
@@ -98,7 +103,7 @@ class Run(MessageProxy):
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
         """Built when a middleware or an error first needs it: most jobs never do."""
         if self._built is None:
-            self._built = message_of(self.plan.broker, self.lane.service, self.leased)
+            self._built = message_of(self.plan.broker, self.lane.service, self.leased, envelope=self.envelope)
         return self._built
 
     @property
@@ -121,6 +126,7 @@ class Plan:
         self.is_async = inspect.iscoroutinefunction(function)
         self.fn = function if self.is_async else actor.fn
         self.is_task = isinstance(actor, Task)
+        self.encrypt = isinstance(actor, Task) and actor.encrypt
         limit: Any = options.get("time_limit")
         if limit is None:
             if self.is_task:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select
 
 import fourlane
 from examples.billing.standins import PayPal, Reply, Stripe
@@ -335,6 +335,26 @@ def test_a_hundred_thousand_transactions_in_bounded_memory(
     early, late = max(sizes[10:40]), max(sizes[-30:])
     print(f"{number:,} in {time.monotonic() - started:.1f} s, {len(sizes)} pages, {early} MB early, {late} MB late")
     assert late - early < 12, (early, late)
+
+
+def test_what_a_run_has_seen_is_looked_up_by_its_keys(lite: Ours, paypal: PayPal, paypal_books: PayPalBooks) -> None:
+    """Else each page reads all that came before it, and a run of many pages never ends."""
+    asked: set[tuple[str, tuple[Any, ...]]] = set()
+
+    def watch(_: Any, __: Any, sql: str, parameters: Any, *___: Any) -> None:
+        if sql.startswith("SELECT") and "FROM reconciliation_seen" in sql:
+            asked.add((sql, tuple(parameters)))
+
+    for n in range(3):
+        paypal.transaction(f"T{n:016}", "19.99", at(2))
+    event.listen(lite.database.engine, "before_cursor_execute", watch)
+    reconcile_period(lite.database, paypal_books, JANUARY)
+    event.remove(lite.database.engine, "before_cursor_execute", watch)
+    assert asked
+    with lite.database.begin() as session:
+        for sql, parameters in asked:
+            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters).all()
+            assert not [step for step in plan if "(run_id=?)" in step[3] or "SCAN" in step[3]], (sql, plan)
 
 
 def _resident_mb() -> int:

@@ -7,17 +7,23 @@ import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from examples.billing.standins import Reply, Stripe
-from fourlane import Reject
+from fourlane import Reject, State
+from fourlane.providers.health import Target
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.guards import ProviderStates
 from fourlane.tasks import billing
+from fourlane.tasks.task import EnqueuedJob
 from tests.billing.conftest import Ours, at
 from tests.command import Command, command  # noqa: F401
 from tests.http_server import Reply as Answer
 from tests.http_server import Request, serving
 from tests.servers import eventually
+from tests.worker.conftest import RunWorker
 
 
 @pytest.fixture
@@ -90,3 +96,55 @@ def test_a_retry_after_midnight_is_about_the_same_day(monkeypatch: pytest.Monkey
     ]:
         monkeypatch.setattr(billing, "current_job", lambda job=job: job)
         assert billing._meant_at(now) == meant
+
+
+@pytest.fixture
+def job(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lite: Ours, stripe: Stripe
+) -> EnqueuedJob[Any]:
+    """The reconciliation of January, enqueued."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/books.db")
+    monkeypatch.setenv("STRIPE_SECRET_KEY", stripe.key)
+    monkeypatch.setenv("FOURLANE_STRIPE_URL", stripe.url)
+    monkeypatch.setenv("FOURLANE_CHANNEL_URL", "https://example.com/channel")
+    monkeypatch.setattr(billing.reconcile, "broker", broker)
+    broker.declare_actor(billing.reconcile)
+    return billing.reconcile.send("stripe", "2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00")
+
+
+def test_a_retry_does_not_do_again_what_is_done(
+    job: EnqueuedJob[Any], broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, stripe: Stripe
+) -> None:
+    stripe.charge("ch_1", 100, at(3))
+    told: list[str] = []
+
+    def tell(url: str, text: str) -> str:
+        told.append(text)
+        if len(told) == 1:
+            raise ConnectionError("just then")
+        return "x"
+
+    monkeypatch.setattr(billing, "_tell", tell)
+    run_worker(broker, "billing")
+    eventually(lambda: job.status() is State.DELAYED, 20)
+    asked = len(stripe.requests)
+    assert asked > 0
+    assert job.result(20)["found"] == {"missing_here": 1}
+    assert len(stripe.requests) == asked
+    assert len(told) == 2
+
+
+def test_an_open_breaker_postpones_it_without_an_attempt(
+    job: EnqueuedJob[Any], broker: RedisBroker, run_worker: RunWorker, stripe: Stripe
+) -> None:
+    states = ProviderStates(broker.store)
+    for _ in range(5):
+        states.settle(
+            "stripe", Target("stripe").name, verdict="down", second=0, extra_tokens=0, probe=False, failures=5,
+            open_ms=30_000, silence_ms=0,
+        )  # fmt: skip
+    run_worker(broker, "billing")
+    eventually(lambda: job.status() is State.DELAYED, 20)
+    assert job.info().attempts == 0
+    assert stripe.requests == []

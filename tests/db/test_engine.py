@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text, update
@@ -188,3 +191,49 @@ def test_without_keys_nothing_personal_is_written(database: Database) -> None:
         session.add(WebhookEndpoint(url="https://example.org", secret="s"))
     with database.begin() as session:
         assert session.query(WebhookEndpoint).all() == []
+
+
+def test_the_one_lock_of_sqlite_is_waited_for_in_short_steps(tmp_path: Path) -> None:
+    """Who waits has it soon after it is free, though others take it again and again."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    database, stop, waits = open_database(url, statement_timeout_ms=2_000), threading.Event(), []
+
+    def hold() -> None:
+        other = open_database(url)
+        while not stop.is_set():
+            with other.begin() as session:
+                session.execute(text("SELECT 1"))
+                stop.wait(0.01)
+            stop.wait(0.001)
+        other.close()
+
+    threads = [threading.Thread(target=hold) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            began = time.monotonic()
+            with database.begin() as session:
+                session.execute(text("SELECT 1"))
+            waits.append(time.monotonic() - began)
+            stop.wait(0.02)  # and the others have it again
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        database.close()
+    assert sum(waits) < 2.0, waits
+
+
+def test_a_lock_that_is_never_free(tmp_path: Path) -> None:
+    holder, other = (open_database(f"sqlite:///{tmp_path}/a.db", statement_timeout_ms=300) for _ in range(2))
+    with holder.begin() as session:
+        session.execute(text("SELECT 1"))
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable, match="locked"), other.begin() as waiting:
+            waiting.execute(text("SELECT 1"))
+        assert 0.3 <= time.monotonic() - began < 2
+    with other.begin() as session:
+        assert session.execute(text("SELECT 1")).one() == (1,)
+    holder.close()
+    other.close()

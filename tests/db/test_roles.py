@@ -14,6 +14,7 @@ import pytest
 from fourlane.db import migrate
 from fourlane.db.engine import open_database
 from fourlane.outbox.relay import Relay
+from fourlane.queues import browse
 from fourlane.queues.connection import Connector
 from fourlane.queues.connection import connect as connect_redis
 from fourlane.queues.store import Store
@@ -163,6 +164,19 @@ def test_members_enqueue_by_the_function(login: Any, admin: Any) -> None:
     admin.execute("SELECT task, service, tier, args, kwargs, options, organization_id, created_by FROM job_outbox")
     assert admin.fetchall() == [("resize", "images", 0, '["a.png", 1.0]', "{}", "{}", str(ACME), str(ANN))]
     assert uuid.UUID(job)
+
+
+def test_what_the_function_enqueues_runs_for_the_organization(
+    login: Any, admin: Any, redis_url: str, namespace: str
+) -> None:
+    call = "SELECT enqueue_job('resize', organization_id => %s)"
+    [(job_id,)] = login("fourlane_web")(call, [str(ACME)], user=ANN)
+    database = open_database(login("fourlane_worker").url)
+    store = Store(Connector(connect_redis(redis_url)), namespace=namespace)
+    assert Relay(database, store).drain() == 1
+    assert browse.job(store, job_id).tenant == str(ACME)
+    database.close()
+    store.connector.close()
 
 
 def test_the_same_call_again_is_one_job(login: Any, admin: Any) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select
 
+from examples.notifications.browser import vapid_key
 from fourlane import app, crypto
 from fourlane.config import load_settings
 from fourlane.db import migrate
@@ -72,11 +71,6 @@ def command(redis_url: str, namespace: str, tmp_path: Path, environment: dict[st
     made = Command(tmp_path, REDIS_URL=redis_url, FOURLANE_NAMESPACE=namespace, **environment)
     yield made
     made.close()
-
-
-def vapid_key() -> str:
-    number = ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value
-    return base64.urlsafe_b64encode(number.to_bytes(32, "big")).decode().rstrip("=")
 
 
 @pytest.fixture

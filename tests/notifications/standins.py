@@ -13,10 +13,7 @@ from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import http_ece
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+from examples.notifications.browser import Browser
 from tests.http_server import Reply, Request, serving
 
 KEY = "re_stand_in"
@@ -53,8 +50,7 @@ class Providers:
 
     def __enter__(self) -> Providers:
         self._stack = ExitStack()
-        self.browser = ec.generate_private_key(ec.SECP256R1())
-        self.auth = b"0123456789abcdef"
+        self.browser = Browser()
         self.url = self._stack.enter_context(serving(self._answer))
         return self
 
@@ -69,9 +65,7 @@ class Providers:
     @property
     def subscription(self) -> dict[str, Any]:
         """What the browser gave."""
-        public = self.browser.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        keys = {"p256dh": _text(public), "auth": _text(self.auth)}
-        return {"endpoint": f"{self.url}/push/browser-1", "keys": keys}
+        return self.browser.subscription(f"{self.url}/push/browser-1")
 
     def _answer(self, request: Request) -> Reply:
         with self._lock:
@@ -92,10 +86,7 @@ class Providers:
         if path == f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json":
             return self._twilio(request)
         if path.startswith("/push/"):
-            text = http_ece.decrypt(
-                request.body, private_key=self.browser, auth_secret=self.auth, version="aes128gcm"
-            ).decode()
-            self.pushes.append(json.loads(text))
+            self.pushes.append(self.browser.read(request.body))
             return Reply(201, b"", {"location": f"{self.url}/m/{len(self.pushes)}"})
         if path == "/slack":
             self.chat.append(json.loads(request.body)["text"])
@@ -136,7 +127,3 @@ class Providers:
         }
         self.texts.append(row)
         return Reply(201, json.dumps(row).encode())
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -5,18 +5,26 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 import standardwebhooks
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
-from fourlane.db.models import NotificationRecord
+from fourlane import crypto
+from fourlane.db.engine import Database
+from fourlane.db.models import NotificationRecord, NotificationSuppression
+from fourlane.db.rotate import rotate_keys
+from fourlane.tasks import maintenance
 from fourlane.tasks.notifications import deliver, unsubscribe
 from fourlane.tasks.notifications.ledger import Ledger
 from fourlane.tasks.notifications.wsgi import from_settings
@@ -226,3 +234,54 @@ def test_old_records_are_forgotten(run: Run, ledger: Ledger, records: Records) -
     assert ledger.forget(datetime.now(UTC) - timedelta(days=1)) == 0
     assert ledger.forget(datetime.now(UTC) + timedelta(seconds=5)) == 1
     assert records() == []
+
+
+def test_housekeeping_forgets_and_gives_up(
+    run: Run, ledger: Ledger, records: Records, database: Database, providers: Providers
+) -> None:
+    for job in ("old", "new"):
+        run("email", job, **MAIL)
+    providers.fail(200, body=b"")
+    with pytest.raises(deliver.SendFailed):
+        run("email", "lost", **MAIL)
+    with database.begin() as session:
+        age(session, "old", created_at=timedelta(days=91))
+        age(session, "new", created_at=timedelta(days=89))
+        age(session, "lost", updated_at=timedelta(hours=25))
+    maintenance.tidy_notifications()
+    assert sorted((record.job_id, record.status) for record in records()) == [("lost", "unclear"), ("new", "sent")]
+
+
+def age(session: Session, job: str, **ages: timedelta) -> None:
+    moments = {column: datetime.now(UTC) - age for column, age in ages.items()}
+    session.execute(update(NotificationRecord).where(NotificationRecord.job_id == job).values(moments))
+
+
+def test_housekeeping_without_a_database_does_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("FOURLANE_DATA_DIR", str(tmp_path / "none"))
+    maintenance.tidy_notifications()
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/of-others.db")
+    maintenance.tidy_notifications()
+
+
+def test_a_rotated_key_may_be_dropped_and_dead_addresses_stay_dead(
+    run: Run, ledger: Ledger, database: Database
+) -> None:
+    new = crypto.new_key()
+    ledger.suppress("email", "ada@example.com", reason="bounce")
+    ledger.suppress("email", "bob@example.com", reason="complaint")
+    crypto.configure(crypto.Keyring([new]))
+    ledger.suppress("email", "bob@example.com", reason="bounce")  # by a process that lacks the old key
+    crypto.configure(crypto.Keyring([new, os.environ["FOURLANE_ENCRYPTION_KEYS"]]))
+    assert rotate_keys(database)["notification_suppressions.address_mark"] == 2
+    assert rotate_keys(database)["notification_suppressions.address_mark"] == 0
+    crypto.configure(crypto.Keyring([new]))
+    with database.begin() as session:
+        assert sorted(row.address for row in session.query(NotificationSuppression)) == [
+            "ada@example.com",
+            "bob@example.com",
+        ]
+    assert ledger.allow("email", "ada@example.com") == 1
+    assert ledger.allow("email", "bob@example.com") == 1

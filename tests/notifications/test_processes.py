@@ -15,11 +15,13 @@ import pytest
 
 from fourlane.db.models import NotificationRecord
 from fourlane.errors import SettingsError
+from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.notifications import InvalidNotification, Notification, alert, deliver, notify
 from fourlane.tasks.notifications.ledger import Ledger
 from tests.command import Command
 from tests.notifications.standins import Providers
 from tests.servers import eventually
+from tests.worker.conftest import broker as broker
 
 Records = Callable[[], list[NotificationRecord]]
 
@@ -55,6 +57,33 @@ def test_what_is_wrong_is_refused_at_enqueue(
     template("hi", txt="Hi {{ name }}")
     with pytest.raises(InvalidNotification, match=reason):
         notify(channel, notification)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"to": "ada", "text": "x"}, "'ada' is no email address"),
+        ({"to": "ada@example.com", "template": "hi", "data": {"nam": "x"}}, "'name' is undefined"),
+        ({"to": "ada@example.com", "texxt": "x"}, "unknown field `texxt`"),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_tasks_themselves_refuse_it_too(
+    ledger: Ledger, command: Command, broker: RedisBroker, template: Callable[..., None], fields: dict[str, Any],
+    reason: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    template("hi", txt="Hi {{ name }}")
+    monkeypatch.setattr(deliver.email, "broker", broker)
+    with pytest.raises(InvalidNotification, match=reason):
+        deliver.email.send(**fields)
+    with pytest.raises(InvalidNotification, match="by their names"):
+        deliver.email.send("ada@example.com", "Hello")
+    module = ("--module", "fourlane.tasks.notifications")
+    done = command("enqueue", "fourlane.notifications.email", "--kwargs", json.dumps(fields), *module)
+    assert done.returncode != 0
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert broker.store.services() == []
 
 
 def test_an_alert_goes_by_its_severity(

@@ -240,7 +240,7 @@ def test_what_is_not_known_stays_so_while_the_provider_is_down(
 def test_a_guard_postpones_and_calls_nobody(
     run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch, records: Records
 ) -> None:
-    def open_breaker(provider: str, call: object) -> Any:
+    def open_breaker(target: object, call: object) -> Any:
         raise RateLimited(30)
 
     monkeypatch.setattr(deliver, "_setup", dataclasses.replace(deliver.setup(), guard=open_breaker))
@@ -327,6 +327,47 @@ def test_what_may_have_been_sent_long_ago_is_not_sent_again(
     with pytest.raises(Reject, match="is not known"):  # nor by a replay
         run("email", **MAIL)
     assert len(providers.emails) == 1
+
+
+def test_waiting_for_the_provider_makes_an_open_question_no_younger(
+    run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch, records: Records, database: Database
+) -> None:
+    providers.fail(200, body=b"", taken=True)
+    with pytest.raises(SendFailed):
+        run("email", **MAIL)
+    long_ago = datetime.now(UTC) - timedelta(hours=11)
+    with database.begin() as session:
+        session.execute(update(NotificationRecord).values(updated_at=long_ago))
+
+    def open_breaker(target: object, call: object) -> Any:
+        raise RateLimited(30)
+
+    monkeypatch.setattr(deliver, "_setup", dataclasses.replace(deliver.setup(), guard=open_breaker))
+    with pytest.raises(RateLimited):
+        run("email", attempt=2, **MAIL)
+    assert (records()[0].status, records()[0].updated_at) == ("sending", long_ago)
+
+
+def test_a_send_whose_job_died_is_given_up_after_a_day_and_a_replay_does_not_repeat_it(
+    run: Run, providers: Providers, ledger: Ledger, records: Records, database: Database
+) -> None:
+    providers.fail(200, body=b"", taken=True)
+    with pytest.raises(SendFailed):
+        run("email", **MAIL, dedup_key="welcome")
+    run("email", "j2", **MAIL)
+    assert ledger.give_up(datetime.now(UTC) - timedelta(days=1)) == 0
+    with database.begin() as session:
+        long_ago = datetime.now(UTC) - timedelta(days=2)
+        session.execute(
+            update(NotificationRecord).where(NotificationRecord.status == "sending").values(updated_at=long_ago)
+        )
+    assert ledger.give_up(datetime.now(UTC) - timedelta(days=1)) == 1
+    assert sorted(record.status for record in records()) == ["sent", "unclear"]
+    with pytest.raises(Reject, match=r"whether it was sent at .* is not known"):
+        run("email", **MAIL, dedup_key="welcome")  # a replay of the dead letter
+    other = run("email", "j3", **MAIL, dedup_key="welcome")
+    assert (other["status"], other["reason"]) == ("duplicate", "whether job job-1 sent it is not known")
+    assert len(providers.emails) == 2
 
 
 def test_the_same_words_are_sent_in_each_attempt(run: Run, providers: Providers) -> None:

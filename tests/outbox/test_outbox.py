@@ -15,9 +15,10 @@ from sqlalchemy import select, update
 from fourlane import outbox
 from fourlane.db.engine import Database
 from fourlane.db.models import JobOutbox, Organization
-from fourlane.errors import InvalidArguments, JobTooLarge, RedisUnavailable
+from fourlane.errors import InvalidArguments, InvalidName, JobTooLarge, RedisUnavailable
 from fourlane.job import State
 from fourlane.outbox.relay import Relay
+from fourlane.queues import browse, carry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
@@ -94,6 +95,36 @@ def test_delays_tiers_and_options_arrive(database: Database, relay: Relay, resiz
     assert info.queue == "local.jobs.low.images"
     assert info.options["max_retries"] == 1
     assert soon.info().state is State.DELAYED
+
+
+def test_whose_job_it_is_arrives(database: Database, relay: Relay, broker: RedisBroker, resize: AnyTask) -> None:
+    organization = uuid.uuid4()
+
+    class Runs:
+        tenant = "initech"
+
+    token = carry.running.set(Runs())
+    try:
+        with database.begin() as session:
+            inherited = outbox.enqueue(session, resize, 1)
+    finally:
+        carry.running.reset(token)
+    with database.begin() as session:
+        owned = outbox.enqueue_with_options(session, resize, organization_id=organization)
+        named = outbox.enqueue_with_options(session, resize, organization_id=organization, tenant="acme")
+        of_nobody = outbox.enqueue(session, resize, 2)
+        # As another program writes it: the organization stands in its column only.
+        session.add(
+            JobOutbox(id=(foreign := uuid.uuid4()), task="resize", service="images", organization_id=organization)
+        )
+        with pytest.raises(InvalidName, match="is no tenant"):
+            outbox.enqueue_with_options(session, resize, tenant="two\nlines")
+    assert relay.drain() == 5
+    found = [
+        browse.job(broker.store, str(one)).tenant for one in (inherited.id, owned.id, named.id, of_nobody.id, foreign)
+    ]
+    assert found == ["initech", str(organization), "acme", "", str(organization)]
+    assert rows(database)[1].organization_id == organization
 
 
 def test_a_relay_that_died_before_its_commit_enqueues_once(

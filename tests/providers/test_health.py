@@ -159,10 +159,12 @@ from fourlane.queues.connection import Connector, connect
 from fourlane.queues.guards import ProviderStates
 from fourlane.queues.store import Store
 guard = HealthGuard(ProviderStates(Store(Connector(connect(sys.argv[1])), namespace=sys.argv[2])))
+print("ready", flush=True)
+sys.stdin.readline()
 got, until = 0, time.monotonic() + 1.5
 while time.monotonic() < until:
     try:
-        guard.reserve(Target("p", "m", "k"), Rules(requests_per_minute=50, patience_seconds=0))
+        guard.reserve(Target("p", "m", "k"), Rules(requests_per_minute=400, patience_seconds=0))
         got += 1
     except ProviderLimited:
         time.sleep(0.001)
@@ -171,12 +173,19 @@ print(got)
 
 
 def test_four_processes_never_exceed_the_limit(redis_url: str, namespace: str) -> None:
+    command = [sys.executable, "-c", CALLER, redis_url, namespace]
     callers = [
-        subprocess.Popen([sys.executable, "-c", CALLER, redis_url, namespace], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)
     ]
+    for caller in callers:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "ready\n"
+    for caller in callers:
+        assert caller.stdin is not None
+        caller.stdin.write("go\n")
     got = [int(caller.communicate(timeout=60)[0]) for caller in callers]
-    assert sum(got) == 50
+    assert sum(got) == 400
+    assert min(got) > 0, got  # they were at it together
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +16,13 @@ from examples.ai.provider import Fault, Provider
 from fourlane import State
 from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import AiOperationLog, Base
-from fourlane.errors import InvalidArguments, ProviderDown, Reject
-from fourlane.providers.ai import aclose
+from fourlane.errors import InvalidArguments, ProviderDown, ProviderLimited, Reject
+from fourlane.providers.ai import CutStream, aclose
+from fourlane.providers.ai import _clients as clients
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.tasks import ai
+from fourlane.tasks.ai.budgets import month_now
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -67,6 +71,9 @@ def configured(provider: Provider, database: Database) -> Iterator[Any]:
     set_up()
     yield set_up
     ai.configure(None)
+    # Those of workers, whose loops have ended: here, where the warnings of their sockets are awaited.
+    clients.clear()
+    gc.collect()
 
 
 @pytest.fixture
@@ -106,7 +113,7 @@ def test_every_provider_answers_streams_and_is_booked(
     [row] = rows(database)
     assert (row.status, row.operation, row.job_id) == ("ok", "generate", job.id)
     assert row.cost_micro_usd == int(reply["cost_usd"] * 1e6 + 0.5) or row.cost_micro_usd > 0
-    spent = ai.Budgets(on_broker.store).look("acme", ai._month())
+    spent = Budgets(on_broker.store).look("acme", month_now())
     assert spent["spent"] == row.cost_micro_usd
     assert spent["reserved"] == 0
     assert spent[f"model:{reply['model']}"] == row.cost_micro_usd
@@ -185,6 +192,64 @@ def test_a_long_silence_postpones_without_an_attempt_and_a_fallback_goes_on(
     assert len(provider.requests) == 2  # OpenAI was left in peace
 
 
+@pytest.mark.parametrize(
+    ("model", "headers"),
+    [
+        ("gpt-4o", {"limit-requests": "10", "remaining-requests": "0", "reset-requests": "10m"}),
+        ("claude-haiku-4.5", {"requests-limit": "1", "requests-remaining": "0", "requests-reset": "30"}),
+    ],
+)
+def test_a_good_answer_may_say_that_nothing_is_left(
+    configured: Any, on_broker: RedisBroker, provider: Provider, model: str, headers: dict[str, str]
+) -> None:
+    prefix = "x-ratelimit-" if model == "gpt-4o" else "anthropic-ratelimit-"
+    provider.faults.append(Fault("headers", headers=tuple((prefix + name, value) for name, value in headers.items())))
+
+    async def twice() -> None:
+        assert (await ai.call("generate", "hi", model=model))["text"]
+        with pytest.raises(ProviderLimited):
+            await ai.call("generate", "hi", model=model)
+
+    run(twice())
+    assert len(provider.requests) == 1
+
+
+def test_a_name_that_no_header_can_carry(configured: Any, on_broker: RedisBroker, run_worker: RunWorker) -> None:
+    @fourlane.task(result_ttl_ms=10_000)
+    async def report() -> str:
+        return (await ai.call("generate", "hi", name="résumé"))["text"]
+
+    run_worker(on_broker)
+    assert report.send().result(20) == "You said: hi "
+
+
+def test_one_loop_after_the_other(configured: Any, on_broker: RedisBroker) -> None:
+    """A connection that was kept open in a loop that is gone is not used in the next one, whatever its id."""
+    for _ in range(5):
+        assert asyncio.run(ai.call("image", "a fox", model="dall-e-3"))["text"]
+    assert len(clients) <= 1
+
+
+def test_an_audio_file_that_is_not_there(
+    configured: Any, on_broker: RedisBroker, provider: Provider, tmp_path: Path
+) -> None:
+    with pytest.raises(Reject, match=r"none\.wav cannot be read: No such file"):
+        run(ai.call("transcribe", str(tmp_path / "none.wav"), model="whisper"))
+    assert not any(state.failures for state in ProviderStates(on_broker.store).look())
+
+
+def test_what_a_broken_answer_cost_is_counted(
+    configured: Any, on_broker: RedisBroker, provider: Provider, database: Database
+) -> None:
+    provider.faults += [Fault("cut")] * 4
+    with pytest.raises(CutStream):
+        run(ai.call("generate", "hi " * 100, model="claude-haiku-4.5", tenant="acme"))
+    [row] = rows(database)
+    assert (row.status, row.input_tokens) == ("error", 76)
+    assert row.cost_micro_usd == 76
+    assert Budgets(on_broker.store).look("acme", month_now())["spent"] == 76
+
+
 def test_five_failures_open_the_breaker_for_all(configured: Any, on_broker: RedisBroker, provider: Provider) -> None:
     provider.faults += [Fault("status", 500)] * 5
 
@@ -218,7 +283,7 @@ def test_a_retry_does_not_pay_again(
     assert len(provider.requests) == 1
     assert provider.requests[0]["headers"]["idempotency-key"] == f"fourlane-{job.id}-ai:sum"
     assert len(rows(database)) == 1
-    assert ai.Budgets(on_broker.store).look("-", ai._month())["spent"] == rows(database)[0].cost_micro_usd
+    assert Budgets(on_broker.store).look("-", month_now())["spent"] == rows(database)[0].cost_micro_usd
 
 
 def test_a_budget_is_reserved_before_the_call(
@@ -236,7 +301,7 @@ def test_a_budget_is_reserved_before_the_call(
 
     run(calls())
     assert len(provider.requests) == 1
-    told = ai.Budgets(on_broker.store).look("acme", ai._month())
+    told = Budgets(on_broker.store).look("acme", month_now())
     assert told["reserved"] == 0
 
 

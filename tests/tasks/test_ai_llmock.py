@@ -34,7 +34,8 @@ def mock(broker: RedisBroker) -> Iterator[Mock]:
 
         def start(*options: str) -> str:
             port = free_port()
-            serve = "import sys; sys.argv[0] = 'llmock'; from llmock.cli import app; app()"
+            # Its faults fall by chance: always the same chance.
+            serve = "import random, sys; random.seed(1); sys.argv[0] = 'llmock'; from llmock.cli import app; app()"
             words = [sys.executable, "-c", serve, "serve", "--host", "127.0.0.1", "--port", str(port), *options]
             process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait)

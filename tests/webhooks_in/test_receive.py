@@ -7,18 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import dramatiq
 import dramatiq.broker
-import httpx
 import pytest
 import stripe
 
 from fourlane.names import Queue, Tier
-from fourlane.queues import browse
 from fourlane.queues.broker import RedisBroker
-from fourlane.webhooks import handlers, wsgi
+from fourlane.webhooks import handlers
 from fourlane.webhooks.handlers import Event, handle, on_webhook
 from fourlane.webhooks.receive import Receiver, Refusal
 from fourlane.webhooks.verify import Senders
@@ -268,50 +265,3 @@ def test_handlers_are_checked_when_they_are_declared(broker: RedisBroker, provid
     for pattern in ("", "*.paid", "in*ice*"):
         with pytest.raises(ValueError, match="no event type"):
             on_webhook("stripe", pattern)
-
-
-# --- The endpoint ----------------------------------------------------------------------------------
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def endpoint(broker: RedisBroker) -> Iterator[str]:
-    server: WSGIServer = make_server("127.0.0.1", 0, wsgi.application(receiver()), handler_class=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_the_endpoint(broker: RedisBroker, endpoint: str) -> None:
-    body = event()
-    path = f"{endpoint}/api/webhooks/stripe"
-    answer = httpx.post(path, content=body, headers=headers(body))
-    assert (answer.status_code, answer.json()["id"]) == (200, "evt_1")
-    assert browse.job(broker.store, answer.json()["job"]).task == "fourlane.webhooks.handle"
-    forged = httpx.post(path, content=body, headers={"Stripe-Signature": "t=1,v1=00"})
-    assert (forged.status_code, forged.json()["error"]["code"]) == (401, "UNAUTHORIZED")
-    assert httpx.get(path).status_code == 405
-    assert httpx.post(f"{endpoint}/api/webhooks/other", content=b"{}").status_code == 404
-    assert httpx.post(f"{endpoint}/", content=b"{}").status_code == 404
-    assert httpx.post(path, content=b"x" * 600_000).status_code == 413
-
-
-@pytest.mark.parametrize(
-    ("proxies", "forwarded", "address"),
-    [
-        (0, "6.6.6.6", "127.0.0.1"),  # anybody can write the header
-        (1, "6.6.6.6, 3.18.12.63", "3.18.12.63"),
-        (2, "6.6.6.6, 3.18.12.63, 10.0.0.1", "3.18.12.63"),
-        (2, "10.0.0.1", ""),
-    ],
-)
-def test_the_senders_address(proxies: int, forwarded: str, address: str) -> None:
-    environ: dict[str, Any] = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": forwarded}
-    assert wsgi._address(environ, proxies) == address

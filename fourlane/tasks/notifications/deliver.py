@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
+import msgspec
+
 from fourlane.errors import EncryptionError, FourlaneError, RateLimited, Reject, SettingsError, Snooze
 from fourlane.job import new_id
 from fourlane.retry import Backoff
@@ -35,11 +37,25 @@ from fourlane.tasks.task import Task, current_job, task
 from fourlane.tasks.webhooks import judge
 
 if TYPE_CHECKING:
+    from fourlane.providers.health import Target
     from fourlane.providers.messages import Carrier, Message, NotTaken, Receipt
     from fourlane.tasks.notifications.ledger import Decision, Ledger
     from fourlane.tasks.notifications.templates import Templates
 
-__all__ = ["TASKS", "SendFailed", "Sent", "Setup", "configure", "email", "pagerduty", "push", "setup", "slack", "sms"]
+__all__ = [
+    "TASKS",
+    "SendFailed",
+    "Sent",
+    "Setup",
+    "configure",
+    "email",
+    "pagerduty",
+    "push",
+    "sendable",
+    "setup",
+    "slack",
+    "sms",
+]
 
 _MAX_RETRIES: Final = 5
 _JOB_TIMEOUT_MS: Final = 90_000
@@ -80,7 +96,7 @@ class Setup:
     carrier: Callable[[Channel], Carrier]
     unsubscribe_url: Callable[[Channel, Notification], str]
     alert_email: str = ""
-    guard: Callable[[str, Callable[[], Receipt]], Receipt] = lambda provider, call: call()
+    guard: Callable[[Target, Callable[[], Receipt]], Receipt] = lambda target, call: call()
     """Makes a call to a provider, or raises RateLimited because it may not be made now."""
 
 
@@ -103,7 +119,27 @@ def setup() -> Setup:
     return _setup
 
 
+def sendable(channel: str, fields: Mapping[str, Any]) -> Notification:
+    """The notification of these fields, when all of it that can be known now is right.
+
+    Raises:
+      InvalidNotification: an address that is none, no such template, a variable that is missing, and the like.
+      SettingsError: a setting or a package for it is missing.
+    """
+    given = checked(channel, fields)
+    if given.template:
+        sample = given if not given.digest else _with_items(given, [given.data])
+        setup().templates().words(sample, {"unsubscribe_url": ""})
+    return given
+
+
 def _declare(channel: Channel) -> Task[..., Sent]:
+    def check(*args: Any, digest_id: str | None = None, **fields: Any) -> None:
+        if args:
+            raise InvalidNotification("give the fields of a notification by their names, e.g. to=… text=…")
+        if digest_id is None:  # else it was checked when it was collected
+            sendable(channel, fields)
+
     @task(
         name=f"fourlane.notifications.{channel}",
         service=f"notifications-{channel}",
@@ -112,8 +148,9 @@ def _declare(channel: Channel) -> Task[..., Sent]:
         backoff=Backoff(min_ms=1_000, max_ms=300_000),
         timeout_ms=_JOB_TIMEOUT_MS,
         result_ttl_ms=86_400_000,
+        check=check,
     )
-    def send(digest_id: str | None = None, **fields: Any) -> Sent:
+    def send(*, digest_id: str | None = None, **fields: Any) -> Sent:
         return _run(channel, fields, None if digest_id is None else uuid.UUID(digest_id))
 
     return send
@@ -161,20 +198,21 @@ def _send(channel: Channel, notification: Notification, decision: Decision, ledg
         # The record stays as it is, so that no replay forgets how long ago that was.
         raise Reject(f"whether it was sent at {decision.tried_at:%Y-%m-%d %H:%M} UTC is not known")
 
-    def not_sent(status: Literal["pending", "failed"], error: Exception) -> None:
-        # What an earlier attempt left open stays open, whatever became of this one.
-        ledger.not_sent(record_id, status=status if decision.since is None else "sending", error=str(error))
+    def not_sent(status: Literal["pending", "failed"], error: BaseException) -> None:
+        # What an earlier attempt left open stays open, whatever became of this one, and so does when that was.
+        if decision.since is None:
+            ledger.not_sent(record_id, status=status, error=str(error))
 
     try:
         message = _message(channel, notification)
         receipt = setup().guard(
-            carrier.provider, lambda: carrier.send(message, key=str(record_id), since=decision.since)
+            carrier.target(message), lambda: carrier.send(message, key=str(record_id), since=decision.since)
         )
     except _OUR_FAULT as error:
         not_sent("failed", error)
         raise Reject(str(error)) from None
-    except RateLimited as error:  # of the guard: nobody was called
-        not_sent("pending", error)
+    except RateLimited as error:  # nobody was called, or the provider said that it is too much
+        not_sent("pending", error.__cause__ or error)
         raise
     except Impossible as error:
         not_sent("failed", error)
@@ -204,15 +242,7 @@ def _collect(channel: Channel, notification: Notification, job_id: str) -> Sent:
 
 
 def _with_items(notification: Notification, items: list[dict[str, Any]]) -> Notification:
-    fields = notification.fields()
-    return checked_again(fields | {"data": {"items": items}})
-
-
-def checked_again(fields: Mapping[str, Any]) -> Notification:
-    """A notification of fields that were checked before."""
-    import msgspec
-
-    return msgspec.convert(fields, Notification)
+    return msgspec.structs.replace(notification, data={"items": items})
 
 
 def _message(channel: Channel, notification: Notification) -> Message:

@@ -2,7 +2,8 @@
 
 A record's life: ``pending``, then ``sending`` while a call to a provider is under way, then ``sent``; reports make it
 ``delivered``, ``bounced`` or ``complained``. ``suppressed``: nobody wanted it. ``failed``: it could not be sent.
-``collecting``: a digest that is still open. A record found as ``sending`` is one whose call nobody saw the end of.
+``collecting``: a digest that is still open. A record found as ``sending`` is one whose call nobody saw the end of;
+after a day nobody ever will, and it is ``unclear``.
 """
 
 from __future__ import annotations
@@ -15,29 +16,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from fourlane import crypto
 from fourlane.db.engine import Database
 from fourlane.db.models import (
     NotificationDigestItem,
-    NotificationPreference,
     NotificationRecord,
-    NotificationSuppression,
 )
 from fourlane.tasks.notifications import rules
 from fourlane.tasks.notifications.notification import Channel, InvalidNotification, Notification, address_of
+from fourlane.tasks.notifications.wishes import Wishes, lock
 
-__all__ = ["ALL_CATEGORIES", "Collected", "Decision", "Ledger"]
+__all__ = ["Collected", "Decision", "Ledger"]
 
-ALL_CATEGORIES: Final = "*"
-_MARK: Final = "notification_suppressions.address"
-_GONE_OUT: Final = ("sending", "sent", "delivered", "bounced", "complained")
+_GONE_OUT: Final = ("sending", "unclear", "sent", "delivered", "bounced", "complained")
 _OVER: Final = ("sent", "delivered", "bounced", "complained", "suppressed")
 # Later words of a provider win over earlier ones; reports arrive in any order.
-_RANK: Final = {"pending": 0, "sending": 0, "failed": 0, "sent": 1, "delivered": 2, "bounced": 3, "complained": 4}
+_RANK: Final = {"sent": 1, "delivered": 2, "bounced": 3, "complained": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Collected:
     is_new: bool
 
 
-class Ledger:
+class Ledger(Wishes):
     """The notifications of a database. Threads may share it.
 
     Parameters:
@@ -83,7 +80,7 @@ class Ledger:
     """
 
     def __init__(self, database: Database, limits: Mapping[str, tuple[int, int]]) -> None:
-        self._database = database
+        super().__init__(database)
         self._limits = limits
 
     # A send -----------------------------------------------------------------------------------------
@@ -127,12 +124,13 @@ class Ledger:
                 "over", record.id, status, reason=record.error or "", message_id=record.provider_message_id or ""
             )
         if record.job_id != job_id and digest_id is None and record.status != "failed":
-            return Decision("over", record.id, "duplicate", reason=f"job {record.job_id} sends it")
+            reason = "job {} sends it" if record.status != "unclear" else "whether job {} sent it is not known"
+            return Decision("over", record.id, "duplicate", reason=reason.format(record.job_id))
         record.job_id = job_id
-        if record.status == "sending":
+        if record.status in ("sending", "unclear"):
             return Decision("go", record.id, since=record.created_at, tried_at=record.updated_at)
         record.status = "pending"
-        unwanted = self._unwanted(session, channel, notification)
+        unwanted = self.unwanted(session, channel, notification)
         if unwanted:
             record.status, record.error = "suppressed", unwanted
             return Decision("over", record.id, "suppressed", reason=unwanted)
@@ -157,7 +155,7 @@ class Ledger:
         if digest_id is not None:
             return session.get_one(NotificationRecord, digest_id)
         key = _key(channel, notification, job_id)
-        _lock(session, key)
+        lock(session, key)
         record = session.scalar(select(NotificationRecord).where(NotificationRecord.idempotency_key == key))
         if record is None:
             record = _new_record(channel, notification, key, job_id)
@@ -167,30 +165,10 @@ class Ledger:
             session.refresh(record)
         return record
 
-    def _unwanted(self, session: Session, channel: Channel, notification: Notification) -> str:
-        """Why nobody wants it, or the address cannot take it; empty when neither is so."""
-        address = address_of(channel, notification.to)
-        if not address:
-            return ""
-        dead = session.scalars(
-            select(NotificationSuppression).where(
-                NotificationSuppression.channel == channel,
-                NotificationSuppression.address_mark.in_(_marks(channel, address)),
-                NotificationSuppression.category.in_([ALL_CATEGORIES, notification.category]),
-            )
-        ).all()
-        for row in dead:
-            if row.reason != "unsubscribed" or not notification.required:
-                return f"the address is suppressed: {row.reason}"
-        preference = rules.that_counts(self._preferences(session, channel, notification), notification.category)
-        if preference is not None and not preference.enabled and not notification.required:
-            return f"unsubscribed from {preference.category}"
-        return ""
-
     def _waits(
         self, session: Session, channel: Channel, notification: Notification, now: datetime
     ) -> tuple[str, datetime] | None:
-        preferences = self._preferences(session, channel, notification)
+        preferences = self.preferences(session, channel, notification)
         with_hours = [p for p in preferences if p.quiet_from and p.quiet_until]
         hours = rules.that_counts(with_hours, notification.category)
         if hours is not None:
@@ -201,7 +179,7 @@ class Ledger:
         if limit is None or notification.user_id is None:
             return None
         rate, per_ms = limit
-        _lock(session, f"{channel}:{notification.user_id}")
+        lock(session, f"{channel}:{notification.user_id}")
         sent = session.scalars(
             select(NotificationRecord.sent_at)
             .where(
@@ -214,21 +192,6 @@ class Ledger:
         ).all()
         free = rules.free_at([moment for moment in sent if moment is not None], rate, per_ms)
         return None if free is None else (f"over the user's limit until {free:%Y-%m-%d %H:%M:%S} UTC", free)
-
-    def _preferences(
-        self, session: Session, channel: Channel, notification: Notification
-    ) -> list[NotificationPreference]:
-        if notification.user_id is None:
-            return []
-        return list(
-            session.scalars(
-                select(NotificationPreference).where(
-                    NotificationPreference.user_id == notification.user_id,
-                    NotificationPreference.channel == channel,
-                    NotificationPreference.category.in_([ALL_CATEGORIES, notification.category]),
-                )
-            )
-        )
 
     def sent(self, record_id: uuid.UUID, *, message_id: str, now: datetime) -> None:
         """The provider has taken it. A report that was faster is not written over."""
@@ -263,7 +226,7 @@ class Ledger:
         digest_key = _hash("digest", channel, address, notification.digest)
         item_key = _hash("item", digest_key, notification.dedup_key or job_id)
         with self._database.begin() as session:
-            _lock(session, digest_key)
+            lock(session, digest_key)
             item = session.scalar(select(NotificationDigestItem).where(NotificationDigestItem.item_key == item_key))
             if item is not None:
                 record = session.get_one(NotificationRecord, item.record_id)
@@ -288,7 +251,7 @@ class Ledger:
             record = session.get(NotificationRecord, record_id)
             if record is None:
                 return []
-            _lock(session, record.idempotency_key or "")
+            lock(session, record.idempotency_key or "")
             session.refresh(record)
             if record.status == "collecting":
                 record.status = "pending"
@@ -300,119 +263,7 @@ class Ledger:
             ).all()
             return [json.loads(item.data) for item in items]
 
-    # What people want, what providers report --------------------------------------------------------
-
-    def prefer(
-        self,
-        user_id: uuid.UUID,
-        channel: Channel,
-        category: str = ALL_CATEGORIES,
-        *,
-        enabled: bool = True,
-        quiet_from: str | None = None,
-        quiet_until: str | None = None,
-        time_zone: str = "UTC",
-        organization_id: uuid.UUID | None = None,
-    ) -> None:
-        """Keep what a user wants, in place of what was kept for this channel and category.
-
-        Raises ValueError for a time of day or a time zone that is none.
-        """
-        for hour in (quiet_from, quiet_until):
-            if hour is not None and not rules.is_time_of_day(hour):
-                raise ValueError(f"{hour!r} is no time of day; write it as 22:30")
-        if (quiet_from is None) != (quiet_until is None):
-            raise ValueError("quiet hours need a beginning and an end")
-        if not rules.is_zone(time_zone):
-            raise ValueError(f"{time_zone!r} is no time zone; write it as Europe/Vienna")
-        with self._database.begin() as session:
-            row = self._preference(session, user_id, channel, category)
-            row.enabled, row.quiet_from, row.quiet_until = enabled, quiet_from, quiet_until
-            row.time_zone, row.organization_id = time_zone, organization_id
-
-    def unsubscribe(self, channel: Channel, category: str, *, user_id: uuid.UUID | None, address: str) -> None:
-        """No more messages of this category: for the user, else for the address."""
-        with self._database.begin() as session:
-            if user_id is not None:
-                self._preference(session, user_id, channel, category).enabled = False
-            else:
-                self._suppress(session, channel, address, category, "unsubscribed", "")
-
-    def _preference(
-        self, session: Session, user_id: uuid.UUID, channel: Channel, category: str
-    ) -> NotificationPreference:
-        _lock(session, f"{user_id}:{channel}:{category}")
-        row = session.scalar(
-            select(NotificationPreference).where(
-                NotificationPreference.user_id == user_id,
-                NotificationPreference.channel == channel,
-                NotificationPreference.category == category,
-            )
-        )
-        if row is None:
-            row = NotificationPreference(user_id=user_id, channel=channel, category=category)
-            session.add(row)
-        return row
-
-    def suppress(
-        self,
-        channel: Channel,
-        address: str,
-        *,
-        reason: Literal["bounce", "complaint", "unsubscribed"],
-        category: str = ALL_CATEGORIES,
-        detail: str = "",
-    ) -> None:
-        """Write to this address no more."""
-        with self._database.begin() as session:
-            self._suppress(session, channel, address, category, reason, detail)
-
-    def _suppress(
-        self, session: Session, channel: Channel, address: str, category: str, reason: str, detail: str
-    ) -> None:
-        address = address if channel == "push" else address.lower()
-        marks = _marks(channel, address)
-        _lock(session, marks[0])
-        known = session.scalar(
-            select(NotificationSuppression.id).where(
-                NotificationSuppression.channel == channel,
-                NotificationSuppression.address_mark.in_(marks),
-                NotificationSuppression.category == category,
-                NotificationSuppression.reason == reason,
-            )
-        )
-        if known is None:
-            session.execute(
-                delete(NotificationSuppression).where(
-                    NotificationSuppression.channel == channel,
-                    NotificationSuppression.address_mark.in_(marks),
-                    NotificationSuppression.category == category,
-                )
-            )
-            session.add(
-                NotificationSuppression(
-                    channel=channel,
-                    address_mark=marks[0],
-                    address=address,
-                    category=category,
-                    reason=reason,
-                    detail=detail or None,
-                )
-            )
-
-    def allow(self, channel: Channel, address: str) -> int:
-        """Forget that an address was dead or unsubscribed; how many entries that were."""
-        address = address if channel == "push" else address.lower()
-        with self._database.begin() as session:
-            found = session.scalars(
-                delete(NotificationSuppression)
-                .where(
-                    NotificationSuppression.channel == channel,
-                    NotificationSuppression.address_mark.in_(_marks(channel, address)),
-                )
-                .returning(NotificationSuppression.id)
-            )
-            return len(found.all())
+    # What providers report, and the end ---------------------------------------------------------
 
     def reported(
         self,
@@ -434,6 +285,20 @@ class Ledger:
                 record.status, record.error = status, detail or None
             record.provider_message_id = record.provider_message_id or message_id
             return record.recipient or ""
+
+    def is_there(self) -> bool:
+        """Whether this database has the tables."""
+        return inspect(self._database.engine).has_table(NotificationRecord.__tablename__)
+
+    def give_up(self, before: datetime) -> int:
+        """Make ``unclear`` what has been ``sending`` since before this moment: its job is dead. How many that were."""
+        lost = update(NotificationRecord).where(
+            NotificationRecord.status == "sending", NotificationRecord.updated_at < before
+        )
+        with self._database.begin() as session:
+            # When it was tried is told by updated_at, also to a replay.
+            values = {"status": "unclear", "updated_at": NotificationRecord.updated_at}
+            return len(session.scalars(lost.values(values).returning(NotificationRecord.id)).all())
 
     def forget(self, before: datetime, *, limit: int = 10_000) -> int:
         """Delete records that were made before this moment, some at a time; how many went. Dead addresses stay."""
@@ -469,16 +334,5 @@ def _hash(*parts: str) -> str:
     return f"{parts[0]}:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]}"
 
 
-def _marks(channel: str, address: str) -> list[str]:
-    return crypto.keyring().marks(f"{channel}:{address}".encode(), _MARK)
-
-
 def _closes_at(record: NotificationRecord, notification: Notification) -> datetime:
     return record.created_at.astimezone(UTC) + timedelta(seconds=notification.digest_seconds)
-
-
-def _lock(session: Session, name: str) -> None:
-    """Until the transaction ends, others that lock this name wait. SQLite has one writer anyhow."""
-    if session.get_bind().dialect.name == "postgresql":
-        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        session.execute(select(func.pg_advisory_xact_lock(number)))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fourlane.errors import SettingsError
 from fourlane.names import Tier
-from fourlane.tasks.notifications.deliver import TASKS, Sent, checked_again, setup
-from fourlane.tasks.notifications.notification import Channel, Notification, checked
+from fourlane.tasks.notifications.deliver import TASKS, Sent, sendable, setup
+from fourlane.tasks.notifications.notification import Channel, Notification
 from fourlane.tasks.task import EnqueuedJob
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def notify(
       SettingsError: a setting or a package for it is missing.
       JobTooLarge, RedisUnavailable
     """
-    given = checked(channel, notification.fields())
-    sample = given if not given.digest else checked_again(given.fields() | {"data": {"items": [given.data]}})
-    if given.template:
-        setup().templates().words(sample, {"unsubscribe_url": ""})
+    given = sendable(channel, notification.fields())
     options: dict[str, Any] = {"kwargs": given.fields(), "tier": tier, "delay": delay, "eta": eta}
     if session is None:
         return TASKS[channel].send_with_options(**options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.errors import Reject
+from fourlane.errors import Reject, SettingsError
 from fourlane.events.handlers import on_event
 from fourlane.tasks.notifications.deliver import TASKS
 from fourlane.tasks.notifications.notification import Channel, InvalidNotification, checked
@@ -27,10 +27,9 @@ def _listen(channel: Channel) -> Task[Any, Any]:
             raise Reject(f"the event's data is no notification: {type(event.data).__name__}")
         fields = {"dedup_key": f"event:{event.source}:{event.id}"} | event.data
         try:
-            notification = checked(channel, fields)
-        except InvalidNotification as error:
+            return TASKS[channel].send_with_options(kwargs=checked(channel, fields).fields()).id
+        except (InvalidNotification, SettingsError) as error:
             raise Reject(str(error)) from None
-        return TASKS[channel].send_with_options(kwargs=notification.fields()).id
 
     return handle
 

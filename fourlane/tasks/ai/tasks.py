@@ -1,0 +1,72 @@
+"""The platform's own AI tasks."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fourlane.tasks.ai.calls import Reply, call
+from fourlane.tasks.ai.checks import check_audio, check_image, check_text
+from fourlane.tasks.task import task
+
+__all__ = ["analyze", "generate", "image", "summarize", "transcribe", "translate"]
+
+_OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000, "timeout_ms": 600_000}
+
+
+@task(name="fourlane.ai.generate", check=check_text, **_OPTIONS)
+async def generate(
+    prompt: str,
+    *,
+    model: str = "gpt-4o",
+    system: str | None = None,
+    max_tokens: int = 1_024,
+    tenant: str | None = None,
+) -> Reply:
+    """Answer a prompt. The text also goes to the job's output as it comes (``job.stream()``).
+
+    Parameters:
+      model: a short name of ``MODELS``, or ``provider/model``.
+      tenant: whose budget; an organization's id where rows shall belong to it.
+    """
+    return await call("generate", prompt, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+
+
+_ANALYST: Final = "Analyze the text that the user gives. Name its subject, tone, main claims and open questions."
+
+
+@task(name="fourlane.ai.analyze", check=check_text, **_OPTIONS)
+async def analyze(
+    text: str, *, model: str = "gpt-4o", system: str = _ANALYST, max_tokens: int = 1_024, tenant: str | None = None
+) -> Reply:
+    """Analyze a text; ``system`` says how."""
+    return await call("analyze", text, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+
+
+@task(name="fourlane.ai.translate", check=check_text, **_OPTIONS)
+async def translate(
+    text: str, *, to: str, model: str = "gpt-4o", max_tokens: int = 2_048, tenant: str | None = None
+) -> Reply:
+    """Translate a text into a language (``to``: its name or code)."""
+    system = f"Translate what the user gives into {to}. Answer with the translation alone."
+    return await call("translate", text, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+
+
+@task(name="fourlane.ai.summarize", check=check_text, **_OPTIONS)
+async def summarize(
+    text: str, *, model: str = "gpt-4o", words: int = 100, max_tokens: int = 1_024, tenant: str | None = None
+) -> Reply:
+    """Summarize a text in about so many words."""
+    system = f"Summarize what the user gives in at most {words} words."
+    return await call("summarize", text, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+
+
+@task(name="fourlane.ai.image", check=check_image, **_OPTIONS)
+async def image(prompt: str, *, model: str = "dall-e-3", size: str = "1024x1024", tenant: str | None = None) -> Reply:
+    """Make an image; the text of the reply is its URL."""
+    return await call("image", prompt, model=model, tenant=tenant, size=size)
+
+
+@task(name="fourlane.ai.transcribe", check=check_audio, **_OPTIONS)
+async def transcribe(path: str, *, model: str = "whisper", tenant: str | None = None) -> Reply:
+    """The text of an audio file that the worker can read."""
+    return await call("transcribe", path, model=model, tenant=tenant)

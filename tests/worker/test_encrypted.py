@@ -1,0 +1,187 @@
+"""Jobs whose arguments and results nobody reads in Redis, keys that are rotated, lost and wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import dramatiq
+import pytest
+
+import fourlane
+from fourlane import Backoff, State, codec, crypto
+from fourlane.errors import EncryptionError, InvalidArguments
+from fourlane.queues import dead_letters
+from fourlane.queues.broker import RedisBroker
+from tests.command import Command
+from tests.command import command as command
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+
+AT_ONCE = Backoff(1, 1)
+SECRET = "4111-1111-1111-1111"
+OLD, NEW = crypto.new_key(), crypto.new_key()
+
+
+@pytest.fixture(autouse=True)
+def keys() -> Iterator[None]:
+    crypto.configure(crypto.Keyring([OLD]))
+    yield
+    crypto.configure(None)
+    codec.seals.clear()
+
+
+def everything(broker: RedisBroker) -> bytes:
+    """All that Redis holds of the namespace, as one text."""
+    client: Any = broker.client
+    read = {
+        b"hash": client.hgetall,
+        b"string": client.get,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+    }
+    keys = list(client.scan_iter(f"{broker.store.namespace}:*", count=1_000))
+    assert keys
+    return repr([read[client.type(key)](key) for key in keys]).encode()
+
+
+def test_neither_arguments_nor_result_are_readable(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[Any] = []
+
+    @fourlane.task(encrypt=True, result_ttl_ms=60_000)
+    def charge(card: str, *, note: str) -> str:
+        ran.append((card, note))
+        return f"charged {card}"
+
+    job = charge.send(SECRET, note=SECRET)
+    [many, _] = charge.send_many([{"card": SECRET, "note": "a"}, {"card": SECRET, "note": "b"}])
+    later = charge.send_with_options(args=[SECRET], kwargs={"note": "c"}, delay=50)
+    assert SECRET.encode() not in everything(broker)
+    run_worker(broker)
+    assert job.result(timeout=10) == f"charged {SECRET}" == many.result(timeout=10) == later.result(timeout=10)
+    assert sorted(ran) == sorted((SECRET, note) for note in (SECRET, "a", "b", "c"))
+    assert SECRET.encode() not in everything(broker)
+
+
+def test_async_jobs_retries_and_replays(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[str] = []
+
+    @fourlane.task(encrypt=True, max_retries=1, backoff=AT_ONCE, result_ttl_ms=60_000)
+    async def charge(card: str) -> str:
+        await asyncio.sleep(0)
+        ran.append(card)
+        if len(ran) < 3:
+            raise ValueError("declined")
+        return "ok"
+
+    job = charge.send(SECRET)
+    run_worker(broker)
+    eventually(lambda: job.status() is State.DEAD)
+    assert SECRET.encode() not in everything(broker)
+    dead_letters.replay(broker.store, [job.id])
+    eventually(lambda: job.status() is State.DONE)
+    assert job.result(timeout=10) == "ok"
+    assert ran == [SECRET] * 3
+
+
+def test_what_goes_around_send_is_encrypted_too(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[Any] = []
+
+    @fourlane.task(encrypt=True)
+    def charge(card: str, *more: str) -> str:
+        ran.append((card, *more))
+        return card
+
+    broker.enqueue(charge.message(SECRET))
+    assert SECRET.encode() not in everything(broker)
+    (charge.message("a") | charge.message(SECRET)).run()  # type: ignore[no-untyped-call]
+    run_worker(broker)
+    eventually(lambda: len(ran) == 3)
+    assert (SECRET, "a") in ran  # the pipeline's first result went along
+
+
+def test_under_dramatiqs_own_worker(broker: RedisBroker) -> None:
+    ran: list[str] = []
+
+    @fourlane.task(encrypt=True)
+    def charge(card: str) -> None:
+        ran.append(card)
+
+    broker.declare_queue(charge.message(SECRET).queue_name)
+    charge.send(SECRET)
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    try:
+        eventually(lambda: ran == [SECRET])
+    finally:
+        worker.stop()
+
+
+def test_rotated_keys_open_and_a_lost_one_costs_a_retry(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[str] = []
+
+    @fourlane.task(encrypt=True, max_retries=50, backoff=Backoff(20, 20))
+    def charge(card: str) -> None:
+        ran.append(card)
+
+    charge.send("old")
+    crypto.configure(crypto.Keyring([NEW]))  # the old key was forgotten
+    charge.send("new")
+    run_worker(broker)
+    eventually(lambda: ran == ["new"])
+    crypto.configure(crypto.Keyring([NEW, OLD]))
+    eventually(lambda: ran == ["new", "old"])
+
+
+def test_a_moved_or_changed_ciphertext_does_not_run(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[str] = []
+
+    @fourlane.task(encrypt=True, max_retries=0)
+    def charge(card: str) -> None:
+        ran.append(card)
+
+    @fourlane.task(encrypt=True, max_retries=0)
+    def refund(card: str) -> None:
+        ran.append(card)
+
+    job = charge.send(SECRET)
+    client, keys = broker.client, broker.store.service("default")
+    body = client.hget(keys.jobs, job.id)
+    client.hset(keys.jobs, job.id, bytes(body).replace(b'"charge"', b'"refund"'))
+    run_worker(broker)
+    eventually(lambda: job.status() is State.DEAD)
+    assert "belongs elsewhere" in job.info().detail
+    assert not ran
+
+
+def test_no_key_no_job(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    @fourlane.task(encrypt=True)
+    def charge(card: str) -> None: ...
+
+    crypto.configure(None)
+    monkeypatch.setenv("FOURLANE_ENVIRONMENT", "staging")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    with pytest.raises(EncryptionError, match="FOURLANE_ENCRYPTION_KEYS"):
+        charge.send(SECRET)
+    with pytest.raises(InvalidArguments, match="set"):
+        charge.send({1})  # type: ignore[arg-type]
+
+
+def test_the_command_line_shows_no_ciphertext_and_edits_none(
+    broker: RedisBroker, run_worker: RunWorker, command: Command
+) -> None:
+    @fourlane.task(encrypt=True, max_retries=0)
+    def charge(card: str) -> None:
+        raise ValueError("declined")
+
+    job = charge.send(SECRET)
+    shown = command("jobs", "show", job.id)
+    assert "encrypted" in shown.stdout
+    run_worker(broker)
+    eventually(lambda: job.status() is State.DEAD)
+    refused = command("dead", "edit", job.id, "--args", '["x"]', "--yes")
+    assert refused.returncode != 0
+    assert "encrypted" in refused.stderr
+    assert "Traceback" not in refused.stderr
