@@ -1,19 +1,15 @@
 """Log lines: JSON in the platform's format in staging and production, readable in a terminal.
 
 Every line of a job carries the job, its trace, its tenant and its user, also from threads and coroutines that the job
-started. Secrets and personal data are taken out (redact.py).
+started (threads.py). Secrets and personal data are taken out (redact.py).
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import sys
-import threading
 from collections.abc import Callable
-from contextvars import copy_context
 from datetime import UTC, datetime
-from functools import partial
 from typing import IO, Any, Final
 
 import msgspec
@@ -22,7 +18,7 @@ from fourlane.observe import ids
 from fourlane.observe.redact import redact, redact_text
 from fourlane.tasks.context import running
 
-__all__ = ["AtMostOnce", "configure", "follow_threads"]
+__all__ = ["AtMostOnce", "configure"]
 
 _LEVELS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -131,34 +127,6 @@ def _trace_id_elsewhere() -> str | None:
         return None
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else None
-
-
-# Threads ----------------------------------------------------------------------------------------------------
-
-
-def follow_threads() -> None:
-    """Let threads that a job starts belong to it, as coroutines and ``asyncio.to_thread`` do already.
-
-    A thread of a pool serves many jobs: there each call belongs to the job that submitted it.
-    """
-    if getattr(threading.Thread.start, "follows", False):
-        return
-    start, submit = threading.Thread.start, concurrent.futures.ThreadPoolExecutor.submit
-
-    def start_in_context(self: threading.Thread) -> None:
-        of_pool = getattr(getattr(self, "_target", None), "__module__", "") == "concurrent.futures.thread"
-        if running.get() is not None and not of_pool:
-            self.run = partial(copy_context().run, self.run)  # type: ignore[method-assign]
-        start(self)
-
-    def submit_in_context(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if running.get() is not None:
-            return submit(self, copy_context().run, fn, *args, **kwargs)
-        return submit(self, fn, *args, **kwargs)
-
-    start_in_context.follows = True  # type: ignore[attr-defined]
-    threading.Thread.start = start_in_context  # type: ignore[method-assign]
-    concurrent.futures.ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign]
 
 
 class AtMostOnce:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib
 import io
 import json
@@ -133,23 +132,6 @@ def test_a_program_that_logs_its_own_way_is_left_alone(root: logging.Logger) -> 
     root.addHandler(own)
     logs.configure(level="INFO", json=True, service="x")
     assert root.handlers == [own]
-
-
-def test_a_pools_thread_logs_for_the_job_that_submitted(root: logging.Logger) -> None:
-    root.handlers.clear()  # pytest has added its own again
-    logs.follow_threads()
-
-    def told() -> str | None:
-        run = running.get()
-        return None if run is None else run.id  # type: ignore[attr-defined]
-
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        running.set(FakeRun(1))  # type: ignore[arg-type]
-        assert pool.submit(told).result() == "job1"
-        running.set(FakeRun(2))  # type: ignore[arg-type]
-        assert pool.submit(told).result() == "job2"
-        running.set(None)
-        assert pool.submit(told).result() is None
 
 
 # Figures and ids --------------------------------------------------------------------------------------------
