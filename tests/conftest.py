@@ -9,9 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import dramatiq
+import dramatiq.broker
 import pytest
 import redis
 
+from fourlane.queues.broker import RedisBroker
 from tests.servers import Server, cluster
 
 if TYPE_CHECKING:
@@ -56,6 +59,17 @@ def namespace(redis_url: str) -> Iterator[str]:
         keys = list(client.scan_iter(match=f"*{name}*", count=1000))
         for start in range(0, len(keys), 1000):
             client.unlink(*keys[start : start + 1000])
+
+
+@pytest.fixture
+def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    """A broker of this test's own, dramatiq's global one meanwhile."""
+    before = dramatiq.broker.global_broker
+    opened = RedisBroker(url=redis_url, namespace=namespace)
+    dramatiq.set_broker(opened)
+    yield opened
+    opened.close()
+    dramatiq.broker.global_broker = before
 
 
 @pytest.fixture

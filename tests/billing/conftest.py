@@ -27,7 +27,6 @@ from fourlane.providers import http, payments
 from fourlane.providers.payments import Period
 from fourlane.providers.paypal import PayPalApi, PayPalBooks
 from fourlane.providers.stripe import StripeBooks
-from tests.worker.conftest import broker as broker
 from tests.worker.conftest import run_worker as run_worker
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)

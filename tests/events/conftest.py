@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dramatiq
-import dramatiq.broker
 import pytest
 
 from fourlane.events import catalogue
@@ -54,16 +52,6 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, moto: str, tmp_path: Path) 
 def clean_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_types", {})
     monkeypatch.setattr(catalogue, "_handlers", {})
-
-
-@pytest.fixture
-def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    before = dramatiq.broker.global_broker
-    opened = RedisBroker(url=redis_url, namespace=namespace)
-    dramatiq.set_broker(opened)
-    yield opened
-    opened.close()
-    dramatiq.broker.global_broker = before
 
 
 @pytest.fixture

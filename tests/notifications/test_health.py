@@ -16,7 +16,6 @@ from fourlane.tasks.notifications.ledger import Ledger
 from tests.notifications.standins import Providers
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
-from tests.worker.conftest import broker as broker
 
 Records = Callable[[], list[NotificationRecord]]
 MAIL = {"to": "ada@example.com", "subject": "Hi", "text": "Hello Ada"}

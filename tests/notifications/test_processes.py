@@ -21,7 +21,6 @@ from fourlane.tasks.notifications.ledger import Ledger
 from tests.command import Command
 from tests.notifications.standins import Providers
 from tests.servers import eventually
-from tests.worker.conftest import broker as broker
 
 Records = Callable[[], list[NotificationRecord]]
 

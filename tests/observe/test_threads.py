@@ -19,7 +19,6 @@ from fourlane.observe import ids, logs, threads
 from fourlane.queues.broker import RedisBroker
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
-from tests.worker.conftest import broker as broker
 from tests.worker.conftest import run_worker as run_worker
 
 Lines = Callable[[], list[dict[str, Any]]]

@@ -43,13 +43,6 @@ def database(database_url: str, pooled: bool) -> Iterator[Database]:
 
 
 @pytest.fixture
-def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    broker = RedisBroker(url=redis_url, namespace=namespace)
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
 def store(broker: RedisBroker) -> Store:
     return broker.store
 

@@ -16,7 +16,6 @@ from fourlane.queues.keys import ServiceKeys
 from fourlane.queues.store import Store
 from fourlane.tasks.task import task
 from tests.proxy import FaultyProxy
-from tests.worker.conftest import broker as broker
 
 NOW = 1_764_000_000_000
 COUNT = 1_100

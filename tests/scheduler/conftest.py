@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-import dramatiq
-import dramatiq.broker
 import pytest
 
 from fourlane.queues.broker import RedisBroker
@@ -14,17 +12,6 @@ from fourlane.queues.store import Store
 from fourlane.scheduler.ticker import Scheduler
 
 RunScheduler = Callable[[], Scheduler]
-
-
-@pytest.fixture
-def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """A broker of this test's own, dramatiq's global one meanwhile."""
-    before = dramatiq.broker.global_broker
-    opened = RedisBroker(url=redis_url, namespace=namespace)
-    dramatiq.set_broker(opened)
-    yield opened
-    opened.close()
-    dramatiq.broker.global_broker = before
 
 
 @pytest.fixture

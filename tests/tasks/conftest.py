@@ -1,5 +1,5 @@
 """The worker's fixtures, for tests of tasks that need one."""
 
-from tests.worker.conftest import broker, run_worker
+from tests.worker.conftest import run_worker
 
-__all__ = ["broker", "run_worker"]
+__all__ = ["run_worker"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-import dramatiq
-import dramatiq.broker
 import pytest
 
 from fourlane.names import Queue, Tier
@@ -15,17 +13,6 @@ from fourlane.worker.loop import Loop
 from fourlane.worker.table import Table
 
 RunWorker = Callable[..., Loop]
-
-
-@pytest.fixture
-def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """A broker of this test's own, dramatiq's global one meanwhile."""
-    before = dramatiq.broker.global_broker
-    opened = RedisBroker(url=redis_url, namespace=namespace)
-    dramatiq.set_broker(opened)
-    yield opened
-    opened.close()
-    dramatiq.broker.global_broker = before
 
 
 @pytest.fixture
