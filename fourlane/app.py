@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fourlane.events.aws import Aws
     from fourlane.events.publisher import Publisher
     from fourlane.outbox.relay import Relay
+    from fourlane.providers.health import Target
     from fourlane.providers.messages import Carrier
     from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
@@ -427,8 +428,6 @@ def open_publisher() -> Publisher:
 def notification_setup() -> Setup:
     """How notifications are sent; each part is opened when it is first needed. Raises SettingsError."""
     from fourlane.config import load_settings
-    from fourlane.providers import messages
-    from fourlane.tasks.health import when_well
     from fourlane.tasks.notifications import unsubscribe
     from fourlane.tasks.notifications.deliver import Setup
 
@@ -448,15 +447,19 @@ def notification_setup() -> Setup:
             carriers[channel] = _carrier(settings, channel, ledger)
         return carriers[channel]
 
+    def guard(target: Target, call: Callable[[], T]) -> T:
+        from fourlane.providers.messages import read_error
+        from fourlane.tasks.health import when_well
+
+        return when_well(target, call, read=read_error, timeout_seconds=settings.notification_timeout_seconds)
+
     return Setup(
         templates=_once(templates),
         ledger=ledger,
         carrier=carrier,
         unsubscribe_url=lambda channel, given: unsubscribe.link(settings.unsubscribe_url or "", channel, given),
         alert_email=settings.alert_email or "",
-        guard=functools.partial(
-            when_well, read=messages.read_error, timeout_seconds=settings.notification_timeout_seconds
-        ),
+        guard=guard,
     )
 
 

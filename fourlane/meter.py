@@ -42,6 +42,7 @@ CATALOGUE: Final[dict[str, Figure]] = {
     "leases_lost": Figure("Times a worker lost its leases.", ("service",)),
     "ai_tokens": Figure("Tokens of AI calls, in or out.", ("provider", "model", "tenant", "direction")),
     "ai_cost_usd": Figure("What AI calls cost.", ("provider", "model", "tenant")),
+    "ai_task_cost_usd": Figure("What AI calls cost, by the task that made them.", ("task",)),
     "ai_call_seconds": Figure("How long AI calls took.", ("provider", "model", "outcome"), CALL_SECONDS),
     "ai_budget": Figure("Budgets of tenants that calls met: warned (80 %), refused, postponed.", ("tenant", "what")),
     "provider_calls": Figure("Calls to providers: ok, down, limited, neutral.", ("provider", "model", "verdict")),

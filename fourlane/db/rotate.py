@@ -14,7 +14,7 @@ from fourlane.db.columns import Encrypted
 from fourlane.db.engine import Database, unavailable
 from fourlane.db.marks import address_marks
 from fourlane.db.models import Base
-from fourlane.db.models import NotificationSuppression as _SUPPRESSED
+from fourlane.db.models import NotificationSuppression as Suppressed
 
 __all__ = ["rotate_keys"]
 
@@ -82,22 +82,22 @@ def _rotate_some(connection: Connection, table: Table, column: Column[str], cont
 
 def _mark_some(connection: Connection, after: uuid.UUID | None) -> tuple[uuid.UUID | None, int]:
     """Find suppressed addresses by the newest key's marks. Returns where to go on, None at the end, and how many."""
-    query = select(_SUPPRESSED.id, _SUPPRESSED.channel, _SUPPRESSED.category, _SUPPRESSED.address_mark,
-                   _SUPPRESSED.address).order_by(_SUPPRESSED.id).limit(_ROWS)  # fmt: skip
-    rows = connection.execute(query if after is None else query.where(_SUPPRESSED.id > after)).all()
+    wanted = (Suppressed.id, Suppressed.channel, Suppressed.category, Suppressed.address_mark, Suppressed.address)
+    query = select(*wanted).order_by(Suppressed.id).limit(_ROWS)
+    rows = connection.execute(query if after is None else query.where(Suppressed.id > after)).all()
     marked = 0
     for row in rows:
         newest = address_marks(row.channel, row.address)[0]
         if newest == row.address_mark:
             continue
-        twin = select(_SUPPRESSED.id).where(
-            _SUPPRESSED.channel == row.channel,
-            _SUPPRESSED.category == row.category,
-            _SUPPRESSED.address_mark == newest,
+        twin = select(Suppressed.id).where(
+            Suppressed.channel == row.channel,
+            Suppressed.category == row.category,
+            Suppressed.address_mark == newest,
         )
         if connection.execute(twin).first() is None:
-            connection.execute(update(_SUPPRESSED).where(_SUPPRESSED.id == row.id).values(address_mark=newest))
+            connection.execute(update(Suppressed).where(Suppressed.id == row.id).values(address_mark=newest))
         else:  # it was suppressed again under the newest key
-            connection.execute(delete(_SUPPRESSED).where(_SUPPRESSED.id == row.id))
+            connection.execute(delete(Suppressed).where(Suppressed.id == row.id))
         marked += 1
     return (rows[-1].id if len(rows) == _ROWS else None), marked

@@ -325,12 +325,22 @@ def read_error(error: BaseException) -> Signal:
         # The account is empty: waiting a minute does not fill it.
         if status == 429 and "insufficient_quota" in str(error):
             return Signal("neutral")
-        return signal_of_status(status, getattr(response, "headers", None) or {})
+        return signal_of_status(status, _google_wait(error) or getattr(response, "headers", None) or {})
     if isinstance(error, Refused):
         return Signal("ok")
     if isinstance(error, (CutStream, TimeoutError, OSError, json.JSONDecodeError)) or _is_of_transport(error):
         return Signal("down", again=True)
     return Signal("neutral")
+
+
+def _google_wait(error: BaseException) -> dict[str, str]:
+    """Google says in the body, not in a header, when to come again: as one; empty where nothing is said."""
+    details = getattr(error, "details", None)
+    told = details.get("error", details) if isinstance(details, dict) else {}
+    for detail in (told.get("details") or ()) if isinstance(told, dict) else ():
+        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
+            return {"retry-after": detail["retryDelay"].removesuffix("s")}
+    return {}
 
 
 _OF_TRANSPORT: Final = frozenset(

@@ -21,7 +21,6 @@ job that lets them pass is postponed until then and spends no attempt.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import hashlib
 import logging
 import random
@@ -30,11 +29,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal, Protocol, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RedisUnavailable, Reject
 from fourlane.meter import meter, record
+from fourlane.providers.retry_after import MOST_MS, retry_after_ms
 
 __all__ = [
     "HealthGuard",
@@ -55,7 +55,6 @@ Verdict = Literal["ok", "down", "limited", "neutral"]
 
 _UNKNOWN_SILENCE: Final = -1
 _NOTICED_SECONDS: Final = 0.005  # less is the way to Redis, no wait
-_MOST_SILENCE_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +290,7 @@ class HealthGuard:
                 probe=permit.probe,
                 failures=permit.rules.failures,
                 open_ms=int(permit.rules.open_seconds * 1000),
-                silence_ms=min(signal.silence_ms, _MOST_SILENCE_MS),
+                silence_ms=min(signal.silence_ms, MOST_MS),
             )
         except RedisUnavailable as error:
             log.warning("%s; that a call of %s ended %s is not booked", error, permit.target, signal.verdict)
@@ -361,24 +360,6 @@ def signal_of_status(status: int, headers: Mapping[str, str], *, now_seconds: fl
     return Signal("neutral")
 
 
-def retry_after_ms(headers: Mapping[str, str], *, now_seconds: float | None = None) -> int | None:
-    """``Retry-After`` (seconds or a date) or ``retry-after-ms``, up to an hour; None when there is none to read."""
-    exact = headers.get("retry-after-ms", "").strip()
-    if exact.replace(".", "", 1).isdigit() and len(exact) < 12:
-        return min(int(float(exact)), _MOST_SILENCE_MS)
-    value = headers.get("retry-after", "").strip()
-    if value.replace(".", "", 1).isdigit() and value.isascii():
-        return _MOST_SILENCE_MS if len(value) > 9 else min(int(float(value) * 1000), _MOST_SILENCE_MS)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    now = time.time() if now_seconds is None else now_seconds
-    return min(max(0, int((moment.timestamp() - now) * 1000)), _MOST_SILENCE_MS)
-
-
 # limit, remaining, reset: of OpenAI and those who speak like it, then of Anthropic.
 _QUOTAS: Final = tuple(
     (f"{prefix}limit{suffix}", f"{prefix}remaining{suffix}", f"{prefix}reset{suffix}")
@@ -405,7 +386,7 @@ def quota_silence_ms(headers: Mapping[str, str], *, now_seconds: float | None = 
         reset_ms = _span_ms(headers.get(reset_name, ""), now)
         units = int(limit) if limit.isdigit() and 0 < len(limit) < 12 else 1
         longest = max(longest, min(reset_ms, max(1, reset_ms // max(1, units))))
-    return min(longest, _MOST_SILENCE_MS)
+    return min(longest, MOST_MS)
 
 
 def _span_ms(text: str, now_seconds: float) -> int:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from fourlane import money
 from fourlane.providers import http
 from fourlane.providers.payments import Entry, Page, Period, ProviderError, asked_again
+from fourlane.providers.retry_after import retry_after_ms
 
 __all__ = ["LIVE_URL", "SANDBOX_URL", "PayPalApi", "PayPalBooks"]
 
@@ -122,13 +123,13 @@ class PayPalApi:
                     passing=False,
                 )
         if response.status != 200:
-            after = response.headers.get("retry-after", "")
+            after_ms = retry_after_ms(response.headers)
             text = " ".join(response.body[:300].decode(errors="replace").split())
             raise ProviderError(
                 f"paypal: HTTP {response.status}: {text}",
                 passing=response.status in (401, 408, 429) or response.status >= 500,
                 limited=response.status == 429,
-                after_seconds=float(after) if after.isascii() and after.isdigit() else None,
+                after_seconds=None if after_ms is None else after_ms / 1000,
             )
         try:
             answer = json.loads(response.body)

@@ -10,6 +10,7 @@ import stripe
 
 from fourlane import money
 from fourlane.providers.payments import Entry, Page, Period, ProviderError, asked_again
+from fourlane.providers.retry_after import retry_after_ms
 
 __all__ = ["StripeBooks"]
 
@@ -85,14 +86,14 @@ def _error(error: stripe.StripeError) -> ProviderError:
         return ProviderError("stripe: the key is refused; set STRIPE_SECRET_KEY to one that is valid", passing=False)
     if isinstance(error, stripe.PermissionError):
         return ProviderError(f"stripe: the key may not read this: {_first_line(error)}", passing=False)
-    after = (error.headers or {}).get("retry-after", "")
+    after_ms = retry_after_ms(error.headers or {})
     # A 200 that is not JSON is an answer cut short.
     passing = status is None or status in (200, 409, 429) or status >= 500
     return ProviderError(
         f"stripe: HTTP {status}: {_first_line(error)}",
         passing=passing,
         limited=status == 429,
-        after_seconds=float(after) if after.isdigit() else None,
+        after_seconds=None if after_ms is None else after_ms / 1000,
     )
 
 

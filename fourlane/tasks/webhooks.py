@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import email.utils
 import json
 import time
 import uuid
@@ -21,6 +20,7 @@ import dramatiq.errors
 
 from fourlane.errors import FourlaneError, Reject
 from fourlane.meter import meter
+from fourlane.providers.retry_after import retry_after_ms
 from fourlane.retry import Backoff
 from fourlane.tasks.task import current_job, task
 
@@ -272,7 +272,6 @@ _VERDICTS: Final[tuple[tuple[range | frozenset[int], _Verdict], ...]] = (
     (frozenset({408, 425, 429}), "retry"),  # too slow, too early, too many
     (range(500, 600), "retry"),
 )
-_MAX_RETRY_AFTER_SECONDS: Final = 3_600
 _REASON_BODY_CHARACTERS: Final = 200
 
 
@@ -286,7 +285,7 @@ def judge(response: http.Response, *, now_seconds: float) -> Judgement:
     if verdict == "done":
         return Judgement("done")
     if verdict == "retry":
-        after_ms = _retry_after_ms(response.headers.get("retry-after", ""), now_seconds)
+        after_ms = retry_after_ms(response.headers, now_seconds=now_seconds) or None
         return Judgement("retry", _reason(response), after_ms)
     return Judgement("dead", _reason(response))
 
@@ -298,24 +297,3 @@ def _reason(response: http.Response) -> str:
         status = f"HTTP {response.status}"
     body = " ".join(response.body.decode("utf-8", errors="replace").split())
     return f"{status}: {body[:_REASON_BODY_CHARACTERS]}" if body else status
-
-
-def _retry_after_ms(value: str, now_seconds: float) -> int | None:
-    """Read ``Retry-After``, seconds or an HTTP date, up to an hour; None when it asks for no wait."""
-    seconds = _retry_after_seconds(value.strip(), now_seconds)
-    if seconds is None or seconds <= 0:
-        return None
-    return int(min(seconds, _MAX_RETRY_AFTER_SECONDS) * 1000)
-
-
-def _retry_after_seconds(value: str, now_seconds: float) -> float | None:
-    if value.isascii() and value.isdigit():
-        # Python refuses to read a number of thousands of digits.
-        return int(value) if len(value) < 10 else _MAX_RETRY_AFTER_SECONDS
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.timestamp() - now_seconds

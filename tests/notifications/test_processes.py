@@ -105,11 +105,14 @@ def test_an_alert_goes_by_its_severity(
         alert("for your information", severity="info")
 
 
-def test_a_producer_needs_neither_database_nor_http(command: Command, environment: dict[str, str]) -> None:
+def test_a_producer_needs_neither_database_nor_http(
+    command: Command, environment: dict[str, str], template: Callable[..., None]
+) -> None:
+    template("hi", txt="Hi {{ name }}")
     program = (
         "import sys; from fourlane.tasks.notifications import Notification, notify; "
-        "notify('email', Notification(to='ada@example.com', text='x')); "
-        "heavy = {'sqlalchemy', 'httpx', 'httpcore', 'jinja2', 'pywebpush'} & set(sys.modules); assert not heavy, heavy"
+        "notify('email', Notification(to='ada@example.com', template='hi', data={'name': 'x'})); "
+        "heavy = {'sqlalchemy', 'httpx', 'httpcore', 'pywebpush'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env=command.env)
 

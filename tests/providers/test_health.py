@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, Reject
+from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
 from fourlane.providers.health import (
     HealthGuard,
     Permit,
@@ -20,9 +20,9 @@ from fourlane.providers.health import (
     Target,
     fingerprint,
     quota_silence_ms,
-    retry_after_ms,
     signal_of_status,
 )
+from fourlane.providers.retry_after import retry_after_ms
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.guards import ProviderStates
 from fourlane.queues.store import Store
@@ -149,6 +149,17 @@ def test_tokens_are_reserved_and_settled(guard: HealthGuard) -> None:
     guard.reserve(TARGET, rules, 900)
     with pytest.raises(Reject, match="over its limit"):
         guard.reserve(TARGET, rules, 1_001)
+
+
+def test_what_was_paid_for_is_not_lost_because_redis_is_away(
+    states: ProviderStates, guard: HealthGuard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*args: object, **options: object) -> None:
+        raise RedisUnavailable("Redis is away")
+
+    monkeypatch.setattr(states, "settle", away)
+    assert guard.call(TARGET, Rules(), lambda permit: "paid", read=read) == "paid"
+    assert "is not booked" in caplog.text
 
 
 CALLER = """

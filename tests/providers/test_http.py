@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fourlane.providers import http
-from fourlane.providers.http import Response, TargetRefused, TransportError, address_fault
+from fourlane.providers.addresses import address_fault, unwrapped
+from fourlane.providers.http import Response, TargetRefused, TransportError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 PUBLIC = "93.184.216.34"
@@ -431,7 +432,7 @@ _special_v6 = st.sampled_from(["::/96", "::ffff:0:0/96", "64:ff9b::/96", "2001::
 def test_no_address_is_allowed_that_python_knows_to_be_special(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
-    inner = http._unwrapped(address)
+    inner = unwrapped(address)
     if not inner.is_global or inner.is_multicast:
         assert address_fault(address, allow_private=False) is not None
 

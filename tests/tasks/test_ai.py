@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import uuid
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +16,11 @@ import fourlane
 from examples.ai.provider import Fault, Provider
 from fourlane import State
 from fourlane.db.engine import Database, open_database, sqlite_url
-from fourlane.db.models import AiOperationLog, Base
+from fourlane.db.models import AiOperationLog, Base, Organization
 from fourlane.errors import InvalidArguments, ProviderDown, ProviderLimited, Reject
-from fourlane.providers.ai import CutStream, aclose
+from fourlane.providers.ai import CutStream, aclose, read_error
 from fourlane.providers.ai import _clients as clients
+from fourlane.providers.health import Signal
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.tasks import ai
@@ -214,6 +216,31 @@ def test_a_good_answer_may_say_that_nothing_is_left(
     assert len(provider.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("details", "silence_ms"),
+    [
+        ({"error": {"details": [{"@type": "t/Help"}, {"@type": "t/RetryInfo", "retryDelay": "17.5s"}]}}, 17_500),
+        ({"error": {"details": [{"retryDelay": "soon"}]}}, -1),
+        ({"error": {"details": "x"}}, -1),
+        ({"error": "x"}, -1),
+        ([], -1),
+    ],
+)
+def test_google_says_in_the_body_when_to_come_again(details: Any, silence_ms: int) -> None:
+    assert read_error(google_error(429, details)) == Signal("limited", again=True, silence_ms=silence_ms)
+
+
+def google_error(status: int, body: Any) -> Exception:
+    from google.genai import errors
+
+    try:
+        return errors.ClientError(status, body)
+    except AttributeError:  # of a body that is no object
+        error = errors.ClientError(status, {})
+        error.details = body
+        return error
+
+
 def test_a_name_that_no_header_can_carry(configured: Any, on_broker: RedisBroker, run_worker: RunWorker) -> None:
     @fourlane.task(result_ttl_ms=10_000)
     async def report() -> str:
@@ -284,6 +311,18 @@ def test_a_retry_does_not_pay_again(
     assert provider.requests[0]["headers"]["idempotency-key"] == f"fourlane-{job.id}-ai:sum"
     assert len(rows(database)) == 1
     assert Budgets(on_broker.store).look("-", month_now())["spent"] == rows(database)[0].cost_micro_usd
+
+
+def test_a_call_is_on_behalf_of_the_jobs_tenant(
+    configured: Any, on_broker: RedisBroker, run_worker: RunWorker, database: Database
+) -> None:
+    acme = str(uuid.uuid4())
+    with database.begin() as session:
+        session.add(Organization(id=uuid.UUID(acme), name="Acme"))
+    run_worker(on_broker, "ai")
+    ai.generate.send_with_options(kwargs={"prompt": "hi"}, tenant=acme).result(20)
+    assert Budgets(on_broker.store).look(acme, month_now())["spent"] > 0
+    assert [str(row.organization_id) for row in rows(database)] == [acme]
 
 
 def test_a_budget_is_reserved_before_the_call(

@@ -82,6 +82,8 @@ def test_figures_and_spans_of_calls(command: Command, provider: Provider, receiv
     assert value("ai_tokens_total", "openai", "gpt-4o", "acme", "out") == 3
     assert value("ai_cost_usd_total", "openai", "gpt-4o", "acme") == pytest.approx(2 * 2.5e-6 + 3 * 1e-5)
     assert value("ai_cost_usd_total", "anthropic", "claude-haiku-4-5", "acme") > 0
+    by_tenant = sum(v for name, v in found.items() if name[0] == "fourlane_ai_cost_usd_total")
+    assert value("ai_task_cost_usd_total", "fourlane.ai.generate") == pytest.approx(by_tenant)
     assert value("ai_call_seconds_count", "openai", "gpt-4o", "ok") == 2
     assert value("ai_call_seconds_count", "openai", "gpt-4o", "refused") == 1
     assert value("ai_budget_total", "poor", "warned") == 1
@@ -121,6 +123,25 @@ def test_the_time_that_calls_wait_for_room_is_a_figure(command: Command, provide
     found = samples(get(port, "/metrics")[1])
     assert found["fourlane_provider_calls_total", *sorted(("openai", "gpt-4o", "limited"))] == 1
     assert found["fourlane_ai_call_seconds_sum", *sorted(("openai", "gpt-4o", "ok"))] >= 0.5
+
+
+def test_four_processes_do_not_exceed_the_providers_limit(command: Command, provider: Provider, tmp_path: Path) -> None:
+    provider.rpm, provider.latency_seconds = 20, 0.05
+    command.env["FOURLANE_AI"] = json.dumps(
+        {"base_urls": provider.base_urls, "limits": {"openai": {"requests_per_minute": 20}}}
+    )
+    with (tmp_path / "log").open("wb") as stream:
+        command.start("worker", "fourlane.tasks.ai", "--processes", "4", stderr=stream)
+    eventually(lambda: "ready:" in (tmp_path / "log").read_text(), 40)
+    run_python(command, ASK, json.dumps([{}] * 60))
+
+    def waiting() -> int:
+        services = json.loads(command("queues", "--json").stdout)["services"]
+        return sum(service["delayed"] for service in services if service["name"] == "ai")
+
+    eventually(lambda: provider.answered == 20 and waiting() == 40, 40)
+    assert len(provider.requests) <= 21
+    assert provider.limited <= 1
 
 
 def test_what_operators_ask(command: Command, provider: Provider, tmp_path: Path) -> None:
@@ -166,6 +187,25 @@ def told(command: Command, *words: str) -> dict[str, Any]:
 )
 def test_mistakes_in_a_line(command: Command, words: list[str], env: dict[str, str], message: str) -> None:
     done = command("ai", *words, **env)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named", "env", "message"),
+    [
+        ("hi", {"model": "gpt-9"}, {}, "'gpt-9' is no model"),
+        ("hi", {"model": "sonar"}, {}, "there is no API key for perplexity; set PERPLEXITY_API_KEY"),
+        ("hi", {"tenant": "acme"}, {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'}, "the budget of acme is 0"),
+        ("word " * 15_000, {"model": "openai/gpt-3.5-turbo"}, {}, "shorten it"),
+    ],
+)
+def test_what_can_never_succeed_is_refused_by_the_command(
+    command: Command, prompt: str, named: dict[str, str], env: dict[str, str], message: str
+) -> None:
+    module = ("--module", "fourlane.tasks.ai", "--kwargs", json.dumps(named))
+    done = command("enqueue", "fourlane.ai.generate", json.dumps(prompt), *module, **env)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr

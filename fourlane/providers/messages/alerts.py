@@ -5,25 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from fourlane.providers.health import Target, fingerprint
 from fourlane.providers.messages.call import check, post_json
-from fourlane.providers.messages.message import Message, Receipt
+from fourlane.providers.messages.message import Message, OneAccount, Receipt
 
 __all__ = ["PagerDuty", "Slack"]
 
 
-class Slack:
+class Slack(OneAccount):
     """Alerts to the channel of an incoming webhook."""
 
     provider = "slack"
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
-        self._target = Target(self.provider, key=fingerprint(url))
+        super().__init__(url)
         self._url = url
         self._timeout_seconds = timeout_seconds
-
-    def target(self, message: Message) -> Target:
-        return self._target
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
         text = f"*{message.subject}*\n{message.text}" if message.subject and message.text else message.subject
@@ -32,20 +28,16 @@ class Slack:
         return Receipt("")
 
 
-class PagerDuty:
+class PagerDuty(OneAccount):
     """Alerts to a service, by the Events API v2."""
 
     provider = "pagerduty"
 
     def __init__(self, routing_key: str, *, url: str, timeout_seconds: float) -> None:
-        self._target = Target(self.provider, key=fingerprint(routing_key))
+        super().__init__(routing_key)
         self._routing_key = routing_key
-        self._target = Target(self.provider, key=fingerprint(url))
         self._url = url
         self._timeout_seconds = timeout_seconds
-
-    def target(self, message: Message) -> Target:
-        return self._target
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
         incident = (message.incident or key)[:255]

@@ -11,27 +11,23 @@ from email.utils import format_datetime
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from fourlane.providers.health import Target, fingerprint
 from fourlane.providers.messages.call import REASON_CHARACTERS, check, post_json, reason_of, text_in
-from fourlane.providers.messages.message import Impossible, Message, NotTaken, Receipt, Unclear
+from fourlane.providers.messages.message import Impossible, Message, NotTaken, OneAccount, Receipt, Unclear
 
 __all__ = ["Resend", "Smtp"]
 
 
-class Resend:
+class Resend(OneAccount):
     """Email by Resend's HTTP API."""
 
     provider = "resend"
 
     def __init__(self, api_key: str, *, sender: str, url: str, timeout_seconds: float) -> None:
-        self._target = Target(self.provider, key=fingerprint(api_key))
+        super().__init__(api_key)
         self._headers = {"authorization": f"Bearer {api_key}"}
         self._sender = sender
         self._url = url
         self._timeout_seconds = timeout_seconds
-
-    def target(self, message: Message) -> Target:
-        return self._target
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
         body = {
@@ -62,19 +58,16 @@ class Resend:
 _SMTP_POLICY: Final = SMTP.clone(cte_type="7bit")  # CRLF, and no need of 8BITMIME
 
 
-class Smtp:
+class Smtp(OneAccount):
     """Email by SMTP: a mailbox for development, or another provider."""
 
     provider = "smtp"
 
     def __init__(self, url: str, *, sender: str, timeout_seconds: float) -> None:
-        self._target = Target(self.provider, key=fingerprint(url))
+        super().__init__(url)
         self._parts = urlsplit(url)
         self._sender = sender
         self._timeout_seconds = timeout_seconds
-
-    def target(self, message: Message) -> Target:
-        return self._target
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
         domain = self._sender.rpartition("@")[2].rstrip("> ")

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from fourlane.errors import FourlaneError
 from fourlane.providers import http
-from fourlane.providers.health import Signal, Target, signal_of_status
+from fourlane.providers.health import Signal, Target, fingerprint, signal_of_status
 
-__all__ = ["Carrier", "Impossible", "Message", "NotTaken", "Receipt", "Unclear", "read_error"]
+__all__ = ["Carrier", "Impossible", "Message", "NotTaken", "OneAccount", "Receipt", "Unclear", "read_error"]
 
 
 class NotTaken(FourlaneError):
@@ -104,6 +104,18 @@ class Carrier(Protocol):
           NotTaken, Impossible, Unclear
         """
         ...
+
+
+class OneAccount:
+    """A carrier all of whose calls go to one account, whose health counts."""
+
+    provider: str
+
+    def __init__(self, secret: str) -> None:
+        self._target = Target(self.provider, key=fingerprint(secret))
+
+    def target(self, message: Message) -> Target:
+        return self._target
 
 
 def read_error(error: BaseException) -> Signal:

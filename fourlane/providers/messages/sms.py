@@ -10,16 +10,15 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from fourlane.providers import http
-from fourlane.providers.health import Target, fingerprint
 from fourlane.providers.messages.call import KEEP_BODY_BYTES, call, check, json_of, reason_of, text_in
-from fourlane.providers.messages.message import Impossible, Message, Receipt, Unclear
+from fourlane.providers.messages.message import Impossible, Message, OneAccount, Receipt, Unclear
 
 __all__ = ["Twilio"]
 
 _LOOKUP_BYTES: Final = 1_048_576
 
 
-class Twilio:
+class Twilio(OneAccount):
     """SMS by Twilio's API. It takes no idempotency key: before a repetition its own list is asked."""
 
     provider = "twilio"
@@ -39,7 +38,7 @@ class Twilio:
         timeout_seconds: float,
         is_known: Callable[[str], bool],
     ) -> None:
-        self._target = Target(self.provider, key=fingerprint(account + token))
+        super().__init__(account + token)
         login = base64.b64encode(f"{account}:{token}".encode()).decode()
         self._headers = {"authorization": f"Basic {login}"}
         self._messages = f"{url}/2010-04-01/Accounts/{account}/Messages.json"
@@ -47,9 +46,6 @@ class Twilio:
         self._status_url = status_url
         self._timeout_seconds = timeout_seconds
         self._is_known = is_known
-
-    def target(self, message: Message) -> Target:
-        return self._target
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
         if since is not None:

@@ -68,6 +68,7 @@ async def call(
     Outside of a job, and in a handler straight from SQS, nothing is recorded: who calls again pays again.
 
     Parameters:
+      tenant: whose budget and rows; that of the job that runs here by default.
       name: of the step; give one where a job makes several calls of an operation.
 
     Raises:
@@ -75,12 +76,14 @@ async def call(
       RateLimited: the provider is down or at its limit, and no fallback is well.
       whatever the SDK raised last.
     """
+    job = current_job()
+    tenant = tenant or (job.tenant if job is not None else "") or None
     try:
         check(model, prompt, max_tokens, tenant, system)
     except InvalidArguments as error:
         raise Reject(str(error)) from None
     name = name or operation
-    key = step_key(f"ai:{name}") if current_job() is not None else f"fourlane-{uuid.uuid4()}"
+    key = step_key(f"ai:{name}") if job is not None else f"fourlane-{uuid.uuid4()}"
     question = Question(
         model=model, prompt=prompt, system=system, max_tokens=max_tokens, size=size, idempotency_key=key
     )

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fourlane.errors import RateLimited
 from fourlane.meter import meter, record
 from fourlane.providers.ai import Answer
+from fourlane.tasks.context import current_job
 
 __all__ = ["NOBODY", "Seen", "label", "watched"]
 
@@ -56,15 +57,17 @@ def watched(operation: str, full: str, tenant: str | None) -> Iterator[Seen]:
         finally:
             _annotate(span, operation, full, tenant, seen)
             if seen.made:
-                _count(full, tenant, seen, time.monotonic() - started)
+                _count(operation, full, tenant, seen, time.monotonic() - started)
 
 
-def _count(full: str, tenant: str | None, seen: Seen, seconds: float) -> None:
+def _count(operation: str, full: str, tenant: str | None, seen: Seen, seconds: float) -> None:
     provider, _, model = full.partition("/")
     whose = (provider, model, label(tenant))
     meter.count("ai_tokens", (*whose, "in"), seen.answer.input_tokens)
     meter.count("ai_tokens", (*whose, "out"), seen.answer.output_tokens)
     meter.count("ai_cost_usd", whose, seen.cost_usd or 0.0)
+    job = current_job()
+    meter.count("ai_task_cost_usd", (operation if job is None else job.task,), seen.cost_usd or 0.0)
     record("ai_call_seconds", (provider, model, seen.outcome), seconds)
 
 

@@ -26,7 +26,7 @@ async def generate(
 
     Parameters:
       model: a short name of ``MODELS``, or ``provider/model``.
-      tenant: whose budget; an organization's id where rows shall belong to it.
+      tenant: whose budget, by default the job's own tenant; an organization's id where rows shall belong to it.
     """
     return await call("generate", prompt, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
 
