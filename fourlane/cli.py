@@ -31,6 +31,7 @@ _HOMES: Final = {
     "relay": "fourlane.commands.relay",
     "scheduler": "fourlane.commands.schedules",
     "schedules": "fourlane.commands.schedules",
+    "status": "fourlane.commands.status",
     "webhooks": "fourlane.commands.webhooks",
     "worker": "fourlane.commands.worker",
     "workers": "fourlane.commands.workers",

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "providers": {"errors", "meter", "money", "providers"},
     "db": {"db", "errors", "crypto", "differences", "providers"},
     "queues": {"queues", "sealing"} | PURE,
+    "beyond": {"app", "config", "db", "events", "outbox", "queues", "tasks"} | PURE,
     "tasks": {
         "tasks",
         "queues",
@@ -41,16 +42,18 @@ MAY_IMPORT = {
         "outbox",
         "differences",
         "app",
+        "beyond",
         "config",
     }
     | PURE,
     "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
     "scheduler": {"scheduler", "tasks", "queues"} | PURE,
-    "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app"} | PURE,
+    "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app", "beyond", "config"}
+    | PURE,
     "crypto": {"errors"},
     "events": {"events", "observe", "worker", "tasks", "queues", "config", "app"} | PURE,
     "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
-    "observe": {"observe", "tasks", "queues", "app", "config"} | PURE,
+    "observe": {"observe", "tasks", "queues", "app", "beyond", "config"} | PURE,
     "app": {
         "config",
         "crypto",

@@ -54,6 +54,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane import observe
     from fourlane.app import observe_of, opening_of
+    from fourlane.beyond import Outside
     from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
@@ -106,7 +107,8 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         scheduler=bool(given["scheduler"]),
         boot_ms=boot_ms,
     )
-    supervisor = Supervisor(store, options)
+    outside = Outside(settings) if settings.probe_port else None
+    supervisor = Supervisor(store, options, outside=outside)
     if options.watch:
         click.echo(f"watching the .py files in {options.watch}", err=True)
 
@@ -164,3 +166,5 @@ def _run_with_probe(supervisor: Supervisor, port: int) -> int:
         return supervisor.run()
     finally:
         probe.close()
+        if supervisor.outside is not None:
+            supervisor.outside.close()

@@ -180,7 +180,7 @@ def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any
     return moved
 
 
-HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor", "notifications")
+HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor", "notifications", "alerts")
 """What tasks/maintenance.py does."""
 
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
@@ -414,6 +414,10 @@ class Settings(BaseSettings):
 
     metrics: Switch = False
     """Serve GET /metrics for Prometheus on the probe's port."""
+    otlp_metrics: Switch = False
+    """Send the same metrics over OTLP/HTTP to OTEL_EXPORTER_OTLP_ENDPOINT, once a minute."""
+    watch_streams: Switch = False
+    """Count what waits in the event queues, for metrics, `fourlane status` and alerts; each look costs SQS requests."""
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where traces go over OTLP/HTTP, e.g. ``http://collector:4318``; None: nowhere."""
     otlp_metrics: Switch = False

@@ -25,7 +25,9 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import ready_since_ms
 from fourlane.meter import CATALOGUE, RUN_SECONDS, WAIT_SECONDS, Figures, meter
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
-from fourlane.queues import browse
+from fourlane.queues import browse, status
+from fourlane.queues.guards import ProviderState
+from fourlane.queues.status import Beyond
 from fourlane.queues.store import Store
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ log = logging.getLogger("fourlane.observe")
 _PREFIX: Final = "fourlane-metrics-"
 _WRITE_SECONDS: Final = 0.25
 _FRESH_SECONDS: Final = 5.0
+_BEYOND_SECONDS: Final = 30.0
+_TOO_OLD_SECONDS: Final = 120.0
+_MOST_SCHEDULES: Final = 300
+_MOST_TENANTS: Final = 100
 _TIERS: Final = ("high", "normal", "low", "scheduled")
 _WORDS: Final[dict[type, str]] = {
     Done: "done",
@@ -161,9 +167,15 @@ class Host:
     Parameters:
       processes: the worker processes now, as ``(name, busy, slots, rss_mb)``.
       store: where depths and ages are read.
+      beyond: looks at what lies beyond Redis, as long as that takes.
     """
 
-    def __init__(self, store: Store, processes: Callable[[], Iterable[tuple[str, int, int, float]]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        processes: Callable[[], Iterable[tuple[str, int, int, float]]],
+        beyond: Callable[[], Beyond] = Beyond,
+    ) -> None:
         _remove_orphans()
         self.folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
         self.counts: Counter[str] = Counter()
@@ -172,9 +184,10 @@ class Host:
         self._gone = Figures()
         self._lock = threading.Lock()
         self._looked_at = -_FRESH_SECONDS
-        self._seen: list[Any] = []
+        self._seen: status.Seen | None = None
         self._redis_up = False
-        self._memory: tuple[int, int] | None = None
+        self._traffic: tuple[int, int, int] | None = None
+        self._beyond = _Aside(beyond)
 
     def process_ended(self, name: str) -> None:
         """Take over the figures of a process that is gone."""
@@ -214,6 +227,7 @@ class Host:
         yield from _figures(self.figures())
         yield from self._of_host()
         yield from self._of_queues()
+        yield from _of_beyond(self._beyond.last())
         yield from _of_users()
 
     def _of_host(self) -> Iterator[Metric]:
@@ -243,8 +257,8 @@ class Host:
                 return
             self._looked_at = now
             try:
-                self._seen = browse.services(self._store)
-                self._memory = browse.memory(self._store)
+                self._seen = status.look(self._store)
+                self._traffic = browse.traffic(self._store)
                 self._redis_up = True
             except RedisUnavailable:
                 self._redis_up = False
@@ -254,7 +268,7 @@ class Host:
 
         self._look()
         yield GaugeMetricFamily("fourlane_redis_up", "Whether Redis answered.", value=int(self._redis_up))
-        if not self._redis_up:
+        if not self._redis_up or self._seen is None:
             return
         of_queue = ["queue", "tier", "service"]
         depth = GaugeMetricFamily("fourlane_queue_depth", "Jobs that may run and wait.", labels=of_queue)
@@ -266,7 +280,7 @@ class Host:
         delayed = GaugeMetricFamily("fourlane_delayed", "Jobs that may not run yet.", labels=["service"])
         leased = GaugeMetricFamily("fourlane_leased", "Jobs that workers hold, on all hosts.", labels=["service"])
         workers = GaugeMetricFamily("fourlane_workers", "Worker processes, on all hosts.", labels=["service"])
-        for service in self._seen:
+        for service in self._seen.services:
             delayed.add_metric([service.name], service.delayed)
             leased.add_metric([service.name], service.running)
             workers.add_metric([service.name], service.workers)
@@ -279,10 +293,103 @@ class Host:
                 target.add_metric(labels, queue.tier.target_ms / 1000)
                 done.add_metric(labels, queue.done or 0)
         yield from (depth, age, dead, paused, target, done, delayed, leased, workers)
-        if self._memory is not None:
-            used, most = self._memory
+        lost = sum(worker.lost for worker in self._seen.workers)
+        yield GaugeMetricFamily("fourlane_workers_lost", "Worker processes not seen for 90 s.", value=lost)
+        yield from _of_schedules(self._seen.schedules)
+        yield _of_providers(self._seen.providers)
+        if self._seen.memory is not None:
+            used, most = self._seen.memory
             yield GaugeMetricFamily("fourlane_redis_memory_bytes", "Memory that Redis uses.", value=used)
             yield GaugeMetricFamily("fourlane_redis_memory_limit_bytes", "Its maxmemory; 0: none.", value=most)
+        if self._traffic is not None:
+            commands, got, sent = self._traffic
+            text = "Commands that Redis ran for anyone, those inside scripts too."
+            yield CounterMetricFamily("fourlane_redis_commands", text, value=commands)
+            moved = CounterMetricFamily("fourlane_redis_bytes", "Bytes to and from Redis.", labels=["direction"])
+            moved.add_metric(["to"], got)
+            moved.add_metric(["from"], sent)
+            yield moved
+
+
+def _of_schedules(found: list[status.Late]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    labels = ["schedule", "service"]
+    overdue = GaugeMetricFamily("fourlane_schedule_overdue_seconds", "How long its next time is past.", labels=labels)
+    allowed = GaugeMetricFamily("fourlane_schedule_allowed_seconds", "How late it may be.", labels=labels)
+    last = GaugeMetricFamily("fourlane_schedule_last_late_seconds", "How late its last job was made.", labels=labels)
+    for one in sorted(found, key=lambda late: -late.late_ms)[:_MOST_SCHEDULES]:
+        overdue.add_metric([one.name, one.service], one.late_ms / 1000)
+        allowed.add_metric([one.name, one.service], one.allowed_ms / 1000)
+        last.add_metric([one.name, one.service], one.last_ms / 1000)
+    yield from (overdue, allowed, last)
+
+
+def _of_providers(found: list[ProviderState]) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    down: dict[tuple[str, str], int] = {}
+    for state in found:
+        key = (state.provider, state.name.rpartition(":")[0])
+        down[key] = max(down.get(key, 0), int(state.state != "closed"))
+    text = "1: the breaker of one of its keys is open."
+    family = GaugeMetricFamily("fourlane_provider_down", text, labels=["provider", "model"])
+    for labels, value in down.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    waiting = GaugeMetricFamily("fourlane_outbox_waiting", "Committed jobs that no relay has moved yet.")
+    oldest = GaugeMetricFamily("fourlane_outbox_oldest_seconds", "How long the oldest of them waits.")
+    stream = GaugeMetricFamily("fourlane_stream_waiting", "Events that wait in SQS.", labels=["stream"])
+    used = GaugeMetricFamily("fourlane_ai_budget_used_ratio", "Share of this month's AI budget.", labels=["tenant"])
+    lost = GaugeMetricFamily("fourlane_beyond_unreachable", "1: it could not be asked.", labels=["what"])
+    for lag in beyond.lags:
+        if lag.kind == "stream":
+            stream.add_metric([lag.name], lag.waiting)
+        else:
+            waiting.add_metric([], lag.waiting)
+            oldest.add_metric([], (lag.oldest_ms or 0) / 1000)
+    for one in beyond.spending[:_MOST_TENANTS]:  # those come first that have used the most
+        used.add_metric([one.tenant], one.share)
+    for what in beyond.unreachable:
+        lost.add_metric([what], 1)
+    yield from (waiting, oldest, stream, used, lost)
+
+
+class _Aside:
+    """Asks what may take long in a thread beside, when it is wanted and the last answer is old; never two at once."""
+
+    def __init__(self, ask: Callable[[], Beyond]) -> None:
+        self._ask = ask
+        self._answer = Beyond()
+        self._at = time.monotonic()
+        self._next = 0.0
+        self._thread: threading.Thread | None = None
+
+    def last(self) -> Beyond:
+        """The last answer; one that is too old says only that there is no other."""
+        now = time.monotonic()
+        if now >= self._next and (self._thread is None or not self._thread.is_alive()):
+            self._next = now + _BEYOND_SECONDS
+            self._thread = threading.Thread(target=self._run, name="fourlane-beyond", daemon=True)
+            self._thread.start()
+        if now - self._at > _TOO_OLD_SECONDS and self._thread is not None and self._thread.is_alive():
+            return Beyond(unreachable={"database, event queues": "no answer"})
+        return self._answer
+
+    def _run(self) -> None:
+        try:
+            self._answer = self._ask()
+        except RedisUnavailable:
+            return  # that is told already
+        except Exception as error:
+            log.warning("metrics: what lies beyond Redis could not be looked at: %s", error)
+            return
+        self._at = time.monotonic()
 
 
 def _figures(figures: Figures) -> Iterator[Metric]:

@@ -39,6 +39,7 @@ __all__ = [
     "queues",
     "rates",
     "services",
+    "traffic",
     "unknown_tasks",
     "workers",
 ]
@@ -164,6 +165,19 @@ def memory(store: Store) -> tuple[int, int] | None:
         return None
     found = dict(re.findall(rb"^(used_memory|maxmemory):(\d+)", told if isinstance(told, bytes) else b"", re.MULTILINE))
     return (int(found[b"used_memory"]), int(found.get(b"maxmemory", 0))) if b"used_memory" in found else None
+
+
+def traffic(store: Store) -> tuple[int, int, int] | None:
+    """Commands that this Redis ran since its start, those inside scripts too, bytes it got and bytes it sent; None
+    when it does not tell us."""
+    try:
+        told = store.connector.command(store.keys.services, "INFO", "stats")
+    except RedisUnavailable:
+        return None
+    names = (b"total_commands_processed", b"total_net_input_bytes", b"total_net_output_bytes")
+    found = dict(re.findall(rb"^(\w+):(\d+)", told if isinstance(told, bytes) else b"", re.MULTILINE))
+    commands, got, sent = (int(found.get(name, -1)) for name in names)
+    return None if min(commands, got, sent) < 0 else (commands, got, sent)
 
 
 # Queues -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from fourlane.queues.browse import WorkerInfo
 from fourlane.queues.connection import Link
 from fourlane.queues.store import Store
 
-__all__ = ["Finding", "Level", "examine"]
+__all__ = ["NEAR", "Finding", "Level", "examine", "unserved"]
 
 _MOST_KEYS: Final = 100_000
 _SCAN_CALLS: Final = 2_000
@@ -29,7 +29,7 @@ _SCAN_COUNT: Final = 1_000
 _OLDEST_VERSION: Final = (6, 2)
 _SLOW_MS: Final = 10.0
 _SKEW_MS: Final = 1_000
-_NEAR: Final = 0.8
+NEAR: Final = 0.8
 _SHOWN: Final = 5
 _NOT_ALLOWED: Final = "not allowed to look"
 
@@ -74,6 +74,7 @@ _SERVICE_TYPES: Final = {
 _ENVIRONMENT_TYPES: Final = {
     "services": "set",
     "presence": "hash",
+    "alerts": "hash",
     "audit": "list",
     "edits": "zset",
     "rights": "list",
@@ -230,7 +231,7 @@ def _memory(info: dict[str, str]) -> Finding:
     if not most:
         return Finding(Level.OK, "memory", f"{_megabytes(used)} used")
     text = f"{_megabytes(used)} used, {used / most:.0%} of {whose} ({_megabytes(most)})"
-    if used < most * _NEAR:
+    if used < most * NEAR:
         return Finding(Level.OK, "memory", text)
     level = Level.ERROR if used >= most * 0.95 else Level.WARN
     return Finding(level, "memory", text, "give it more memory, or drop dead letters and results")
@@ -459,11 +460,15 @@ def _workers(workers: Sequence[WorkerInfo]) -> Iterator[Finding]:
     yield Finding(Level.OK, "workers", f"{len(workers):,} running")
 
 
+def unserved(service: browse.ServiceInfo) -> int:
+    """Jobs that wait for a worker, where there is none; paused queues left out."""
+    return 0 if service.workers else service.delayed + sum(q.ready for q in service.queues if not q.paused)
+
+
 def _queues(store: Store) -> Iterator[Finding]:
     services = browse.services(store)
     for service in services:
-        waiting = service.delayed + sum(queue.ready for queue in service.queues if not queue.paused)
-        if waiting and not service.workers:
+        if waiting := unserved(service):
             yield Finding(
                 Level.WARN,
                 "queues",
@@ -474,7 +479,7 @@ def _queues(store: Store) -> Iterator[Finding]:
         f"{queue.name} ({queue.dead:,})"
         for service in services
         for queue in service.queues
-        if queue.dead >= store.dead_max * _NEAR
+        if queue.dead >= store.dead_max * NEAR
     ]
     if full:
         yield Finding(

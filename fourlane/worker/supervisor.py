@@ -27,6 +27,7 @@ from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
 from fourlane.worker.watch import Watch
 
 if TYPE_CHECKING:
+    from fourlane.beyond import Outside
     from fourlane.observe.metrics import Host
     from fourlane.observe.otlp import Pusher
     from fourlane.scheduler.ticker import Scheduler
@@ -47,8 +48,15 @@ _READY_SECONDS: Final = 45.0  # an idle process takes a turn every 25 s
 class Supervisor:
     """Runs in the main thread of ``fourlane worker``."""
 
-    def __init__(self, store: Store, options: Options, on_ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        options: Options,
+        on_ready: Callable[[], None] | None = None,
+        outside: Outside | None = None,
+    ) -> None:
         self.store = store
+        self.outside = outside
         self.options = options
         self.on_ready = on_ready
         self.children: list[Child] = []
@@ -109,7 +117,10 @@ class Supervisor:
     def _metrics(self) -> Host:
         from fourlane.observe.metrics import Host
 
-        return Host(self.store, self._processes)
+        if self.outside is None:
+            return Host(self.store, self._processes)
+        outside = self.outside
+        return Host(self.store, self._processes, lambda: outside.look(self.store))
 
     def _start_pusher(self, metrics: Host) -> Pusher:
         from fourlane.observe.otlp import Pusher

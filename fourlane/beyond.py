@@ -1,0 +1,110 @@
+"""What lies beyond the queues, for those who look at how all is: database, outbox, event queues, budgets."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fourlane.errors import DatabaseUnavailable, FourlaneError
+from fourlane.queues.status import Beyond, Lag, Spending
+
+if TYPE_CHECKING:
+    from fourlane.config import Settings
+    from fourlane.db.engine import Database
+    from fourlane.events.aws import Aws
+    from fourlane.queues.store import Store
+
+__all__ = ["Outside"]
+
+_MOST_TENANTS = 1_000
+_MOST_STREAMS = 200
+
+
+class Outside:
+    """Looks at what the settings name, and opens each part when it is first looked at. Threads may share it.
+
+    The outbox is looked at when DATABASE_URL is set and the table is there; event queues, which cost requests, when
+    FOURLANE_WATCH_STREAMS says so; tenants that have a budget in FOURLANE_AI.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.has_database = settings.database_url is not None
+        self._database: Database | None = None
+        self._aws: Aws | None = None
+        self._lock = threading.Lock()
+
+    def look(self, store: Store) -> Beyond:
+        """What can be known now; what cannot be asked is named. Raises RedisUnavailable."""
+        lags: list[Lag] = []
+        unreachable: dict[str, str] = {}
+        if self.has_database:
+            try:
+                lags += self._outbox()
+            except FourlaneError as error:
+                unreachable["the database"] = str(error)
+        if self.settings.watch_streams:
+            try:
+                lags += self._streams()
+            except FourlaneError as error:
+                unreachable["the event queues"] = str(error)
+        return Beyond(lags, self._spending(store), unreachable)
+
+    def database_answers(self) -> bool:
+        """Whether the database takes a statement."""
+        from fourlane.outbox import browse
+
+        try:
+            browse.is_there(self._open_database())
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._database is not None:
+            self._database.close()
+
+    def _open_database(self) -> Database:
+        from fourlane import app
+
+        with self._lock:
+            if self._database is None:
+                self._database = app.open_database(self.settings)
+            return self._database
+
+    def _outbox(self) -> list[Lag]:
+        from fourlane.outbox import browse
+
+        database = self._open_database()
+        if not browse.is_there(database):
+            return []
+        found = browse.summary(database)
+        age_ms = None if found.oldest_ms is None else max(0, int(time.time() * 1000) - found.oldest_ms)
+        return [Lag("outbox", "outbox", found.pending, age_ms)]
+
+    def _streams(self) -> list[Lag]:
+        from fourlane import app
+        from fourlane.events import operate
+
+        with self._lock:
+            if self._aws is None:
+                self._aws = app.open_aws(self.settings)
+        queues = operate.queues(self._aws, self.settings.environment)[:_MOST_STREAMS]
+        return [Lag("stream", str(queue), operate.counts(self._aws, queue).waiting) for queue in queues]
+
+    def _spending(self, store: Store) -> list[Spending]:
+        if not self.settings.ai.budgets_usd:
+            return []
+        from fourlane.queues.guards import Budgets
+        from fourlane.tasks.ai.budgets import dollars, month_now
+
+        budgets, month = Budgets(store), month_now()
+        found = []
+        for tenant in budgets.tenants(month)[:_MOST_TENANTS]:
+            told = dollars(tenant, budgets.look(tenant, month))
+            if "budget" in told:
+                used = told.get("spent", 0.0) + told.get("reserved", 0.0)
+                found.append(Spending(tenant, used, told["budget"]))
+        return sorted(found, key=lambda one: (-one.share, one.tenant))

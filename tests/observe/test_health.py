@@ -1,0 +1,209 @@
+"""The health pages and the figures of a look: what is well, what is down, and what does not answer at all."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fourlane import app
+from fourlane.beyond import Outside
+from fourlane.config import Settings, load_settings
+from fourlane.db import migrate
+from fourlane.db.models import JobOutbox
+from fourlane.observe.metrics import Host
+from fourlane.queues.guards import Budgets, ProviderStates
+from fourlane.queues.status import Beyond, Lag, Spending
+from fourlane.queues.store import Store
+from fourlane.tasks.ai.config import _KEY_NAMES
+from fourlane.worker.pages import AI_PROVIDERS, pages
+from tests.conftest import StartServer
+from tests.queues.conftest import Hand
+from tests.queues.conftest import hand as hand
+from tests.queues.conftest import store as store
+from tests.servers import eventually
+
+
+def ask(store: Store, path: str, outside: Outside | None = None, live: bool = True) -> tuple[int, dict[str, Any]]:
+    host = SimpleNamespace(store=store, outside=outside, metrics=None, health=lambda: SimpleNamespace(live=live))
+    page = pages(host)[path]("")  # type: ignore[arg-type]
+    return page.code, json.loads(page.body)
+
+
+def settle(store: Store, provider: str, verdict: str) -> None:
+    states = ProviderStates(store)
+    states._index.announce(f"{provider}|m:k")
+    states.settle(provider, "m:k", verdict=verdict, second=0, extra_tokens=0, probe=False, failures=1, open_ms=60_000,
+                  silence_ms=0)  # fmt: skip
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_the_format_is_the_platforms(store: Store) -> None:
+    code, content = ask(store, "/health")
+    assert (code, set(content)) == (200, {"status", "timestamp", "checks", "uptime"})
+    assert content["status"] == "healthy"
+    assert content["uptime"] == 100.0
+    assert set(content["checks"]) == {"database", "cache", "ai_providers", "worker"}
+
+
+def test_providers_of_ai_are_those_of_its_tasks() -> None:
+    assert set(_KEY_NAMES) == AI_PROVIDERS
+
+
+def test_ai_is_what_workers_found(store: Store) -> None:
+    assert ask(store, "/health/ai")[1]["checks"] == {"ai_providers": "healthy"}
+    settle(store, "twilio", "down")  # is none of AI
+    settle(store, "openai", "ok")
+    assert ask(store, "/health/ai")[0] == 200
+    settle(store, "anthropic", "down")
+    code, content = ask(store, "/health/ai")
+    assert (code, content["status"], content["checks"]) == (200, "degraded", {"ai_providers": "degraded"})
+    settle(store, "openai", "down")
+    assert ask(store, "/health/ai")[0] == 503
+    code, content = ask(store, "/health")  # the host itself is well: its jobs wait
+    assert (code, content["status"], content["checks"]["ai_providers"]) == (200, "degraded", "unhealthy")
+
+
+def test_a_worker_that_hangs_is_not_healthy(store: Store) -> None:
+    code, content = ask(store, "/health", live=False)
+    assert (code, content["status"], content["checks"]["worker"]) == (503, "unhealthy", "unhealthy")
+    assert content["uptime"] == 75.0
+
+
+def test_the_database(store: Store, database_url: str) -> None:
+    assert ask(store, "/health/db")[1]["checks"] == {"database": "not configured"}
+    outside = Outside(load_settings(database_url=database_url))
+    assert ask(store, "/health/db", outside)[1]["checks"] == {"database": "healthy"}
+    outside.close()
+
+
+def test_a_database_that_refuses_or_is_silent_holds_nobody_up(store: Store, silent_port: int) -> None:
+    refusing = Outside(load_settings(database_url="postgresql://u:p@127.0.0.1:1/db"))
+    assert ask(store, "/health/db", refusing)[0] == 503
+    silent = Outside(load_settings(database_url=f"postgresql://u:p@127.0.0.1:{silent_port}/db"))
+    began = time.monotonic()
+    assert ask(store, "/health/db", silent)[0] == 503
+    assert time.monotonic() - began < 4
+
+
+def test_an_answer_is_good_for_some_seconds(store: Store) -> None:
+    host = SimpleNamespace(store=store, outside=None, metrics=None, health=lambda: SimpleNamespace(live=True))
+    page = pages(host)["/health/ai"]  # type: ignore[arg-type]
+    assert page("").code == 200
+    settle(store, "openai", "down")
+    assert page("").code == 200  # of before
+
+
+def test_a_redis_that_is_gone(start_server: StartServer) -> None:
+    from fourlane.queues.connection import Connector, connect
+
+    server = start_server()
+    lost = Store(Connector(connect(server.url)), namespace="x", environment="local")
+    assert ask(lost, "/health/cache")[0] == 200
+    server.stop()
+    code, content = ask(lost, "/health/cache")
+    assert (code, content["checks"]) == (503, {"cache": "unhealthy"})
+    lost.connector.close()
+
+
+# What lies beyond ---------------------------------------------------------------------------------------------
+
+
+def settings_of(url: str, **given: Any) -> Settings:
+    return load_settings(database_url=url, **given)
+
+
+def test_outbox_and_budgets_are_looked_at(
+    store: Store, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"budgets_usd": {"acme": 10.0}}
+    monkeypatch.setenv("FOURLANE_AI", json.dumps(given))
+    monkeypatch.setenv("FOURLANE_DATA_DIR", str(tmp_path))
+    from fourlane.tasks.ai import config
+
+    monkeypatch.setattr(config, "_config", None)
+    outside = Outside(settings_of(database_url))
+    assert outside.look(store) == Beyond()  # no such table yet
+    database = app.open_database(settings_of(database_url))
+    migrate.migrate(database)
+    with database.begin() as session:
+        session.add(JobOutbox(task="send"))
+    Budgets(store).reserve("acme", time.strftime("%Y-%m", time.gmtime()), "c1", 9_000_000, 10_000_000)
+    found = outside.look(store)
+    [lag] = found.lags
+    assert (lag.kind, lag.waiting) == ("outbox", 1)
+    assert lag.oldest_ms is not None
+    assert 0 <= lag.oldest_ms < 60_000
+    assert found.spending == [Spending("acme", 9.0, 10.0)]
+    database.close()
+    outside.close()
+
+
+# Figures --------------------------------------------------------------------------------------------------------
+
+
+def samples(host: Host) -> dict[tuple[str, ...], float]:
+    found = {}
+    for family in text_string_to_metric_families(host.page()[1].decode()):
+        for sample in family.samples:
+            found[(sample.name, *sorted(sample.labels.values()))] = sample.value
+    return found
+
+
+def test_figures_of_a_look(store: Store, hand: Hand) -> None:
+    hand.enqueue(3)
+    settle(store, "openai", "down")
+    beyond = Beyond(
+        [Lag("outbox", "outbox", 7, 2_500), Lag("stream", "s", 9)],
+        [Spending(f"t{n}", 200.0 - n, 100.0) for n in range(150)],
+        {"the database": "gone"},
+    )
+    host = Host(store, list, lambda: beyond)
+    try:
+        eventually(lambda: ("fourlane_outbox_waiting",) in samples(host), 10)
+        found = samples(host)
+    finally:
+        host.close()
+    assert found["fourlane_outbox_waiting",] == 7
+    assert found["fourlane_outbox_oldest_seconds",] == 2.5
+    assert found["fourlane_stream_waiting", "s"] == 9
+    assert found["fourlane_provider_down", "m", "openai"] == 1
+    assert found["fourlane_beyond_unreachable", "the database"] == 1
+    assert found["fourlane_redis_commands_total",] > 0
+    assert found["fourlane_redis_bytes_total", "from"] > 0
+    assert found["fourlane_ai_budget_used_ratio", "t0"] == 2.0
+    assert len([key for key in found if key[0] == "fourlane_ai_budget_used_ratio"]) == 100
+
+
+def test_a_scrape_does_not_wait_for_what_lies_beyond(store: Store) -> None:
+    import threading
+
+    held = threading.Event()
+
+    def slow() -> Beyond:
+        held.wait(20)
+        return Beyond()
+
+    host = Host(store, list, slow)
+    try:
+        began = time.monotonic()
+        host.page()
+        host.page()
+        assert time.monotonic() - began < 2
+        assert [t.name for t in threading.enumerate()].count("fourlane-beyond") == 1
+    finally:
+        held.set()
+        host.close()
