@@ -128,6 +128,7 @@ def observe_of(settings: Settings) -> Observe:
         service=settings.service,
         log_level=settings.log_level,
         metrics=settings.metrics,
+        otlp_metrics=settings.otlp_metrics,
         otlp_endpoint=settings.otlp_endpoint or "",
         trace_percent=settings.trace_percent,
         sentry_dsn=settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else "",

@@ -104,8 +104,8 @@ HOMES = {
         "tasks/billing.py",  # types only
         "tasks/endpoints.py",  # types only
     },
-    "prometheus_client": {"observe/metrics.py"},
-    "opentelemetry": {"observe/traces.py", "tasks/ai/figures.py"},
+    "prometheus_client": {"observe/metrics.py", "observe/otlp.py"},
+    "opentelemetry": {"observe/otlp.py", "observe/traces.py", "tasks/ai/figures.py"},
     "sentry_sdk": {"observe/sentry.py"},
 }
 

@@ -29,6 +29,7 @@ class Observe(msgspec.Struct, frozen=True):
     service: str = "default"
     log_level: str = "INFO"
     metrics: bool = False
+    otlp_metrics: bool = False
     otlp_endpoint: str = ""
     trace_percent: float = 10
     sentry_dsn: str = ""
@@ -39,7 +40,9 @@ class Observe(msgspec.Struct, frozen=True):
 
 
 def check(observe: Observe) -> None:
-    """Raises SettingsError: something is on whose library is not installed."""
+    """Raises SettingsError: something is on whose library is not installed, or without what it needs."""
+    if observe.otlp_metrics and not (observe.metrics and observe.otlp_endpoint):
+        raise SettingsError("FOURLANE_OTLP_METRICS needs FOURLANE_METRICS=true and OTEL_EXPORTER_OTLP_ENDPOINT")
     for field, (module, extra, variable) in _NEEDED.items():
         if getattr(observe, field) and not _is_there(module):
             raise SettingsError(f"{variable} needs a library that is not installed: pip install 'fourlane[{extra}]'")

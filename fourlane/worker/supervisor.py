@@ -29,6 +29,7 @@ from fourlane.worker.watch import Watch
 if TYPE_CHECKING:
     from fourlane.beyond import Outside
     from fourlane.observe.metrics import Host
+    from fourlane.observe.otlp import Sender
     from fourlane.scheduler.ticker import Scheduler
 
 __all__ = ["Options", "Supervisor"]
@@ -87,6 +88,7 @@ class Supervisor:
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
+        sender = self._start_sender()
         scheduler = self._start_scheduler() if self.options.scheduler else None
         try:
             browse.workers(self.store)  # forgets those long lost, which bounds their list
@@ -101,6 +103,8 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             if scheduler is not None:
                 scheduler.stop()
+            if sender is not None:
+                sender.close()
             woken.close()
             wake.close()
             for child in self.children:
@@ -117,6 +121,14 @@ class Supervisor:
             return Host(self.store, self._processes)
         outside = self.outside
         return Host(self.store, self._processes, lambda: outside.look(self.store))
+
+    def _start_sender(self) -> Sender | None:
+        observe = self.options.observe
+        if self.metrics is None or not observe.otlp_metrics:
+            return None
+        from fourlane.observe.otlp import Sender
+
+        return Sender(self.metrics.collect, observe.otlp_endpoint, service=observe.service)
 
     def _processes(self) -> list[tuple[str, int, int, float]]:
         """For a scrape, from another thread: name, jobs that run, slots and megabytes of each process."""
