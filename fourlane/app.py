@@ -130,6 +130,8 @@ def observe_of(settings: Settings) -> Observe:
         log_level=settings.log_level,
         metrics=settings.metrics,
         otlp_endpoint=settings.otlp_endpoint or "",
+        otlp_metrics=settings.otlp_metrics,
+        otlp_metrics_ms=settings.otlp_metrics_ms,
         trace_percent=settings.trace_percent,
         sentry_dsn=settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else "",
         sentry_every_attempt=settings.sentry_every_attempt,

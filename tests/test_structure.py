@@ -106,10 +106,11 @@ HOMES = {
         "tasks/billing.py",  # types only
         "tasks/endpoints.py",  # types only
     },
-    "prometheus_client": {"observe/metrics.py"},
+    "prometheus_client": {"observe/metrics.py", "observe/otlp.py"},
     "opentelemetry": {
         "observe/export.py",
         "observe/jobspans.py",
+        "observe/otlp.py",
         "observe/tail.py",
         "observe/traces.py",
         "tasks/ai/figures.py",

@@ -414,12 +414,14 @@ class Settings(BaseSettings):
 
     metrics: Switch = False
     """Serve GET /metrics for Prometheus on the probe's port."""
-    otlp_metrics: Switch = False
-    """Send the same metrics over OTLP/HTTP to OTEL_EXPORTER_OTLP_ENDPOINT, once a minute."""
     watch_streams: Switch = False
     """Count what waits in the event queues, for metrics, `fourlane status` and alerts; each look costs SQS requests."""
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where traces go over OTLP/HTTP, e.g. ``http://collector:4318``; None: nowhere."""
+    otlp_metrics: Switch = False
+    """Push metrics to that collector too."""
+    otlp_metrics_ms: Annotated[int, _at_least(1)] = Field(60_000, validation_alias="OTEL_METRIC_EXPORT_INTERVAL")
+    """Milliseconds between two pushes."""
     trace_percent: Annotated[int, _at_least(0, 100)] = 10
     """How many traces to keep of those with no error and under 5 s; the others are all kept."""
     sentry_dsn: SecretStr | None = Field(None, validation_alias="SENTRY_DSN")

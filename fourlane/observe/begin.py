@@ -19,6 +19,7 @@ __all__ = ["Observe", "begin", "check", "configure_logs", "start"]
 
 _NEEDED: Final = {
     "metrics": ("prometheus_client", "prometheus", "FOURLANE_METRICS"),
+    "otlp_metrics": ("prometheus_client", "prometheus", "FOURLANE_OTLP_METRICS"),  # it has the families
     "otlp_endpoint": ("opentelemetry.exporter.otlp.proto.http", "otel", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     "sentry_dsn": ("sentry_sdk", "sentry", "SENTRY_DSN"),
 }
@@ -32,6 +33,8 @@ class Observe(msgspec.Struct, frozen=True):
     log_level: str = "INFO"
     metrics: bool = False
     otlp_endpoint: str = ""
+    otlp_metrics: bool = False
+    otlp_metrics_ms: int = 60_000
     trace_percent: float = 10
     sentry_dsn: str = ""
     sentry_every_attempt: bool = False
@@ -44,7 +47,9 @@ class Observe(msgspec.Struct, frozen=True):
 
 
 def check(observe: Observe) -> None:
-    """Raises SettingsError: something is on whose library is not installed, or whose address is none."""
+    """Raises SettingsError: something is on whose library is not installed, or that has nowhere to go."""
+    if observe.otlp_metrics and not observe.otlp_endpoint:
+        raise SettingsError("FOURLANE_OTLP_METRICS: no collector is named; set OTEL_EXPORTER_OTLP_ENDPOINT")
     for field, (module, extra, variable) in _NEEDED.items():
         if getattr(observe, field) and not _is_there(module):
             raise SettingsError(f"{variable} needs a library that is not installed: pip install 'fourlane[{extra}]'")

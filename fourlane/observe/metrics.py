@@ -224,6 +224,8 @@ class Host:
                 target.add_metric(labels, queue.tier.target_ms / 1000)
                 done.add_metric(labels, queue.done or 0)
         yield from (depth, age, dead, paused, target, done, delayed, leased, workers)
+        lost = sum(worker.lost for worker in self._seen.workers)
+        yield GaugeMetricFamily("fourlane_workers_lost", "Worker processes not seen for 90 s.", value=lost)
         yield from _of_schedules(self._seen.schedules)
         yield _of_providers(self._seen.providers)
         if self._seen.memory is not None:

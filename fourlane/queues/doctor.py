@@ -74,6 +74,7 @@ _SERVICE_TYPES: Final = {
 _ENVIRONMENT_TYPES: Final = {
     "services": "set",
     "presence": "hash",
+    "alerts": "hash",
     "audit": "list",
     "edits": "zset",
     "rights": "list",

@@ -24,6 +24,7 @@ __all__ = [
     "Lag",
     "Late",
     "Seen",
+    "Severity",
     "Spending",
     "Trouble",
     "judge",
@@ -39,7 +40,9 @@ _OUTBOX_LATE_MS: Final = 60_000
 _STREAM_WAITING: Final = 1_000
 _BUDGET_NEAR: Final = 0.8
 
-SEVERITIES: Final[dict[str, Literal["critical", "warning"]]] = {
+_ORDER: Final = ("critical", "warning", "info")
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: Final[dict[str, Severity]] = {
     "NoWorker": "critical",
     "TierPastTarget": "warning",
     "ScheduledTierLate": "warning",
@@ -52,6 +55,7 @@ SEVERITIES: Final[dict[str, Literal["critical", "warning"]]] = {
     "BudgetNearlySpent": "warning",
     "BudgetSpent": "critical",
     "ProviderDown": "warning",
+    "WorkersLost": "info",
 }
 """The rules, and how urgent each is."""
 
@@ -128,7 +132,7 @@ class Trouble(msgspec.Struct, frozen=True):
         return f"{self.rule}:{self.about}" if self.about else self.rule
 
     @property
-    def severity(self) -> Literal["critical", "warning"]:
+    def severity(self) -> Severity:
         return SEVERITIES[self.rule]
 
 
@@ -173,7 +177,7 @@ def _died(store: Store, queue: browse.QueueInfo, now_ms: int) -> int:
 def judge(seen: Seen) -> list[Trouble]:
     """What is wrong, the urgent first."""
     found = [*_queues(seen), *_beyond(seen.beyond), *_rest(seen)]
-    return sorted(found, key=lambda trouble: trouble.severity)
+    return sorted(found, key=lambda trouble: _ORDER.index(trouble.severity))
 
 
 def _queues(seen: Seen) -> Iterator[Trouble]:
@@ -218,6 +222,8 @@ def _rest(seen: Seen) -> Iterator[Trouble]:
         used, most = seen.memory
         if most and used > most * doctor.NEAR:
             yield Trouble("RedisMemory", "", f"Redis uses {used / most:.0%} of its maxmemory")
+    if lost := [worker for worker in seen.workers if worker.lost]:
+        yield Trouble("WorkersLost", "", f"{len(lost):,} worker process(es) not seen for 90 s, e.g. {lost[0].name}")
     for target in sorted({target_of(state) for state in seen.providers if state.state != "closed"}):
         yield Trouble("ProviderDown", target, f"calls to {target} fail: its breaker is open")
 

@@ -28,8 +28,9 @@ TIMES: Final = {
     "limits": "37 * * * *",
     "doctor": "0 4 * * *",
     "notifications": "27 3 * * *",
+    "alerts": OFF,
 }
-"""What there is, and when it runs (UTC)."""
+"""What there is, and when it runs (UTC). Alerts are for those without an Alertmanager."""
 
 
 def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
@@ -45,6 +46,7 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
         "limits": count_limits_again,
         "doctor": examine,
         "notifications": tidy_notifications,
+        "alerts": alert_operators,
     }
     times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
     common: dict[str, Any] = {"service": SERVICE, "module": __name__, "place": "FOURLANE_MAINTENANCE"}
@@ -113,6 +115,24 @@ def tidy_notifications() -> None:
             log.info("forgot records of notifications number=%d", forgotten)
     finally:
         ledger.close()
+
+
+@task(name="fourlane.maintenance.alerts", service=SERVICE, tier="high", max_retries=0, timeout_ms=50_000)
+def alert_operators() -> None:
+    """What ``fourlane status`` finds, to PagerDuty, Slack and email; and when it is well again."""
+    from fourlane.beyond import Outside
+    from fourlane.config import load_settings
+    from fourlane.queues.browse import now_ms
+    from fourlane.queues.status import judge, look
+    from fourlane.tasks.alerts import tell
+    from fourlane.tasks.notifications import alert
+
+    store, outside = _store(), Outside(load_settings())
+    try:
+        troubles = judge(look(store, outside.look(store)))
+    finally:
+        outside.close()
+    tell(store, troubles, now_ms(store), alert)
 
 
 def _store() -> Store:

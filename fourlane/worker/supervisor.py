@@ -29,6 +29,7 @@ from fourlane.worker.watch import Watch
 if TYPE_CHECKING:
     from fourlane.beyond import Outside
     from fourlane.observe.metrics import Host
+    from fourlane.observe.otlp import Pusher
     from fourlane.scheduler.ticker import Scheduler
 
 __all__ = ["Options", "Supervisor"]
@@ -76,7 +77,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._watch = Watch(options.watch) if options.watch else None
         self._watched_at = 0.0
-        self.metrics = self._metrics() if options.observe.metrics else None
+        self.metrics = self._metrics() if options.observe.metrics or options.observe.otlp_metrics else None
 
     def run(self) -> int:
         """Run until stopped; returns the exit code."""
@@ -88,6 +89,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
         scheduler = self._start_scheduler() if self.options.scheduler else None
+        pusher = self._start_pusher(self.metrics) if self.metrics and self.options.observe.otlp_metrics else None
         try:
             browse.workers(self.store)  # forgets those long lost, which bounds their list
             while self.children or not self.stopping:
@@ -106,6 +108,8 @@ class Supervisor:
             for child in self.children:
                 child.process.kill()
             self._absent()
+            if pusher is not None:
+                pusher.close()
             if self.metrics is not None:
                 self.metrics.close()
         return self.exit_code
@@ -117,6 +121,13 @@ class Supervisor:
             return Host(self.store, self._processes)
         outside = self.outside
         return Host(self.store, self._processes, lambda: outside.look(self.store))
+
+    def _start_pusher(self, metrics: Host) -> Pusher:
+        from fourlane.observe.otlp import Pusher
+
+        pusher = Pusher(metrics.collect, self.options.observe)
+        pusher.start()
+        return pusher
 
     def _processes(self) -> list[tuple[str, int, int, float]]:
         """For a scrape, from another thread: name, jobs that run, slots and megabytes of each process."""

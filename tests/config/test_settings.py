@@ -117,6 +117,8 @@ def test_defaults() -> None:
         "log_level": "INFO",
         "log_jobs": False,
         "metrics": False,
+        "otlp_metrics": False,
+        "watch_streams": False,
         "otlp_endpoint": None,
         "trace_percent": 10,
         "sentry_dsn": None,

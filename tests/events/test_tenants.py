@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from contextlib import nullcontext
 from typing import Any
+
+import pytest
 
 import fourlane
 from fourlane.events import catalogue, hooks, messages
@@ -17,7 +20,7 @@ from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
 from fourlane.observe import logs
 from fourlane.outcome import Outcome
-from fourlane.queues import browse
+from fourlane.queues import browse, carry
 from fourlane.queues.broker import RedisBroker
 from tests.command import Command
 from tests.command import command as command
@@ -119,6 +122,22 @@ def line(service: str) -> str:
     """A log line as machines get it."""
     record = logging.makeLogRecord({"msg": "hello", "name": "test"})
     return logs._Json(service).format(record)
+
+
+def test_a_publish_within_a_trace_is_a_part_of_it(
+    aws: Aws, publisher: Publisher, queue: EventQueue, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[tuple[str, str, int]] = []
+
+    def sending(queue: str, task: str, number: int) -> Any:
+        entered.append((queue, task, number))
+        return nullcontext({"traceparent": "00-11", "tracestate": "a=b"})
+
+    monkeypatch.setattr(carry, "sending", sending)
+    publisher.publish_many(event, [1, 2])
+    assert entered == [(f"local.events.{event}", event, 2)]
+    sent = [json.loads(message.body) for message in drain(aws, queue)]
+    assert [(one["traceparent"], one["tracestate"]) for one in sent] == [("00-11", "a=b")] * 2
 
 
 HANDLERS = """

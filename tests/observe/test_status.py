@@ -12,7 +12,7 @@ import pytest
 
 from fourlane.names import Tier
 from fourlane.queues import schedules, status
-from fourlane.queues.browse import QueueInfo, ServiceInfo
+from fourlane.queues.browse import QueueInfo, ServiceInfo, WorkerInfo
 from fourlane.queues.guards import ProviderState, ProviderStates
 from fourlane.queues.status import Beyond, Lag, Late, Seen, Spending, judge, look, runbook
 from fourlane.queues.store import Store
@@ -38,6 +38,7 @@ def seen(**given: Any) -> Seen:
         "services": [service], "workers": [], "schedules": [], "providers": [], "memory": None, "died": {},
         "beyond": Beyond(),
     }  # fmt: skip
+    well["workers"] = [WorkerInfo(f"w{n}", lost=True) for n in range(given.pop("workers_lost", 0))]
     return Seen(**well | given)
 
 
@@ -72,6 +73,7 @@ def provider(state: str) -> ProviderState:
         (seen(beyond=Beyond(spending=[Spending("t", 0.0, 0.0)])), ["BudgetSpent:t"]),  # may spend nothing
         (seen(memory=(81, 100)), ["RedisMemory"]),
         (seen(memory=(81, 0)), []),  # no maxmemory
+        (seen(workers_lost=1), ["WorkersLost"]),
         (seen(providers=[provider("closed")]), []),
         (seen(providers=[provider("open"), provider("probing")]), ["ProviderDown:openai/gpt-4o"]),  # of two keys
     ],

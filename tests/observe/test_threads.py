@@ -49,8 +49,13 @@ def from_threads(say: Callable[[str], None], shared: Executor, old: ThreadPool) 
     shared.submit(say, "a shared pool").result()
     list(shared.map(say, ["a shared pool's map"]))
     barrier = threading.Barrier(2)
+
+    def together(words: str) -> None:
+        barrier.wait(20)
+        say(words)
+
     with ThreadPool(2) as own:
-        own.map(lambda words: (barrier.wait(20), say(words)), ["one of two at once", "the other"])
+        own.map(together, ["one of two at once", "the other"])
     old.apply(say, ["another shared pool"])
     old.map(say, ["its map"])
     old.starmap(say, [["its starmap"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -125,6 +126,23 @@ def test_whose_job_it_is_arrives(database: Database, relay: Relay, broker: Redis
     ]
     assert found == ["initech", str(organization), "acme", "", str(organization)]
     assert rows(database)[1].organization_id == organization
+
+
+def test_the_trace_of_the_enqueue_goes_along(
+    database: Database, relay: Relay, resize: AnyTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[tuple[str, str, int]] = []
+
+    def sending(queue: str, task: str, number: int) -> Any:
+        entered.append((queue, task, number))
+        return nullcontext({"traceparent": "00-11"})
+
+    monkeypatch.setattr(carry, "sending", sending)
+    with database.begin() as session:
+        sent = outbox.enqueue(session, resize, 1)
+    assert entered == [("local.jobs.high.images", "resize", 1)]
+    relay.drain()
+    assert sent.info().options == {"traceparent": "00-11"}
 
 
 def test_a_relay_that_died_before_its_commit_enqueues_once(
