@@ -29,12 +29,11 @@ from benchmarks.workers import TooLate, Workers
 
 __all__ = ["observed"]
 
-VARIANTS: Final = ("stripped", "off", "on", "traced")
+VARIANTS: Final = ("stripped", "off", "on")
 ROUNDS: Final = 25
 JOBS: Final = 25_000
 BULK: Final = 1_000
 SECONDS: Final = 20.0
-TRACEPARENT: Final = "00-{trace}-00f067aa0ba902b7-00"
 
 if "BENCH_SERVICE" in os.environ:  # a worker
     fourlane.task(name="noop", tier="P2", service=os.environ["BENCH_SERVICE"])(jobs.noop)
@@ -57,7 +56,7 @@ def observed(redis: Redis, peer: Any) -> dict[str, Any]:
                     cpus[name].append(cpu)
     figures: dict[str, Any] = {f"{name}_per_second": median(rates[name]) for name in VARIANTS}
     figures |= {f"{name}_cpu_us": median(cpus[name]) for name in VARIANTS}
-    for name, base in (("off", "stripped"), ("on", "off"), ("traced", "off")):
+    for name, base in (("off", "stripped"), ("on", "off")):
         figures[f"{name}_cost_percent"] = _cost(rates[base], rates[name])
         figures[f"{name}_cpu_percent"] = _cost(cpus[name], cpus[base])
     return figures | {"rounds": ROUNDS, "jobs": JOBS}
@@ -80,7 +79,7 @@ class _Drain:
         modules = ["benchmarks.observe"]
         if name == "stripped":
             modules.append("benchmarks.stripped")
-        if name in ("on", "traced"):
+        if name == "on":
             env |= {
                 "FOURLANE_METRICS": "true",
                 "FOURLANE_PROBE_PORT": str(free_port()),
@@ -120,10 +119,7 @@ class _Drain:
 
         while number > 0:
             now, some = int(time.time() * 1000), min(BULK, number)
-            options = {}
-            if self.name == "traced":  # as a publisher's send_many within one span
-                options = {"traceparent": TRACEPARENT.format(trace=os.urandom(16).hex())}
-            body = codec.encode("noop", (PAYLOAD,), {}, options)
+            body = codec.encode("noop", (PAYLOAD,), {})
             self.store.enqueue(self.name, 2, [word for _ in range(some) for word in (job.new_id(2, now), body)])
             self.sent += some
             number -= some

@@ -62,6 +62,10 @@ ALONE = [
     ("backlog", "deep_us", "enqueue + lease + settle, 1,000,000 waiting, µs per job"),
     ("backlog", "shallow_redis_us", "of it Redis's CPU, 1,000 waiting, µs"),
     ("backlog", "deep_redis_us", "of it Redis's CPU, 1,000,000 waiting, µs"),
+    ("observe", "off_per_second", "no-op drain with nothing to be seen, jobs/s"),
+    ("observe", "on_per_second", "the same with metrics, traces and Sentry on, jobs/s"),
+    ("observe", "off_cpu_percent", "more CPU than without the hooks when all is off, %"),
+    ("observe", "on_cpu_percent", "more CPU when all is on, %"),
 ]
 
 WHAT = """\

@@ -39,6 +39,29 @@ def test_a_drain_of_fourlane_counts_every_job(redis_server: Server) -> None:
     assert 0 < found["calls_per_job"] < found["commands_per_job"]
 
 
+SEEN = """
+import json, sys
+from benchmarks import observe, one
+observe.ROUNDS, observe.JOBS = 1, 500
+print(json.dumps(one.main("observe", "fourlane", sys.argv[1])))
+"""
+
+
+def test_the_engine_runs_without_its_hooks_and_with_all_of_them(redis_server: Server) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", SEEN, redis_server.url],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout.splitlines()[-1])["figures"]
+    assert all(found[f"{name}_per_second"] > 0 for name in ("stripped", "off", "on"))
+    assert {"off_cost_percent", "on_cost_percent"} <= set(found)
+
+
 def results(**figures: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of drains, by peer."""
     return {

@@ -23,6 +23,7 @@ __all__ = ["run_options", "supervise", "worker"]
 def run_options(command: Any) -> Any:
     """The arguments and options that ``worker`` and ``dev`` share."""
     for option in (
+        click.option("--profile", is_flag=True, help="Write where the time goes, at the end and at SIGUSR2."),
         click.option("--log-jobs", is_flag=True, help="A log line for every finished job."),
         click.option("--scheduler/--no-scheduler", default=None, help="Fire schedules too; `dev` does by default."),
         click.option("--watch", is_flag=True, help="Restart the processes when a .py file here changes."),
@@ -97,6 +98,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         concurrency=given["concurrency"] or settings.concurrency,
         grace_seconds=settings.grace_seconds,
         log_jobs=given["log_jobs"] or settings.log_jobs,
+        profile=given["profile"],
         observe=observed,
         recycle_jobs=settings.recycle_jobs,
         recycle_seconds=settings.recycle_seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -43,10 +44,22 @@ class Observe(msgspec.Struct, frozen=True):
 
 
 def check(observe: Observe) -> None:
-    """Raises SettingsError: something is on whose library is not installed."""
+    """Raises SettingsError: something is on whose library is not installed, or whose address is none."""
     for field, (module, extra, variable) in _NEEDED.items():
         if getattr(observe, field) and not _is_there(module):
             raise SettingsError(f"{variable} needs a library that is not installed: pip install 'fourlane[{extra}]'")
+    if observe.sentry_dsn and not _is_dsn(observe.sentry_dsn):
+        raise SettingsError("SENTRY_DSN: is no DSN; copy it from the project's client keys")
+
+
+def _is_dsn(text: str) -> bool:
+    """Whether Sentry's client would take it. Asked here, so that it need not be loaded to know."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    project = parts.path.rpartition("/")[2]
+    return parts.scheme in ("http", "https") and bool(parts.username and parts.hostname) and project.isdecimal()
 
 
 def _is_there(module: str) -> bool:

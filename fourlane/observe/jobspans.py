@@ -5,7 +5,6 @@ come before it.
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -210,9 +209,7 @@ class Spans:
 
     def close(self) -> None:
         """Send what waits, in no more than two seconds."""
-        thread = threading.Thread(target=self.processor.force_flush, name="fourlane-flush", daemon=True)
-        thread.start()
-        thread.join(_CLOSE_SECONDS)
+        self.processor.queue.flush(_CLOSE_SECONDS)
 
 
 def _links(run: Any, context: SpanContext) -> list[Link]:

@@ -14,7 +14,7 @@ import sentry_sdk
 from sentry_sdk import scope as scopes
 from sentry_sdk.integrations.logging import LoggingIntegration
 
-from fourlane.errors import SettingsError, Steering
+from fourlane.errors import Steering
 from fourlane.names import Queue, Tier
 from fourlane.observe import ids
 from fourlane.observe.monitors import Monitors
@@ -66,7 +66,11 @@ class Reports:
                 scope.set_tag("organization_id", str(options["tenant"]))
             if options.get("user_id"):
                 scope.set_user({"id": str(options["user_id"])})
-            event, hint = sentry_sdk.utils.event_from_exception(error, mechanism={"type": "fourlane", "handled": False})
+            event, hint = sentry_sdk.utils.event_from_exception(
+                error,
+                client_options=sentry_sdk.get_client().options,  # without them it sends local variables
+                mechanism={"type": "fourlane", "handled": False},
+            )
             sentry_sdk.capture_event(event, hint=hint)
 
     def _is_reported(self, run: Any, error: BaseException, outcome: Outcome) -> bool:
@@ -122,25 +126,22 @@ def _before_send(event: Any, hint: Any) -> Any:
 
 
 def begin(observe: Observe) -> Reports:
-    """Start Sentry's client. Raises SettingsError: the DSN is none."""
-    try:
-        sentry_sdk.init(
-            dsn=observe.sentry_dsn,
-            environment=observe.environment,
-            release=observe.sentry_release or None,  # None: SENTRY_RELEASE, or what git says
-            sample_rate=observe.sentry_percent / 100,
-            traces_sample_rate=observe.sentry_traces_percent / 100 or None,
-            server_name=None,
-            default_integrations=True,
-            auto_enabling_integrations=False,
-            integrations=[LoggingIntegration(event_level=None)],  # one report for a job, not one for each line
-            include_local_variables=False,
-            send_default_pii=False,
-            max_request_body_size="never",
-            before_send=_before_send,
-        )
-    except sentry_sdk.utils.BadDsn:
-        raise SettingsError("SENTRY_DSN: is no DSN; copy it from the project's client keys") from None
+    """Start Sentry's client."""
+    sentry_sdk.init(
+        dsn=observe.sentry_dsn,
+        environment=observe.environment,
+        release=observe.sentry_release or None,  # None: SENTRY_RELEASE, or what git says
+        sample_rate=observe.sentry_percent / 100,
+        traces_sample_rate=observe.sentry_traces_percent / 100 or None,
+        server_name=None,
+        default_integrations=True,
+        auto_enabling_integrations=False,
+        integrations=[LoggingIntegration(event_level=None)],  # one report for a job, not one for each line
+        include_local_variables=False,
+        send_default_pii=False,
+        max_request_body_size="never",
+        before_send=_before_send,
+    )
     scopes._isolation_scope = _ScopeOfJob("isolation_scope")
     scopes._current_scope = _ScopeOfJob("current_scope")
     return Reports(observe.environment, observe.sentry_every_attempt)

@@ -38,6 +38,7 @@ class Options:
     concurrency: int = 1000
     grace_seconds: float = 25.0
     log_jobs: bool = False
+    profile: bool = False
     recycle_jobs: int = 0
     recycle_seconds: int = 0
     recycle_rss_mb: int = 0
@@ -76,6 +77,7 @@ class Child:
                 concurrency=options.concurrency,
                 grace_seconds=options.grace_seconds,
                 log_jobs=options.log_jobs,
+                profile=options.profile,
                 observe=options.observe,
                 metrics_folder=metrics_folder,
                 table_fd=self.table.fd,

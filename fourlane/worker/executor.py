@@ -77,6 +77,7 @@ class Executor:
         self._free_rows = list(range(slots, slots + concurrency))
         self.plans: dict[str, Plan] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop_thread = 0
         self.threads: list[threading.Thread] = []
         self.stopping = False
         self.has_async = False
@@ -111,7 +112,7 @@ class Executor:
         except ImportError:
             loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        self.loop = loop
+        self.loop, self.loop_thread = loop, threading.get_ident()
         loop.call_soon(ready.set)
         loop.run_forever()
 

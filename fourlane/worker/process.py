@@ -52,6 +52,7 @@ class Spec(msgspec.Struct, frozen=True):
     boot_ms: int = 0
     observe: Observe = Observe()
     metrics_folder: str = ""
+    profile: bool = False
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -156,6 +157,7 @@ def main() -> None:
     broker.emit_before("worker_boot", loop)
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
     signal.signal(signal.SIGUSR1, lambda *_: stacks.show(loop.executor))
+    profile = _profile(loop) if spec.profile else None
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
     threading.Thread(target=_synchronise, args=(broker, spec.boot_ms), name="fourlane-schedules", daemon=True).start()
     threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()
@@ -163,11 +165,26 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what is here now stays: no later collection need look at it
     loop.run()
+    if profile is not None:
+        profile.stop()
     broker.emit_before("worker_shutdown", loop)
     broker.emit_after("worker_shutdown", loop)
     logging.shutdown()
     # A thread that did not end within the grace must not keep the process.
     os._exit(0)
+
+
+def _profile(loop: Any) -> Any:
+    """A profile of this process, into the current folder, at its end and at each SIGUSR2."""
+    from pathlib import Path
+
+    from fourlane.worker.profile import Profile
+
+    profile = Profile(loop.executor, Path.cwd())
+    # In a thread, for the signal may come while this one holds the profile's lock.
+    signal.signal(signal.SIGUSR2, lambda *_: threading.Thread(target=profile.write, daemon=True).start())
+    profile.start()
+    return profile
 
 
 def _synchronise(broker: Any, boot_ms: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import sys
 import time
 import traceback
+from types import FrameType
+from typing import Any, Final
 
 from fourlane.worker.executor import Executor
 from fourlane.worker.run import Run
@@ -15,6 +16,8 @@ from fourlane.worker.run import Run
 __all__ = ["show"]
 
 log = logging.getLogger("fourlane.worker")
+
+_DEEPEST: Final = 50
 
 
 def show(executor: Executor) -> None:
@@ -37,7 +40,12 @@ def _words(run: Run) -> str:
 
 
 def _stack_of(task: asyncio.Task[None] | None) -> str:
-    text = io.StringIO()
-    if task is not None:
-        task.print_stack(limit=10, file=text)
-    return text.getvalue()
+    """Where a coroutine waits. Its task knows only the outermost function, so the chain of awaits is followed."""
+    frames: list[tuple[FrameType, int]] = []
+    waiting: Any = task.get_coro() if task is not None else None
+    while waiting is not None and len(frames) < _DEEPEST:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return "".join(traceback.StackSummary.extract(iter(frames)).format())

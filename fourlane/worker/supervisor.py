@@ -72,7 +72,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until stopped; returns the exit code."""
-        for caught in (*CONTROLLED, signal.SIGUSR1, signal.SIGCHLD):
+        for caught in (*CONTROLLED, *self._passed_on(), signal.SIGCHLD):
             signal.signal(caught, lambda n, _: self._signals.append(n))
         woken, wake = socket.socketpair()
         woken.setblocking(False)
@@ -162,10 +162,10 @@ class Supervisor:
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP and not self._terminal_is_gone():
             self._reload("SIGHUP")
-        elif number == signal.SIGUSR1:
+        elif number in self._passed_on():
             for child in self.children:
                 if child.serves:  # one that starts has no handler yet, and would end
-                    child.process.send_signal(signal.SIGUSR1)
+                    child.process.send_signal(number)
         elif number == signal.SIGINT and self.stopping:
             log.warning("stopping at once: what runs goes back to its queue")
             self.exit_code = self.exit_code or STOPPED_AT_ONCE
@@ -174,6 +174,10 @@ class Supervisor:
         elif not self.stopping and number in CONTROLLED:
             log.info("stopping: what runs has %g s; a second Ctrl-C stops at once", self.options.grace_seconds)
             self._stop()
+
+    def _passed_on(self) -> tuple[signal.Signals, ...]:
+        """Show stacks, write the profile."""
+        return (signal.SIGUSR1, signal.SIGUSR2) if self.options.profile else (signal.SIGUSR1,)
 
     def _terminal_is_gone(self) -> bool:
         """SIGHUP is what a closed terminal sends too: then nobody is there to stop this worker any more."""

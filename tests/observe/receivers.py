@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 __all__ = ["Receiver"]
@@ -83,6 +85,19 @@ class Receiver:
                         )
         return found
 
+    def trace_as_json(self, trace_id: str) -> str:
+        """One trace as an OTLP file, which Jaeger's page takes with "Upload". Without stacks, which name folders."""
+        found = []
+        for path, body, _ in list(self.requests):
+            if path == "/v1/traces":
+                request = MessageToDict(ExportTraceServiceRequest.FromString(body))
+                for of_resource in request["resourceSpans"]:
+                    for scope in of_resource["scopeSpans"]:
+                        scope["spans"] = [s for s in map(_with_hex_ids, scope["spans"]) if s["traceId"] == trace_id]
+                    of_resource["scopeSpans"] = [scope for scope in of_resource["scopeSpans"] if scope["spans"]]
+                found += [of_resource for of_resource in request["resourceSpans"] if of_resource["scopeSpans"]]
+        return json.dumps({"resourceSpans": found}, indent=1)
+
     def envelopes(self) -> list[dict[str, Any]]:
         """The items of Sentry's envelopes: events and check-ins."""
         found = []
@@ -95,3 +110,16 @@ class Receiver:
                     if head
                 ]
         return found
+
+
+def _with_hex_ids(span: dict[str, Any]) -> dict[str, Any]:
+    """OTLP's JSON has ids in hex, protobuf's own in base64."""
+    hexed: dict[str, Any] = {
+        key: base64.b64decode(value).hex() if key in ("traceId", "spanId", "parentSpanId") else value
+        for key, value in span.items()
+    }
+    if "links" in span:
+        hexed["links"] = [_with_hex_ids(link) for link in span["links"]]
+    for event in hexed.get("events", []):
+        event["attributes"] = [a for a in event["attributes"] if a["key"] != "exception.stacktrace"]
+    return hexed

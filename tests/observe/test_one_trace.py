@@ -1,11 +1,13 @@
 """A request to a web app and its job, which calls an AI provider, a database and a webhook and fails once: one trace.
 
 Read back from where an operator looks: an OTLP receiver, the scraped metrics, the log, Sentry's envelopes.
+With RECORD_TRACE=FILE it leaves the trace there, as docs/trace.json was made.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -148,6 +150,9 @@ def test_a_request_and_its_job_are_one_trace(
     attempts = [s for s in spans if s["attributes"].get("messaging.message.id") == job_id]
     first, second = sorted(attempts, key=lambda s: int(s["attributes"]["fourlane.attempt"]))
     mine = [span for span in spans if span["trace"] == first["trace"]]
+
+    if "RECORD_TRACE" in os.environ:
+        Path(os.environ["RECORD_TRACE"]).write_text(receiver.trace_as_json(first["trace"]))
 
     # One tree: request, send, both attempts, and the webhook's job.
     [request] = [span for span in mine if not span["parent"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -25,8 +24,12 @@ def noop():
     pass
 
 @fourlane.task(service="shop")
-def lie_still():
-    fourlane.current_job().cancel_token.wait(60)
+def parent():
+    noop.send()
+
+@fourlane.task(service="shop", max_retries=0)
+def broken():
+    raise ValueError("no")
 """
 
 
@@ -92,6 +95,41 @@ def test_a_killed_process_leaves_its_counts(command: Command, tmp_path: Path) ->
     )
 
 
+REQUEST = """
+import sys
+import fourlane.observe
+fourlane.observe.start(service="web", trace_percent=int(sys.argv[1]))
+import shop
+from opentelemetry import trace
+with trace.get_tracer("web").start_as_current_span("request") as span:
+    getattr(shop, sys.argv[2]).send()
+    print(f"{span.get_span_context().trace_id:032x}")
+"""
+
+
+def test_one_decision_from_the_web_tier_to_the_child_job(command: Command, receiver: Receiver, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command.env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "FOURLANE_TRACE_PERCENT": "0"}
+    with log.open("wb") as stream:
+        worker = command.start("worker", "shop", stderr=stream)
+    eventually(lambda: "ready:" in log.read_text(), 30)
+    left_out, failed, kept = (run_python(command, REQUEST, *words).strip() for words in ASKED)
+
+    def spans_of(trace: str) -> list[str]:
+        return sorted(span["name"] for span in receiver.spans() if span["trace"] == trace)
+
+    sends = "local.jobs.normal.shop"
+    whole = ["process " + sends, "process " + sends, "request", "send " + sends, "send " + sends]
+    eventually(lambda: spans_of(kept) == whole, 20)  # the worker's own share is nothing, but the web tier had chosen
+    eventually(lambda: spans_of(failed) == ["process " + sends], 20)  # of a trace that was let go, the error still
+    worker.terminate()
+    assert worker.wait(15) == 0
+    assert spans_of(left_out) == []
+
+
+ASKED = [("0", "parent"), ("0", "broken"), ("100", "parent")]
+
+
 @pytest.mark.parametrize("fault", ["refuses", "answers 503", "is silent"])
 def test_a_collector_in_trouble_costs_no_job(command: Command, receiver: Receiver, tmp_path: Path, fault: str) -> None:
     url, log = receiver.url, tmp_path / "log"
@@ -112,19 +150,6 @@ def test_a_collector_in_trouble_costs_no_job(command: Command, receiver: Receive
     assert worker.wait(15) == 0
     assert log.read_text().count("traces: ") == 1
     assert "Traceback" not in log.read_text()
-
-
-def test_sigusr1_says_what_each_slot_does(command: Command, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as stream:
-        worker = command.start("worker", "shop", stderr=stream)
-    eventually(lambda: "ready:" in log.read_text(), 30)
-    run_python(command, "import shop; shop.lie_still.send()")
-    eventually(lambda: '"running": 1' in command("queues", "--json").stdout.replace('":1', '": 1'), 20)
-    worker.send_signal(signal.SIGUSR1)
-    eventually(lambda: "task=lie_still since_seconds=" in log.read_text(), 10)
-    assert "cancel_token.wait(60)" in log.read_text()
-    assert worker.poll() is None
 
 
 def test_metrics_without_a_port_are_refused_in_a_line(command: Command) -> None:
