@@ -171,7 +171,12 @@ def test_a_request_and_its_job_are_one_trace(
     inside = under(mine, first)
     steps = {span["name"]: span for span in inside if span["name"].startswith("step ")}
     assert set(steps) == {"step ai:generate", "step look up"}
-    assert any(s["kind"] == 3 and s["name"] == "POST" for s in under(mine, steps["step ai:generate"]))
+    [asked_ai] = [span for span in under(mine, steps["step ai:generate"]) if span["name"] == "ai generate"]
+    known = asked_ai["attributes"]
+    assert known["ai_provider"] == "openai"
+    assert known["ai_model"]
+    assert float(known["ai_cost_usd"]) > 0
+    assert any(s["kind"] == 3 and s["name"] == "POST" for s in under(mine, asked_ai))
     system = "postgresql" if database_url.startswith("postgresql") else "sqlite"
     sql = [s for s in under(mine, steps["step look up"]) if s["attributes"].get("db.system") == system]
     assert any("SELECT 40 + 2" in s["attributes"]["db.statement"] for s in sql), [s["name"] for s in inside]

@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 import subprocess
+import timeit
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,16 @@ def test_a_program_that_logs_its_own_way_is_left_alone(root: logging.Logger) -> 
     root.addHandler(own)
     logs.configure(level="INFO", json=True, service="x")
     assert root.handlers == [own]
+
+
+def test_a_line_below_the_level_costs_a_look(root: logging.Logger) -> None:
+    root.handlers.clear()  # pytest has added its own again
+    logs.configure(level="INFO", json=True, service="shop", stream=io.StringIO())
+    running.set(FakeRun(1))  # type: ignore[arg-type]
+    mine = logging.getLogger("mine")
+    off = min(timeit.repeat(lambda: mine.debug("quiet %s", 1), number=1_000, repeat=5))
+    on = min(timeit.repeat(lambda: mine.info("loud %s", 1), number=1_000, repeat=5))
+    assert off * 10 < on
 
 
 # Figures and ids --------------------------------------------------------------------------------------------

@@ -22,14 +22,6 @@ import fourlane
 @fourlane.task(service="shop")
 def noop():
     pass
-
-@fourlane.task(service="shop")
-def parent():
-    noop.send()
-
-@fourlane.task(service="shop", max_retries=0)
-def broken():
-    raise ValueError("no")
 """
 
 
@@ -93,41 +85,6 @@ def test_a_killed_process_leaves_its_counts(command: Command, tmp_path: Path) ->
     assert (
         samples(get(port, "/metrics")[1])["fourlane_job_run_seconds_count", *sorted(("noop", "normal", "shop"))] == 500
     )
-
-
-REQUEST = """
-import sys
-import fourlane.observe
-fourlane.observe.start(service="web", trace_percent=int(sys.argv[1]))
-import shop
-from opentelemetry import trace
-with trace.get_tracer("web").start_as_current_span("request") as span:
-    getattr(shop, sys.argv[2]).send()
-    print(f"{span.get_span_context().trace_id:032x}")
-"""
-
-
-def test_one_decision_from_the_web_tier_to_the_child_job(command: Command, receiver: Receiver, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    command.env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "FOURLANE_TRACE_PERCENT": "0"}
-    with log.open("wb") as stream:
-        worker = command.start("worker", "shop", stderr=stream)
-    eventually(lambda: "ready:" in log.read_text(), 30)
-    left_out, failed, kept = (run_python(command, REQUEST, *words).strip() for words in ASKED)
-
-    def spans_of(trace: str) -> list[str]:
-        return sorted(span["name"] for span in receiver.spans() if span["trace"] == trace)
-
-    sends = "local.jobs.normal.shop"
-    whole = ["process " + sends, "process " + sends, "request", "send " + sends, "send " + sends]
-    eventually(lambda: spans_of(kept) == whole, 20)  # the worker's own share is nothing, but the web tier had chosen
-    eventually(lambda: spans_of(failed) == ["process " + sends], 20)  # of a trace that was let go, the error still
-    worker.terminate()
-    assert worker.wait(15) == 0
-    assert spans_of(left_out) == []
-
-
-ASKED = [("0", "parent"), ("0", "broken"), ("100", "parent")]
 
 
 @pytest.mark.parametrize("fault", ["refuses", "answers 503", "is silent"])
