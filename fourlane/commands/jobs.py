@@ -20,7 +20,6 @@ from fourlane.commands.shared import (
     yes_option,
 )
 from fourlane.commands.text import human_age, lines, moment, since
-from fourlane.sealing import is_sealed
 
 if TYPE_CHECKING:
     from fourlane.job import JobInfo
@@ -67,6 +66,8 @@ def jobs_cancel(job_id: str, queue: str | None, yes: bool) -> None:
 
 
 def _arguments(info: JobInfo) -> list[tuple[str, Any]]:
+    from fourlane.sealing import is_sealed
+
     if is_sealed(info.options):
         return [("args", "encrypted")]
     return [(name, json.dumps(getattr(info, name), ensure_ascii=False)) for name in ("args", "kwargs")]

@@ -65,6 +65,8 @@ def enqueue_with_options(
       id: the job's id. A second row of the same id violates a constraint when the session is flushed.
       **options: those of dramatiq and its middleware, e.g. ``max_retries``.
     """
+    if task.check is not None:
+        task.check(*args, **(kwargs or {}))
     run_at = _run_at(delay, eta)
     if options:
         options = task.message_with_options(**options).options

@@ -23,7 +23,7 @@ from fourlane.queues import browse, carry
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
-from fourlane.tasks.task import Task
+from fourlane.tasks.task import Task, task
 from tests.conftest import StartServer
 
 AnyTask = Task[Any, Any]
@@ -83,6 +83,21 @@ def test_what_cannot_be_a_job_is_refused_at_once(database: Database, resize: Any
         with pytest.raises(ValueError, match="time zone"):
             outbox.enqueue_with_options(session, resize, eta=datetime(2030, 1, 1))
     assert rows(database) == []
+
+
+def test_a_tasks_own_check_refuses_too(database: Database, broker: RedisBroker) -> None:
+    def positive(width: int) -> None:
+        if width < 1:
+            raise InvalidArguments(f"width {width} is too small")
+
+    @task(broker=broker, check=positive)
+    def shrink(width: int) -> None: ...
+
+    with database.begin() as session:
+        with pytest.raises(InvalidArguments, match="too small"):
+            outbox.enqueue(session, shrink, 0)
+        assert not session.new
+        outbox.enqueue(session, shrink, 1)
 
 
 def test_delays_tiers_and_options_arrive(database: Database, relay: Relay, resize: AnyTask) -> None:
@@ -257,7 +272,6 @@ def test_a_service_with_a_broken_key_waits_alone(
 ) -> None:
     broken = store.service("images").ready[0]
     store.connector.command(broken, "SET", broken, "no list")
-    from fourlane.tasks.task import task
 
     @task(broker=broker, service="mails")
     def mail(n: int) -> None: ...
@@ -314,7 +328,6 @@ def test_old_rows_are_deleted(database: Database, store: Store, resize: AnyTask)
 
 def test_middleware_hears_of_the_enqueue(database: Database, relay: Relay, redis_url: str, namespace: str) -> None:
     """At the moment of the call: what it adds, such as a trace, goes along."""
-    from fourlane.tasks.task import task
 
     class Tracing(Middleware):
         def before_enqueue(self, broker: Any, message: Any, delay: Any) -> None:
