@@ -412,10 +412,10 @@ class Settings(BaseSettings):
     ai: Annotated[AiSettings, WrapValidator(_read_ai), NoDecode] = Field(default_factory=AiSettings)
     """Models, limits, prices, budgets and addresses of AI providers; in the variable, a JSON object."""
 
+    alerts: Switch = False
+    """Once a minute, tell PagerDuty, Slack or email what `fourlane status` finds; for those without an Alertmanager."""
     metrics: Switch = False
     """Serve GET /metrics for Prometheus on the probe's port."""
-    otlp_metrics: Switch = False
-    """Send the same metrics over OTLP/HTTP to OTEL_EXPORTER_OTLP_ENDPOINT, once a minute."""
     watch_streams: Switch = False
     """Count what waits in the event queues, for metrics, `fourlane status` and alerts; each look costs SQS requests."""
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
