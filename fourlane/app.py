@@ -122,6 +122,19 @@ def opening_of(settings: Settings) -> Opening:
     )
 
 
+def housekeeping(settings: Settings) -> dict[str, str]:
+    """When the platform's own schedules run that do not run at their usual times; ``off``: never.
+
+    Raises SettingsError: alerts are on and there is nobody to tell.
+    """
+    from fourlane.tasks import alerts
+
+    times = {"alerts": "* * * * *"} | settings.maintenance if settings.alerts else settings.maintenance
+    if times.get("alerts", "off") != "off":
+        alerts.routes(settings)
+    return times
+
+
 def observe_of(settings: Settings) -> Observe:
     """What of a program's work is to be seen, and where."""
     return Observe(

@@ -267,7 +267,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     """
     import signal
 
-    from fourlane.app import observe_of
+    from fourlane.app import housekeeping, observe_of
     from fourlane.config import load_settings
     from fourlane.observe import configure_logs
     from fourlane.scheduler.declare import synchronise, synchronise_maintenance
@@ -280,7 +280,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     with open_store() as store:
         seconds, _ = store.connector.command(store.keys.services, "TIME")
         boot_ms = int(seconds) * 1000
-        synchronise_maintenance(store, settings.maintenance, boot_ms)
+        synchronise_maintenance(store, housekeeping(settings), boot_ms)
         if modules:
             sys.path.insert(0, os.getcwd())
             import_modules(list(modules))

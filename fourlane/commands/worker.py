@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane import observe
-    from fourlane.app import observe_of, opening_of
+    from fourlane.app import housekeeping, observe_of, opening_of
     from fourlane.beyond import Outside
     from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
@@ -89,7 +89,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         )
     boot_ms = int(boot_seconds) * 1000
     if given["scheduler"]:
-        synchronise_maintenance(store, settings.maintenance, boot_ms)
+        synchronise_maintenance(store, housekeeping(settings), boot_ms)
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -109,7 +109,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         scheduler=bool(given["scheduler"]),
         boot_ms=boot_ms,
     )
-    outside = Outside(settings) if settings.probe_port else None
+    outside = Outside(settings) if settings.probe_port or settings.otlp_metrics else None
     supervisor = Supervisor(store, options, outside=outside)
     if options.watch:
         click.echo(f"watching the .py files in {options.watch}", err=True)
@@ -125,7 +125,8 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
 
     supervisor.on_ready = ready
     relays = settings.relay if given["relay"] is None else given["relay"]
-    with _relaying(settings, opening.open().store) if relays else nullcontext():
+    watching = closing(outside) if outside is not None else nullcontext()
+    with watching, _relaying(settings, opening.open().store) if relays else nullcontext():
         if not settings.probe_port:
             return supervisor.run()
         return _run_with_probe(supervisor, settings.probe_port)
@@ -168,5 +169,3 @@ def _run_with_probe(supervisor: Supervisor, port: int) -> int:
         return supervisor.run()
     finally:
         probe.close()
-        if supervisor.outside is not None:
-            supervisor.outside.close()

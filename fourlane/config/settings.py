@@ -412,6 +412,8 @@ class Settings(BaseSettings):
     ai: Annotated[AiSettings, WrapValidator(_read_ai), NoDecode] = Field(default_factory=AiSettings)
     """Models, limits, prices, budgets and addresses of AI providers; in the variable, a JSON object."""
 
+    alerts: Switch = False
+    """Once a minute, tell PagerDuty, Slack or email what `fourlane status` finds; for those without an Alertmanager."""
     metrics: Switch = False
     """Serve GET /metrics for Prometheus on the probe's port."""
     watch_streams: Switch = False

@@ -45,7 +45,7 @@ Those of one service begin with ``{namespace}:{{environment:service}}:``, so tha
 A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
 ``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
 ``{namespace}:{{environment:budget.TENANT}}:``.
-Beside them, per environment: ``alerts`` (hash of what is wrong now, cleaned when it is well again),
+Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days),
 ``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
 70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
 ``audit`` (list, 10,000 newest), ``edits`` (zset, 2 members: schedules were changed) and, for a moment, ``rights``

@@ -124,15 +124,16 @@ def alert_operators() -> None:
     from fourlane.config import load_settings
     from fourlane.queues.browse import now_ms
     from fourlane.queues.status import judge, look
-    from fourlane.tasks.alerts import tell
-    from fourlane.tasks.notifications import alert
+    from fourlane.tasks import alerts
 
-    store, outside = _store(), Outside(load_settings())
+    settings, store = load_settings(), _store()
+    channels = alerts.routes(settings)
+    outside = Outside(settings)
     try:
         troubles = judge(look(store, outside.look(store)))
     finally:
         outside.close()
-    tell(store, troubles, now_ms(store), alert)
+    alerts.look_again(store, troubles, now_ms(store), channels)
 
 
 def _store() -> Store:
