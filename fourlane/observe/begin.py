@@ -10,7 +10,6 @@ import msgspec
 
 from fourlane.errors import SettingsError
 from fourlane.observe import logs
-from fourlane.observe.threads import follow_threads
 
 if TYPE_CHECKING:
     from fourlane.observe.observer import WorkerObserver
@@ -81,6 +80,8 @@ def configure_logs(observe: Observe, stream: Any = None) -> None:
 
 def begin(observe: Observe, *, name: str = "", metrics_folder: str = "") -> WorkerObserver | None:
     """Turn everything on in a worker process; None when there is nothing to tell anybody."""
+    from fourlane.observe.threads import follow_threads
+
     follow_threads()
     if not (metrics_folder or observe.otlp_endpoint or observe.sentry_dsn):
         return None

@@ -16,7 +16,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from fourlane.observe.export import SpanQueue
 from fourlane.observe.observer import SLOW_SECONDS
-from fourlane.observe.redact import redact_text
+from fourlane.observe.redact import redact, redact_text
 
 __all__ = ["Share", "Tail", "TailProcessor", "as_sampled", "context_of"]
 
@@ -140,7 +140,7 @@ def as_sampled(context: SpanContext) -> SpanContext:
 
 def _dressed(span: ReadableSpan) -> ReadableSpan:
     """A kept span, marked as sampled, with the platform's attributes and without secrets."""
-    attributes = {key: redact_text(v) if isinstance(v, str) else v for key, v in (span.attributes or {}).items()}
+    attributes: dict[str, Any] = redact(span.attributes or {})
     failed = span.status.status_code is StatusCode.ERROR
     attributes["duration_ms"] = round(((span.end_time or 0) - (span.start_time or 0)) / 1e6, 3)
     attributes["status"] = "error" if failed else "ok"
@@ -167,6 +167,4 @@ def _dressed(span: ReadableSpan) -> ReadableSpan:
 
 
 def _redacted(event: Event) -> Event:
-    given = event.attributes or {}
-    attributes = {key: redact_text(v) if isinstance(v, str) else v for key, v in given.items()}
-    return Event(event.name, attributes, event.timestamp)
+    return Event(event.name, redact(event.attributes or {}), event.timestamp)

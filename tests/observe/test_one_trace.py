@@ -78,12 +78,6 @@ make_server("127.0.0.1", int(sys.argv[1]), OpenTelemetryMiddleware(app)).serve_f
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def provider() -> Iterator[Provider]:
     with Provider() as running:
         yield running

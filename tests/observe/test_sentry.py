@@ -47,20 +47,19 @@ def telling():
     sentry_sdk.set_tag("mine", "yes")
     raise OSError("after the tag")
 
-@fourlane.cron("*/5 * * * *", timezone="Europe/Berlin")
+@fourlane.cron("0 0 29 2 *", timezone="Europe/Berlin")
 @fourlane.task(timeout_ms=90_000, service="shop", max_retries=1, backoff=options["backoff"])
 def nightly():
     if fourlane.current_job().attempt == 1:
         raise RuntimeError("once")
+
+@fourlane.cron("0 0 29 2 *")
+@fourlane.task(service="shop", max_retries=1, backoff=options["backoff"])
+def hopeless():
+    raise RuntimeError("always")
 """
 
 Start = Callable[..., None]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 @pytest.fixture
@@ -96,7 +95,8 @@ def items(receiver: Receiver, kind: str) -> list[dict[str, Any]]:
 def test_one_report_for_a_job_and_none_for_what_was_meant(start: Start, command: Command, receiver: Receiver) -> None:
     start(FOURLANE_ENVIRONMENT="staging", SENTRY_RELEASE="shop@1.2.3")
     send(command, "shop.expected.send(); shop.steered.send(); shop.talking.send()")
-    send(command, "shop.failing.send_with_options(args=('4242 4242 4242 4242',), user_id='u1'); shop.telling.send()")
+    send(command, "shop.failing.send_with_options(args=('4242 4242 4242 4242',), user_id='u1', tenant='org_7')")
+    send(command, "shop.telling.send()")
     both = eventually(lambda: found if len(found := items(receiver, "event")) == 2 else None, 20)
     last, told = sorted(both, key=lambda event: str(event["tags"]["task"]))
     assert (last["environment"], last["release"]) == ("staging", "shop@1.2.3")
@@ -106,6 +106,7 @@ def test_one_report_for_a_job_and_none_for_what_was_meant(start: Start, command:
     assert (tags["task"], tags["attempt"], tags["tier"]) == ("failing", 2, "normal")
     assert (tags["queue"], tags["service"]) == ("staging.jobs.normal.shop", "shop")
     assert len(tags["trace_id"]) == 32
+    assert tags["organization_id"] == "org_7"
     assert tags["job_id"]
     [error] = last["exception"]["values"]
     assert error["value"] == "refused for [card], attempt 2"
@@ -143,12 +144,17 @@ def test_a_schedule_is_a_monitor(start: Start, command: Command, receiver: Recei
     assert (begun["monitor_slug"], begun["status"], begun["environment"]) == ("nightly", "in_progress", "staging")
     assert (ended["status"], ended["check_in_id"]) == ("ok", begun["check_in_id"])
     config = {
-        "schedule": {"type": "crontab", "value": "*/5 * * * *"},
+        "schedule": {"type": "crontab", "value": "0 0 29 2 *"},
         "timezone": "Europe/Berlin",
         "checkin_margin": 1,
         "max_runtime": 2,
     }
     assert (begun["monitor_config"], ended["monitor_config"]) == (config, config)
+
+    assert command("schedules", "fire", "hopeless").returncode == 0
+    eventually(lambda: len(items(receiver, "check_in")) == 4, 20)
+    statuses = [(item["monitor_slug"], item["status"]) for item in items(receiver, "check_in")[2:]]
+    assert statuses == [("hopeless", "in_progress"), ("hopeless", "error")]  # once, though it was tried twice
 
 
 @pytest.mark.parametrize(

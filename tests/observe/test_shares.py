@@ -47,12 +47,6 @@ for number in range(300):
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def command(tmp_path: Path, redis_url: str, namespace: str, receiver: Receiver) -> Iterator[Command]:
     made = Command(
         tmp_path,

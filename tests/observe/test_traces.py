@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from opentelemetry import trace
@@ -51,6 +52,21 @@ def test_an_error_anywhere_keeps_the_whole_trace(nothing_by_chance: Tracing) -> 
     assert query.attributes is not None
     assert query.attributes["status"] == "error"
     assert query.attributes["error_message"] == "ValueError: password=[redacted]"
+
+
+def test_no_secret_leaves_in_a_span(nothing_by_chance: Tracing) -> None:
+    given = {
+        "http.request.header.authorization": ["x1y2z3"],
+        "customer_email": "x1y2z3",
+        "url": "redis://me:x1y2z3@host",
+    }
+    with suppress(ValueError), nothing_by_chance.tracer.start_as_current_span("call", attributes=given) as span:
+        span.add_event("told", {"api_key": "x1y2z3", "number": 7})
+        raise ValueError("token=x1y2z3")
+    nothing_by_chance.kept()
+    [kept] = nothing_by_chance.exporter.get_finished_spans()
+    assert "x1y2z3" not in kept.to_json()
+    assert dict(kept.events[0].attributes or {}) == {"api_key": "[redacted]", "number": 7}
 
 
 def test_what_took_over_five_seconds_is_kept(nothing_by_chance: Tracing) -> None:

@@ -26,12 +26,6 @@ def noop():
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def command(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Command]:
     made = Command(tmp_path, REDIS_URL=redis_url, FOURLANE_NAMESPACE=namespace, PYTHONWARNINGS="ignore")
     made.module("shop", TASKS)
