@@ -113,6 +113,7 @@ class Host:
         self._store = store
         self._processes = processes
         self._gone = Figures()
+        self._told: dict[str, dict[str, float]] = {}  # counts and sums of the last answer
         self._lock = threading.Lock()
         self._looked_at = -_FRESH_SECONDS
         self._seen: status.Seen | None = None
@@ -141,7 +142,20 @@ class Host:
                 figures = _read(path)
                 if figures is not None:
                     total.fold(figures)
+            self._never_less(total)
         return total
+
+    def _never_less(self, total: Figures) -> None:
+        """Fractions that are added in another order, as when a process ends, may come out a hair smaller; Prometheus
+        takes a counter that goes down for one that began anew, and counts all of it a second time."""
+        for name, counts in total.counts.items():
+            told = self._told.setdefault(name, {})
+            for key, value in counts.items():
+                counts[key] = told[key] = max(value, told.get(key, 0.0))
+        for name, series in total.times.items():
+            told = self._told.setdefault(name, {})
+            for key, times in series.items():
+                times.sum = told[key] = max(times.sum, told.get(key, 0.0))
 
     def page(self, accept: str = "") -> tuple[str, bytes]:
         """Content type and text, in the form that the scraper asks for. Exemplars only go into OpenMetrics."""

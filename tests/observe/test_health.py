@@ -238,3 +238,18 @@ def test_counters_never_go_down_while_processes_come_and_go(store: Store) -> Non
         assert list(Path(host.folder).iterdir()) == []
     finally:
         host.close()
+
+
+def test_fractions_never_go_down_when_a_process_ends(store: Store) -> None:
+    host = Host(store, list)
+    labels = ("openai", "gpt-4o", "acme")
+    try:
+        for number, usd in enumerate((0.1, 0.1, 0.4)):
+            meter = Meter()
+            meter.add("ai_cost_usd", labels, usd)
+            Path(host.folder, f"p{number}.json").write_bytes(meter.take() or b"")
+        before = host.figures().counts["ai_cost_usd"]["\n".join(labels)]
+        host.process_ended("p2")  # 0.4 + 0.1 + 0.1 is a hair less than 0.1 + 0.1 + 0.4
+        assert host.figures().counts["ai_cost_usd"]["\n".join(labels)] >= before
+    finally:
+        host.close()
