@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from fourlane.beyond import Outside
 from fourlane.config import Settings, load_settings
 from fourlane.db import migrate
 from fourlane.db.models import JobOutbox
+from fourlane.meter import Meter
 from fourlane.observe.metrics import Host
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.status import Beyond, Lag, Spending
@@ -189,8 +191,6 @@ def test_figures_of_a_look(store: Store, hand: Hand) -> None:
 
 
 def test_a_scrape_does_not_wait_for_what_lies_beyond(store: Store) -> None:
-    import threading
-
     held = threading.Event()
 
     def slow() -> Beyond:
@@ -206,4 +206,35 @@ def test_a_scrape_does_not_wait_for_what_lies_beyond(store: Store) -> None:
         assert [t.name for t in threading.enumerate()].count("fourlane-beyond") == 1
     finally:
         held.set()
+        host.close()
+
+
+def test_counters_never_go_down_while_processes_come_and_go(store: Store) -> None:
+    host = Host(store, list)
+    stop = threading.Event()
+
+    def processes() -> None:
+        for number in range(40):
+            meter = Meter()
+            for _ in range(5):
+                meter.add("turns", ("mail",), 1)
+                data = meter.take()
+                assert data is not None
+                new = Path(host.folder) / f"p{number}.new"
+                new.write_bytes(data)
+                new.replace(new.with_suffix(".json"))
+            host.process_ended(f"p{number}")  # killed: its last figures are those of its file
+        stop.set()
+
+    thread = threading.Thread(target=processes)
+    seen = [0.0]
+    try:
+        thread.start()
+        while not stop.is_set():
+            seen.append(host.figures().counts.get("turns", {}).get("mail", 0))
+        thread.join()
+        assert seen == sorted(seen)
+        assert host.figures().counts["turns"]["mail"] == 200
+        assert list(Path(host.folder).iterdir()) == []
+    finally:
         host.close()

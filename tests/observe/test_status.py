@@ -147,7 +147,7 @@ def test_what_is_wrong_comes_first_and_makes_the_exit_code(command: Command) -> 
     assert "docs/runbooks/no-worker.md" in done.stdout
     told = json.loads(command("status", "--json").stdout)
     assert not told["well"]
-    assert [trouble["rule"] for trouble in told["troubles"]] == ["NoWorker"]
+    assert told["troubles"][0]["rule"] == "NoWorker"
     assert told["services"][0]["queues"][1]["ready"] == 1
 
 
