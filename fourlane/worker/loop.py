@@ -463,6 +463,8 @@ class Loop:
             if turn is not None and asked is not None:
                 self._take_ahead(asked, turn)
             if not token or error is not None:
+                if turn is not None and not turn.jobs:
+                    self._ahead = (None, "")  # nothing came for as long as a wait lasts: no need to ask each time
                 continue
             if token == "d":
                 lane.look_at = 0.0

@@ -54,6 +54,24 @@ def test_the_next_job_comes_with_the_end_of_the_wait(broker: RedisBroker, run_wo
     eventually(lambda: broker.client.hlen(broker.store.service("default").jobs) == 0)
 
 
+def test_an_idle_worker_asks_no_longer(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fourlane.worker.waits._WAIT_SECONDS", 0.2)
+    ran: list[int] = []
+
+    @fourlane.task
+    def note(number: int) -> None:
+        ran.append(number)
+
+    loop = run_worker(broker)
+    note.send(0)
+    eventually(lambda: ran == [0] and asks_ahead(loop))
+    eventually(lambda: not asks_ahead(loop) and loop.lanes[0].waits)
+    note.send(1)
+    eventually(lambda: ran == [0, 1] and asks_ahead(loop))
+
+
 def test_jobs_of_a_lost_reply_come_back(
     redis_url: str, broker: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
 ) -> None:
