@@ -16,6 +16,7 @@ import pytest
 import fourlane
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.scripts import FLAG
+from tests.conftest import StartServer
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker, run_worker
 
@@ -118,9 +119,8 @@ def test_scripts_carry_the_flag_where_it_is_taken(proxy: FlagProxy, namespace: s
     broker.close()
 
 
-def test_a_plain_server_is_asked_once(redis_url: str, namespace: str, run_worker: RunWorker) -> None:
-    broker = RedisBroker(url=redis_url, namespace=namespace)
-    broker.client.script_flush()
+def test_a_plain_server_is_asked_once(start_server: StartServer, namespace: str, run_worker: RunWorker) -> None:
+    broker = RedisBroker(url=start_server().url, namespace=namespace)  # nobody else brings it scripts
     ran: list[int] = []
 
     @fourlane.task(broker=broker)
