@@ -242,11 +242,17 @@ class Task(dramatiq.Actor[P, R]):
         return self._enqueue(args, kwargs or {}, options, when, lane)
 
     def send_many(self, calls: Iterable[Any], *, tenant: str | UUID | None = None) -> list[EnqueuedJob[R]]:
-        """Enqueue many jobs; none when one of them is refused.
+        """Enqueue many jobs, 250 in a call; none when the arguments of one are refused.
+
+        With a middleware that has a hook around the enqueue they go one by one instead, as far as they are good.
 
         Parameters:
           calls: for each job its arguments: a list or tuple of positional ones, or a dict of named ones.
           tenant: as for send_with_options, of all of them.
+
+        Raises:
+          InvalidArguments, JobTooLarge: of one of them.
+          RedisUnavailable: not all were accepted.
         """
         own = carry.with_tenant({} if tenant is None else {"tenant": tenant})
         jobs = [(tuple(c), {}) if isinstance(c, (list, tuple)) else ((), dict(c)) for c in calls]
