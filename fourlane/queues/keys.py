@@ -11,7 +11,8 @@ workers        zset      lease names by the time at which they count as dead    
 wake:T, news   zset      at most one token each, to end an idle worker's wait    6 members
 leased:NAME    set       entries that this worker holds                          the worker; reclaim
 records        hash      id → attempts and errors                                the job's life
-crashes        hash      id → workers that died running it                       the job's life
+crashes        hash      id → workers that died running it, "id|q" → that        the job's life
+                         fell silent holding it
 reasons        hash      id → why it is a dead letter                            dead letters
 dead:T         zset      ids by the time of their death                          age and number (settings)
 slots:T        set       ids running under a concurrency limit                   the limit

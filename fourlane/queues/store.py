@@ -12,13 +12,15 @@ from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result
 from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
-__all__ = ["Accepting", "Delayed", "Leased", "Relayed", "Store", "Turn"]
+__all__ = ["Accepting", "Beat", "Delayed", "Leased", "Relayed", "Store", "Turn"]
 
 _BATCH_JOBS = 1_000
 _PART_JOBS = 250  # while Redis works on one part, the next is made
 _DAY_MS = 86_400_000
 _REMEMBER_MS = 3 * _DAY_MS  # the set of a day is read until the end of the next one, by clocks that differ
 _POLL_SECONDS = 0.1
+_MOST_CANCELLED = 1_000  # as beat.lua has it
+_TOLD_AGAIN_MS = 5_000  # a job may have been on its way to its worker when its cancelling was told
 _BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
 
 
@@ -69,12 +71,26 @@ class Turn(NamedTuple):
     expired: list[str]
     expires_in: int
     workers: int
-    starving: str
+    ages: list[int]
+    """By tier, how long its oldest job has waited; empty when not asked."""
     controlled: bool
     room_in: int
     jobs: list[Leased]
     dropped: int
     """Old dead letters that went to keep their number and age."""
+    faults: list[tuple[str, str]]
+    """Entries whose outcome Redis refused to write, with its words: they are held still."""
+
+
+class Beat(NamedTuple):
+    """What a beat told."""
+
+    lost: list[str]
+    """Names that hold nothing any more."""
+    cancelled: list[str]
+    """Ids of running jobs that were cancelled. Each is told more than once."""
+    since_ms: int
+    """Since when to ask the next time."""
 
 
 class Store:
@@ -345,29 +361,41 @@ class Store:
         reply = link.receive_script()
         return None if reply is None or reply[0] == b"gone" else _read_turn(reply)
 
-    def beat(self, link: Link, service: str, names: Sequence[str], silence_ms: int) -> tuple[list[str], list[str]]:
-        """Keep leases alive. Returns the names that hold nothing any more, and ids of running jobs to cancel."""
+    def beat(self, link: Link, service: str, names: Sequence[str], silence_ms: int, since_ms: int = 0) -> Beat:
+        """Keep leases alive, and hear what was cancelled since a time of Redis's."""
         keys = self.service(service)
-        lost, cancelled = link.run("beat", (keys.workers, keys.cancels), (silence_ms, *names))
-        return [n.decode() for n in lost], [i.decode() for i in cancelled]
+        lost: list[str] = []
+        cancelled: list[str] = []
+        while True:
+            args = (silence_ms, since_ms, len(cancelled), *names)
+            gone, ids, now = link.run("beat", (keys.workers, keys.cancels), args)
+            lost += [n.decode() for n in gone if n.decode() not in lost]
+            cancelled += [i.decode() for i in ids]
+            if len(ids) < _MOST_CANCELLED:
+                return Beat(lost, cancelled, int(now) - _TOLD_AGAIN_MS)
 
-    def leave(self, service: str, name: str) -> int:
-        """A worker goes; returns the number of jobs that it still held."""
+    def leave(self, service: str, name: str, done: str = "") -> int:
+        """A worker goes; returns the number of jobs that it still held.
+
+        Parameters:
+          done: jobs done that it has not told of in a turn, by tier, as ``turn`` takes them.
+        """
         keys = self.service(service)
-        return int(self.connector.run("leave", [*keys.all, keys.leased(name)], (name,)))
+        return int(self.connector.run("leave", [*keys.all, keys.leased(name)], (name, done)))
 
-    def reclaim(self, service: str, name: str, fate: str, begun: Iterable[str] | None = None) -> tuple[int, list[str]]:
+    def reclaim(
+        self, service: str, name: str, fate: str, begun: Iterable[str] | None = None, *, guilty: bool = False
+    ) -> tuple[int, list[str]]:
         """Take a dead worker's jobs back. Returns how many, and the ids that became dead letters (poison).
 
         Parameters:
           begun: entries of the jobs that were running, when a supervisor saw the death; None when only silence
             tells of it, then nothing happens unless the worker's time has run out.
+          guilty: the process was killed for what these jobs did, and no other counts a crash.
         """
         keys = self.service(service)
-        args = [
-            name, "silent" if begun is None else "reported", self.crash_limit, self.dead_max, self.dead_ttl_ms,
-            fate, *(begun or ()),
-        ]  # fmt: skip
+        how = "silent" if begun is None else "guilty" if guilty else "reported"
+        args = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, *(begun or ())]
         back, poisoned, left = 0, [], 1
         while left > 0:
             some, dead, left = self.connector.run("reclaim", [*keys.all, keys.leased(name)], args)
@@ -452,8 +480,8 @@ def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:
 
 
 def _read_turn(reply: list[Any]) -> Turn:
-    (word, refused, news, more, due_in, expired, expires_in, workers, starving, controlled, room_in,
-     entries, bodies, records, _now, dropped) = reply  # fmt: skip
+    (word, refused, news, more, due_in, expired, expires_in, workers, ages, controlled, room_in,
+     entries, bodies, records, _now, dropped, faults) = reply  # fmt: skip
     jobs: list[Leased] = []
     marked = iter(records)
     for entry, body in zip(entries, bodies, strict=True):
@@ -473,11 +501,12 @@ def _read_turn(reply: list[Any]) -> Turn:
         [n.decode() for n in expired],
         expires_in,
         workers,
-        starving.decode(),
+        ages,
         bool(controlled),
         room_in,
         jobs,
         dropped,
+        [(faults[i].decode(), faults[i + 1].decode("utf-8", "replace")) for i in range(0, len(faults), 2)],
     )
 
 

@@ -77,6 +77,10 @@ class Appetite:
         waits = now < self._next_lease and self._keeps_step() and self._room() > 1
         return self._next_lease if waits else None
 
+    def slot_soon(self) -> bool:
+        """When all slots are taken: is one likely to be free in a moment?"""
+        return self._run_seconds / max(1, self.executor.slots) <= _LONGEST_STEP_SECONDS
+
     def _keeps_step(self) -> bool:
         return self._more_waits and self._run_seconds >= _BACKLOG_SECONDS
 

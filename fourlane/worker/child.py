@@ -106,15 +106,17 @@ class Child:
         os.set_blocking(process.stdin.fileno(), False)
         return process
 
-    def tell(self, message: msgspec.Struct) -> None:
-        """Send a line. One that finds the pipe full is dropped: what matters is told again with each beat."""
+    def tell(self, message: msgspec.Struct) -> bool:
+        """Send a line. False when the pipe is full and it was dropped: what matters is told again at the next beat."""
         assert self.process.stdin is not None
-        if not self._unsent:
+        dropped = bool(self._unsent)
+        if not dropped:
             self._unsent = msgspec.json.encode(message) + b"\n"
         try:
             self._unsent = self._unsent[os.write(self.process.stdin.fileno(), self._unsent) :]
         except OSError:
             pass  # it is busy, or dead, and then the next look will tell
+        return not dropped
 
     @property
     def serves(self) -> bool:

@@ -89,6 +89,8 @@ class Executor:
     def boot(self) -> None:
         for actor in self.broker.actors.values():
             plan = self.plans[actor.actor_name] = Plan(self.broker, actor)
+            if plan.share < 1:
+                plan.places = max(1, int(plan.share * (self.concurrency if plan.is_async else self.slots)))
             if plan.is_async:
                 self.has_async = True
             else:
@@ -131,6 +133,11 @@ class Executor:
                 self._refuse(lane, leased, self._park(leased, envelope.task))
                 continue
             run = Run(lane, leased, envelope, plan)
+            if plan.places:
+                if plan.is_full:
+                    lane.over_share(leased, plan)
+                    continue
+                plan.held.add(id(run))
             if plan.is_async:
                 coroutines.append(run)
                 self.async_runs[id(run)] = run
@@ -352,6 +359,13 @@ class Executor:
         for run in self.running():
             if job.id_of_entry(run.leased.entry) in job_ids and not run.context.cancel_token:
                 run.context.cancel_token.set("cancelled")
+                self._interrupt(run, Cancelled)
+
+    def lease_lost(self, runs: list[Run]) -> None:
+        """Tell running jobs that they run elsewhere too, and interrupt them."""
+        for run in runs:
+            if not run.context.cancel_token:
+                run.context.cancel_token.set("lease_lost")
                 self._interrupt(run, Cancelled)
 
     def tell_shutdown(self) -> None:

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
-from fourlane.outcome import Done, Outcome, Result, Stepped
+from fourlane.names import Tier
+from fourlane.outcome import Back, Dead, Done, Outcome, Result, Stepped
 from fourlane.queues.connection import Link
 from fourlane.queues.pulse import SILENCE_MS
-from fourlane.queues.store import Turn
+from fourlane.queues.store import Leased, Turn
+from fourlane.worker.contact import Contact
 from fourlane.worker.run import Run
 
-__all__ = ["Lane"]
+if TYPE_CHECKING:
+    from fourlane.worker.run import Plan
 
-_FIRST_SHARE: Final = 10  # a tier past its target gets one lease in so many
+__all__ = ["NEWS", "Lane", "as_refused"]
+
+NEWS: Final = 1 << 4
+"""Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs and of workers."""
+_TARGETS: Final = {str(int(tier)): tier.target_ms for tier in Tier}
+_BITS: Final = {str(int(tier)): 1 << int(tier) for tier in Tier}
 
 
 class Lane:
     """One service in a worker's loop."""
 
-    def __init__(self, service: str, number: int, tiers: str, name: str) -> None:
+    def __init__(self, service: str, number: int, tiers: str, name: str, contact: Contact) -> None:
         self.service = service
         self.number = number
         self.tiers = tiers
         self.base_name = name
+        self.contact = contact
         self.epoch = 0
         self.finished: deque[tuple[Run, Outcome]] = deque()
         self.held = 0
         self.maybe = set(tiers)
+        self.served = 0
+        self.plans: Sequence[Plan] = ()  # its tasks, when each of them has a share; else none
+        self.full: dict[str, Plan] = {}  # by tier: a task that holds its share here, and whose job comes next there
+        self.late: set[str] = set()
+        self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
+        self.pass_on: dict[str, float] = {}  # by tier: when a token that no slot took is another worker's
+        self.listens = 0  # what the present wait listens for
         self.due_at: float | None = None
         self.room_at: float | None = None
         self.look_at = 0.0
@@ -36,20 +52,16 @@ class Lane:
         self.beaten_idle = True  # the last beat gave the long silence of a worker that holds nothing
         self.told = False  # another worker watches this one since it holds leases
         self.told_at = 0.0
-        self.others = False
+        self.others = False  # workers, who would notice our silence
+        self.watches = False  # others hold leases: their silence would be noticed here
         self.from_token = False
         self.controlled = False
-        self.starving = ""
-        self.owed = 0
-        self.shares = 0
         self.link: Link | None = None
-        self.waiter: Link | None = None
-        self.waits = False
-        self.waits_until = 0.0  # by then Redis must have answered
-        self.asked_ahead: tuple[Lane, int, str] | None = None  # whose turn follows the wait; how many, of which tier
         self.beat_by: float | None = None  # it holds leases that no beat has told of yet
         self.done: dict[str, int] = {}  # jobs done since the last look, by tier
         self.uncertain: list[tuple[str, Outcome]] = []
+        self.refused: dict[str, int] = {}  # entries whose outcome Redis refused, and how often
+        self.most_settled = 0  # after Redis refused a settlement: so few at once, to find whose fault it is; 0: any
         self.blocked_until = 0.0
         self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
 
@@ -57,6 +69,29 @@ class Lane:
     def name(self) -> str:
         """The lease name; a new one after the leases were lost, so that late runs cannot pass for new ones."""
         return f"{self.base_name}.{self.epoch}"
+
+    # Order (worker/order.py) ----------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """Tiers that may have jobs, the highest first; none while it may not lease."""
+        if not self.maybe or (self.plans and self.fits(1) <= 0):
+            return ()
+        if self.full:
+            self.full = {tier: plan for tier, plan in self.full.items() if plan.is_full}
+            return sorted(self.maybe - self.full.keys())
+        return sorted(self.maybe)
+
+    def fits(self, want: int) -> int:
+        """How many more jobs its tasks may hold here."""
+        if not self.plans:
+            return want
+        return min(want, sum(plan.places - len(plan.held) for plan in self.plans))
+
+    def over_share(self, leased: Leased, plan: Plan) -> None:
+        """Its task holds its share here already. The job goes back, and others of its queue are left alone so long."""
+        self.full[leased.entry[0]] = plan
+        self.uncertain.insert(0, (leased.entry, Back()))
 
     # When -----------------------------------------------------------------------------------------------------
 
@@ -70,21 +105,41 @@ class Lane:
         if self.blocked_until > now:
             return max(self.look_at, self.blocked_until)
         moments = (self.look_at, self.due_at, self.beat_by, self.room_at)
-        return min(moment for moment in moments if moment is not None)
+        soonest = min(moment for moment in moments if moment is not None)
+        return min(soonest, *self.pass_on.values()) if self.pass_on else soonest
+
+    def asks_ages_at(self, best: str) -> float | None:
+        """When to ask how long its tiers have waited: those that something better than them, of ``best``, delays."""
+        behind = [self.late_at.get(tier, 0.0) for tier in self.maybe if tier > best and tier not in self.late]
+        return min(behind, default=None)
+
+    # What to listen for ---------------------------------------------------------------------------------------
+
+    def wants_to_hear(self, alone: bool) -> int:
+        """The tiers, as bits, whose tokens would tell something new, and NEWS.
+
+        Of a service that is asked anyway only what is better; nothing at all when it is the only one that is asked.
+        """
+        if not self.maybe:
+            return sum(_BITS[tier] for tier in self.tiers) | NEWS
+        if alone:
+            return 0
+        best = min(self.maybe)
+        return sum(_BITS[tier] for tier in self.tiers if tier < best) | NEWS
 
     # The next turn --------------------------------------------------------------------------------------------
 
-    def flags(self, now: float, want: int, busy: bool) -> tuple[str, str]:
-        """What to ask besides, and which tier first (queues/lua/turn.lua).
+    def flags(self, now: float, want: int, busy: bool, ages: bool) -> str:
+        """What to ask besides (queues/lua/turn.lua).
 
         A lone job's settling asks nothing: whatever came meanwhile has left a token.
         """
-        flags, first = "", ""
+        if self.most_settled:
+            return "c" if self.controlled else ""  # nothing else shall be refused with it
+        flags = "s" if ages else ""
         look = self.look_at <= now or (self.due_at is not None and self.due_at <= now)
         if look:
             flags += "k"
-            if self.held:
-                flags += "s"
         if busy:
             flags += "n"
         due = self.beaten_idle or now - self.beaten_at >= 1.0
@@ -95,20 +150,15 @@ class Lane:
             flags += "w"
         if self.controlled:
             flags += "c"
-        # The highest tier comes first anyway; the others that wait too long take turns with their shares.
-        late = [tier for tier in self.starving if tier in self.tiers[1:]]
-        if late and want > 0:
-            self.owed += want * len(late)
-            if self.owed >= _FIRST_SHARE:
-                self.shares += 1
-                first = f"{late[self.shares % len(late)]}:{self.owed // _FIRST_SHARE}"
-                self.owed %= _FIRST_SHARE
-        return flags, first
+        return flags
 
-    def asked_tiers(self, flags: str) -> str:
-        """The tiers to lease from: all when any may have jobs that no token told of."""
+    def asked_tiers(self, flags: str, down_to: str) -> str:
+        """The tiers to lease from: all when any may have jobs that no token told of, but none below ``down_to``."""
         every = "k" in flags or "n" in flags or (self.maybe and not self.from_token)
-        return self.tiers if every else "".join(sorted(self.maybe))
+        tiers = self.tiers if every else "".join(sorted(self.maybe))
+        if self.full:
+            tiers = "".join(tier for tier in tiers if tier not in self.full)
+        return "".join(tier for tier in tiers if tier <= down_to)
 
     # What a turn said -----------------------------------------------------------------------------------------
 
@@ -119,6 +169,10 @@ class Lane:
             plain = outcome.outcome if type(outcome) is Stepped else outcome
             if type(plain) in (Done, Result):
                 self.done[entry[0]] = self.done.get(entry[0], 0) + 1
+
+    def done_words(self) -> str:
+        """What is to be counted, as the scripts take it."""
+        return ",".join(f"{tier}:{count}" for tier, count in self.done.items())
 
     def learn(self, turn: Turn, flags: str, now: float) -> None:
         """Of beats, news, limits and others. ``flags`` are those that were asked; "a": it was asked ahead."""
@@ -136,17 +190,39 @@ class Lane:
         if "d" in turn.news:
             self.look_at = now
         elif "w" in turn.news:
-            self.look_at = min(self.look_at, now + SILENCE_MS / 1000)
+            self.watch(now)
         if turn.workers != -2:
             self.others = turn.workers > 1
-        if "s" in flags:
-            self.starving = turn.starving
+            self.watches = 0 <= turn.expires_in <= SILENCE_MS
+        if turn.ages:
+            self._learn_ages(turn.ages, now)
         if turn.controlled or "c" in flags:
             self.controlled = turn.controlled
         if turn.room_in >= 0:  # a turn that did not try the limited tier says nothing of it
             room_at = now + turn.room_in / 1000
             self.room_at = room_at if self.room_at is None else min(self.room_at, room_at)
         self.from_token = False
+
+    def watch(self, now: float) -> None:
+        """Another worker began to hold leases."""
+        self.watches = True
+        self.look_at = min(self.look_at, now + SILENCE_MS / 1000)
+
+    def _learn_ages(self, ages: Sequence[int], now: float) -> None:
+        self.late.clear()
+        for tier in self.tiers:
+            age = ages[int(tier)]
+            late_in = _TARGETS[tier] - max(0, age)
+            self.late_at[tier] = now + late_in / 1000
+            if late_in < 0:
+                self.late.add(tier)
+
+    def leased(self, asked: str, more: str) -> None:
+        """A turn tried these tiers, and these of them may have more."""
+        self.maybe = (self.maybe - set(asked)) | (set(more) & set(self.tiers))
+        self.late &= self.maybe
+        if self.pass_on:
+            self.pass_on = {tier: at for tier, at in self.pass_on.items() if tier not in asked}
 
     def begin_anew(self) -> None:
         """Its leases were lost: under a new name it holds nothing."""
@@ -157,3 +233,8 @@ class Lane:
         self.beaten_idle, self.told = True, False
         self.maybe = set(self.tiers)
         self.look_at = 0.0
+
+
+def as_refused(why: str) -> Dead:
+    """What becomes of a job whose end Redis refused to write: a dead letter that says so."""
+    return Dead("rejected", f"Redis refused to keep how it ended: {why}"[:1000], b"")

@@ -11,25 +11,29 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
 from fourlane.names import Queue
-from fourlane.outcome import Back, Done, Outcome, Stepped
+from fourlane.outcome import Back, Done, Outcome
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
-from fourlane.queues.store import Turn
+from fourlane.queues.store import Leased, Turn
 from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
+from fourlane.worker.contact import STEP_SECONDS, Contact
 from fourlane.worker.executor import Executor
-from fourlane.worker.lane import Lane
+from fourlane.worker.lane import Lane, as_refused
 from fourlane.worker.observer import Observer
+from fourlane.worker.order import Shares, late_tiers, next_ask
 from fourlane.worker.run import Run
+from fourlane.worker.settling import Settling, gather
 from fourlane.worker.table import Table
 from fourlane.worker.tell import tell
-from fourlane.worker.waits import Waits
+from fourlane.worker.waits import Ahead, Waits
 
 __all__ = ["Loop"]
 
@@ -37,10 +41,11 @@ log = logging.getLogger("fourlane.worker")
 
 _BUSY_LOOK_SECONDS: Final = 1.0
 _GIVE_BACK_SECONDS: Final = 0.020
-_MOST_SETTLED: Final = 1_000
 _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _BLOCK_SECONDS: Final = 2.0
+_BUSY_SECONDS: Final = 0.005  # from then on a backlog is worked on, and what other services get must be listened for
+_MOST_ASKS: Final = 5  # of one service in a round, on average: its tiers one after the other
 
 
 class Loop:
@@ -68,8 +73,12 @@ class Loop:
         by_service: dict[str, str] = {}
         for queue in sorted(set(queues)):
             by_service[queue.service] = by_service.get(queue.service, "") + str(int(queue.tier))
-        self.lanes = [Lane(s, n, tiers, name) for n, (s, tiers) in enumerate(by_service.items())]
         self._clustered = self.store.connector.clustered
+        contact, now = Contact(time.monotonic()), time.monotonic()
+        self.lanes = [
+            Lane(service, number, tiers, name, Contact(now) if self._clustered else contact)
+            for number, (service, tiers) in enumerate(by_service.items())
+        ]
         self.waits = Waits(self.store, self.lanes)
         self.executor = Executor(
             broker,
@@ -90,8 +99,10 @@ class Loop:
         self._last_idle_look = 0.0
         self._ahead: tuple[Lane | None, str] = (None, "")  # where the last job came from, for the next one
         self._cancelled: deque[set[str]] = deque()
-        self._lost: deque[str] = deque()
-        self._turn_order = 0
+        self._lost: deque[tuple[str, str]] = deque()
+        self._asks = 0
+        self._busy_since = 0.0
+        self.shares = Shares()
         self.apart = Apart(self.executor, self.store.crash_limit)
 
     # From other threads and from signals --------------------------------------------------------------------
@@ -99,6 +110,8 @@ class Loop:
     def finished(self, run: Run, outcome: Outcome) -> None:
         if self.observer is not None:
             run.ended_at = time.monotonic()
+        if run.plan.places:
+            run.plan.held.discard(id(run))
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
@@ -118,14 +131,15 @@ class Loop:
         self._cancelled.append(job_ids)
         self.wake()
 
-    def told_lost(self, name: str) -> None:
-        self._lost.append(name)
+    def told_lost(self, service: str, name: str) -> None:
+        self._lost.append((service, name))
         self.wake()
 
     # The loop -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         self.executor.boot()
+        self._share_slots()
         self._publish_names()
         while not self.stopping:
             self._listen()
@@ -139,28 +153,81 @@ class Loop:
                 self._wait()
         self._drain()
 
+    def _share_slots(self) -> None:
+        """Of a service whose every task may hold but a share of this process, no more is leased than that."""
+        for lane in self.lanes:
+            plans = [plan for plan in self.executor.plans.values() if plan.service == lane.service]
+            lane.plans = plans if all(plan.places for plan in plans) else ()
+
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
         self.apart.start(now)
-        lanes = self.lanes[self._turn_order :] + self.lanes[: self._turn_order]
-        self._turn_order = (self._turn_order + 1) % len(self.lanes)
-        for lane in lanes:
-            if lane.blocked_until > now:
-                continue
-            want = self._want()
+        for lane in self.lanes:
             if lane.room_at is not None and lane.room_at <= now:
-                self._limits_have_room(lane, want)
+                self._limits_have_room(lane)
+        turned = self._lease(now)
+        if turned is None:
+            return
+        best = min((lane.waiting[0] for lane in self.lanes if lane.waiting), default="9")
+        for lane in self.lanes:
+            if lane in turned or lane.blocked_until > now:
+                continue
+            ages_at = lane.asks_ages_at(best) if lane.maybe else None
+            ages = ages_at is not None and ages_at <= now
             settle = lane.finished and not self._settles_with_next_lease(now)
-            if settle or lane.uncertain or (want > 0 and lane.maybe) or lane.time_has_come(now):
-                self._turn(lane, want)
+            if (settle or lane.uncertain or ages or lane.time_has_come(now)) and not self._turn(
+                lane, lane.fits(self._want()), ages=ages
+            ):
+                return
+        self._pass_tokens_on(now)
+        self._keep_contact(now)
 
-    def _limits_have_room(self, lane: Lane, want: int) -> None:
+    def _lease(self, now: float) -> set[Lane] | None:
+        """Lease by tier and in turn, as far as there is room. Returns who was asked; None when Redis did not answer."""
+        turned: set[Lane] = set()
+        for _ in range(_MOST_ASKS * len(self.lanes)):
+            want = self._want()
+            if want <= 0:
+                break
+            ask = next_ask([lane for lane in self.lanes if lane.blocked_until <= now], want, self.shares)
+            if ask is None:
+                break
+            lane: Lane = ask.service
+            before = len(lane.maybe), lane.held
+            if not self._turn(lane, ask.want, first=ask.first, down_to=ask.down_to, ages=ask.first != ""):
+                return None
+            turned.add(lane)
+            self._asks += 1
+            lane.served = self._asks
+            if lane.out_of_step or before == (len(lane.maybe), lane.held):
+                break
+        return turned
+
+    def _limits_have_room(self, lane: Lane) -> None:
         lane.room_at = None
         lane.maybe = set(lane.tiers)
-        if want <= 0 and lane.others:
+        if self._want() <= 0 and lane.others:
             for tier in lane.tiers:  # this worker is full; an idle one does not know of the moment
                 self._pass_on(lane, tier)
+
+    def _pass_tokens_on(self, now: float) -> None:
+        """What was announced here and no slot took is another worker's."""
+        for lane in self.lanes:
+            for tier in [tier for tier, at in lane.pass_on.items() if at <= now]:
+                del lane.pass_on[tier]
+                self._pass_on(lane, tier)
+
+    def _keep_contact(self, now: float) -> None:
+        """Who watches others must hear from Redis all the time, for only then is their silence proof of anything."""
+        for lane in self.lanes:
+            if lane.watches and now - lane.contact.heard_at >= STEP_SECONDS:
+                try:
+                    self._link(lane).command("PING")
+                except RedisUnavailable as error:
+                    self._failed(lane, error)
+                    return
+                lane.contact.heard(time.monotonic())
 
     def _settles_with_next_lease(self, now: float) -> bool:
         """The next job is leased in a moment: one turn for both."""
@@ -174,42 +241,18 @@ class Loop:
 
     # One turn -----------------------------------------------------------------------------------------------
 
-    def _turn(self, lane: Lane, want: int) -> None:
+    def _turn(self, lane: Lane, want: int, *, first: str = "", down_to: str = "9", ages: bool = False) -> bool:
+        """Settle what finished and lease what fits. False when Redis did not answer, or refused."""
         if lane.out_of_step and not self._resync(lane):
-            return
+            return False
         now = time.monotonic()
-        done: list[str] = []
-        others: list[tuple[str, Outcome]] = []
-        stale: list[Run] = []
-        told: list[tuple[Run, Outcome]] | None = None if self.observer is None else []
-        finished = lane.finished
-        while finished and len(done) + len(others) < _MOST_SETTLED:
-            pair = finished.popleft()
-            run, outcome = pair
-            if run.epoch != lane.epoch:
-                stale.append(run)
-            elif run._steps is not None:
-                others.append((run.leased.entry, Stepped(outcome)))
-            elif type(outcome) is Done:
-                done.append(run.leased.entry)
-            else:
-                others.append((run.leased.entry, outcome))
-            if told is not None:
-                told.append(pair)
-        if done or others:
-            self.appetite.ran(run, now)
-        if self.observer is not None and told:
-            self.observer.turned(lane.service, told)
-            told = None  # kept over the turn they would cost the garbage collector more than the count
-        if stale:
-            self._count_stale(lane, len(stale))
-        for run in stale:
-            log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
-        if lane.uncertain:
-            done += [entry for entry, outcome in lane.uncertain if type(outcome) is Done]
-            others += [(entry, outcome) for entry, outcome in lane.uncertain if type(outcome) is not Done]
-        settled = len(done) + len(others)
-        flags, first = lane.flags(now, want, lane.held > settled)
+        settling = gather(lane)
+        if lane.most_settled:
+            want = 0  # Redis refused: it is to say what it refuses
+        self._tell_ended(lane, settling, now)
+        settled = settling.size
+        flags = lane.flags(now, want, lane.held > settled, ages)
+        tiers = lane.asked_tiers(flags, down_to)
         try:
             turn = self.store.turn(
                 self._link(lane),
@@ -219,28 +262,43 @@ class Loop:
                 silence_ms=SILENCE_MS,
                 idle_silence_ms=int(3_000 * self._idle_look()),
                 held=max(0, lane.held - settled),
-                done_before=",".join(f"{tier}:{count}" for tier, count in lane.done.items()) if "k" in flags else "",
-                done=done,
-                others=others,
+                done_before=lane.done_words() if "k" in flags else "",
+                done=settling.done,
+                others=settling.others,
                 want=max(0, want),
-                tiers=lane.asked_tiers(flags),
+                tiers=tiers,
                 first=first,
             )
         except RedisUnavailable as error:
             # Whether the script ran is not known: what was settled is offered again, and _resync asks what we hold.
-            lane.uncertain = [(entry, Done()) for entry in done] + others
+            lane.uncertain = settling.again() + lane.uncertain
             lane.out_of_step = True
-            self._refused_or_failed(lane, error)
-            return
-        lane.uncertain = []
+            self._refused_or_failed(lane, error, settling)
+            return False
         self._failures = 0
-        lane.held = max(0, lane.held - settled)
+        lane.most_settled *= 2
+        if lane.most_settled > settled * 2:
+            lane.most_settled = 0  # all that was there passed
+        lane.held = max(0, lane.held - settled + len(turn.faults))
         if "k" in flags:
             lane.done.clear()
-        lane.count_done(done, others)
+        lane.count_done(settling.done, settling.others)
         self.turned_at = now
+        lane.contact.heard(time.monotonic())
         meter.count("turns", (lane.service,))
-        self._take_in(lane, turn, now, flags, want)
+        self._take_in(lane, turn, now, flags, want, tiers, first)
+        return not turn.lost
+
+    def _tell_ended(self, lane: Lane, settling: Settling, now: float) -> None:
+        if settling.ended:
+            self.appetite.ran(settling.ended[-1][0], now)
+            if self.observer is not None:
+                self.observer.turned(lane.service, settling.ended)
+                settling.ended.clear()  # kept over the turn they would cost the garbage collector more than the count
+        if settling.stale:
+            self._count_stale(lane, len(settling.stale))
+        for run in settling.stale:
+            log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
         meter.count("stale_acks", (lane.service,), number)
@@ -257,10 +315,9 @@ class Loop:
             keeper.link = self.store.connector.open(self.store.service(lane.service).jobs)
         return keeper.link
 
-    def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int) -> None:
+    def _take_in(self, lane: Lane, turn: Turn, now: float, flags: str, want: int, tiers: str, first: str = "") -> None:
         if self.table is not None:  # before any of these jobs begins: from now on the supervisor beats for them
-            held = sum(x.held for x in self.lanes) + len(turn.jobs)
-            self.table.publish(now, held, self.appetite.finished_jobs)
+            self._publish(lane, now, len(turn.jobs))
         if turn.lost:
             self._lose(lane)
             return
@@ -275,13 +332,16 @@ class Loop:
             log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
         if turn.dropped:
             log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
+        for entry, why in turn.faults:
+            self._settle_otherwise(lane, entry, why)
         if turn.workers != -2:
             self._next_look(lane, turn, now)
         if lane.controlled and not controlled:
             self._rebuild_slots(lane)
         if want > 0:
-            lane.maybe = set(turn.more) & set(lane.tiers)
-            self.appetite.leased(want, bool(lane.maybe), now)
+            lane.leased(tiers + first[:1], turn.more)
+            self._count_shares(first, turn.jobs)
+            self.appetite.leased(want, any(other.maybe for other in self.lanes), now)
         for name in turn.expired:
             self._reclaim(lane, name)
         if turn.jobs:
@@ -292,6 +352,35 @@ class Loop:
                 jobs = self.apart.divide(lane, jobs, now)
             if jobs:
                 self.appetite.started(len(jobs), self.executor.start(lane, jobs))
+
+    def _publish(self, lane: Lane, now: float, leased: int) -> None:
+        assert self.table is not None
+        self.table.publish_held(lane.number, lane.held + leased)
+        self.table.publish(now, sum(other.held for other in self.lanes) + leased, self.appetite.finished_jobs)
+
+    def _count_shares(self, first: str, jobs: Sequence[Leased]) -> None:
+        """Jobs were leased: what tiers past their target got of it, and what they are owed for it."""
+        if not jobs or not (first or any(lane.late for lane in self.lanes)):
+            return
+        paid = 0
+        if first:
+            tier, _, due = first.partition(":")
+            paid = min(int(due), sum(leased.entry[0] == tier for leased in jobs))
+            self.shares.paid(tier, paid)
+        if len(jobs) > paid:
+            best = min(leased.entry[0] for leased in jobs)
+            self.shares.leased(len(jobs) - paid, late_tiers(self.lanes, best))
+
+    def _settle_otherwise(self, lane: Lane, entry: str, why: str) -> None:
+        """Redis refused to write how this job ended: it becomes a dead letter that says so. If it refuses that too,
+        the job goes back to its queue, and the service waits."""
+        log.error("job=%s service=%s: Redis refused how it ended: %s", entry.partition("|")[0], lane.service, why)
+        if lane.refused.pop(entry, 0):
+            lane.uncertain.append((entry, Back()))
+            lane.blocked_until = time.monotonic() + _BLOCK_SECONDS
+        else:
+            lane.refused[entry] = 1
+            lane.uncertain.append((entry, as_refused(why)))
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
         seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
@@ -320,6 +409,12 @@ class Loop:
             lane.controlled = False
 
     def _reclaim(self, lane: Lane, name: str) -> None:
+        now = time.monotonic()
+        proof_at = lane.contact.whole_silence_at(now)
+        if proof_at > now:  # it may be Redis that was silent
+            lane.watches = True
+            lane.look_at = min(lane.look_at, proof_at + 0.01)
+            return
         try:
             back, poisoned = self.store.reclaim(lane.service, name, f"worker {name} fell silent")
         except RedisUnavailable as error:
@@ -334,18 +429,32 @@ class Loop:
         meter.count("leases_lost", (lane.service,))
         late = [run for run in self.executor.running() if run.lane is lane]
         log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(late))
-        for run in self.executor.take_back():
+        for run in self._take_back():
             if run.lane is not lane:
                 self.executor.backlog.put(run)
+                if run.plan.places:
+                    run.plan.held.add(id(run))
         self.apart.forget(lane)
+        if self.waits.asks_ahead_for(lane):
+            self.waits.drop()  # what would be leased by it would be under the lost name
         lane.begin_anew()
+        if self.table is not None:
+            self.table.publish_held(lane.number, 0)
         self._publish_names()
+        self.executor.lease_lost(late)
 
-    def _refused_or_failed(self, lane: Lane, error: RedisUnavailable) -> None:
-        if is_refusal(error):
-            self._block(lane, error)
-        else:
+    def _refused_or_failed(self, lane: Lane, error: RedisUnavailable, settling: Settling | None = None) -> None:
+        if not is_refusal(error):
             self._failed(lane, error)
+        elif settling is None or not settling.size:
+            self._block(lane, error)
+        elif settling.size == lane.most_settled == 1:
+            entry, _ = lane.uncertain.pop(0)
+            self._settle_otherwise(lane, entry, str(error))
+        else:
+            # One of them may be what Redis does not take: fewer at once, until it is known which.
+            lane.most_settled = max(1, settling.size // 2)
+            log.warning("service=%s: %s; settling %d at once", lane.service, error, lane.most_settled)
 
     def _block(self, lane: Lane, error: RedisUnavailable) -> None:
         """Redis answered this service with an error, such as a key of the wrong type. The others go on."""
@@ -355,6 +464,7 @@ class Loop:
 
     def _failed(self, lane: Lane, error: RedisUnavailable) -> None:
         """Redis did not answer. Wait longer each time; what finished meanwhile is kept."""
+        lane.contact.broke(time.monotonic())
         self._failures += 1
         pause = min(2.0, 0.05 * 2 ** min(self._failures, 6))
         if self._failures in (1, 10) or self._failures % 100 == 0:
@@ -406,33 +516,62 @@ class Loop:
         ready = any(lane.finished and lane.blocked_until <= now for lane in self.lanes)
         if ready and not self._settles_with_next_lease(now) and executor.backlog.qsize() <= executor.low:
             timeout = 0.0
-        if timeout > 0 and self._want() > 0:
+        if self._arm(timeout, now):
+            pause_until = None if self.observer is None else self.observer.pause(now)
+            if pause_until is not None:
+                timeout = max(0.0, min(timeout, pause_until - now))
+            answer_by = self.waits.answer_by()
+            self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
+        executor.waiting = False
+
+    def _arm(self, timeout: float, now: float) -> bool:
+        """Have Redis tell of what comes. False when there is no need to sleep any more.
+
+        While this process has work, what is asked for in any case is left out: only what is better is news.
+        """
+        asked_anyway = [lane for lane in self.lanes if lane.maybe]
+        alone = asked_anyway[0] if len(asked_anyway) == 1 else None
+        if not asked_anyway:
+            self._busy_since = 0.0
+        elif not self._busy_since:
+            self._busy_since = now
+        want = self._want() if timeout > 0 else 0
+        ahead: Ahead | None = None
+        if want > 0:
             # A short job will be settled before it pays to ask Redis to wait.
             fresh = any(lane.held for lane in self.lanes) and not self.waits.armed()
             if fresh and self._sleep(min(timeout, _SHORT_JOB_SECONDS)):
-                executor.waiting = False
-                return
-            ahead, tier = self._ahead
-            if ahead is not None and (ahead.out_of_step or ahead.blocked_until > now):
-                ahead = None
-            fault = self.waits.arm(ahead, tier, min(2, self._want()))
-            if fault is not None and fault.error is not None:
-                executor.waiting = False
-                self._failed(fault.lane, fault.error)
-                return  # asleep without a wait in Redis it would miss every token
-        pause_until = None if self.observer is None else self.observer.pause(now)
-        if pause_until is not None:
-            timeout = max(0.0, min(timeout, pause_until - now))
-        answer_by = self.waits.answer_by()
-        self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
-        executor.waiting = False
+                return False
+            lane, tier = self._ahead
+            if lane is not None and not lane.out_of_step and lane.blocked_until <= now:
+                ahead = Ahead(lane, tier, min(2, self._want()))
+        elif len(self.lanes) == 1 or not asked_anyway or now - self._busy_since < _BUSY_SECONDS:
+            return True
+        try:
+            for wait in self.waits.waits:
+                if wait.is_deaf(alone):
+                    wait.end(self._link(wait.lanes[0]))
+        except RedisUnavailable as error:
+            self._failed(wait.lanes[0], error)
+            return False
+        fault = self.waits.arm(ahead, alone)
+        if fault is not None and fault.error is not None:
+            self._failed(fault.lane, fault.error)
+            return False  # asleep without a wait in Redis it would miss every token
+        return True
 
     def _timeout(self) -> float:
         now = time.monotonic()
         moments = [lane.next_moment(now) for lane in self.lanes]
         lanes = [lane for lane in self.lanes if lane.blocked_until <= now]
-        if any(lane.maybe for lane in lanes) and self._want() > 0:
-            return 0.0
+        waiting = [lane for lane in lanes if lane.waiting]
+        if waiting:
+            if self._want() > 0:
+                return 0.0
+            best = min(lane.waiting[0] for lane in waiting)
+            ages_at = [lane.asks_ages_at(best) for lane in lanes if lane.maybe]
+            moments += [moment for moment in ages_at if moment is not None]
+        moments += [lane.contact.heard_at + STEP_SECONDS for lane in lanes if lane.watches]
         step_at = self.appetite.step_at(now)
         if step_at is not None:
             moments.append(step_at)
@@ -450,9 +589,16 @@ class Loop:
 
     def _give_back(self) -> None:
         """What lies here and no slot takes may run elsewhere: nothing is reserved that cannot run."""
-        for run in self.executor.take_back():
+        for run in self._take_back():
             run.lane.finished.appendleft((run, Back()))
         self.appetite.forget_speed()
+
+    def _take_back(self) -> list[Run]:
+        """What lies here and no slot has begun."""
+        runs = self.executor.take_back()
+        for run in runs:
+            run.plan.held.discard(id(run))
+        return runs
 
     def _sleep(self, seconds: float) -> bool:
         """True when something happened."""
@@ -460,26 +606,32 @@ class Loop:
         for lane, token, error, turn, asked in heard or ():
             if error is not None:
                 self._failed(lane, error)
+                continue
+            lane.contact.heard(time.monotonic())
             if turn is not None and asked is not None:
                 self._take_ahead(asked, turn)
-            if not token or error is not None:
-                if turn is not None and not turn.jobs:
-                    self._ahead = (None, "")  # nothing came for as long as a wait lasts: no need to ask each time
-                continue
-            if token == "d":
-                lane.look_at = 0.0
-            elif token == "w":
-                lane.look_at = min(lane.look_at, time.monotonic() + SILENCE_MS / 1000)
-            elif turn is not None and (lane, token) == self._ahead:
-                pass  # that was its token
-            elif self._want() > 0:
-                self._ahead = (lane, token)
-                # The wait gives the highest tier's token first: right now nothing is known of higher ones.
-                lane.from_token = not lane.maybe
-                lane.maybe.add(token)
-            else:
-                self._pass_on(lane, token)
+            if token:
+                self._take_token(lane, token, led_to_turn=turn is not None and (lane, token) == self._ahead)
+            elif turn is not None and not turn.jobs:
+                self._ahead = (None, "")  # nothing came for as long as a wait lasts: no need to ask each time
         return heard is not None
+
+    def _take_token(self, lane: Lane, token: str, *, led_to_turn: bool) -> None:
+        now = time.monotonic()
+        if token == "d":
+            lane.look_at = 0.0
+        elif token == "w":
+            lane.watch(now)
+        elif led_to_turn:
+            pass  # that was its token
+        elif self._want() > 0 and token not in lane.full and lane.fits(1) > 0:
+            self._ahead = (lane, token)
+            # The wait gives the highest tier's token first: right now nothing is known of higher ones.
+            lane.from_token = not lane.maybe
+            lane.maybe.add(token)
+        else:
+            lane.maybe.add(token)
+            lane.pass_on[token] = now + (_GIVE_BACK_SECONDS if self.appetite.slot_soon() else 0.0)
 
     def _take_ahead(self, lane: Lane, turn: Turn) -> None:
         """Take what a turn gave that was asked ahead."""
@@ -492,12 +644,11 @@ class Loop:
         if turn.jobs and (lane.beaten_idle or now - lane.beaten_at >= 1.0):
             lane.beat_by = now + _SHORT_JOB_SECONDS
         self.turned_at = now
-        self._take_in(lane, turn, now, "a", max(1, len(turn.jobs)))
+        self._take_in(lane, turn, now, "a", max(1, len(turn.jobs)), self._ahead[1])
         lane.maybe |= maybe
 
     def _pass_on(self, lane: Lane, token: str) -> None:
-        """No slot is free any more: another worker shall have it."""
-        lane.maybe.add(token)
+        """No slot is free here: another worker shall have it."""
         try:
             self.store.wake(lane.service, int(token))
         except RedisUnavailable as error:
@@ -509,15 +660,15 @@ class Loop:
         while self._cancelled:
             self.executor.cancel(self._cancelled.popleft())
         while self._lost:
-            name = self._lost.popleft()
+            service, name = self._lost.popleft()
             for lane in self.lanes:
-                if lane.name == name and lane.held:
+                if (lane.service, lane.name) == (service, name) and lane.held:
                     self._lose(lane)
 
     def _drain(self) -> None:
         """A deploy is not a failure (DESIGN.md 3.5)."""
         self.waits.drop()
-        for run in self.executor.take_back():
+        for run in self._take_back():
             run.lane.finished.append((run, Back()))
         self.apart.give_back()
         self.executor.tell_shutdown()
@@ -542,7 +693,7 @@ class Loop:
             while (lane.finished or lane.uncertain) and time.monotonic() < patience:
                 self._turn(lane, 0)
             try:
-                self.store.leave(lane.service, lane.name)
+                self.store.leave(lane.service, lane.name, lane.done_words())
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
         self.executor.close()

@@ -58,7 +58,8 @@ class Spec(msgspec.Struct, frozen=True):
 class Told(msgspec.Struct, frozen=True):
     """A line from the supervisor."""
 
-    lost: list[str] = []
+    lost: list[tuple[str, str]] = []
+    """Services, and the names under which leases were held there."""
     cancelled: list[str] = []
 
 
@@ -214,8 +215,8 @@ def _take_stdin() -> IO[bytes]:
 def _listen(loop: Any, control: IO[bytes]) -> None:
     for line in control:
         told = msgspec.json.decode(line, type=Told)
-        for name in told.lost:
-            loop.told_lost(name)
+        for service, name in told.lost:
+            loop.told_lost(service, name)
         if told.cancelled:
             loop.told_cancelled(set(told.cancelled))
     os._exit(1)

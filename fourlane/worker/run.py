@@ -127,6 +127,12 @@ class Plan:
         self.fn = function if self.is_async else actor.fn
         self.is_task = isinstance(actor, Task)
         self.encrypt = isinstance(actor, Task) and actor.encrypt
+        self.service = actor.service if isinstance(actor, Task) else broker.queue_of(actor.queue_name).service
+        self.share = float(options.get("share") or 1.0)
+        self.places = 0
+        """How many of its jobs this process may hold at once; 0 for any number. Set when it boots."""
+        self.held: set[int] = set()
+        """Which runs these are, by their ids in this process; kept where there is such a limit."""
         limit: Any = options.get("time_limit")
         if limit is None:
             if self.is_task:
@@ -167,6 +173,11 @@ class Plan:
         # The bare path: nothing but the function itself.
         self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms)
 
+    @property
+    def is_full(self) -> bool:
+        """True when this process may hold no more of its jobs."""
+        return 0 < self.places <= len(self.held)
+
 
 class _NoPlan:
     bare = True
@@ -174,6 +185,7 @@ class _NoPlan:
     result_ttl_ms = 0
     name = ""
     notify_shutdown = False
+    places = 0
 
 
 NO_PLAN: Any = _NoPlan()

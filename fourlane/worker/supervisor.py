@@ -39,6 +39,8 @@ log = logging.getLogger("fourlane.supervisor")
 STOPPED_AT_ONCE: Final = 130  # what a shell reports of a program that Ctrl-C ended
 _PRESENCE_SECONDS: Final = 30.0
 _WATCH_SECONDS: Final = 1.0
+_BEAT_ANSWER_SECONDS: Final = 1.5  # a connection that is half open must not take the whole silence
+_BEAT_AGAIN_SECONDS: Final = 0.25
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _LIVE_SECONDS: Final = 60.0  # longer than a Redis that does not answer can hold up one look
@@ -74,6 +76,7 @@ class Supervisor:
         self._present_at = 0.0
         self._gone: list[str] = []  # names to take from the list of workers
         self._links: dict[bytes, Link] = {}
+        self._cancels_since: dict[str, int] = {}
         self._signals: list[int] = []
         self._watch = Watch(options.watch) if options.watch else None
         self._watched_at = 0.0
@@ -320,9 +323,10 @@ class Supervisor:
             begun = child.guilty
             if begun is None:
                 begun = [r.entry for r in running if r.service == number]
+            fate = f"worker {child.name} died: {child.fate()}"
             try:
                 back, poisoned = self.store.reclaim(
-                    service, names[service], f"worker {child.name} died: {child.fate()}", begun=begun
+                    service, names[service], fate, begun=begun, guilty=child.guilty is not None
                 )
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
@@ -366,27 +370,37 @@ class Supervisor:
     # Redis --------------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
+        """Say of each process that holds jobs that it lives, and only of the services in which it does."""
         by_service: dict[str, dict[str, Child]] = {}
         for child in self.children:
-            # A job may hold the interpreter before its process could publish what it holds.
-            if child.table.held or child.table.running():
-                for service, name in child.table.names().items():
-                    by_service.setdefault(service, {})[name] = child
+            holding = child.table.holding()
+            if holding:
+                for number, (service, name) in enumerate(child.table.names().items()):
+                    if number in holding:
+                        by_service.setdefault(service, {})[name] = child
         for service, holders in by_service.items():
             try:
-                link = self._link(self.store.service(service).jobs)
-                lost, cancelled = self.store.beat(link, service, list(holders), SILENCE_MS)
+                self._beat_for(service, holders)
             except RedisUnavailable as error:
                 log.warning("%s", error)
                 if is_refusal(error):
                     continue  # this service alone is in trouble
                 self._drop_links()
+                self._beaten_at -= BEAT_SECONDS - _BEAT_AGAIN_SECONDS  # the silence runs
                 return
-            for name in lost:
-                holders[name].tell(Told(lost=[name]))
-            if cancelled:
-                for child in set(holders.values()):
-                    child.tell(Told(cancelled=cancelled))
+
+    def _beat_for(self, service: str, holders: dict[str, Child]) -> None:
+        link = self._link(self.store.service(service).jobs)
+        link.answer_within(_BEAT_ANSWER_SECONDS)
+        told = self.store.beat(link, service, list(holders), SILENCE_MS, self._cancels_since.get(service, 0))
+        for name in told.lost:
+            holders[name].tell(Told(lost=[(service, name)]))
+        all_told = True
+        if told.cancelled:
+            for child in set(holders.values()):
+                all_told = child.tell(Told(cancelled=told.cancelled)) and all_told
+        if all_told:
+            self._cancels_since[service] = told.since_ms
 
     def _link(self, key: bytes) -> Link:
         """A connection that tries once: what is not said now is said again soon, and the processes need us."""

@@ -16,7 +16,9 @@ import msgspec
 
 __all__ = ["Running", "Table"]
 
-_NAMES_AT: Final = 64
+_HELD_AT: Final = 64
+_MOST_SERVICES: Final = 4_096
+_NAMES_AT: Final = _HELD_AT + 4 * _MOST_SERVICES
 _ROWS_AT: Final = 262_144  # room for the names of some 1,700 services; unused pages cost nothing
 _ROW: Final = struct.Struct(
     "<dHH"
@@ -72,10 +74,19 @@ class Table:
     def publish(self, turned_at: float, held: int, finished: int) -> None:
         struct.pack_into("<dIQ", self.map, 0, turned_at, held, finished)
 
+    def publish_held(self, service: int, held: int) -> None:
+        """How many leases it holds of one service."""
+        struct.pack_into("<I", self.map, _HELD_AT + 4 * service, held)
+
+    def holding(self) -> set[int]:
+        """The services of which it holds leases, or runs jobs that it could not tell of yet."""
+        held = struct.unpack_from(f"<{_MOST_SERVICES}I", self.map, _HELD_AT)
+        return {number for number, count in enumerate(held) if count} | {r.service for r in self.running()}
+
     def publish_names(self, names: dict[str, str]) -> None:
         """The lease name of each service, in the order of the services' numbers."""
         data = msgspec.json.encode(names)
-        if len(data) > _ROWS_AT - _NAMES_AT:
+        if len(data) > _ROWS_AT - _NAMES_AT or len(names) > _MOST_SERVICES:
             raise ValueError(f"{len(names)} services are too many for one process; use --services")
         self.map[_NAMES_AT : _NAMES_AT + len(data)] = data
         struct.pack_into("<I", self.map, 40, len(data))

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
+from fourlane.names import Tier
+from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.store import Store, Turn
-from fourlane.worker.lane import Lane
+from fourlane.worker.lane import NEWS, Lane
 
-__all__ = ["Heard", "Waits"]
+__all__ = ["Ahead", "Heard", "Waits"]
 
 _WAIT_SECONDS: Final = 30.0  # how long one wait in Redis lasts when nothing comes
+_BLIND_SECONDS: Final = 0.5  # and where the server cannot end it for us, while some services are left out
 _ANSWER_SECONDS: Final = 5.0
 
 
@@ -29,18 +32,132 @@ class Heard(NamedTuple):
     turn_of: Lane | None = None
 
 
+class Ahead(NamedTuple):
+    """A turn that follows the wait: whose, of which tier, and how many jobs."""
+
+    lane: Lane
+    tier: str
+    want: int
+
+
+class Wait:
+    """One blocking BZPOPMIN for these services."""
+
+    def __init__(self, store: Store, lanes: list[Lane], *, leaves_out: bool) -> None:
+        self.store = store
+        self.lanes = lanes
+        self.leaves_out = leaves_out
+        """It may have to be ended, for what it leaves out may matter later."""
+        self.link: Link | None = None
+        self.armed = False
+        self.until = 0.0
+        """By then Redis must have answered."""
+        self.ahead: Ahead | None = None
+        self._ending = False  # Redis was asked to end it
+        self._number: int | None = None  # by which Redis knows the connection; None where it does not tell
+
+    def arm(self, seconds: float, ahead: Ahead | None, alone: Lane | None) -> None:
+        """Ask. Raises RedisUnavailable."""
+        if self.link is None:
+            self._open()
+        assert self.link is not None
+        keys = self._keys(alone)
+        if not keys:
+            return
+        self.link.send("BZPOPMIN", *keys, f"{seconds:.3f}")
+        self.armed, self._ending, self.ahead = True, False, None
+        self.until = time.monotonic() + seconds + _ANSWER_SECONDS
+        if ahead is not None and ahead.lane in self.lanes:
+            self.ahead = ahead
+            self.store.ask_ahead(self.link, ahead.lane.service, ahead.lane.name, want=ahead.want, tiers=ahead.tier)
+
+    def _open(self) -> None:
+        self.link = self.store.connector.open(self.store.service(self.lanes[0].service).jobs)
+        self._number = None
+        if self.leaves_out:
+            try:
+                self._number = int(self.link.command("CLIENT", "ID"))
+            except RedisUnavailable as error:
+                if not is_refusal(error):
+                    raise
+
+    def _keys(self, alone: Lane | None) -> list[bytes]:
+        """The highest tiers first, for the first key that has a token ends the wait."""
+        keys: list[bytes] = []
+        wanted = [(lane, lane.wants_to_hear(lane is alone)) for lane in self.lanes]
+        for tier in Tier:
+            keys += [self.store.service(lane.service).wake[tier] for lane, bits in wanted if bits >> tier & 1]
+        keys += [self.store.service(lane.service).news for lane, bits in wanted if bits & NEWS]
+        for lane, bits in wanted:
+            lane.listens = bits
+        return keys
+
+    def is_deaf(self, alone: Lane | None) -> bool:
+        """True when something that matters by now is not listened for."""
+        if not self.armed or self._ending:
+            return False
+        return any(lane.wants_to_hear(lane is alone) & ~lane.listens for lane in self.lanes)
+
+    def end(self, link: Link) -> None:
+        """Have Redis end it, over another link; its reply then comes as if nothing had happened in its time."""
+        if self._number is not None and not self._ending:
+            self._ending = True
+            try:
+                link.command("CLIENT", "UNBLOCK", self._number)
+            except RedisUnavailable as error:
+                if not is_refusal(error):
+                    raise
+                self._number = None  # we may not: from now on its waits are short
+
+    @property
+    def can_end(self) -> bool:
+        return self._number is not None
+
+    def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
+            self.link = None  # in a cluster another node may be the one to ask
+        self.armed = False
+        for lane in self.lanes:
+            lane.listens = 0
+        if self.ahead is not None:
+            self.ahead.lane.out_of_step = True  # it may have been given jobs that nobody will hear of
+            self.ahead = None
+
+    def hear(self) -> Heard:
+        """Read the reply."""
+        assert self.link is not None
+        head = self.lanes[0]
+        turn = asked = None
+        try:
+            reply = self.link.receive()
+            if self.ahead is not None:
+                turn, asked = self.store.hear_ahead(self.link), self.ahead.lane
+        except RedisUnavailable as error:
+            return Heard(head, "", error)
+        self.armed, self.ahead = False, None
+        if reply is None:
+            return Heard(head, "", None, turn, asked)
+        key, token = reply[0], reply[1].decode()
+        for told in self.lanes:
+            if key.startswith(self.store.service(told.service).prefix.encode()):
+                return Heard(told, token, None, turn, asked)
+        return Heard(head, "", None, turn, asked)
+
+
 class Waits:
-    """One blocking BZPOPMIN for all services, or on a cluster one for each."""
+    """One wait for all services, or on a cluster one for each."""
 
     def __init__(self, store: Store, lanes: Sequence[Lane]) -> None:
-        self.store = store
-        self.groups = [[lane] for lane in lanes] if store.connector.clustered else [list(lanes)]
+        groups = [[lane] for lane in lanes] if store.connector.clustered else [list(lanes)]
+        self.waits = [Wait(store, group, leaves_out=len(lanes) > 1) for group in groups]
+        self._seconds_factor = max(1.0, len(groups) / 4)
         self._pipe_out, self._pipe_in = os.pipe()
         os.set_blocking(self._pipe_in, False)
         os.set_blocking(self._pipe_out, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe_out, selectors.EVENT_READ, None)
-        self._registered: dict[int, Lane] = {}
+        self._registered: dict[int, Wait] = {}
 
     def wake(self) -> None:
         """End the sleep; from any thread, and from signal handlers."""
@@ -50,63 +167,59 @@ class Waits:
             pass  # it is full of such bytes already
 
     def armed(self) -> bool:
-        """True when Redis has been asked by any group."""
-        return any(group[0].waits for group in self.groups)
+        """True when Redis has been asked by any."""
+        return any(wait.armed for wait in self.waits)
 
     def answer_by(self) -> float | None:
         """The moment by which Redis must have answered; None when it was not asked."""
-        return min((group[0].waits_until for group in self.groups if group[0].waits), default=None)
+        return min((wait.until for wait in self.waits if wait.armed), default=None)
 
     def overdue(self) -> bool:
         """True when a wait was not answered in its time: the connection is half open."""
         answer_by = self.answer_by()
         return answer_by is not None and answer_by <= time.monotonic()
 
-    def arm(self, lane: Lane | None, tier: str, want: int) -> Heard | None:
+    def asks_ahead_for(self, lane: Lane) -> bool:
+        """True when a turn of this service follows a wait."""
+        return any(wait.ahead is not None and wait.ahead.lane is lane for wait in self.waits)
+
+    def arm(self, ahead: Ahead | None, alone: Lane | None) -> Heard | None:
         """Ask Redis, where it is not asked already, to tell of new jobs. Returns what went wrong.
 
-        With a lane a turn is asked ahead: Redis takes it as soon as the wait ends, and a round trip is saved. It is
-        a guess, that the next job comes where the last one came.
+        With ``ahead`` a turn is asked too: Redis takes it as soon as the wait ends, and a round trip is saved. It is
+        a guess, that the next job comes where the last one came. ``alone`` is the only service that is asked anyway.
         """
-        seconds = _WAIT_SECONDS * max(1.0, len(self.groups) / 4)
-        for group in self.groups:
-            if not group[0].waits:
+        for wait in self.waits:
+            if not wait.armed:
+                seconds = _WAIT_SECONDS * self._seconds_factor
+                if wait.link is not None and wait.leaves_out and not wait.can_end and self._some_wait(wait):
+                    seconds = _BLIND_SECONDS
                 try:
-                    self._ask(group, seconds)
-                    if lane in group and group[0].waiter is not None:
-                        group[0].asked_ahead = (lane, want, tier)
-                        self.store.ask_ahead(group[0].waiter, lane.service, lane.name, want=want, tiers=tier)
+                    wait.arm(seconds, ahead, alone)
+                    if wait.armed:
+                        self._register(wait)
                 except RedisUnavailable as error:
-                    return Heard(group[0], "", error)
+                    return Heard(wait.lanes[0], "", error)
         return None
 
-    def _ask(self, group: list[Lane], seconds: float) -> None:
-        head = group[0]
-        keys: list[bytes] = []
-        for lane in group:
-            service = self.store.service(lane.service)
-            keys += [service.wake[int(tier)] for tier in lane.tiers] + [service.news]
-        if head.waiter is None:
-            head.waiter = self.store.connector.open(keys[0])
-        fd = head.waiter.fileno()
-        head.waiter.send("BZPOPMIN", *keys, f"{seconds:.3f}")
-        if self._registered.get(fd) is not head:
-            self._selector.register(fd, selectors.EVENT_READ, head)
-            self._registered[fd] = head
-        head.waits, head.waits_until = True, time.monotonic() + seconds + _ANSWER_SECONDS
+    @staticmethod
+    def _some_wait(wait: Wait) -> bool:
+        return any(lane.maybe for lane in wait.lanes)
+
+    def _register(self, wait: Wait) -> None:
+        assert wait.link is not None
+        fd = wait.link.fileno()
+        if self._registered.get(fd) is not wait:
+            self._selector.register(fd, selectors.EVENT_READ, wait)
+            self._registered[fd] = wait
 
     def drop(self) -> None:
         """Close the sockets; the next arm opens new ones."""
-        for fd, lane in list(self._registered.items()):
+        for fd in list(self._registered):
             self._selector.unregister(fd)
             del self._registered[fd]
-            if lane.waiter is not None:
-                lane.waiter.close()
-                lane.waiter = None  # in a cluster another node may be the one to ask
-            lane.waits = False
-            if lane.asked_ahead is not None:
-                lane.asked_ahead[0].out_of_step = True  # it may have been given jobs that nobody will hear of
-                lane.asked_ahead = None
+        for wait in self.waits:
+            wait.close()
 
     def sleep(self, seconds: float) -> list[Heard] | None:
         """Sleep until something happens; None when nothing did."""
@@ -116,7 +229,7 @@ class Waits:
             if key.data is None:
                 self._clear()
             else:
-                heard += self._hear(key.data)
+                heard.append(key.data.hear())
         return heard if events else None
 
     def sleep_deaf(self, seconds: float) -> None:
@@ -129,22 +242,3 @@ class Waits:
             os.read(self._pipe_out, 4096)
         except BlockingIOError:
             pass
-
-    def _hear(self, head: Lane) -> list[Heard]:
-        assert head.waiter is not None
-        turn = lane = None
-        try:
-            reply = head.waiter.receive()
-            if head.asked_ahead is not None:
-                turn, lane = self.store.hear_ahead(head.waiter), head.asked_ahead[0]
-        except RedisUnavailable as error:
-            return [Heard(head, "", error)]
-        head.waits, head.asked_ahead = False, None
-        if reply is None:
-            return [Heard(head, "", None, turn, lane)]
-        key, token = reply[0], reply[1].decode()
-        for group in self.groups:
-            for told in group:
-                if key.startswith(self.store.service(told.service).prefix.encode()):
-                    return [Heard(told, token, None, turn, lane)]
-        return [Heard(head, "", None, turn, lane)]

@@ -27,7 +27,7 @@ def proxy(redis_url: str) -> Iterator[FaultyProxy]:
 
 
 def asks_ahead(loop: Loop) -> bool:
-    return loop.lanes[0].asked_ahead is not None and loop.lanes[0].waits
+    return loop.waits.waits[0].ahead is not None and loop.waits.waits[0].armed
 
 
 def test_the_next_job_comes_with_the_end_of_the_wait(broker: RedisBroker, run_worker: RunWorker) -> None:
@@ -67,7 +67,7 @@ def test_an_idle_worker_asks_no_longer(
     loop = run_worker(broker)
     note.send(0)
     eventually(lambda: ran == [0] and asks_ahead(loop))
-    eventually(lambda: not asks_ahead(loop) and loop.lanes[0].waits)
+    eventually(lambda: not asks_ahead(loop) and loop.waits.armed())
     note.send(1)
     eventually(lambda: ran == [0, 1] and asks_ahead(loop))
 

@@ -244,11 +244,11 @@ def test_an_idle_worker_notices_a_half_open_wait(
         ran.append(number)
 
     loop = run_worker(behind)
-    eventually(lambda: loop.lanes[0].waits)
+    eventually(lambda: loop.waits.armed())
     proxy.strand()
     noted.send(0)  # its token goes to the dead connection
     eventually(lambda: ran == [0], 5)
-    eventually(lambda: loop.lanes[0].waits)
+    eventually(lambda: loop.waits.armed())
     noted.send(1)
     eventually(lambda: ran == [0, 1], 0.9)
 
@@ -265,7 +265,7 @@ def test_an_idle_worker_notices_a_black_hole_by_its_look(
         ran.append(number)
 
     loop = run_worker(behind)
-    eventually(lambda: loop.lanes[0].waits)
+    eventually(lambda: loop.waits.armed())
     proxy.blackhole()
     eventually(lambda: loop._failures > 0)
     proxy.heal()

@@ -1,6 +1,6 @@
 -- A worker leaves: it holds nothing and will take nothing more. What it was given and never heard of goes back.
 -- KEYS  the service's, then the worker's leased set
--- ARGV  1 the worker's lease name
+-- ARGV  1 the worker's lease name, 2 jobs done that it has not told of, by tier, such as "1:530,2:7"
 -- Reply the number of jobs that went back
 --@include keys
 --@include entries
@@ -20,6 +20,9 @@ for i = #held, 1, -1 do
         redis.call('LPUSH', READY[tier_of(entry)], entry)
     end
     if limited then redis.call('SREM', SLOTS[tier_of(entry)], id_of(entry)) end
+end
+for tier, count in string.gmatch(ARGV[2], '(%d):(%d+)') do
+    redis.call('HINCRBY', STATS, 'done:' .. tier, count)
 end
 redis.call('DEL', KEYS[FIRST_OWN_KEY])
 redis.call('ZREM', WORKERS, ARGV[1])

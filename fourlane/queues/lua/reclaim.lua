@@ -1,8 +1,9 @@
 -- Take a dead worker's jobs back, to the front of their queues; at most 500 a call.
 -- KEYS  the service's, then the dead worker's leased set
--- ARGV  1 its lease name, 2 "silent" (its time must have run out) or "reported" (its supervisor saw it die),
---       3 crashes that make a dead letter, 4 dead letters to keep, 5 milliseconds to keep them,
---       6 what befell it, in words; when reported, then the entries of the jobs that had begun
+-- ARGV  1 its lease name, 2 "silent" (its time must have run out), "reported" (its supervisor saw it die) or
+--       "guilty" (its supervisor killed it for what some jobs did), 3 crashes that make a dead letter,
+--       4 dead letters to keep, 5 milliseconds to keep them, 6 what befell it, in words;
+--       unless silent, then the entries of the jobs that had begun, or of the guilty ones
 -- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
 --@include keys
 --@include entries
@@ -17,6 +18,10 @@ local LEASED = KEYS[FIRST_OWN_KEY]
 local name, how = ARGV[1], ARGV[2]
 local limit, most, ttl, fate = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 
+-- A silence may have any cause: only very many of them are held against a job. Of several suspects that ran when a
+-- process died one at most is guilty: they are tried apart, and none is taken for it unless that leads nowhere.
+local MOST_SILENCES, MOST_TRIALS = 10, limit + 12
+
 local now = now_ms()
 local deadline = redis.call('ZSCORE', WORKERS, name)
 if how == 'silent' and deadline and tonumber(deadline) > now then return { 0, {}, -1 } end
@@ -28,10 +33,19 @@ if #held == 0 then
 end
 table.sort(held)
 
-local begun
-if how == 'reported' then
-    begun = {}
-    for i = 7, #ARGV do begun[ARGV[i]] = true end
+local begun, suspects = {}, 0
+for i = 7, #ARGV do
+    begun[ARGV[i]] = true
+    local crashes = has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
+    if crashes and tonumber(crashes) >= limit - 1 then suspects = suspects + 1 end
+end
+local most_crashes = (how == 'guilty' or suspects <= 1) and limit or MOST_TRIALS
+
+-- Returns whether it is to be a dead letter.
+local function count_loss(entry)
+    local id = id_of(entry)
+    if how == 'silent' then return redis.call('HINCRBY', CRASHES, id .. '|q', 1) >= MOST_SILENCES end
+    return redis.call('HINCRBY', CRASHES, id, 1) >= most_crashes
 end
 local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
 local back, poisoned = 0, {}
@@ -42,12 +56,12 @@ for i = #held, 1, -1 do -- the last first: each goes to the front
     if was_cancelled(id) then
         forget({ with_record(entry) })
     else
-        local crashes = 0
-        if not begun or begun[entry] then
-            crashes = redis.call('HINCRBY', CRASHES, id, 1)
+        local poison = false
+        if how == 'silent' or begun[entry] then
+            poison = count_loss(entry)
             entry = with_record(entry)
         end
-        if crashes >= limit then
+        if poison then
             bury(entry, now, 'poison\n' .. fate, '', most, ttl)
             poisoned[#poisoned + 1] = id
         else

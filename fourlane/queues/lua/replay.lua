@@ -15,7 +15,7 @@ for i = 1, #ARGV, 4 do
     local tier = tier_of(id)
     local died = DEAD[tier] and redis.call('ZSCORE', DEAD[tier], id)
     if died and tonumber(died) == tonumber(ARGV[i + 1]) and redis.call('HEXISTS', JOBS, id) == 1 then
-        redis.call('HDEL', CRASHES, id)
+        redis.call('HDEL', CRASHES, id, id .. '|q')
         if record ~= '' then redis.call('HSET', RECORDS, id, record) end
         if due > 0 then
             redis.call('ZADD', DELAYED, now + due, id .. '|r')

@@ -3,7 +3,7 @@
 --       that has a value for who waits
 -- ARGV  1 the worker's lease name
 --       2 flags: a asked ahead, to run when a wait ends; b beat, c the service has a control, k keep house,
---                n read the news, s look for tiers past their target, w tell the others to watch this worker
+--                n read the news, s tell how long each tier has waited, w tell the others to watch this worker
 --       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none
 --       5 the number of leases that it believes to hold besides those settled here
 --       6 dead letters to keep, 7 milliseconds to keep them
@@ -25,10 +25,13 @@
 --       2 entries refused, 3 news, 4 tiers that may have more
 --       5 milliseconds until the next delayed job is due
 --       6 names of workers whose time ran out, 7 milliseconds until the next one's does, 8 the number of workers
---       9 tiers past their target, 10 1 when the service has a control, 11 milliseconds until a limit has room
+--       9 for each tier how long its oldest job has waited in milliseconds, -1 for none; empty when not asked
+--       10 1 when the service has a control, 11 milliseconds until a limit has room
 --       12 entries leased, 13 their bodies, 14 for each that has a record: the record and its crashes
 --       15 the time, 0 when it was not asked
 --       16 old dead letters dropped to keep their number and age
+--       17 entries whose outcome could not be written, each with Redis's words: nothing was done for them, and they
+--       are held still
 --       In 5, 7, 8 and 11 -1 means none, -2 not looked at.
 --@include keys
 --@include entries
@@ -45,7 +48,6 @@ local held, most, ttl = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local want, tiers, first_share = tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local done_before, done_count, others = ARGV[11], tonumber(ARGV[12]), 13 + tonumber(ARGV[12])
 local DUE_AT_ONCE = 200
-local TARGETS = { ['0'] = 1000, ['1'] = 10000, ['2'] = 60000, ['3'] = 60000 } -- names.py: Tier.target_ms
 
 local function asked(flag) return string.find(flags, flag, 1, true) ~= nil end
 
@@ -62,11 +64,11 @@ for i = 13, others - 1 do finished[#finished + 1] = ARGV[i] end
 for i = others, #ARGV, 6 do finished[#finished + 1] = ARGV[i + 1] end
 
 if asked('a') and not redis.call('ZSCORE', WORKERS, me) then
-    return { 'gone', {}, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0, 0 }
+    return { 'gone', {}, {}, '', -2, {}, -2, -2, {}, 0, -2, {}, {}, {}, 0, 0, {} }
 end
 if held > 0 and redis.call('EXISTS', LEASED) == 0 then
     if #finished > 0 then redis.call('HINCRBY', STATS, 'stale', #finished) end
-    return { 'lost', finished, {}, '', -2, {}, -2, -2, '', 0, -2, {}, {}, {}, 0, 0 }
+    return { 'lost', finished, {}, '', -2, {}, -2, -2, {}, 0, -2, {}, {}, {}, 0, 0, {} }
 end
 
 local mine = {}
@@ -91,7 +93,11 @@ local function store_result(value, milliseconds)
     result_key = result_key + 1
     redis.call('DEL', KEYS[result_key])
     redis.call('RPUSH', KEYS[result_key], value)
-    redis.call('PEXPIRE', KEYS[result_key], milliseconds)
+    local kept = redis.pcall('PEXPIRE', KEYS[result_key], milliseconds)
+    if type(kept) == 'table' and kept.err then
+        redis.call('DEL', KEYS[result_key]) -- without its end it would stay for good
+        error(kept.err, 0)
+    end
 end
 
 local settle = {}
@@ -136,7 +142,11 @@ function settle.dead(entry, reason, record, value, milliseconds)
     bury(entry, clock(), reason, record, most, ttl)
 end
 
-local refused, done, settled = {}, {}, {}
+local function has_value(outcome, value)
+    return outcome == 'result' or outcome == 'dead' and value ~= ''
+end
+
+local refused, done, settled, faults = {}, {}, {}, {}
 for i = 1, done_count do
     if mine[i] then done[#done + 1] = finished[i] else refused[#refused + 1] = finished[i] end
 end
@@ -150,11 +160,18 @@ for i = others, #ARGV, 6 do
     if mine[done_count + (i - others) / 6 + 1] then
         -- First into its new place, then out of the old one: an error between the two loses nothing.
         local place = stepped == '+' and marked_entry(entry) or entry
-        settle[outcome](place, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
-        settled[#settled + 1] = entry
+        local before = result_key
+        local written, fault = pcall(settle[outcome], place, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+        if written then
+            settled[#settled + 1] = entry
+        else
+            faults[#faults + 1] = entry
+            faults[#faults + 1] = type(fault) == 'table' and fault.err or tostring(fault)
+            result_key = before + (has_value(outcome, ARGV[i + 4]) and 1 or 0)
+        end
     else
         refused[#refused + 1] = entry
-        if outcome == 'result' or outcome == 'dead' and ARGV[i + 4] ~= '' then result_key = result_key + 1 end
+        if has_value(outcome, ARGV[i + 4]) then result_key = result_key + 1 end
     end
 end
 if #settled > 0 then all('SREM', LEASED, settled) end
@@ -230,12 +247,12 @@ if asked('k') then
     control = control or redis.call('HGET', JOBS, CONTROL)
 end
 
-local starving = ''
+local ages = {}
 if asked('s') then
     for tier = 0, 3 do
         local head = redis.call('LINDEX', READY[tostring(tier)], 0)
         local since = head and waiting_since(head)
-        if since and clock() - since > TARGETS[tostring(tier)] then starving = starving .. tier end
+        ages[tier + 1] = since and math.max(0, clock() - since) or -1
     end
 end
 
@@ -387,6 +404,6 @@ if asked('w') and held + #entries > 0 then tell('w') end
 if due_changed then due_in = next_due() end
 
 return {
-    word, refused, news, rest, due_in, expired, expires_in, workers, starving, control and 1 or 0, room_in,
-    entries, bodies, records, now or 0, dropped_letters,
+    word, refused, news, rest, due_in, expired, expires_in, workers, ages, control and 1 or 0, room_in,
+    entries, bodies, records, now or 0, dropped_letters, faults,
 }

@@ -7,9 +7,13 @@ local function forget(entries)
         if id ~= entries[i] then marked[#marked + 1] = id end
     end
     if #marked > 0 then
-        all('HDEL', CRASHES, marked)
-        for i = 1, #marked do marked[#marked + 1] = marked[i] .. '|s' end -- their steps
-        all('HDEL', RECORDS, marked)
+        local lost, kept = {}, {} -- crashes and silences, records and steps
+        for i = 1, #marked do
+            lost[2 * i - 1], lost[2 * i] = marked[i], marked[i] .. '|q'
+            kept[2 * i - 1], kept[2 * i] = marked[i], marked[i] .. '|s'
+        end
+        all('HDEL', CRASHES, lost)
+        all('HDEL', RECORDS, kept)
     end
     all('HDEL', JOBS, ids)
     return ids

@@ -1,0 +1,109 @@
+"""Whose turn it is: which service is asked next, and for which tiers. Pure: no store, no clock.
+
+Among all that a worker serves a higher tier comes first; services of one tier take turns. A tier whose jobs have
+waited past its target gets a share of the leases all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+__all__ = ["Ask", "Shares", "Waiting", "late_tiers", "next_ask"]
+
+_ONE_IN: Final = 10
+"""A tier past its target gets one lease in so many."""
+
+
+class Waiting(Protocol):
+    """What the order needs to know of a service."""
+
+    served: int
+    """When it was last asked for jobs, as a running number."""
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """Tiers that may have jobs, the highest first; empty while it may not lease."""
+
+    @property
+    def late(self) -> set[str]:
+        """Tiers past their target."""
+
+    def fits(self, want: int) -> int:
+        """How many more jobs it may hold here, of these."""
+
+
+class Ask(NamedTuple):
+    """What to ask of one service."""
+
+    service: Any
+    want: int
+    down_to: str
+    """The lowest tier to lease from; none at all when empty. No other service has a better one waiting."""
+    first: str = ""
+    """A tier to try before, and the most from it, such as ``2:1``."""
+
+
+class Shares:
+    """What tiers past their target are owed. Counted over all services, for the share is the tier's."""
+
+    def __init__(self) -> None:
+        self._owed: dict[str, int] = {}
+
+    def leased(self, jobs: int, late: Iterable[str]) -> None:
+        """So many jobs were leased while these tiers waited too long."""
+        late = set(late)
+        for tier in [tier for tier in self._owed if tier not in late]:
+            del self._owed[tier]  # it has caught up
+        for tier in late:
+            self._owed[tier] = self._owed.get(tier, 0) + jobs
+
+    def due(self, tier: str) -> int:
+        """How many leases it is to get now."""
+        return self._owed.get(tier, 0) // (_ONE_IN - 1)
+
+    def paid(self, tier: str, jobs: int) -> None:
+        """It got so many."""
+        self._owed[tier] = max(0, self._owed.get(tier, 0) - jobs * (_ONE_IN - 1))
+
+
+def late_tiers(services: Sequence[Waiting], best: str) -> set[str]:
+    """Tiers past their target that something better is in the way of."""
+    return {tier for service in services for tier in service.late if tier > best}
+
+
+def next_ask(services: Sequence[Waiting], want: int, shares: Shares) -> Ask | None:
+    """The service to lease from now, or None when nothing is known to wait.
+
+    Parameters:
+      services: those that may be asked.
+      want: how many jobs the worker has room for.
+    """
+    head: Waiting | None = None
+    best = others_best = "9"
+    for service in services:
+        tiers = service.waiting
+        if not tiers:
+            continue
+        tier = tiers[0]
+        if head is None or tier < best or (tier == best and service.served < head.served):
+            if head is not None:
+                others_best = min(others_best, best)
+            head, best = service, tier
+        else:
+            others_best = min(others_best, tier)
+    if head is None:
+        return None
+    for tier in sorted(late_tiers(services, best)):
+        due = shares.due(tier)
+        if due:
+            behind = min((s for s in services if tier in s.late and tier in s.waiting), key=_served, default=None)
+            if behind is head:
+                return Ask(head, head.fits(want), others_best, f"{tier}:{due}")
+            if behind is not None:
+                return Ask(behind, behind.fits(min(want, due)), "", f"{tier}:{due}")
+    return Ask(head, head.fits(want), others_best)
+
+
+def _served(service: Waiting) -> int:
+    return service.served
