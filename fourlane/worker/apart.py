@@ -78,16 +78,18 @@ class Apart:
     def _is_suspect(self, leased: Leased) -> bool:
         return 0 < leased.crashes >= self.crash_limit - 1
 
-    def start(self, now: float) -> None:
-        """Let the suspect run when its time has come."""
+    def start(self, now: float) -> bool:
+        """Let the suspect run when its time has come. True when it does."""
         if self._suspect is None:
-            return
+            return False
         lane, leased, since = self._suspect
         if self._is_empty() or now - since >= _EMPTY_SECONDS:
             self._suspect = None
             self._alone_until = now + _ALONE_SECONDS
             self._rest_until = self._alone_until + (self._alone_until - since)
             self.executor.start(lane, [leased])
+            return True
+        return False
 
     def changes_at(self, now: float) -> float | None:
         """The moment at which a suspect may start, or others may again."""

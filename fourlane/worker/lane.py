@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -43,10 +44,12 @@ class Lane:
         self.full: dict[str, Plan] = {}  # by tier: a task that holds its share here, and whose job comes next there
         self.late: set[str] = set()
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
+        self.ages_due = False
         self.pass_on: dict[str, float] = {}  # by tier: when a token that no slot took is another worker's
+        self.all_bits = sum(_BITS[tier] for tier in tiers) | NEWS
         self.listens = 0  # what the present wait listens for
-        self.due_at: float | None = None
-        self.room_at: float | None = None
+        self.due_at = math.inf
+        self.room_at = math.inf
         self.look_at = 0.0
         self.beaten_at = 0.0
         self.beaten_idle = True  # the last beat gave the long silence of a worker that holds nothing
@@ -57,7 +60,7 @@ class Lane:
         self.from_token = False
         self.controlled = False
         self.link: Link | None = None
-        self.beat_by: float | None = None  # it holds leases that no beat has told of yet
+        self.beat_by = math.inf  # it holds leases that no beat has told of yet
         self.done: dict[str, int] = {}  # jobs done since the last look, by tier
         self.uncertain: list[tuple[str, Outcome]] = []
         self.refused: dict[str, int] = {}  # entries whose outcome Redis refused, and how often
@@ -97,21 +100,18 @@ class Lane:
 
     def time_has_come(self, now: float) -> bool:
         """A turn is due, though nothing finished and no job is known to wait."""
-        moments = (self.look_at, self.due_at, self.beat_by)
-        return any(moment is not None and moment <= now for moment in moments)
+        return self.look_at <= now or self.due_at <= now or self.beat_by <= now
 
-    def next_moment(self, now: float) -> float:
-        """When it must be attended to at the latest."""
-        if self.blocked_until > now:
-            return max(self.look_at, self.blocked_until)
-        moments = (self.look_at, self.due_at, self.beat_by, self.room_at)
-        soonest = min(moment for moment in moments if moment is not None)
-        return min(soonest, *self.pass_on.values()) if self.pass_on else soonest
+    def block(self, until: float) -> None:
+        """Leave the service alone for a while."""
+        self.blocked_until = self.look_at = until
+        self.due_at = self.beat_by = self.room_at = math.inf
+        self.pass_on.clear()
 
-    def asks_ages_at(self, best: str) -> float | None:
+    def asks_ages_at(self, best: str) -> float:
         """When to ask how long its tiers have waited: those that something better than them, of ``best``, delays."""
         behind = [self.late_at.get(tier, 0.0) for tier in self.maybe if tier > best and tier not in self.late]
-        return min(behind, default=None)
+        return min(behind, default=math.inf)
 
     # What to listen for ---------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Lane:
         Of a service that is asked anyway only what is better; nothing at all when it is the only one that is asked.
         """
         if not self.maybe:
-            return sum(_BITS[tier] for tier in self.tiers) | NEWS
+            return self.all_bits
         if alone:
             return 0
         best = min(self.maybe)
@@ -137,14 +137,14 @@ class Lane:
         if self.most_settled:
             return "c" if self.controlled else ""  # nothing else shall be refused with it
         flags = "s" if ages else ""
-        look = self.look_at <= now or (self.due_at is not None and self.due_at <= now)
+        look = self.look_at <= now or self.due_at <= now
         if look:
             flags += "k"
         if busy:
             flags += "n"
         due = self.beaten_idle or now - self.beaten_at >= 1.0
         leases = want > 0 and (look or bool(self.maybe))
-        if (self.beat_by is not None and busy) or (due and leases) or (now - self.beaten_at >= 1.0 and (busy or look)):
+        if (self.beat_by < math.inf and busy) or (due and leases) or (now - self.beaten_at >= 1.0 and (busy or look)):
             flags += "b"
         if self.others and (want > 0 or busy) and not self.told and now - self.told_at > SILENCE_MS / 1000:
             flags += "w"
@@ -178,7 +178,7 @@ class Lane:
         """Of beats, news, limits and others. ``flags`` are those that were asked; "a": it was asked ahead."""
         holds = self.held > 0 or bool(turn.jobs)
         if "a" not in flags:
-            self.beat_by = None
+            self.beat_by = math.inf
         if "b" in flags:
             self.beaten_at = now
             self.beaten_idle = not holds
@@ -186,7 +186,7 @@ class Lane:
         if "w" in flags and holds:
             self.told, self.told_at = True, now
         if turn.due_in != -2:
-            self.due_at = None if turn.due_in < 0 else now + turn.due_in / 1000
+            self.due_at = math.inf if turn.due_in < 0 else now + turn.due_in / 1000
         if "d" in turn.news:
             self.look_at = now
         elif "w" in turn.news:
@@ -199,8 +199,7 @@ class Lane:
         if turn.controlled or "c" in flags:
             self.controlled = turn.controlled
         if turn.room_in >= 0:  # a turn that did not try the limited tier says nothing of it
-            room_at = now + turn.room_in / 1000
-            self.room_at = room_at if self.room_at is None else min(self.room_at, room_at)
+            self.room_at = min(self.room_at, now + turn.room_in / 1000)
         self.from_token = False
 
     def watch(self, now: float) -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -162,23 +163,15 @@ class Loop:
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
-        self.apart.start(now)
-        for lane in self.lanes:
-            if lane.room_at is not None and lane.room_at <= now:
-                self._limits_have_room(lane)
+        if self.apart.start(now):
+            self._leased_at = now
+        for lane in [lane for lane in self.lanes if lane.room_at <= now]:
+            self._limits_have_room(lane)
         turned = self._lease(now)
         if turned is None:
             return
-        best = min((lane.waiting[0] for lane in self.lanes if lane.waiting), default="9")
-        for lane in self.lanes:
-            if lane in turned or lane.blocked_until > now:
-                continue
-            ages_at = lane.asks_ages_at(best) if lane.maybe else None
-            ages = ages_at is not None and ages_at <= now
-            settle = lane.finished and not self._settles_with_next_lease(now)
-            if (settle or lane.uncertain or ages or lane.time_has_come(now)) and not self._turn(
-                lane, lane.fits(self._want()), ages=ages
-            ):
+        for lane in self._due(now):
+            if lane not in turned and not self._turn(lane, lane.fits(self._want()), ages=lane.ages_due):
                 return
         self._pass_tokens_on(now)
         self._keep_contact(now)
@@ -190,12 +183,13 @@ class Loop:
             want = self._want()
             if want <= 0:
                 break
-            ask = next_ask([lane for lane in self.lanes if lane.blocked_until <= now], want, self.shares)
+            ask = next_ask([lane for lane in self.lanes if lane.maybe and lane.blocked_until <= now], want, self.shares)
             if ask is None:
                 break
             lane: Lane = ask.service
             before = len(lane.maybe), lane.held
-            if not self._turn(lane, ask.want, first=ask.first, down_to=ask.down_to, ages=ask.first != ""):
+            ages = ask.first != "" or lane.asks_ages_at(min(lane.maybe)) <= now
+            if not self._turn(lane, ask.want, first=ask.first, down_to=ask.down_to, ages=ages):
                 return None
             turned.add(lane)
             self._asks += 1
@@ -204,8 +198,35 @@ class Loop:
                 break
         return turned
 
+    def _due(self, now: float) -> list[Lane]:
+        """The services that want a turn, whether or not there is room for their jobs."""
+        settles = not self._settles_with_next_lease(now)
+        for lane in [lane for lane in self.lanes if lane.maybe]:
+            lane.ages_due = False
+        for lane, moment in self._ages_at():
+            lane.ages_due = moment <= now
+        return [
+            lane
+            for lane in self.lanes
+            if lane.blocked_until <= now
+            and (
+                (settles and lane.finished)
+                or lane.uncertain
+                or (lane.ages_due and lane.maybe)
+                or lane.look_at <= now
+                or lane.due_at <= now
+                or lane.beat_by <= now
+            )
+        ]
+
+    def _ages_at(self) -> list[tuple[Lane, float]]:
+        """When to ask services how long their tiers have waited that something better is before."""
+        waiting = [lane for lane in self.lanes if lane.maybe]
+        best = min((lane.waiting[0] for lane in waiting if lane.waiting), default="9")
+        return [(lane, lane.asks_ages_at(best)) for lane in waiting]
+
     def _limits_have_room(self, lane: Lane) -> None:
-        lane.room_at = None
+        lane.room_at = math.inf
         lane.maybe = set(lane.tiers)
         if self._want() <= 0 and lane.others:
             for tier in lane.tiers:  # this worker is full; an idle one does not know of the moment
@@ -213,15 +234,15 @@ class Loop:
 
     def _pass_tokens_on(self, now: float) -> None:
         """What was announced here and no slot took is another worker's."""
-        for lane in self.lanes:
+        for lane in [lane for lane in self.lanes if lane.pass_on]:
             for tier in [tier for tier, at in lane.pass_on.items() if at <= now]:
                 del lane.pass_on[tier]
                 self._pass_on(lane, tier)
 
     def _keep_contact(self, now: float) -> None:
         """Who watches others must hear from Redis all the time, for only then is their silence proof of anything."""
-        for lane in self.lanes:
-            if lane.watches and now - lane.contact.heard_at >= STEP_SECONDS:
+        for lane in [lane for lane in self.lanes if lane.watches]:
+            if now - lane.contact.heard_at >= STEP_SECONDS:
                 try:
                     self._link(lane).command("PING")
                 except RedisUnavailable as error:
@@ -377,7 +398,7 @@ class Loop:
         log.error("job=%s service=%s: Redis refused how it ended: %s", entry.partition("|")[0], lane.service, why)
         if lane.refused.pop(entry, 0):
             lane.uncertain.append((entry, Back()))
-            lane.blocked_until = time.monotonic() + _BLOCK_SECONDS
+            lane.block(time.monotonic() + _BLOCK_SECONDS)
         else:
             lane.refused[entry] = 1
             lane.uncertain.append((entry, as_refused(why)))
@@ -459,8 +480,7 @@ class Loop:
     def _block(self, lane: Lane, error: RedisUnavailable) -> None:
         """Redis answered this service with an error, such as a key of the wrong type. The others go on."""
         log.error("service=%s blocked for %g s: %s", lane.service, _BLOCK_SECONDS, error)
-        lane.blocked_until = time.monotonic() + _BLOCK_SECONDS
-        lane.look_at = lane.blocked_until
+        lane.block(time.monotonic() + _BLOCK_SECONDS)
 
     def _failed(self, lane: Lane, error: RedisUnavailable) -> None:
         """Redis did not answer. Wait longer each time; what finished meanwhile is kept."""
@@ -549,8 +569,9 @@ class Loop:
             return True
         try:
             for wait in self.waits.waits:
-                if wait.is_deaf(alone):
-                    wait.end(self._link(wait.lanes[0]))
+                if wait.is_deaf(alone) and not wait.end(self._link(wait.lanes[0])):
+                    self._sleep(_SHORT_JOB_SECONDS)
+                    return False
         except RedisUnavailable as error:
             self._failed(wait.lanes[0], error)
             return False
@@ -562,23 +583,24 @@ class Loop:
 
     def _timeout(self) -> float:
         now = time.monotonic()
-        moments = [lane.next_moment(now) for lane in self.lanes]
-        lanes = [lane for lane in self.lanes if lane.blocked_until <= now]
-        waiting = [lane for lane in lanes if lane.waiting]
-        if waiting:
-            if self._want() > 0:
+        lanes = self.lanes
+        moments = [min([lane.look_at for lane in lanes]), min([lane.due_at for lane in lanes])]
+        moments += [min([lane.beat_by for lane in lanes]), min([lane.room_at for lane in lanes])]
+        if any(lane.maybe for lane in lanes):
+            if self._want() > 0 and any(lane.waiting for lane in lanes if lane.maybe and lane.blocked_until <= now):
                 return 0.0
-            best = min(lane.waiting[0] for lane in waiting)
-            ages_at = [lane.asks_ages_at(best) for lane in lanes if lane.maybe]
-            moments += [moment for moment in ages_at if moment is not None]
-        moments += [lane.contact.heard_at + STEP_SECONDS for lane in lanes if lane.watches]
+            moments += [moment for lane, moment in self._ages_at() if lane.blocked_until <= now]
+        for lane in [lane for lane in lanes if lane.pass_on or lane.watches]:
+            moments += lane.pass_on.values()
+            if lane.watches:
+                moments.append(lane.contact.heard_at + STEP_SECONDS)
         step_at = self.appetite.step_at(now)
         if step_at is not None:
             moments.append(step_at)
         alone_until = self.apart.changes_at(now)
         if alone_until is not None:
             moments.append(alone_until)
-        if any(lane.uncertain for lane in lanes):
+        if any(lane.uncertain and lane.blocked_until <= now for lane in lanes):
             return 0.0
         if self.executor.backlog.qsize():
             moments.append(self._leased_at + _GIVE_BACK_SECONDS)

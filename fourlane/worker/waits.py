@@ -94,20 +94,27 @@ class Wait:
 
     def is_deaf(self, alone: Lane | None) -> bool:
         """True when something that matters by now is not listened for."""
-        if not self.armed or self._ending:
+        if not self.armed or self._ending or self._number is None:
             return False
-        return any(lane.wants_to_hear(lane is alone) & ~lane.listens for lane in self.lanes)
+        return any(
+            (lane.wants_to_hear(lane is alone) if lane.maybe else lane.all_bits) & ~lane.listens for lane in self.lanes
+        )
 
-    def end(self, link: Link) -> None:
-        """Have Redis end it, over another link; its reply then comes as if nothing had happened in its time."""
-        if self._number is not None and not self._ending:
-            self._ending = True
-            try:
-                link.command("CLIENT", "UNBLOCK", self._number)
-            except RedisUnavailable as error:
-                if not is_refusal(error):
-                    raise
-                self._number = None  # we may not: from now on its waits are short
+    def end(self, link: Link) -> bool:
+        """Have Redis end it, over another link; its reply then comes as if nothing had happened in its time.
+
+        False when Redis does not wait: its reply is on its way, or our asking still is. Then try again.
+        """
+        if self._number is None:
+            return True
+        try:
+            self._ending = link.command("CLIENT", "UNBLOCK", self._number) == 1
+        except RedisUnavailable as error:
+            if not is_refusal(error):
+                raise
+            self._number = None  # we may not: from now on its waits are short
+            return True
+        return self._ending
 
     @property
     def can_end(self) -> bool:

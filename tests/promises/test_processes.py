@@ -36,7 +36,7 @@ def test_a_killed_machine_is_noticed_by_an_idle_worker(workers: Workers) -> None
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(10)
     eventually(lambda: all(len(workers.said("begun", name)) == 2 for name in "abc"), 7.5)
-    assert [s.info().crashes for s in sent] == [1, 1, 1]
+    assert [s.info().crashes for s in sent] == [0, 0, 0]  # a silence is no proof against a job
     for name in "abc":
         workers.open_gate(name)
     eventually(lambda: all(len(workers.said("done", name)) == 1 for name in "abc"))
