@@ -7,7 +7,6 @@ is left over runs alone for a moment. Meanwhile the others have at least half of
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -22,6 +21,7 @@ __all__ = ["Apart", "halved"]
 _EMPTY_SECONDS: Final = 0.25  # so long this process is let run empty before one runs alone
 _ALONE_SECONDS: Final = 0.5
 _TRIAL_SECONDS: Final = 1.0
+_REMEMBERED_SECONDS: Final = 3.0
 _LATER_MS: Final = 1_000
 
 
@@ -50,7 +50,9 @@ class Apart:
         self._alone_until = 0.0
         self._rest_until = 0.0  # the others' half of the time
         self._trial_until = 0.0
+        self._room = 0  # how many more may begin in this trial
         self._lived_until = 0.0
+        self._later: dict[str, float] = {}  # entries that wait in Redis for another trial, and since when
 
     def wants_room(self) -> bool:
         """True while nothing else may begin here."""
@@ -62,18 +64,30 @@ class Apart:
         suspects = [leased for leased in jobs if self._is_suspect(leased)]
         if not suspects:
             return begin
-        together = 0
-        if len(suspects) > 1 and now >= self._trial_until:
-            together = halved(len(suspects), one_half_lived=now < self._lived_until)
-        if together > 1:
-            self._trial_until, self._lived_until = now + _TRIAL_SECONDS, now + 3 * _TRIAL_SECONDS
-            begin += suspects[:together]
-            suspects = suspects[together:]
-        elif self._suspect is None and now >= max(self._rest_until, self._trial_until):
-            self._suspect = _Suspect(lane, suspects.pop(0), now)
-        for leased in suspects:
-            lane.uncertain.append((leased.entry, Postpone(_LATER_MS + random.randrange(100))))
+        if now >= self._trial_until:
+            self._begin_trial(suspects, now)
+        begin += suspects[: self._room]
+        rest = suspects[self._room :]
+        self._room -= len(suspects) - len(rest)
+        if rest and self._suspect is None and now >= max(self._rest_until, self._trial_until):
+            self._suspect = _Suspect(lane, rest.pop(0), now)
+        for leased in rest:
+            self._later[leased.entry] = now
+            lane.uncertain.append((leased.entry, Postpone(_LATER_MS)))
         return begin
+
+    def _begin_trial(self, suspects: Sequence[Leased], now: float) -> None:
+        """Count who is suspected, here and among those that wait, and say how many may begin together."""
+        here = {leased.entry for leased in suspects}
+        self._later = {
+            entry: since
+            for entry, since in self._later.items()
+            if entry not in here and now - since < _REMEMBERED_SECONDS
+        }
+        together = halved(len(here) + len(self._later), one_half_lived=now < self._lived_until)
+        self._room = together if together > 1 else 0
+        if self._room:
+            self._trial_until, self._lived_until = now + _TRIAL_SECONDS, now + _REMEMBERED_SECONDS
 
     def _is_suspect(self, leased: Leased) -> bool:
         return 0 < leased.crashes >= self.crash_limit - 1
