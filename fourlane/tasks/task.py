@@ -394,6 +394,7 @@ def task(
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
+    share: float | None = None,
     check: Callable[..., None] | None = None,
     encrypt: bool = False,
     broker: RedisBroker | None = None,
@@ -415,6 +416,7 @@ def task(
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
     limit: Limit | None = None,
+    share: float | None = None,
     check: Callable[..., None] | None = None,
     encrypt: bool = False,
     broker: RedisBroker | None = None,
@@ -436,6 +438,9 @@ def task(
       result_ttl_ms: how long a result is kept; 0, not at all, by default.
       limit: how many jobs of the task's queue may start in a time, and run at once; all tasks of the queue share
         it. What settings say comes before it, and what an operator sets at run time before both.
+      share: the part of a worker process's slots, or of its places for ``async def``, that jobs of this task may
+        hold at once, such as 0.5; one at least. What is over it waits in its queue, with what stands behind it
+        there, and the worker serves its other queues.
       check: called with a job's arguments at each enqueue; its error refuses the job. Binding is left to it.
       encrypt: keep arguments and result encrypted in Redis, with FOURLANE_ENCRYPTION_KEYS (docs/tasks.md).
       broker: the broker; by default the one that settings describe.
@@ -450,6 +455,8 @@ def task(
         check_service(service)
     if limit is not None:
         limit.check()
+    if share is not None and (type(share) not in (int, float) or not 0 < share <= 1):
+        raise ValueError(f"share is a part of a worker's slots, above 0 and up to 1, not {share!r}")
     lane = Tier.parse(tier)
     given: dict[str, Any] = {
         "max_retries": max_retries,
@@ -460,6 +467,7 @@ def task(
         "hard_timeout_ms": hard_timeout_ms,
         "max_age": max_age_ms,
         "result_ttl_ms": result_ttl_ms,
+        "share": share,
     }
     kept = {key: value for key, value in given.items() if value is not None} | options
 

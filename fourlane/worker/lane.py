@@ -211,6 +211,8 @@ class Lane:
         self.late.clear()
         for tier in self.tiers:
             age = ages[int(tier)]
+            if age < 0:
+                self.maybe.discard(tier)
             late_in = _TARGETS[tier] - max(0, age)
             self.late_at[tier] = now + late_in / 1000
             if late_in < 0:

@@ -101,7 +101,7 @@ class Loop:
         self._ahead: tuple[Lane | None, str] = (None, "")  # where the last job came from, for the next one
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[tuple[str, str]] = deque()
-        self._asks = 0
+        self._asks = self._leased = 0
         self._busy_since = 0.0
         self.shares = Shares()
         self.apart = Apart(self.executor, self.store.crash_limit)
@@ -187,14 +187,15 @@ class Loop:
             if ask is None:
                 break
             lane: Lane = ask.service
-            before = len(lane.maybe), lane.held
+            known, leased = len(lane.maybe), self._leased
             ages = ask.first != "" or lane.asks_ages_at(min(lane.maybe)) <= now
             if not self._turn(lane, ask.want, first=ask.first, down_to=ask.down_to, ages=ages):
                 return None
             turned.add(lane)
             self._asks += 1
-            lane.served = self._asks
-            if lane.out_of_step or before == (len(lane.maybe), lane.held):
+            if self._leased > leased:
+                lane.served = self._asks
+            elif lane.out_of_step or len(lane.maybe) == known:
                 break
         return turned
 
@@ -367,6 +368,7 @@ class Loop:
             self._reclaim(lane, name)
         if turn.jobs:
             lane.held += len(turn.jobs)
+            self._leased += len(turn.jobs)
             self._leased_at = now
             jobs = turn.jobs
             if any(leased.crashes for leased in jobs):
@@ -565,8 +567,11 @@ class Loop:
             lane, tier = self._ahead
             if lane is not None and not lane.out_of_step and lane.blocked_until <= now:
                 ahead = Ahead(lane, tier, min(2, self._want()))
-        elif len(self.lanes) == 1 or not asked_anyway or now - self._busy_since < _BUSY_SECONDS:
+        elif len(self.lanes) == 1 or not asked_anyway:
             return True
+        elif now - self._busy_since < _BUSY_SECONDS:
+            self._sleep(min(timeout, _BUSY_SECONDS))
+            return False
         try:
             for wait in self.waits.waits:
                 if wait.is_deaf(alone) and not wait.end(self._link(wait.lanes[0])):

@@ -19,7 +19,7 @@ class Waiting(Protocol):
     """What the order needs to know of a service."""
 
     served: int
-    """When it was last asked for jobs, as a running number."""
+    """When it last gave jobs, as a running number."""
 
     @property
     def waiting(self) -> Sequence[str]:
@@ -39,7 +39,8 @@ class Ask(NamedTuple):
     service: Any
     want: int
     down_to: str
-    """The lowest tier to lease from; none at all when empty. No other service has a better one waiting."""
+    """The lowest tier to lease from; none at all when empty. No other service has that one waiting or a better one,
+    unless it is this one's turn in it."""
     first: str = ""
     """A tier to try before, and the most from it, such as ``2:1``."""
 
@@ -94,15 +95,16 @@ def next_ask(services: Sequence[Waiting], want: int, shares: Shares) -> Ask | No
             others_best = min(others_best, tier)
     if head is None:
         return None
+    down_to = others_best if best == others_best or others_best == "9" else str(int(others_best) - 1)
     for tier in sorted(late_tiers(services, best)):
         due = shares.due(tier)
         if due:
             behind = min((s for s in services if tier in s.late and tier in s.waiting), key=_served, default=None)
             if behind is head:
-                return Ask(head, head.fits(want), others_best, f"{tier}:{due}")
+                return Ask(head, head.fits(want), down_to, f"{tier}:{due}")
             if behind is not None:
                 return Ask(behind, behind.fits(min(want, due)), "", f"{tier}:{due}")
-    return Ask(head, head.fits(want), others_best)
+    return Ask(head, head.fits(want), down_to)
 
 
 def _served(service: Waiting) -> int:

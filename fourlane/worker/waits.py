@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Tier
-from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.connection import Link, is_refusal, lacks_right
 from fourlane.queues.store import Store, Turn
 from fourlane.worker.lane import NEWS, Lane
 
@@ -78,7 +78,7 @@ class Wait:
             try:
                 self._number = int(self.link.command("CLIENT", "ID"))
             except RedisUnavailable as error:
-                if not is_refusal(error):
+                if not _may_not(error):
                     raise
 
     def _keys(self, alone: Lane | None) -> list[bytes]:
@@ -110,7 +110,7 @@ class Wait:
         try:
             self._ending = link.command("CLIENT", "UNBLOCK", self._number) == 1
         except RedisUnavailable as error:
-            if not is_refusal(error):
+            if not _may_not(error):
                 raise
             self._number = None  # we may not: from now on its waits are short
             return True
@@ -249,3 +249,8 @@ class Waits:
             os.read(self._pipe_out, 4096)
         except BlockingIOError:
             pass
+
+
+def _may_not(error: RedisUnavailable) -> bool:
+    """Redis is well, and does not know this command or lets us not run it."""
+    return is_refusal(error) or lacks_right(error)

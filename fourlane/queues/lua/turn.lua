@@ -252,7 +252,7 @@ if asked('s') then
     for tier = 0, 3 do
         local head = redis.call('LINDEX', READY[tostring(tier)], 0)
         local since = head and waiting_since(head)
-        ages[tier + 1] = since and math.max(0, clock() - since) or -1
+        ages[tier + 1] = head and math.max(0, clock() - (since or clock())) or -1
     end
 end
 

@@ -1,0 +1,326 @@
+"""Tiers hold across all that one worker serves: several services in one loop, idle and busy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+import fourlane
+from fourlane.job import State
+from fourlane.outcome import Result
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.pulse import SILENCE_MS
+from fourlane.worker.loop import Loop
+from tests.conftest import StartServer
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+
+
+class Gate:
+    """Jobs that say that they began, and end when they are let."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.let = threading.Semaphore(0)
+
+    def run(self, name: str) -> None:
+        self.begun.append(name)
+        assert self.let.acquire(timeout=20)
+
+    def step(self) -> str:
+        """Let one end, and tell which one began in its place."""
+        before = len(self.begun)
+        self.let.release()
+        eventually(lambda: len(self.begun) > before)
+        return self.begun[before]
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.let.release(10_000)
+
+
+def declare(gate: Gate, service: str, tier: str, **options: Any) -> fourlane.tasks.task.Task[[str], None]:
+    return fourlane.task(name=f"{service}-{tier}", service=service, tier=tier, **options)(gate.run)  # type: ignore[no-any-return]
+
+
+def has_heard(loop: Loop, service: str, tiers: str) -> bool:
+    """The worker knows that these tiers of the service may have jobs."""
+    return any(lane.service == service and lane.maybe >= set(tiers) for lane in loop.lanes)
+
+
+def queue_of(broker: RedisBroker, service: str, tier: int) -> int:
+    return int(broker.client.llen(broker.store.service(service).ready[tier]))
+
+
+def test_an_urgent_job_of_another_service_comes_before_a_backlog(
+    broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    bulk, urgent = declare(gate, "bulk", "P2"), declare(gate, "urgent", "P0")
+    loop = run_worker(broker, "bulk", "urgent", slots=2)
+    bulk.send_many([["bulk"] for _ in range(60)])
+    eventually(lambda: len(gate.begun) == 2)
+    for _ in range(3):
+        assert gate.step() == "bulk"
+        urgent.send("urgent")
+        eventually(lambda: has_heard(loop, "urgent", "0"))
+        assert gate.step() == "urgent"
+
+
+def test_tiers_come_in_their_order_and_services_of_one_tier_take_turns(
+    broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    tasks = {(s, t): declare(gate, s, t) for s in ("a", "b", "c") for t in ("P0", "P1", "P2")}
+    hold = declare(gate, "hold", "P0")
+    loop = run_worker(broker, "a", "b", "c", "hold", slots=1)
+    hold.send("hold")
+    eventually(lambda: gate.begun == ["hold"])
+    for tier in ("P2", "P1", "P0"):
+        for service in "abc":
+            tasks[service, tier].send_many([[f"{tier} {service}"] for _ in range(2)])
+    eventually(lambda: all(has_heard(loop, service, "0") for service in "abc"))
+    order = [gate.step() for _ in range(18)]
+    assert [name[:2] for name in order] == ["P0"] * 6 + ["P1"] * 6 + ["P2"] * 6
+    assert order[:3] == order[3:6], order
+    for first in (6, 12):
+        assert order[first] != order[first + 1], order
+
+
+def test_a_full_worker_hears_and_passes_on_what_it_cannot_take(
+    broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    bulk, urgent = declare(gate, "bulk", "P2"), declare(gate, "urgent", "P0")
+    run_worker(broker, "bulk", "urgent", slots=1)
+    bulk.send_many([["bulk"]] * 5)
+    eventually(lambda: gate.begun == ["bulk"])
+    urgent.send("urgent")
+    other = Gate()
+    second = RedisBroker(
+        url=broker.client.connection_pool.connection_kwargs and url_of(broker), namespace=broker.store.namespace
+    )
+    fourlane.task(name="urgent-P0", service="urgent", tier="P0", broker=second)(other.run)
+    run_worker(second, "urgent", slots=1)
+    eventually(lambda: other.begun == ["urgent"])
+    other.let.release()
+    urgent.send("again")  # the idle one takes it, whoever hears of it first
+    eventually(lambda: other.begun == ["urgent", "again"])
+    other.let.release()
+
+
+def url_of(broker: RedisBroker) -> str:
+    options = broker.client.connection_pool.connection_kwargs
+    return f"redis://{options['host']}:{options['port']}/{options.get('db') or 0}"
+
+
+@pytest.mark.parametrize("services", [("one",), ("one", "two", "three")])
+def test_a_tier_past_its_target_gets_its_share_within_a_second(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, services: tuple[str, ...]
+) -> None:
+    """One service or several; the target is shortened, the rest is as it is."""
+    monkeypatch.setitem(lane_targets(), "1", 300)
+    ended = threading.Event()
+    ran: list[tuple[str, float]] = []
+
+    def busy(_: int) -> None:
+        time.sleep(0.002)
+
+    urgent = [fourlane.task(name=f"busy-{s}", service=s, tier="P0")(busy) for s in services]
+
+    @fourlane.task(service=services[-1], tier="P1")
+    def patient(sent_at: float) -> None:
+        ran.append(("patient", time.monotonic() - sent_at))
+        if len(ran) == 10:
+            ended.set()
+
+    run_worker(broker, *services, slots=2)
+    for task in urgent:
+        task.send_many([[n] for n in range(4_000 // len(services))])
+    patient.send_many([[time.monotonic()]] * 10)
+    assert ended.wait(10)
+    assert 0.3 <= ran[0][1] <= 1.3
+    assert sum(queue_of(broker, service, 0) for service in services) > 0  # it was not the end of the backlog
+
+
+def lane_targets() -> dict[str, int]:
+    from fourlane.worker import lane
+
+    return lane._TARGETS
+
+
+def test_a_service_that_was_left_out_of_a_wait_is_heard_again(
+    broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    """While its backlog is worked on nobody listens for it; when that is done, its next job comes at once."""
+    bulk = declare(gate, "bulk", "P2")
+    loop = run_worker(broker, "bulk", "urgent", "third", slots=2)
+    for round_ in range(5):
+        before = len(gate.begun)
+        bulk.send_many([["bulk"]] * 6)
+        eventually(lambda before=before: len(gate.begun) == before + 2)  # type: ignore[misc]
+        eventually(lambda: loop.waits.armed())
+        gate.let.release(6)
+        eventually(lambda before=before: len(gate.begun) == before + 6)  # type: ignore[misc]
+        eventually(lambda: not broker.client.hlen(broker.store.service("bulk").jobs))
+        started = time.monotonic()
+        bulk.send(f"lone {round_}")
+        gate.let.release()
+        eventually(lambda before=before: len(gate.begun) == before + 7)  # type: ignore[misc]
+        assert time.monotonic() - started < 2
+
+
+def test_a_user_who_may_not_end_waits_is_served_all_the_same(start_server: StartServer, gate: Gate) -> None:
+    server = start_server()
+    admin = RedisBroker(url=server.url)
+    admin.client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-client")
+    parts = urlsplit(server.url)
+    broker = RedisBroker(url=urlunsplit(parts._replace(netloc=f"app:secret@{parts.hostname}:{parts.port}")))
+    bulk, urgent = (
+        fourlane.task(name=name, service=name, tier=tier, broker=broker)(gate.run)
+        for name, tier in (("bulk", "P2"), ("urgent", "P0"))
+    )
+    loop = Loop(broker, [q for task in (bulk, urgent) for q in (task.queue,)], name="w", slots=1, grace_seconds=1)
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    try:
+        bulk.send_many([["bulk"]] * 5)
+        eventually(lambda: len(gate.begun) == 1)
+        urgent.send("urgent")
+        eventually(lambda: has_heard(loop, "urgent", "0"))
+        assert gate.step() == "urgent"
+        gate.let.release(10)
+        eventually(lambda: len(gate.begun) == 6)
+        bulk.send("later")
+        eventually(lambda: gate.begun[-1] == "later", 5)
+    finally:
+        loop.stop()
+        gate.let.release(10)
+        thread.join(10)
+
+
+def test_a_task_holds_no_more_than_its_share_of_the_slots(
+    broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    slow = declare(gate, "slow", "P0", share=0.5)
+    ran: list[str] = []
+    quick = fourlane.task(name="quick", service="other", tier="P2")(lambda: ran.append("quick"))
+    run_worker(broker, "slow", "other", slots=4)
+    slow.send_many([["slow"]] * 20)
+    eventually(lambda: len(gate.begun) == 2)
+    quick.send_many([[]] * 50)
+    eventually(lambda: len(ran) == 50)
+    assert gate.begun == ["slow"] * 2
+    gate.let.release(20)
+    eventually(lambda: len(gate.begun) == 20)
+
+
+def test_a_task_over_its_share_lets_the_other_queues_pass(
+    broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    """It shares its queue with another task, whose jobs behind it may wait; no job is turned over and over."""
+    slow = declare(gate, "mixed", "P1", share=0.25)
+    ran: list[str] = []
+    beside = fourlane.task(name="beside", service="mixed", tier="P1")(lambda: ran.append("beside"))
+    below = fourlane.task(name="below", service="mixed", tier="P2")(lambda: ran.append("below"))
+    loop = run_worker(broker, "mixed", "other", slots=4)
+    slow.send_many([["slow"]] * 9)
+    beside.send()
+    below.send()
+    eventually(lambda: ran == ["below"])
+    asks = loop._asks
+    time.sleep(0.2)
+    assert loop._asks - asks < 10
+    for number in range(2, 10):
+        assert gate.step() == "slow"
+        assert len(gate.begun) == number
+    gate.let.release()
+    eventually(lambda: ran == ["below", "beside"])
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, "half", True])
+def test_a_share_is_checked_where_it_is_declared(broker: RedisBroker, share: Any) -> None:
+    with pytest.raises(ValueError, match="share"):
+        fourlane.task(name="wrong", share=share)(lambda: None)
+
+
+# Settling that Redis refuses ----------------------------------------------------------------------------------
+
+
+def test_a_settlement_that_redis_refuses_harms_no_other(broker: RedisBroker) -> None:
+    """A time to live out of range, in the middle of a batch."""
+    store, keys = broker.store, broker.store.service("default")
+    ids = [f"1{n}" for n in range(5)]
+    store.enqueue("default", 1, [part for i in ids for part in (i, b'["note",[]]')])
+    link = store.connector.open(keys.jobs)
+    turn = store.turn(link, "default", "me.0", flags="b", silence_ms=5_000, idle_silence_ms=5_000, want=5, tiers="1")
+    assert [leased.entry for leased in turn.jobs] == ids
+    others = [(i, Result(b"{}", 2**63 - 1 if i == ids[2] else 60_000)) for i in ids[1:]]
+    turn = store.turn(
+        link, "default", "me.0", silence_ms=5_000, idle_silence_ms=5_000, held=0, done=[ids[0]], others=others
+    )
+    assert [entry for entry, _ in turn.faults] == [ids[2]]
+    assert turn.refused == []
+    assert store.held("default", "me.0") == {ids[2]}
+    assert not broker.client.exists(keys.result(ids[2]))
+    assert all(broker.client.pttl(keys.result(i)) > 0 for i in (ids[1], ids[3], ids[4]))
+
+
+def test_a_job_whose_end_cannot_be_written_is_a_dead_letter_that_says_so(
+    broker: RedisBroker, run_worker: RunWorker
+) -> None:
+    """Redis has another kind of value where the records of retries belong."""
+    ran: list[int] = []
+
+    @fourlane.task(backoff=fourlane.Backoff(0, 0))
+    def fails(number: int) -> None:
+        raise ValueError("as planned")
+
+    @fourlane.task
+    def fine(number: int) -> None:
+        ran.append(number)
+
+    broker.client.set(broker.store.service("default").records, "not a hash")
+    run_worker(broker)
+    job = fails.send(1)
+    fine.send_many([[n] for n in range(20)])
+    eventually(lambda: len(ran) == 20)
+    eventually(lambda: broker.client.zcard(broker.store.service("default").dead[1]) == 1)
+    broker.client.delete(broker.store.service("default").records)
+    assert job.status() is State.DEAD
+    assert "Redis refused" in job.info().detail
+    fine.send(21)
+    eventually(lambda: len(ran) == 21)
+
+
+# Cancelling, counting -----------------------------------------------------------------------------------------
+
+
+def test_every_cancelled_job_is_told_however_many_marks_there_are(broker: RedisBroker) -> None:
+    store, keys = broker.store, broker.store.service("default")
+    now = int(time.time() * 1000)
+    broker.client.zadd(keys.cancels, {f"1old{n}": now - 600_000 + n for n in range(2_500)})
+    link = store.connector.open(keys.workers)
+    told = store.beat(link, "default", ["me.0"], SILENCE_MS)
+    assert len(told.cancelled) == 2_500  # who begins hears of all
+    broker.client.zadd(keys.cancels, {"1new": now})
+    later = store.beat(link, "default", ["me.0"], SILENCE_MS, told.since_ms)
+    assert later.cancelled == ["1new"]
+    broker.client.zadd(keys.cancels, {f"1many{n}": now for n in range(1_200)})
+    assert len(store.beat(link, "default", ["me.0"], SILENCE_MS, told.since_ms).cancelled) == 1_201
+
+
+def test_a_stop_loses_no_count(broker: RedisBroker, run_worker: RunWorker) -> None:
+    done: list[int] = []
+    task = fourlane.task(name="counted", tier="P1")(done.append)
+    loop = run_worker(broker, "default", "other")
+    stats = broker.store.service("default").stats
+    task.send_many([[n] for n in range(300)])
+    eventually(lambda: len(done) == 300)
+    loop.stop()
+    eventually(lambda: int(broker.client.hget(stats, "done:1") or 0) == 300)
