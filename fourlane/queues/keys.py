@@ -27,6 +27,8 @@ breaker:KEY    string    there while a receiver is left alone                   
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
+sent:ORIGIN    string    the last call that accepted jobs, of a connection of a  1 minute
+                         producer: known when it comes again
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
 fires          zset      names by the time at which they are due                 likewise
@@ -145,6 +147,9 @@ class ServiceKeys:
 
     def claim(self, job_id: str) -> bytes:
         return self._key(f"claim:{job_id}")
+
+    def sent(self, origin: str) -> bytes:
+        return self._key(f"sent:{origin}")
 
     def runs(self, schedule: str) -> bytes:
         return self._key(f"runs:{schedule}")
