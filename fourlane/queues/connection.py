@@ -430,6 +430,11 @@ def is_passing(error: RedisUnavailable) -> bool:
     return (isinstance(cause, _LOST) or _word(cause) in _PASSING) and not _is_denied(cause)
 
 
+def is_answer(error: RedisUnavailable) -> bool:
+    """True when the server was reached, and said no: for whatever reason."""
+    return isinstance(error.__cause__, failures.ResponseError)
+
+
 def is_refusal(error: RedisUnavailable) -> bool:
     """True when the server is well and refused just this, e.g. for a key of the wrong type."""
     cause = error.__cause__
