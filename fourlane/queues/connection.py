@@ -16,7 +16,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import redis
 import redis.exceptions as failures
@@ -89,37 +89,26 @@ def _make_connection(client: Any) -> Any:
     return pool.connection_class(**options)
 
 
-class Call(NamedTuple):
-    """What a script knows a call by, when it comes again on another connection."""
-
-    key: bytes
-    number: int
-
-
 class Link:
     """One connection. Whatever goes wrong with it is a RedisUnavailable."""
 
     def __init__(self, connector: Connector, connection: Any) -> None:
         self.connector = connector
         self.connection = connection
-        self._origin = ""
+        self._origins: tuple[bytes, bytes] | None = None
         self._calls = 0
 
-    @property
-    def is_open(self) -> bool:
-        """Connected, and every reply was read."""
-        return self.connection._sock is not None
-
-    def next_call(self, sent: Callable[[str], bytes]) -> Call:
-        """The identity of a call that is made on this link first.
+    def next_call(self, sent: bytes) -> tuple[bytes, int]:
+        """The identity of a call that is made on this link first: a key that begins with ``sent``, and a number.
 
         A script remembers the last number that it saw under a key. So a key must never have two calls without a
         reply: two in turn have different keys, and a connection that is lost takes its keys with it.
         """
-        if not self._origin:
-            self._origin = secrets.token_urlsafe(9)
-        self._calls += 1
-        return Call(sent(f"{self._origin}{self._calls & 1}"), self._calls)
+        if self._origins is None:
+            origin = secrets.token_urlsafe(9).encode()
+            self._origins = origin + b"0", origin + b"1"
+        self._calls = number = self._calls + 1
+        return sent + self._origins[number & 1], number
 
     def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run a script. Raises RedisUnavailable; whether the script ran is then unknown."""
@@ -206,22 +195,20 @@ class Link:
             raise unavailable(error) from error
 
     def close(self) -> None:
-        self._origin = ""
+        self._origins = None
         self.connection.disconnect()
 
 
 class _Calls:
     """The calls of one ``run_each_once``. Those without a reply are made again on the next link, and no others."""
 
-    def __init__(
-        self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]], sent: Callable[[str], bytes]
-    ) -> None:
+    def __init__(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]], sent: bytes) -> None:
         self.name = name
         self.keys = keys
         self.batches = iter(batches)
         self.sent = sent
         self.replies: list[Any] = []
-        self._open: deque[tuple[Call, Sequence[Any]]] = deque()  # sent, the oldest first; two at most
+        self._open: deque[tuple[bytes, int, Sequence[Any]]] = deque()  # sent, the oldest first; two at most
         self._refused: deque[Sequence[Any]] = deque()
 
     def run(self, link: Link) -> None:
@@ -229,15 +216,15 @@ class _Calls:
         try:
             self._run_open(link)
             for args in self.batches:
-                call = link.next_call(self.sent)
-                self._open.append((call, args))
-                link.send_script(self.name, (*self.keys, call.key), (call.number, *args))
+                key, number = link.next_call(self.sent)
+                self._open.append((key, number, args))
+                link.send_script(self.name, (*self.keys, key), (number, *args))
                 if len(self._open) > 1:
                     self._receive(link)
             while self._open:
                 self._receive(link)
             while self._refused:
-                self._open.append((link.next_call(self.sent), self._refused.popleft()))
+                self._open.append((*link.next_call(self.sent), self._refused.popleft()))
                 self._run_open(link)
         except BaseException:
             link.close()  # replies may still come
@@ -245,13 +232,13 @@ class _Calls:
 
     def _run_open(self, link: Link) -> None:
         while self._open:
-            call, args = self._open[0]
-            self.replies.append(link.run(self.name, (*self.keys, call.key), (call.number, *args)))
+            key, number, args = self._open[0]
+            self.replies.append(link.run(self.name, (*self.keys, key), (number, *args)))
             self._open.popleft()
 
     def _receive(self, link: Link) -> None:
         reply = link.receive_script()
-        _, args = self._open.popleft()
+        _, _, args = self._open.popleft()
         if reply is None:
             self._refused.append(args)
         else:
@@ -322,25 +309,23 @@ class Connector:
         """Run a script on an idle link; repeat it after a lost connection. Only for scripts that bear repetition."""
         return self._repeat(keys[0], lambda link: link.run(name, keys, args))
 
-    def run_once(self, name: str, keys: Sequence[Any], args: Sequence[Any], sent: Callable[[str], bytes]) -> Any:
+    def run_once(self, name: str, keys: Sequence[Any], args: Sequence[Any], sent: bytes) -> Any:
         """Run a script that remembers its calls (lua/parts/once.lua); it is done once, however often it is repeated.
 
         Parameters:
-          sent: makes the key under which it remembers, which becomes the last of its keys. Its first argument
-            becomes the call's number.
+          sent: what the key begins with under which it remembers, which becomes the last of its keys. Its first
+            argument becomes the call's number.
         """
-        call: Call | None = None
+        call: tuple[bytes, int] | None = None
 
         def use(link: Link) -> Any:
             nonlocal call
-            call = call or link.next_call(sent)
-            return link.run(name, (*keys, call.key), (call.number, *args))
+            key, number = call = call or link.next_call(sent)
+            return link.run(name, (*keys, key), (number, *args))
 
         return self._repeat(keys[0], use)
 
-    def run_each_once(
-        self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]], sent: Callable[[str], bytes]
-    ) -> list[Any]:
+    def run_each_once(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]], sent: bytes) -> list[Any]:
         """As run_once, for each batch, on one link. The replies may come in another order.
 
         Raises RedisUnavailable: not all were done.
@@ -369,8 +354,8 @@ class Connector:
             except RedisUnavailable as error:
                 if not is_passing(error) or retry == _RETRIES or time.monotonic() > patience:
                     raise
-                self._close_idle()  # as old as the one that broke, and each would cost a try
-                time.sleep(0.05 * 2**retry)
+            self._close_idle()  # as old as the one that broke, and each would cost a try
+            time.sleep(0.05 * 2**retry)
         raise AssertionError("unreachable")
 
     def _use_idle(self, key: bytes, use: Callable[[Link], Any]) -> Any:
@@ -380,15 +365,16 @@ class Connector:
         except IndexError:
             link = Link(self, self._connection(node))
         try:
-            reply = use(link)
-        except RedisUnavailable:
-            _give_back(idle, link)  # after a refusal it is as good as before
+            return use(link)
+        except BaseException as error:
+            if not isinstance(error, RedisUnavailable):  # an interrupt amid a reply
+                link.close()
             raise
-        except BaseException:  # an interrupt amid a reply
-            link.close()
-            raise
-        _give_back(idle, link)
-        return reply
+        finally:
+            if link.connection._sock is not None and len(idle) < _MOST_IDLE:
+                idle.append(link)  # also after a refusal: it is as good as before
+            else:
+                link.close()
 
     def _idle_links(self, key: bytes) -> tuple[deque[Link], Any]:
         if os.getpid() != self._pid:  # a fork's parent owns those sockets
@@ -407,13 +393,6 @@ class Connector:
     def close(self) -> None:
         self._close_idle()
         self.client.close()
-
-
-def _give_back(idle: deque[Link], link: Link) -> None:
-    if link.is_open and len(idle) < _MOST_IDLE:
-        idle.append(link)
-    else:
-        link.close()
 
 
 def _close_all(links: deque[Link]) -> None:

@@ -92,6 +92,7 @@ class ServiceKeys:
         self.lateness = key("lateness")
         self.declared = key("declared")
         self.lead = key("lead")
+        self.sent = key("sent:")  # and the origin
         self.relayed = key("relayed")  # not in ``all``: only a relay asks for it
         self.all = [
             self.jobs,
@@ -147,9 +148,6 @@ class ServiceKeys:
 
     def claim(self, job_id: str) -> bytes:
         return self._key(f"claim:{job_id}")
-
-    def sent(self, origin: str) -> bytes:
-        return self._key(f"sent:{origin}")
 
     def runs(self, schedule: str) -> bytes:
         return self._key(f"runs:{schedule}")

@@ -121,7 +121,7 @@ def test_an_interrupt_amid_a_reply(connector: Connector) -> None:
 
     connector.command(KEY, "PING")
     with pytest.raises(Stop):
-        connector._use_idle(KEY, interrupted)
+        connector._repeat(KEY, interrupted)
     assert connector.command(KEY, "ECHO", "mine") == b"mine"
 
 
@@ -193,8 +193,8 @@ def test_whatever_a_library_raises_has_our_name(error: Exception, monkeypatch: p
         lambda: link.run("latest", (KEY,), (1, 1)),
         lambda: connector.command(KEY, "PING"),
         lambda: connector.run("latest", (KEY,), (1, 1)),
-        lambda: connector.run_once("enqueue", (KEY,), (1, 1), str.encode),
-        lambda: connector.run_each_once("enqueue", (KEY,), [(1, 1)], str.encode),
+        lambda: connector.run_once("enqueue", (KEY,), (1, 1), b"sent:"),
+        lambda: connector.run_each_once("enqueue", (KEY,), [(1, 1)], b"sent:"),
     ):
         with pytest.raises(RedisUnavailable, match=r"odd \(check the address and the options"):
             use()

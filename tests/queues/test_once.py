@@ -293,6 +293,6 @@ def test_what_is_remembered_ends(store: Store) -> None:
     send_one(store)
     send_new(store)
     client, keys = store.connector.client, store.service("mail")
-    names = list(client.scan_iter(match=keys.sent("*"), count=1_000))
+    names = list(client.scan_iter(match=keys.sent + b"*", count=1_000))
     assert 1 <= len(names) <= 2
     assert all(50_000 < client.pttl(name) <= 60_000 for name in names)

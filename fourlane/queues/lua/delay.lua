@@ -28,6 +28,5 @@ local taken = once(SENT, number, function()
         if not first[2] or earliest < tonumber(first[2]) then redis.call('ZADD', NEWS, 0, 'd') end
     end
     return taken
-end)
-if taken.err then return taken end
-return { (#ARGV - 1) / 4 - #taken, unpack(taken) }
+end) or {}
+return taken.err and taken or { (#ARGV - 1) / 4 - #taken, unpack(taken) }
