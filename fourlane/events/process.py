@@ -27,6 +27,7 @@ __all__ = ["main"]
 log = logging.getLogger("fourlane.events")
 
 _LONGEST_PAUSE_SECONDS = 30.0
+_PATIENCE_SECONDS = 180.0  # several calls of an SQS that does not answer
 
 
 def main() -> None:
@@ -73,7 +74,7 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
             if stopping.wait(pause):
                 return
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
-    watchdog = Watchdog()
+    watchdog = Watchdog(_PATIENCE_SECONDS)
     worker: Mover | Direct
     if spec.way == "direct":
         worker = Direct(

@@ -37,6 +37,7 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 _RETRIES = 3
 _PATIENCE_SECONDS = SOCKET_TIMEOUT_SECONDS + 1  # one more try after a silent socket, not three
 _MOST_IDLE = 256
+_ORIGIN_SECONDS = 30.0  # a third of what Redis remembers a key's last call for (lua/parts/once.lua)
 _LOST = (failures.ConnectionError, failures.TimeoutError, failures.RedisClusterException, OSError)
 # The server's word for what went wrong: redis-py cuts it off, Redis 6 hides it inside the text of a script's error.
 _WORD = re.compile(r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|BUSY|MASTERDOWN|UNBLOCKED|MOVED|ASK|CLUSTERDOWN|"
@@ -96,6 +97,7 @@ class Link:
         self.connector = connector
         self.connection = connection
         self._origins: tuple[bytes, bytes] | None = None
+        self._origins_until = 0.0
         self._calls = 0
 
     def next_call(self, sent: bytes) -> tuple[bytes, int]:
@@ -104,9 +106,11 @@ class Link:
         A script remembers the last number that it saw under a key. So a key must never have two calls without a
         reply: two in turn have different keys, and a connection that is lost takes its keys with it.
         """
-        if self._origins is None:
+        now = time.monotonic()
+        if self._origins is None or now > self._origins_until:
             origin = secrets.token_urlsafe(9).encode()
-            self._origins = origin + b"0", origin + b"1"
+            self._origins, self._origins_until = (origin + b"0", origin + b"1"), now + _ORIGIN_SECONDS
+            self._calls = 0
         self._calls = number = self._calls + 1
         return sent + self._origins[number & 1], number
 

@@ -27,7 +27,7 @@ breaker:KEY    string    there while a receiver is left alone                   
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
-sent:ORIGIN    string    the last call that accepted jobs, of a connection of a  1 minute
+sent:ORIGIN    string    the last call that accepted jobs, of a connection of a  90 seconds
                          producer: known when it comes again
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise

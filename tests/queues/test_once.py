@@ -295,4 +295,23 @@ def test_what_is_remembered_ends(store: Store) -> None:
     client, keys = store.connector.client, store.service("mail")
     names = list(client.scan_iter(match=keys.sent + b"*", count=1_000))
     assert 1 <= len(names) <= 2
-    assert all(50_000 < client.pttl(name) <= 60_000 for name in names)
+    assert all(60_000 < client.pttl(name) <= 90_000 for name in names)
+
+
+def test_a_producer_that_slept_for_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, keys = store.connector.client, store.service("mail")
+    for _ in range(3):
+        send_one(store)
+    before = set(client.scan_iter(match=keys.sent + b"*", count=1_000))
+    client.delete(*before)  # as if their time were over while the producer was stopped
+    send_one(store)
+    (name,) = client.scan_iter(match=keys.sent + b"*", count=1_000)
+    assert name in before
+    assert 60_000 < client.pttl(name) <= 90_000
+    monkeypatch.setattr("fourlane.queues.connection._ORIGIN_SECONDS", 0.0)
+    store.connector._close_idle()
+    for _ in range(3):
+        send_one(store)
+    names = set(client.scan_iter(match=keys.sent + b"*", count=1_000))
+    assert len(names - before) == 3
+    assert all(60_000 < client.pttl(name) <= 90_000 for name in names)
