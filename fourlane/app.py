@@ -82,15 +82,8 @@ class Opening(msgspec.Struct, frozen=True):
 
     def open(self) -> Opened:
         """Raises SettingsError: the address cannot be read."""
-        try:
-            client = connect(self.redis_url)
-        except ValueError:  # its text may hold a part of the password
-            raise SettingsError(
-                "REDIS_URL: its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
-                "with signs such as / and @ in the password as %2F and %40"
-            ) from None
         store = Store(
-            Connector(client),
+            Connector(connect(self.redis_url)),
             namespace=self.namespace,
             environment=self.environment,
             dead_max=self.dead_max,

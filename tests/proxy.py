@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -32,7 +33,14 @@ class FaultyProxy:
         self._links: set[_Link] = set()
         self._mode = _Mode.FORWARD
         self._armed: bytes | None = None
+        self._then: Callable[[], object] | None = None
         self._dropped = threading.Event()
+        self._share = 0.0
+        self._random = random.Random()
+        self._to_hold: bytes | None = None
+        self._held: tuple[_Link, bytes] | None = None
+        self._answered = threading.Event()
+        self.lost_replies = 0
         self._listener: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty-proxy", daemon=True)
@@ -76,14 +84,31 @@ class FaultyProxy:
         """Connect new clients to another server on this machine."""
         self._call(lambda: self._set_target(port))
 
-    def drop_next_reply(self, containing: bytes = b"") -> None:
+    def drop_next_reply(self, containing: bytes = b"", *, then: Callable[[], object] | None = None) -> None:
         """Forward the next request (that has ``containing`` in it), swallow its reply, reset its connection.
 
         The server has then done what it was asked, and the client cannot know.
-        Await it by :meth:`wait_dropped`.
+        Await it by :meth:`wait_dropped`. ``then`` is called before the reset, in the proxy's thread.
         """
         self._dropped.clear()
-        self._call(lambda: self._arm(containing))
+        self._call(lambda: self._arm(containing, then))
+
+    def drop_replies(self, share: float, seed: int) -> None:
+        """Swallow this share of all replies, and reset the connections that they were for."""
+        self._call(lambda: self._drop_share(share, seed))
+
+    def hold_next_request(self, containing: bytes = b"") -> None:
+        """Keep the next request (that has ``containing`` in it) back, and reset its connection.
+
+        The server gets it when :meth:`deliver_held` is called: as late as a network may bring it.
+        """
+        self._answered.clear()
+        self._call(lambda: self._hold(containing))
+
+    def deliver_held(self, timeout: float = 5.0) -> None:
+        """Give the server what was held back, and wait until it has answered."""
+        self._call(self._deliver)
+        assert self._answered.wait(timeout), "the server did not answer"
 
     def wait_dropped(self, timeout: float = 5.0) -> None:
         """Wait until :meth:`drop_next_reply` has happened; AssertionError after ``timeout`` seconds."""
@@ -135,8 +160,19 @@ class FaultyProxy:
     def _set_mode(self, mode: _Mode) -> None:
         self._mode = mode
 
-    def _arm(self, containing: bytes) -> None:
-        self._armed = containing
+    def _arm(self, containing: bytes, then: Callable[[], object] | None) -> None:
+        self._armed, self._then = containing, then
+
+    def _drop_share(self, share: float, seed: int) -> None:
+        self._share, self._random = share, random.Random(seed)
+
+    def _hold(self, containing: bytes) -> None:
+        self._to_hold = containing
+
+    def _deliver(self) -> None:
+        assert self._held is not None, "no request was held back"
+        link, data = self._held
+        link.writers[1].write(data)
 
     def _abort_all(self) -> None:
         for link in self._links:
@@ -152,6 +188,7 @@ class FaultyProxy:
     def _heal(self) -> None:
         self._mode = _Mode.FORWARD
         self._armed = None
+        self._share = 0.0
         for link in self._links:
             if link.garbled:
                 link.abort()
@@ -199,15 +236,28 @@ class FaultyProxy:
             if self._swallows(link):
                 link.garbled = True
                 continue
+            if request and self._to_hold is not None and self._to_hold in data:
+                self._to_hold, self._held = None, (link, data)
+                link.writers[0].transport.abort()
+                continue
+            if self._held is not None and self._held[0] is link and not request:
+                self._answered.set()
+                link.abort()
+                return
             if request and self._armed is not None and self._armed in data:
                 self._armed = None
                 link.reply_unwanted = True
-            elif not request and link.reply_unwanted:
+            elif not request and (link.reply_unwanted or self._random.random() < self._share):
+                self.lost_replies += 1
+                if self._then is not None and link.reply_unwanted:
+                    self._then()
                 self._dropped.set()
                 link.abort()
                 return
             sink.write(data)
             await sink.drain()
+        if self._held is not None and self._held[0] is link:
+            return  # the server is to hear no end of it yet
         if self._swallows(link) and not request:
             link.garbled = True  # nor does the client learn, in a black hole, that the server hung up
         else:

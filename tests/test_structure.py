@@ -48,12 +48,13 @@ MAY_IMPORT = {
     }
     | PURE,
     "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
-    "scheduler": {"scheduler", "tasks", "queues"} | PURE,
+    "watchdog": {"errors", "queues"},
+    "scheduler": {"scheduler", "tasks", "queues", "watchdog"} | PURE,
     "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app", "beyond", "config"}
     | PURE,
     "crypto": {"errors"},
-    "events": {"events", "observe", "worker", "tasks", "queues", "config", "app"} | PURE,
-    "outbox": {"outbox", "db", "queues", "tasks"} | PURE,
+    "events": {"events", "observe", "worker", "tasks", "queues", "config", "app", "watchdog"} | PURE,
+    "outbox": {"outbox", "db", "queues", "tasks", "watchdog"} | PURE,
     "observe": {"observe", "tasks", "queues", "app", "beyond", "config"} | PURE,
     "app": {
         "config",

@@ -273,6 +273,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     from fourlane.scheduler.declare import synchronise, synchronise_maintenance
     from fourlane.scheduler.ticker import Scheduler
     from fourlane.tasks.task import default_broker
+    from fourlane.watchdog import Watchdog, ping_of
     from fourlane.worker.process import import_modules
 
     settings = load_settings()
@@ -285,10 +286,13 @@ def scheduler(modules: tuple[str, ...]) -> None:
             sys.path.insert(0, os.getcwd())
             import_modules(list(modules))
             synchronise(default_broker(), boot_ms)
-        running = Scheduler(store)
+        watchdog = Watchdog()
+        running = Scheduler(store, watchdog)
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, lambda *_: running.stop())
         click.echo(f"scheduler {running.name} is up", err=True)
+        watchdog.kick()
+        watchdog.start(ping_of(store.connector, store.keys.edits))
         running.run()
 
 

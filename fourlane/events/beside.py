@@ -100,7 +100,12 @@ class _Keeper:
         pause = 0.0
         while not self._stops(pause):
             began = time.monotonic()
-            process = self._start()
+            try:
+                process = self._start()
+            except OSError as error:
+                pause = min(_LONGEST_PAUSE_SECONDS, max(0.5, pause * 2))
+                log.error("receiver way=%s cannot be started: %s; next try in %.1f s", self.way, error, pause)
+                continue
             while process.poll() is None:
                 if self._stops(_LOOK_SECONDS):
                     self._end(process)

@@ -393,14 +393,14 @@ class Direct:
             now = time.monotonic()
             with self._changed:
                 present = [d for d in self._deliveries if not d.over]
-            for delivery in present:
-                self._watch(delivery, now)
-            if now - extended_at >= every:
-                extended_at = now
-                try:
+            try:
+                for delivery in present:
+                    self._watch(delivery, now)
+                if now - extended_at >= every:
+                    extended_at = now
                     self._extend([d for d in present if not d.told])
-                except Exception:
-                    log.exception("visibility could not be extended")
+            except Exception:
+                log.exception("visibility could not be extended")
 
     def _watch(self, delivery: _Delivery, now: float) -> None:
         if 0 < delivery.deadline <= now:

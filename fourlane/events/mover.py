@@ -16,7 +16,9 @@ from fourlane.events.handlers import accepting
 from fourlane.events.messages import Message
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.receiver import VISIBILITY_SECONDS
+from fourlane.queues.connection import is_answer
 from fourlane.queues.store import Accepting, Store
+from fourlane.watchdog import Watchdog
 
 __all__ = ["Mover", "accept", "checked"]
 
@@ -36,12 +38,14 @@ class Mover:
         stopping: threading.Event,
         *,
         visibility_seconds: int = VISIBILITY_SECONDS,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.aws = aws
         self.store = store
         self.handlers = handlers
         self.stopping = stopping
         self.visibility_seconds = visibility_seconds
+        self.watchdog = watchdog or Watchdog()
 
     def room(self, queue: EventQueue) -> int:
         return BATCH
@@ -66,6 +70,8 @@ class Mover:
             except RedisUnavailable as error:
                 pause = min(_LONGEST_PAUSE_SECONDS, self.visibility_seconds / 3, pause * 2)
                 log.warning("%s; %d event(s) of %s wait in hand", error, len(good), queue.event)
+                if is_answer(error):
+                    self.watchdog.kick(pause)
             in_hand = [message for message, _ in good]
             messages.change_visibility(self.aws, queue, in_hand, self.visibility_seconds)
             if self.stopping.wait(pause):

@@ -19,6 +19,7 @@ from fourlane.events.beside import Spec, way_of
 from fourlane.events.direct import Direct
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
+from fourlane.watchdog import Watchdog, ping_of
 from fourlane.worker.observer import Observer
 
 __all__ = ["main"]
@@ -26,6 +27,7 @@ __all__ = ["main"]
 log = logging.getLogger("fourlane.events")
 
 _LONGEST_PAUSE_SECONDS = 30.0
+_PATIENCE_SECONDS = 180.0  # several calls of an SQS that does not answer
 
 
 def main() -> None:
@@ -72,6 +74,7 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
             if stopping.wait(pause):
                 return
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+    watchdog = Watchdog(_PATIENCE_SECONDS)
     worker: Mover | Direct
     if spec.way == "direct":
         worker = Direct(
@@ -86,11 +89,24 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
             observer=observer,
         )
     else:
-        worker = Mover(aws, opened.store, handlers, stopping, visibility_seconds=settings.events_visibility_seconds)
+        worker = Mover(
+            aws,
+            opened.store,
+            handlers,
+            stopping,
+            visibility_seconds=settings.events_visibility_seconds,
+            watchdog=watchdog,
+        )
     receivers = Receivers(
-        aws, worker, queues, most=settings.events_receivers, visibility_seconds=settings.events_visibility_seconds
+        aws,
+        worker,
+        queues,
+        most=settings.events_receivers,
+        visibility_seconds=settings.events_visibility_seconds,
+        watchdog=watchdog,
     )
     receivers.start()
+    watchdog.start(ping_of(opened.store.connector, opened.store.keys.services))
     log.info("receiving way=%s events=%s", spec.way, ",".join(str(queue.event) for queue in queues))
     stopping.wait()
     began = time.monotonic()

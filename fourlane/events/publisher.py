@@ -375,6 +375,9 @@ class Publisher:
         except (sqlite3.Error, OSError) as error:
             log.error("buffer: %s cannot be read: %s", self.buffer.path, error)
             return 1
+        except Exception:  # nobody would miss a thread that ended, but for the events
+            log.exception("buffer: unexpected; trying again")
+            return 1
 
     def _send_buffered_of(self, name: str) -> None:
         assert self.buffer is not None

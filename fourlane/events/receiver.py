@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from fourlane.events import messages
 from fourlane.events.aws import BATCH, LONG_POLL_SECONDS, Aws
 from fourlane.events.messages import Message
 from fourlane.events.names import EventQueue
+from fourlane.watchdog import Watchdog
 
 __all__ = ["VISIBILITY_SECONDS", "Receivers", "Worker"]
 
@@ -49,9 +51,11 @@ class Receivers:
         most: int = 4,
         wait_seconds: int = LONG_POLL_SECONDS,
         visibility_seconds: int = VISIBILITY_SECONDS,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.aws = aws
         self.worker = worker
+        self.watchdog = watchdog or Watchdog()
         self.most = most
         self.wait_seconds = wait_seconds
         self.visibility_seconds = visibility_seconds
@@ -88,6 +92,7 @@ class Receivers:
     def _run(self, queue: EventQueue, extra: bool) -> None:
         try:
             self._poll(queue, extra)
+            self.watchdog.leave()
         finally:
             with self._changed:
                 self._threads[queue] -= 1
@@ -95,9 +100,11 @@ class Receivers:
     def _poll(self, queue: EventQueue, extra: bool) -> None:
         failures = 0
         while not self.stopping.is_set():
+            self.watchdog.kick(math.inf)  # handlers may take hours, and have limits of their own
             most = min(BATCH, self.worker.room(queue))
             if most <= 0:
                 return
+            self.watchdog.kick(self.wait_seconds)
             try:
                 received = messages.receive(
                     self.aws,
@@ -110,6 +117,7 @@ class Receivers:
                 failures += 1
                 pause = min(_LONGEST_PAUSE_SECONDS, 0.5 * 2 ** min(failures, 10))
                 (log.error if failures == 1 else log.warning)("%s; next try in %.0f s", error, pause)
+                self.watchdog.kick(pause)
                 self.stopping.wait(pause)
                 continue
             except Exception:
@@ -119,6 +127,7 @@ class Receivers:
             if failures:
                 failures = 0
                 log.info("%s can be reached again", queue.sqs_name)
+            self.watchdog.kick()
             if received:
                 self._take(queue, received, full=len(received) == most)
             elif extra:

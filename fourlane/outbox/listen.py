@@ -82,7 +82,7 @@ class Bell:
         deadline = time.monotonic() + seconds
         try:
             while not stop.is_set() and time.monotonic() < deadline:
-                if select.select([self._connection], [], [], _SLICE_SECONDS)[0]:
+                if self._rings(_SLICE_SECONDS):
                     self._connection.poll()
                     if self._connection.notifies:
                         self._connection.notifies.clear()
@@ -93,7 +93,12 @@ class Bell:
             return True
         return False
 
+    def _rings(self, seconds: float) -> bool:
+        poll = select.poll()  # select() knows no numbers over 1023
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        closing, self._connection = self._connection, None
+        if closing is not None:
+            closing.close()

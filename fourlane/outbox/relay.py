@@ -21,8 +21,9 @@ from fourlane.db.models import JobOutbox, now
 from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
 from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
-from fourlane.queues.connection import is_refusal
+from fourlane.queues.connection import is_answer, is_refusal
 from fourlane.queues.store import Relayed, Store
+from fourlane.watchdog import Watchdog
 
 __all__ = ["Relay"]
 
@@ -104,37 +105,48 @@ class Relay:
         self._confirmed: dict[str, list[str]] = defaultdict(list)
         self._blocked: dict[str, float] = {}
         self._purge_at = time.monotonic()
+        self._busy_at = time.monotonic()
         self._trouble = ""
 
     # Until stopped ------------------------------------------------------------------------------------------
 
-    def run(self, stop: threading.Event) -> None:
-        """Relay until ``stop`` is set. Troubles are logged and waited out."""
-        trouble_wait, busy_at = 0.1, time.monotonic()
+    def run(self, stop: threading.Event, watchdog: Watchdog | None = None) -> None:
+        """Relay until ``stop`` is set. Troubles are logged and waited out. ``watchdog`` is told of each round."""
+        watchdog = watchdog or Watchdog()
+        trouble_wait = 0.1
+        self._busy_at = time.monotonic()
         with Bell(self.database) as bell:
             while not stop.is_set():
                 try:
-                    found = self.step()
-                    self._purge()
-                    if not found:
-                        self.settle()
-                except Exception as error:
-                    if not isinstance(error, (DatabaseUnavailable, RedisUnavailable)):
-                        log.exception("unexpected; trying again")  # a thread that ended would be missed by nobody
-                    self._tell(str(error))
-                    stop.wait(trouble_wait)
-                    trouble_wait = min(trouble_wait * 2, _LONGEST_TROUBLE_SECONDS)
+                    self._round(bell, stop)
+                    watchdog.kick()
+                    trouble_wait = 0.1
                     continue
-                self._tell("")
-                trouble_wait = 0.1
-                if found:
-                    bell.found_work()
-                    busy_at = time.monotonic()
-                    if found < _SMALL_BATCH:
-                        stop.wait(_GATHER_SECONDS)  # a commit for each row would cost the database much
-                else:
-                    silence = time.monotonic() - busy_at
-                    bell.wait(stop, idle_wait(silence, self._longest_wait_seconds))
+                except (DatabaseUnavailable, RedisUnavailable) as error:
+                    self._tell(str(error))
+                    if isinstance(error, DatabaseUnavailable) or is_answer(error):
+                        watchdog.kick()
+                except Exception as error:
+                    log.exception("unexpected; trying again")  # a thread that ended would be missed by nobody
+                    self._tell(str(error))
+                stop.wait(trouble_wait)
+                trouble_wait = min(trouble_wait * 2, _LONGEST_TROUBLE_SECONDS)
+        watchdog.leave()
+
+    def _round(self, bell: Bell, stop: threading.Event) -> None:
+        found = self.step()
+        self._purge()
+        if not found:
+            self.settle()
+        self._tell("")
+        if found:
+            bell.found_work()
+            self._busy_at = time.monotonic()
+            if found < _SMALL_BATCH:
+                stop.wait(_GATHER_SECONDS)  # a commit for each row would cost the database much
+        else:
+            silence = time.monotonic() - self._busy_at
+            bell.wait(stop, idle_wait(silence, self._longest_wait_seconds))
 
     def drain(self) -> int:
         """Relay until nothing is left that can be relayed now; returns how many rows were handled."""

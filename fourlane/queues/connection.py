@@ -1,24 +1,28 @@
 """Connections to Redis: the only place that knows redis-py, and how its errors become ours.
 
 A Link is one connection, used by one thread at a time, without redis-py's upper layers: those cost more than
-the round trip. A Connector opens links like the client that it was given (TLS, ACL, sentinel, cluster) and
-keeps idle ones for callers that come and go.
+the round trip. A Connector opens links like the client that it was given (TLS, ACL, sentinel, cluster), as many as
+there are threads that use one, and keeps idle ones for callers that come and go.
+
+A call whose reply is lost may have been done. Some scripts bear to be run again, for others each call has an
+identity, which the script remembers: ``Connector.run_once`` and ``run_each_once``.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Final
 
 import redis
 import redis.exceptions as failures
 from redis.cluster import RedisCluster
 
-from fourlane.errors import RedisUnavailable
+from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.queues.scripts import FLAG, Script, script
 
 __all__ = ["Connector", "Link", "connect"]
@@ -32,7 +36,9 @@ except ImportError:
 SOCKET_TIMEOUT_SECONDS = 5.0
 _RETRIES = 3
 _PATIENCE_SECONDS = SOCKET_TIMEOUT_SECONDS + 1  # one more try after a silent socket, not three
-_LOST = (failures.ConnectionError, failures.TimeoutError, OSError)
+_MOST_IDLE = 256
+_ORIGIN_SECONDS = 30.0  # a third of what Redis remembers a key's last call for (lua/parts/once.lua)
+_LOST = (failures.ConnectionError, failures.TimeoutError, failures.RedisClusterException, OSError)
 # The server's word for what went wrong: redis-py cuts it off, Redis 6 hides it inside the text of a script's error.
 _WORD = re.compile(r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|BUSY|MASTERDOWN|UNBLOCKED|MOVED|ASK|CLUSTERDOWN|"
                    r"TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b")  # fmt: skip
@@ -41,22 +47,72 @@ _DENIED = {"NOAUTH", "WRONGPASS", "NOPERM"}
 _WRITES_NOTHING = {"OOM", "MISCONF", "NOREPLICAS"}
 
 
+# As we need them, whatever the client that was given has: replies in bytes, and our own way to try again.
+_LINK_OPTIONS: Final = {
+    "decode_responses": False,
+    "encoding": "utf-8",
+    "encoding_errors": "strict",
+    "retry": None,
+    "retry_on_timeout": False,
+    "retry_on_error": [],
+}
+
+
 def connect(url: str) -> redis.Redis:
-    """A client for this URL that never waits for ever on a silent socket."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_keepalive=True,
-    )
+    """A client for this URL that never waits for ever on a silent socket. Raises SettingsError: it cannot be read."""
+    tcp_only = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    try:
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            **tcp_only,
+        )
+        _make_connection(client)  # what its options say is looked at only here
+    except (ValueError, TypeError, failures.RedisError) as error:
+        # No more of its text than a name: it may hold a part of the password.
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        what = f"its option {unknown[1]} is not known; leave it out" if unknown else (
+            "its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
+            "with signs such as / and @ in the password as %2F and %40"
+        )  # fmt: skip
+        raise SettingsError(f"REDIS_URL: {what}") from None
+    return client
+
+
+def _make_connection(client: Any) -> Any:
+    """A connection like this client's, and none of its pool: a pool counts what it made, and stops at a number."""
+    pool = client.connection_pool
+    options = pool.connection_kwargs | _LINK_OPTIONS
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if options.get(name) is None:  # of a client that was given: its silent sockets end too
+            options[name] = SOCKET_TIMEOUT_SECONDS
+    return pool.connection_class(**options)
 
 
 class Link:
-    """One connection."""
+    """One connection. Whatever goes wrong with it is a RedisUnavailable."""
 
     def __init__(self, connector: Connector, connection: Any) -> None:
         self.connector = connector
         self.connection = connection
+        self._origins: tuple[bytes, bytes] | None = None
+        self._origins_until = 0.0
+        self._calls = 0
+
+    def next_call(self, sent: bytes) -> tuple[bytes, int]:
+        """The identity of a call that is made on this link first: a key that begins with ``sent``, and a number.
+
+        A script remembers the last number that it saw under a key. So a key must never have two calls without a
+        reply: two in turn have different keys, and a connection that is lost takes its keys with it.
+        """
+        now = time.monotonic()
+        if self._origins is None or now > self._origins_until:
+            origin = secrets.token_urlsafe(9).encode()
+            self._origins, self._origins_until = (origin + b"0", origin + b"1"), now + _ORIGIN_SECONDS
+            self._calls = 0
+        self._calls = number = self._calls + 1
+        return sent + self._origins[number & 1], number
 
     def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run a script. Raises RedisUnavailable; whether the script ran is then unknown."""
@@ -90,33 +146,6 @@ class Link:
             raise
         return True
 
-    def run_each(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]]) -> list[Any]:
-        """Run a script for each batch. Each is sent before the reply to the one before is read, so the server works
-        while we make the next one. Raises RedisUnavailable; which batches were run is then unknown."""
-        replies: list[Any] = []
-        sent: deque[Sequence[Any]] = deque()
-        again: list[Sequence[Any]] = []
-
-        def receive() -> None:
-            args, reply = sent.popleft(), self.receive_script()
-            if reply is None:
-                again.append(args)
-            else:
-                replies.append(reply)
-
-        try:
-            for args in batches:
-                self.send_script(name, keys, args)
-                sent.append(args)
-                if len(sent) > 1:
-                    receive()
-            while sent:
-                receive()
-        except BaseException:
-            self.close()  # replies may still come
-            raise
-        return replies + [self.run(name, keys, args) for args in again]
-
     def send_script(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> None:
         """Send a script's call; ``receive_script`` reads its reply."""
         wanted = script(name, self.connector.flags_scripts is True)
@@ -139,10 +168,12 @@ class Link:
         return self.receive()
 
     def send(self, *words: Any) -> None:
+        packed = [_pack(words)] if _pack is not None else self.connection.pack_command(*words)
         try:
-            packed = [_pack(words)] if _pack is not None else self.connection.pack_command(*words)
+            if self.connection._sock is None:
+                self.connection.connect()
             self.connection.send_packed_command(packed, check_health=False)
-        except (failures.ConnectionError, failures.TimeoutError, failures.ResponseError, OSError) as error:
+        except Exception as error:
             self.close()
             raise unavailable(error) from error
 
@@ -152,7 +183,7 @@ class Link:
             return self.connection.read_response()
         except failures.NoScriptError:
             raise
-        except (failures.RedisError, OSError) as error:
+        except Exception as error:
             # A server that answers with an error is in a known state, but READONLY and the like want a new address.
             if not isinstance(error, failures.ResponseError) or _word(error) in _PASSING:
                 self.close()
@@ -166,12 +197,60 @@ class Link:
         """The socket, for a selector. Connects when it must."""
         try:
             self.connection.connect()
-        except (failures.RedisError, OSError) as error:
+            return int(self.connection._sock.fileno())
+        except Exception as error:
+            self.close()
             raise unavailable(error) from error
-        return int(self.connection._sock.fileno())
 
     def close(self) -> None:
+        self._origins = None
         self.connection.disconnect()
+
+
+class _Calls:
+    """The calls of one ``run_each_once``. Those without a reply are made again on the next link, and no others."""
+
+    def __init__(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]], sent: bytes) -> None:
+        self.name = name
+        self.keys = keys
+        self.batches = iter(batches)
+        self.sent = sent
+        self.replies: list[Any] = []
+        self._open: deque[tuple[bytes, int, Sequence[Any]]] = deque()  # sent, the oldest first; two at most
+        self._refused: deque[Sequence[Any]] = deque()
+
+    def run(self, link: Link) -> None:
+        """Each is sent before the reply to the one before is read, so the server works while we make the next one."""
+        try:
+            self._run_open(link)
+            for args in self.batches:
+                key, number = link.next_call(self.sent)
+                self._open.append((key, number, args))
+                link.send_script(self.name, (*self.keys, key), (number, *args))
+                if len(self._open) > 1:
+                    self._receive(link)
+            while self._open:
+                self._receive(link)
+            while self._refused:
+                self._open.append((*link.next_call(self.sent), self._refused.popleft()))
+                self._run_open(link)
+        except BaseException:
+            link.close()  # replies may still come
+            raise
+
+    def _run_open(self, link: Link) -> None:
+        while self._open:
+            key, number, args = self._open[0]
+            self.replies.append(link.run(self.name, (*self.keys, key), (number, *args)))
+            self._open.popleft()
+
+    def _receive(self, link: Link) -> None:
+        reply = link.receive_script()
+        _, _, args = self._open.popleft()
+        if reply is None:
+            self._refused.append(args)
+        else:
+            self.replies.append(reply)
 
 
 class Connector:
@@ -221,18 +300,12 @@ class Connector:
 
     def _connection(self, node: Any) -> Any:
         client: Any = self.client
-        if node is not None:
-            client = client.get_redis_connection(node)
-        connection = client.connection_pool.make_connection()
-        connection.encoder = type(connection.encoder)("utf-8", "strict", False)
-        if connection.socket_timeout is None:  # a client that was given: its silent sockets end too
-            connection.socket_timeout = SOCKET_TIMEOUT_SECONDS
-        return connection
+        return self._guard(lambda: _make_connection(client if node is None else client.get_redis_connection(node)))
 
-    def _guard(self, ask: Any) -> Any:
+    def _guard(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
-        except (failures.RedisError, OSError) as error:
+        except Exception as error:
             raise unavailable(error) from error
 
     def refresh(self) -> None:
@@ -244,42 +317,72 @@ class Connector:
         """Run a script on an idle link; repeat it after a lost connection. Only for scripts that bear repetition."""
         return self._repeat(keys[0], lambda link: link.run(name, keys, args))
 
-    def run_each(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]]) -> list[Any]:
-        """Run a script for each batch on an idle link, as Link.run_each; all again after a lost connection."""
-        source, made = iter(batches), list[Sequence[Any]]()
+    def run_once(self, name: str, keys: Sequence[Any], args: Sequence[Any], sent: bytes) -> Any:
+        """Run a script that remembers its calls (lua/parts/once.lua); it is done once, however often it is repeated.
 
-        def all_batches() -> Iterator[Sequence[Any]]:
-            yield from made
-            for batch in source:
-                made.append(batch)
-                yield batch
+        Parameters:
+          sent: what the key begins with under which it remembers, which becomes the last of its keys. Its first
+            argument becomes the call's number.
+        """
+        call: tuple[bytes, int] | None = None
 
-        return cast("list[Any]", self._repeat(keys[0], lambda link: link.run_each(name, keys, all_batches())))
+        def use(link: Link) -> Any:
+            nonlocal call
+            key, number = call = call or link.next_call(sent)
+            return link.run(name, (*keys, key), (number, *args))
+
+        return self._repeat(keys[0], use)
+
+    def run_each_once(self, name: str, keys: Sequence[Any], batches: Iterable[Sequence[Any]], sent: bytes) -> list[Any]:
+        """As run_once, for each batch, on one link. The replies may come in another order.
+
+        Raises RedisUnavailable: not all were done.
+        """
+        calls = _Calls(name, keys, batches, sent)
+        while True:
+            before = len(calls.replies)
+            try:
+                self._repeat(keys[0], calls.run)
+                return calls.replies
+            except RedisUnavailable as error:
+                if not is_passing(error) or len(calls.replies) == before:
+                    raise
 
     def command(self, key: bytes, *words: Any) -> Any:
         """Run one command on an idle link, likewise."""
         return self._repeat(key, lambda link: link.command(*words))
 
-    def _repeat(self, key: bytes, use: Any) -> Any:
+    def _repeat(self, key: bytes, use: Callable[[Link], Any]) -> Any:
         patience = time.monotonic() + _PATIENCE_SECONDS
         for retry in range(_RETRIES + 1):
-            idle, node = self._idle_links(key)
             try:
-                link = idle.pop()
-            except IndexError:
-                link = Link(self, self._connection(node))
-            try:
-                reply = use(link)
+                if retry:
+                    self.refresh()
+                return self._use_idle(key, use)
             except RedisUnavailable as error:
                 if not is_passing(error) or retry == _RETRIES or time.monotonic() > patience:
                     raise
-                _close_all(idle)  # as old as the one that broke, and each would cost a try
-                self.refresh()
-                time.sleep(0.05 * 2**retry)
-            else:
-                idle.append(link)
-                return reply
+            self._close_idle()  # as old as the one that broke, and each would cost a try
+            time.sleep(0.05 * 2**retry)
         raise AssertionError("unreachable")
+
+    def _use_idle(self, key: bytes, use: Callable[[Link], Any]) -> Any:
+        idle, node = self._idle_links(key)
+        try:
+            link = idle.pop()
+        except IndexError:
+            link = Link(self, self._connection(node))
+        try:
+            return use(link)
+        except BaseException as error:
+            if not isinstance(error, RedisUnavailable):  # an interrupt amid a reply
+                link.close()
+            raise
+        finally:
+            if link.connection._sock is not None and len(idle) < _MOST_IDLE:
+                idle.append(link)  # also after a refusal: it is as good as before
+            else:
+                link.close()
 
     def _idle_links(self, key: bytes) -> tuple[deque[Link], Any]:
         if os.getpid() != self._pid:  # a fork's parent owns those sockets
@@ -288,12 +391,15 @@ class Connector:
         name = node.name if node is not None else None
         links = self._idle.get(name)
         if links is None:
-            links = self._idle.setdefault(name, deque(maxlen=64))
+            links = self._idle.setdefault(name, deque())
         return links, node
 
-    def close(self) -> None:
-        for links in self._idle.values():
+    def _close_idle(self) -> None:
+        for links in list(self._idle.values()):
             _close_all(links)
+
+    def close(self) -> None:
+        self._close_idle()
         self.client.close()
 
 
@@ -309,6 +415,11 @@ def is_passing(error: RedisUnavailable) -> bool:
     """True when the same call may succeed on a new connection."""
     cause = error.__cause__
     return (isinstance(cause, _LOST) or _word(cause) in _PASSING) and not _is_denied(cause)
+
+
+def is_answer(error: RedisUnavailable) -> bool:
+    """True when the server was reached, and said no: for whatever reason."""
+    return isinstance(error.__cause__, failures.ResponseError)
 
 
 def is_refusal(error: RedisUnavailable) -> bool:
@@ -344,6 +455,8 @@ def unavailable(error: Exception) -> RedisUnavailable:
         hint = "name the CA that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
     elif isinstance(error.__context__, FileNotFoundError) and "unix" not in str(error):
         hint = "a file that REDIS_URL names does not exist: ssl_ca_certs, ssl_certfile or ssl_keyfile"
+    elif not isinstance(error, (*_LOST, failures.RedisError)):
+        hint = "check the address and the options in REDIS_URL"
     else:
         hint = "is the server running, and REDIS_URL right?"
     return RedisUnavailable(f"Redis: {str(error) or type(error).__name__} ({hint})")

@@ -150,15 +150,16 @@ class LeaseConsumer(Consumer):
         self.held.clear()
 
     def _beat(self) -> None:
-        store = self.broker.store
-        link = store.connector.open(store.service(self.queue.service).jobs)
+        store, link = self.broker.store, None
         while not self.closed.wait(BEAT_SECONDS):
             if self.held:
                 try:
+                    link = link or store.connector.open(store.service(self.queue.service).jobs)
                     store.beat(link, self.queue.service, [self.name], SILENCE_MS)
                 except RedisUnavailable as error:
                     self.broker.logger.warning("%s", error)
-        link.close()
+        if link is not None:
+            link.close()
 
 
 def _now_ms() -> int:

@@ -63,6 +63,7 @@ _SERVICE_TYPES: Final = {
     r"breaker:.+": "string",
     r"taken:\d+": "set",
     r"claim:.+": "string",
+    r"sent:.+": "string",
     r"schedules": "hash",
     r"states": "hash",
     r"fires": "zset",

@@ -48,8 +48,7 @@ class _Index:
         if now - self._announced.get(member, -_ANNOUNCE_SECONDS) < _ANNOUNCE_SECONDS:
             return
         now_ms = int(time.time() * 1000)
-        self._store.connector.command(self._key, "ZADD", self._key, now_ms, member)
-        self._store.connector.command(self._key, "ZREMRANGEBYSCORE", self._key, "-inf", now_ms - self._keep_ms)
+        self._store.connector.run("announce", (self._key,), (now_ms, now_ms - self._keep_ms, member))
         if len(self._announced) >= _MOST_ANNOUNCED:
             self._announced.clear()
         self._announced[member] = now

@@ -28,6 +28,8 @@ breaker:KEY    string    there while a receiver is left alone                   
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
+sent:ORIGIN    string    the last call that accepted jobs, of a connection of a  90 seconds
+                         producer: known when it comes again
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
 fires          zset      names by the time at which they are due                 likewise
@@ -91,6 +93,7 @@ class ServiceKeys:
         self.lateness = key("lateness")
         self.declared = key("declared")
         self.lead = key("lead")
+        self.sent = key("sent:")  # and the origin
         self.relayed = key("relayed")  # not in ``all``: only a relay asks for it
         self.all = [
             self.jobs,

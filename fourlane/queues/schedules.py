@@ -231,8 +231,9 @@ def read(store: Store, service: str, names: Sequence[str]) -> dict[str, tuple[Sc
     if not names:
         return {}
     keys = store.service(service)
-    definitions = store.connector.command(keys.schedules, "HMGET", keys.schedules, *names)
+    # States first: what changes in between makes a later write fail, for states are compared, and so is tried again.
     states = store.connector.command(keys.states, "HMGET", keys.states, *names)
+    definitions = store.connector.command(keys.schedules, "HMGET", keys.schedules, *names)
     return {s.name: (s, state, text) for s, state, text in _read(zip(definitions, states, strict=True))}
 
 

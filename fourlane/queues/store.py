@@ -147,13 +147,11 @@ class Store:
         keys = self.service(service)
         names = (keys.jobs, keys.ready[tier], keys.wake[tier])
         if len(pairs) == 2:
-            reply = self.connector.run("enqueue", names, (tier, *pairs))
+            reply = self.connector.run_once("enqueue", names, (tier, *pairs), keys.sent)
             _refuse_taken(reply[1:])
             return
-        taken: list[bytes] = []
-        for batch in _batches(pairs, 2):
-            taken += self.connector.run("enqueue", names, (tier, *batch))[1:]
-        _refuse_taken(taken)
+        batches = ((tier, *batch) for batch in _batches(pairs, 2))
+        _refuse_taken(_ids_of(self.connector.run_each_once("enqueue", names, batches, keys.sent)))
 
     def enqueue_new(self, service: str, tier: int, bodies: Sequence[bytes], now_ms: int) -> list[str]:
         """Accept jobs of one tier that may run now, under fresh ids. Returns the ids.
@@ -175,7 +173,7 @@ class Store:
                 yield args
 
         names = (keys.jobs, keys.ready[tier], keys.wake[tier])
-        taken = [i.decode() for reply in self.connector.run_each("enqueue", names, batches()) for i in reply[1:]]
+        taken = [i.decode() for i in _ids_of(self.connector.run_each_once("enqueue", names, batches(), keys.sent))]
         if taken:  # one chance in millions; other ids have no such luck
             places = [ids.index(i) for i in taken]
             others = self.enqueue_new(service, tier, [bodies[place] for place in places], now_ms)
@@ -231,10 +229,8 @@ class Store:
         flat: list[Any] = []
         for job in jobs:
             flat += (job.id, job.body, "at" if job.since_epoch else "in", job.milliseconds)
-        taken: list[bytes] = []
-        for batch in _batches(flat, 4):
-            taken += self.connector.run("delay", (keys.jobs, keys.delayed, keys.news), batch)[1:]
-        _refuse_taken(taken)
+        names = (keys.jobs, keys.delayed, keys.news)
+        _refuse_taken(_ids_of(self.connector.run_each_once("delay", names, _batches(flat, 4), keys.sent)))
 
     def relay(
         self,
@@ -294,24 +290,17 @@ class Store:
     def take(self, service: str, ids: Sequence[str]) -> None:
         """Remember that these were handled."""
         key = self.service(service).taken(_today())[0]
-        self.connector.command(key, "SADD", key, *ids)
-        self.connector.command(key, "PEXPIRE", key, _REMEMBER_MS)
+        self.connector.run("take", (key,), (_REMEMBER_MS, *ids))
 
     def claim(self, service: str, job_id: str, owner: str, milliseconds: int) -> bool:
         """Be the only one that runs this for a time; true also for the one that has the claim."""
         key = self.service(service).claim(job_id)
-        if self.connector.command(key, "SET", key, owner, "NX", "PX", milliseconds) is not None:
-            return True
-        if self.connector.command(key, "GET", key) != owner.encode():
-            return False
-        self.connector.command(key, "PEXPIRE", key, milliseconds)
-        return True
+        return bool(self.connector.run("claim", (key,), (owner, milliseconds)))
 
     def release(self, service: str, job_id: str, owner: str) -> None:
         """Give a claim up, if one has it still."""
         key = self.service(service).claim(job_id)
-        if self.connector.command(key, "GET", key) == owner.encode():
-            self.connector.command(key, "DEL", key)
+        self.connector.run("release", (key,), (owner,))
 
     # Work ---------------------------------------------------------------------------------------------------
 
@@ -449,6 +438,11 @@ def _batches(flat: Sequence[Any], step: int, most: int = _BATCH_JOBS) -> Iterato
             first, size = i, body
     if first < len(flat):
         yield flat[first:]
+
+
+def _ids_of(replies: Iterable[list[bytes]]) -> list[bytes]:
+    """The ids in replies of enqueue.lua and delay.lua."""
+    return [job_id for reply in replies for job_id in reply[1:]]
 
 
 def _refuse_taken(taken: Sequence[bytes]) -> None:

@@ -27,10 +27,11 @@ from fourlane import codec, job
 from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.names import Queue, Tier
 from fourlane.queues import control, schedules
-from fourlane.queues.connection import Link
+from fourlane.queues.connection import Link, is_answer
 from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
 from fourlane.scheduler.plan import Missed, Nominal, due_ms, next_look_ms, plan
+from fourlane.watchdog import Watchdog
 
 __all__ = ["Scheduler", "make_job", "start_scheduler"]
 
@@ -87,10 +88,12 @@ class Scheduler:
 
     Parameters:
       store: where the schedules are.
+      watchdog: told of each step that is done.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, watchdog: Watchdog | None = None) -> None:
         self.store = store
+        self.watchdog = watchdog or Watchdog()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.stopping = False
         self._lanes: dict[str, _Lane] = {}
@@ -116,16 +119,18 @@ class Scheduler:
             try:
                 self._sleep(self._round())
                 pause = 0.1
+                continue
             except RedisUnavailable as error:
                 log.warning("%s; trying again in %.1f s", error, pause)
-                self._close()
-                self._rest(pause)
-                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+                if is_answer(error):
+                    self.watchdog.kick()
             except Exception:
                 log.exception("the scheduler met an error of its own; trying again in %.1f s", pause)
-                self._close()
-                self._rest(pause)
-                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+            self._close()
+            self._rest(pause)
+            self._refresh()
+            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+        self.watchdog.leave()
         self._close()
         self._out.close()
         self._in.close()
@@ -144,6 +149,7 @@ class Scheduler:
                     self._send(service, lane)
                 else:
                     self._look(service, lane)
+                self.watchdog.kick()
         return min([self._services_at, *(lane.act_at() for lane in self._lanes.values())]) - time.monotonic()
 
     def _look(self, service: str, lane: _Lane) -> None:
@@ -277,8 +283,9 @@ class Scheduler:
             self._waiter.send("BZPOPMIN", key, f"{_WAIT_SECONDS:.0f}")
             self._waits_until = now + _WAIT_SECONDS
         silent_at = self._waits_until + _SILENT_SECONDS
-        readable, _, _ = select.select([fd, stop], [], [], max(0.0, min(seconds, silent_at - now)))
-        if fd in readable:
+        wait = max(0.0, min(seconds, silent_at - now))
+        self.watchdog.kick(wait)
+        if fd in _readable((fd, stop), wait):
             self._waits_until = 0.0
             return self._waiter.receive() is not None
         if time.monotonic() >= silent_at:
@@ -286,7 +293,14 @@ class Scheduler:
         return False
 
     def _rest(self, seconds: float) -> None:
-        select.select([self._out], [], [], max(0.0, seconds))
+        _readable((self._out.fileno(),), max(0.0, seconds))
+
+    def _refresh(self) -> None:
+        """In a cluster others may hold the services by now."""
+        try:
+            self.store.connector.refresh()
+        except RedisUnavailable as error:
+            log.debug("%s", error)
 
     def _link(self, service: str) -> Link:
         """One connection for all services, but in a cluster one for each."""
@@ -302,6 +316,13 @@ class Scheduler:
         self._links, self._waiter, self._waits_until = {}, None, 0.0
         for lane in self._lanes.values():
             lane.look_now()
+
+
+def _readable(fds: tuple[int, ...], seconds: float) -> set[int]:
+    poll = select.poll()  # select() knows no numbers over 1023
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(math.ceil(seconds * 1000))}
 
 
 def _put_off(schedule: Schedule, text: bytes, due: int) -> Fire:

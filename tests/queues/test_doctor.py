@@ -174,5 +174,5 @@ def test_a_cluster(cluster_urls: list[str], namespace: str, tmp_path: Path) -> N
     finally:
         store.connector.close()
     assert len([f for f in findings if f.name == "version"]) == 3
-    # Four services' jobs, ready and wake keys, and the list of services.
-    assert next(f for f in findings if f.name == "keys").text.startswith("13 keys")
+    # Four services' jobs, ready, wake and sent keys, and the list of services.
+    assert next(f for f in findings if f.name == "keys").text.startswith("17 keys")

@@ -23,7 +23,7 @@ local function accept_one_by_one(jobs, list, ids, flat, first)
 end
 
 -- Put jobs at the end of one tier's list, each unless its id belongs to another job already.
--- `flat` holds their entries and bodies from `first` on. Returns how many were given, and the ids taken by others.
+-- `flat` holds their entries and bodies from `first` on. Returns the ids taken by others.
 local function accept(jobs, list, wake, tier, flat, first)
     local ids, count, plain = {}, 0, true
     for i = first, #flat, 2 do
@@ -46,5 +46,5 @@ local function accept(jobs, list, wake, tier, flat, first)
         taken, some = accept_one_by_one(jobs, list, ids, flat, first)
     end
     if some then redis.call('ZADD', wake, 0, tier) end
-    return count, taken
+    return taken
 end

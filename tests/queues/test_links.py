@@ -1,0 +1,250 @@
+"""Connections come and go for ever: cuts, refusals, many threads, strange clients and wrong URLs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+from redis.sentinel import SentinelConnectionPool
+
+from fourlane import codec
+from fourlane.errors import RedisUnavailable, SettingsError
+from fourlane.job import new_id
+from fourlane.queues.connection import Connector, connect
+from fourlane.queues.store import Store
+from tests.proxy import FaultyProxy
+from tests.servers import Server, eventually, free_port
+
+KEY = b"key"
+
+
+@pytest.fixture
+def connector(redis_server: Server) -> Iterator[Connector]:
+    opened = Connector(connect(redis_server.url))
+    yield opened
+    opened.close()
+
+
+def sockets() -> int:
+    """Those that this process has open."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+        except FileNotFoundError:
+            pass  # the folder's own
+    return found
+
+
+@pytest.mark.parametrize("option", ["", "?max_connections=2"])
+def test_many_threads_at_once(redis_server: Server, option: str) -> None:
+    connector = Connector(connect(redis_server.url + option))
+    before = sockets()
+    redis_server.pause()  # all are in the middle of a call then
+    with ThreadPoolExecutor(120) as pool:
+        calls = [pool.submit(connector.command, KEY, "RPUSH", KEY, n) for n in range(120)]
+        eventually(lambda: sockets() - before >= 120)
+        redis_server.resume()
+        assert sorted(call.result() for call in calls) == list(range(1, 121))
+    connector.close()
+    assert sockets() == before
+
+
+def test_more_idle_links_than_are_kept(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fourlane.queues.connection._MOST_IDLE", 3)
+    connector = Connector(connect(redis_server.url))
+    before = sockets()
+    redis_server.pause()
+    with ThreadPoolExecutor(10) as pool:
+        calls = [pool.submit(connector.command, KEY, "PING") for n in range(10)]
+        eventually(lambda: sockets() - before >= 10)
+        redis_server.resume()
+        assert all(call.result() == b"PONG" for call in calls)
+    assert sockets() == before + 3
+    connector.close()
+
+
+def test_a_thousand_links_one_after_the_other(redis_server: Server, connector: Connector) -> None:
+    before = sockets()
+    for _ in range(1_000):
+        link = connector.open(KEY)
+        assert link.command("PING") == b"PONG"
+        link.close()
+    assert sockets() == before
+    assert connector.command(KEY, "PING") == b"PONG"
+
+
+def test_more_cuts_than_a_pool_has_connections(redis_server: Server) -> None:
+    with FaultyProxy("127.0.0.1", redis_server.port) as proxy:
+        connector = Connector(connect(proxy.url(redis_server.url)))
+        before = sockets()
+
+        def pinged(_: int) -> object:
+            return connector.command(KEY, "PING")
+
+        with ThreadPoolExecutor(30) as pool:
+            for _ in range(5):
+                assert set(pool.map(pinged, range(90))) == {b"PONG"}
+                proxy.cut()
+        assert connector.command(KEY, "PING") == b"PONG"
+        connector.close()
+        eventually(lambda: sockets() <= before)
+
+
+def test_a_thousand_refusals(redis_server: Server) -> None:
+    store = Store(Connector(connect(redis_server.url)))
+    body = codec.encode("send")
+    store.enqueue("mail", 1, (new_id(1, 1), body))
+    connected = redis_server.command("INFO", "stats")["total_connections_received"]
+    redis_server.config("SET", "maxmemory", "1")
+    for n in range(1_000):
+        with pytest.raises(RedisUnavailable, match="out of memory"):
+            store.enqueue("mail", 1, (new_id(1, n), body))
+    redis_server.config("SET", "maxmemory", "0")
+    store.enqueue("mail", 1, (new_id(1, 1_001), body))
+    assert redis_server.command("INFO", "stats")["total_connections_received"] - connected < 10
+    store.connector.close()
+
+
+def test_an_interrupt_amid_a_reply(connector: Connector) -> None:
+    class Stop(BaseException):
+        pass
+
+    def interrupted(link: Any) -> None:
+        link.send("ECHO", "for nobody")
+        raise Stop
+
+    connector.command(KEY, "PING")
+    with pytest.raises(Stop):
+        connector._repeat(KEY, interrupted)
+    assert connector.command(KEY, "ECHO", "mine") == b"mine"
+
+
+# Clients that are given -------------------------------------------------------------------------------------
+
+
+def test_the_pool_of_a_client_that_is_given_is_left_alone(redis_server: Server) -> None:
+    pool = redis.BlockingConnectionPool.from_url(redis_server.url, max_connections=1, decode_responses=True)
+    client = redis.Redis(connection_pool=pool)
+    connector = Connector(client)
+    links = [connector.open(KEY) for _ in range(5)]
+    assert [link.command("ECHO", "ä") for link in links] == ["ä".encode()] * 5
+    assert client.echo("ä") == "ä"
+    for link in links:
+        link.close()
+    connector.close()
+
+
+def test_sentinels_are_asked_each_time(redis_server: Server) -> None:
+    class Manager:
+        """In the place of sentinels: they say where the master is."""
+
+        asked = 0
+
+        def discover_master(self, name: str) -> tuple[str, int]:
+            self.asked += 1
+            return "127.0.0.1", redis_server.port
+
+    manager = Manager()
+    pool = SentinelConnectionPool("main", manager)  # type: ignore[no-untyped-call]
+    connector = Connector(redis.Redis(connection_pool=pool))
+    assert connector.command(KEY, "RPUSH", KEY, "x") == 1
+    redis_server.command("CLIENT", "KILL", "TYPE", "normal")
+    assert connector.command(KEY, "RPUSH", KEY, "x") == 2
+    assert manager.asked == 2
+    connector.close()
+
+
+def test_a_client_that_would_try_for_long_does_not(redis_server: Server) -> None:
+    """redis-py's own tries come on top of ours."""
+    connector = Connector(redis.Redis(port=free_port()))
+    tries: list[float] = []
+    timer = threading.Timer(2.0, lambda: tries.append(1.0))
+    timer.start()
+    with pytest.raises(RedisUnavailable, match="is the server running"):
+        connector.command(KEY, "PING")
+    timer.cancel()
+    assert not tries
+
+
+class Strange(redis.Connection):
+    error: Exception = RuntimeError("of its own")
+
+    def _connect(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("odd"), ValueError("odd"), TypeError("odd"), OverflowError("odd"), AttributeError("odd")]
+)
+def test_whatever_a_library_raises_has_our_name(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Strange, "error", error)
+    connector = Connector(redis.Redis(connection_pool=redis.ConnectionPool(connection_class=Strange)))
+    link = connector.open(KEY)
+    for use in (
+        lambda: link.command("PING"),
+        lambda: link.send("PING"),
+        link.fileno,
+        lambda: link.run("latest", (KEY,), (1, 1)),
+        lambda: connector.command(KEY, "PING"),
+        lambda: connector.run("latest", (KEY,), (1, 1)),
+        lambda: connector.run_once("enqueue", (KEY,), (1, 1), b"sent:"),
+        lambda: connector.run_each_once("enqueue", (KEY,), [(1, 1)], b"sent:"),
+    ):
+        with pytest.raises(RedisUnavailable, match=r"odd \(check the address and the options"):
+            use()
+
+
+def test_a_connection_that_cannot_be_made() -> None:
+    connector = Connector(redis.Redis(connection_pool=redis.ConnectionPool(familiy=0)))
+    for use in (lambda: connector.open(KEY), lambda: list(connector.open_all()), lambda: connector.command(KEY, "X")):
+        with pytest.raises(RedisUnavailable, match="familiy"):
+            use()
+
+
+def test_a_cluster_that_is_gone(cluster_urls: list[str]) -> None:
+    client = redis.RedisCluster.from_url(cluster_urls[0])
+    connector = Connector(client)
+    assert connector.command(KEY, "PING") == b"PONG"
+
+    class Gone:
+        @staticmethod
+        def initialize() -> None:
+            raise redis.exceptions.RedisClusterException("Redis Cluster cannot be connected")
+
+        def __getattr__(self, name: str) -> Any:
+            raise redis.exceptions.SlotNotCoveredError("slot 1 not covered")
+
+    client.nodes_manager = Gone()
+    for use in (connector.refresh, lambda: connector.open(KEY), lambda: list(connector.open_all())):
+        with pytest.raises(RedisUnavailable):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://h:port/0", "its port or one of its options cannot be read"),
+        ("redis://:secret@h/0?family=0", "its option family is not known; leave it out"),
+        ("redis://:secret@h/0?max_connections=many", "its port or one of its options cannot be read"),
+        ("redis://:secret@h/0?protocol=5", "its port or one of its options cannot be read"),
+        ("rediss://:secret@h/0?ssl_cert_reqs=CERT_SECRET", "its port or one of its options cannot be read"),
+        ("http://:secret@h/0", "its port or one of its options cannot be read"),
+    ],
+)
+def test_a_url_that_cannot_be_read(url: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_unix_socket(tmp_path: Any) -> None:
+    with Server(tmp_path / "server", config={"unixsocket": "s.sock"}) as server:
+        connector = Connector(connect(f"unix://{server.folder}/s.sock?db=0"))
+        assert connector.command(KEY, "PING") == b"PONG"
+        connector.close()
