@@ -38,6 +38,7 @@
 --@include forget
 --@include bury
 --@include cancelled
+--@include unknown
 
 local LEASED = KEYS[FIRST_OWN_KEY]
 local me, flags, silence, idle_silence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -112,6 +113,8 @@ end
 function settle.postpone(entry, milliseconds, record, unknown_task)
     if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
     if unknown_task ~= '' then
+        local known_since = redis.call('ZSCORE', UNKNOWN, KNOWN .. unknown_task)
+        if known_since then milliseconds = shorter_pause(milliseconds, clock() - known_since) end
         redis.call('ZADD', UNKNOWN, clock(), unknown_task)
         redis.call('ZREMRANGEBYRANK', UNKNOWN, 0, -1001)
     end
