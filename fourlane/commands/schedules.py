@@ -270,6 +270,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     from fourlane.app import housekeeping, observe_of
     from fourlane.config import load_settings
     from fourlane.observe import configure_logs
+    from fourlane.queues.kept import Keeper
     from fourlane.scheduler.declare import synchronise, synchronise_maintenance
     from fourlane.scheduler.ticker import Scheduler
     from fourlane.tasks.task import default_broker
@@ -280,16 +281,25 @@ def scheduler(modules: tuple[str, ...]) -> None:
     with open_store() as store:
         seconds, _ = store.connector.command(store.keys.services, "TIME")
         boot_ms = int(seconds) * 1000
-        synchronise_maintenance(store, housekeeping(settings), boot_ms)
         if modules:
             sys.path.insert(0, os.getcwd())
             import_modules(list(modules))
-            synchronise(default_broker(), boot_ms)
+
+        def declare() -> None:
+            synchronise_maintenance(store, housekeeping(settings), boot_ms)
+            if modules:
+                broker = default_broker()
+                broker.store.forget_announced()
+                synchronise(broker, boot_ms)
+
+        declare()
+        keeper = Keeper(store, declare)
         running = Scheduler(store)
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, lambda *_: running.stop())
         click.echo(f"scheduler {running.name} is up", err=True)
         running.run()
+        keeper.stop()
 
 
 # Words -----------------------------------------------------------------------------------------------------
