@@ -149,8 +149,8 @@ class Executor:
         since = record.unknown_since_ms or now
         if now - since >= unknown.DEAD_AFTER_MS:
             return Dead("unknown-task", f"no worker knew the task {name!r} for 24 h", write_record(record))
-        record.unknown_since_ms = since
-        return Postpone(unknown.pause_ms(now - since), write_record(record), name)
+        record.unknown_since_ms, record.unknown_tries = since, record.unknown_tries + 1
+        return Postpone(unknown.pause_ms(now - since, record.unknown_tries), write_record(record), name)
 
     def free(self) -> tuple[int, int]:
         """Free threads, and free places on the event loop."""

@@ -15,14 +15,19 @@ __all__ = ["DEAD_AFTER_MS", "Parked", "pause_ms", "promote"]
 log = logging.getLogger("fourlane.worker")
 
 DEAD_AFTER_MS: Final = 24 * 3_600_000
+_TRIES: Final = 4
 _SHORTEST_MS: Final = 500
 _LONGEST_MS: Final = 30_000
 _LINE_SECONDS: Final = 60.0
 
 
-def pause_ms(unknown_ms: int) -> int:
-    """Until such a job is tried again: short at first, for in a deploy a worker that knows it is near."""
-    return max(_SHORTEST_MS, min(_LONGEST_MS, unknown_ms // 2))
+def pause_ms(unknown_ms: int, tries: int) -> int:
+    """Until such a job is tried again.
+
+    Some workers try one after the other at once, whoever waits longest. Then it rests: shortly at first, for in a
+    deploy a worker that knows it is near.
+    """
+    return 0 if tries % _TRIES else max(_SHORTEST_MS, min(_LONGEST_MS, unknown_ms // 2))
 
 
 class Parked:

@@ -18,11 +18,22 @@ from tests.queues.conftest import store as store
 
 
 @pytest.mark.parametrize(
-    ("unknown_ms", "pause"),
-    [(0, 500), (900, 500), (1_500, 750), (4_000, 2_000), (60_000, 30_000), (23 * 3_600_000, 30_000), (-5_000, 500)],
+    ("unknown_ms", "tries", "pause"),
+    [
+        (0, 1, 0),
+        (0, 3, 0),
+        (0, 4, 500),
+        (900, 4, 500),
+        (1_500, 8, 750),
+        (1_500, 9, 0),
+        (4_000, 12, 2_000),
+        (60_000, 40, 30_000),
+        (23 * 3_600_000, 400, 30_000),
+        (-5_000, 4, 500),  # another worker's clock is ahead
+    ],
 )
-def test_the_pause_grows_with_the_time(unknown_ms: int, pause: int) -> None:
-    assert pause_ms(unknown_ms) == pause
+def test_some_try_at_once_and_the_pause_grows_with_the_time(unknown_ms: int, tries: int, pause: int) -> None:
+    assert pause_ms(unknown_ms, tries) == pause
 
 
 def test_one_line_a_minute_for_each_task(caplog: pytest.LogCaptureFixture) -> None:
@@ -72,7 +83,7 @@ def test_a_worker_that_begins_makes_due_what_it_knows(store: Store, hand: Hand) 
     assert {task.name for task in browse.unknown_tasks(store)} == {"new", "other"}
 
 
-def test_from_then_on_its_pauses_grow_anew(store: Store, hand: Hand) -> None:
+def test_from_then_on_its_pauses_are_short(store: Store, hand: Hand) -> None:
     """Old workers of the same deploy take some of these jobs once more."""
     long_ago = browse.now_ms(store) - 120_000
     park(hand, "new", 30_000, long_ago)
