@@ -120,23 +120,16 @@ class Keeper:
 
     def _open(self) -> Link:
         link = self._store.connector.open(self._store.keys.data)
-        try:
-            link.command("CLIENT", "SETNAME", _client_name(self._store))
-            link.command("HELLO", 3)
-            link.command("CLIENT", "TRACKING", "ON")
-            self._pause = _CHECK_SECONDS
-        except RedisUnavailable as error:
-            if not is_unsupported(error):
-                raise
-            log.debug("Redis does not tell of changes: %s", error)
-            self._pause = _POLL_SECONDS
+        _may(link, "CLIENT", "SETNAME", _client_name(self._store))
+        tracked = _may(link, "HELLO", 3) and _may(link, "CLIENT", "TRACKING", "ON")
+        self._pause = _CHECK_SECONDS if tracked else _POLL_SECONDS
         return link
 
     def _look(self, link: Link) -> None:
         found = look(self._store, link)
         if found.lacks(self._known):
             what = "no data any more" if not found.id else "older data" if found.id == self._known.id else "other data"
-            log.error("Redis has %s, jobs that waited there are gone; declaring schedules and limits again", what)
+            log.error("Redis has %s, and has lost jobs; declaring schedules and limits again", what)
             self._restore()
 
     def _restore(self) -> None:
@@ -157,3 +150,14 @@ class Keeper:
         key = self._store.keys.data
         found, declared_ms = self._store.connector.run("kept", (key,), (secrets.token_hex(8), what))
         return Data(found.decode(), int(declared_ms))
+
+
+def _may(link: Link, *words: object) -> bool:
+    """Run a command that a server or a user may lack."""
+    try:
+        link.command(*words)
+    except RedisUnavailable as error:
+        if is_unsupported(error):
+            return False
+        raise
+    return True

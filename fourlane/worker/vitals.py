@@ -50,7 +50,10 @@ class Reporter:
             now = time.monotonic()
             if due <= now:
                 due = now + _SECONDS
-                self._table.publish_vitals(self._look())
+                try:
+                    self._table.publish_vitals(self._look())
+                except Exception:
+                    log.exception("looking after this process met an error of its own")
             heard, _, _ = select.select([self._out], [], [], due - now if due > now else 0)
             if heard and signal.SIGUSR1 in os.read(self._out, 4096):
                 stacks.show(self._loop.executor)

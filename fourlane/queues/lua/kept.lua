@@ -6,9 +6,8 @@ local DATA = KEYS[1]
 --@include time
 
 redis.call('HSETNX', DATA, 'id', ARGV[1])
-if ARGV[2] == 'done' then
-    redis.call('HDEL', DATA, 'lost_ms')
-else
+if ARGV[2] ~= 'lost' then redis.call('HDEL', DATA, 'lost_ms') end
+if ARGV[2] ~= 'done' then
     local before = tonumber(redis.call('HGET', DATA, 'declared_ms')) or 0
     local now = string.format('%.0f', math.max(before, now_ms())) -- clocks are set back
     redis.call('HSET', DATA, 'declared_ms', now)
