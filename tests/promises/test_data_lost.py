@@ -69,11 +69,11 @@ def test_what_a_worker_declared_comes_back_after_flushall(workers: Workers, serv
     workers.db.flushall()
     assert troubles(store) == {"DataLost", "data"}
     os.killpg(worker.pid, signal.SIGCONT)
-    eventually(lambda: declared(store) == before, 5)
-    eventually(lambda: troubles(store) == set())
+    eventually(lambda: declared(store) == before, 8)
+    eventually(lambda: troubles(store) == set(), interval=0.5)
     assert "ERROR fourlane.kept Redis has no data any more" in workers.log(worker)
     workers.db.flushall()
-    eventually(lambda: declared(store) == before, 5)
+    eventually(lambda: declared(store) == before, 8)
 
 
 def test_what_a_scheduler_declared_comes_back_after_a_restart_without_data(workers: Workers, server: Server) -> None:
