@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fourlane.worker.table import Running, Table
+from fourlane.worker.table import Running, Table, Vitals
 
 
 @pytest.fixture
