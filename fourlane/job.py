@@ -68,6 +68,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     errors: list[Attempt] = []
     options: dict[str, Any] = {}
     unknown_since_ms: int = 0
+    unknown_tries: int = 0
     replays: int = 0
 
 

@@ -270,6 +270,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     from fourlane.app import housekeeping, observe_of
     from fourlane.config import load_settings
     from fourlane.observe import configure_logs
+    from fourlane.queues.kept import Keeper
     from fourlane.scheduler.declare import synchronise, synchronise_maintenance
     from fourlane.scheduler.ticker import Scheduler
     from fourlane.tasks.task import default_broker
@@ -281,11 +282,19 @@ def scheduler(modules: tuple[str, ...]) -> None:
     with open_store() as store:
         seconds, _ = store.connector.command(store.keys.services, "TIME")
         boot_ms = int(seconds) * 1000
-        synchronise_maintenance(store, housekeeping(settings), boot_ms)
         if modules:
             sys.path.insert(0, os.getcwd())
             import_modules(list(modules))
-            synchronise(default_broker(), boot_ms)
+
+        def declare() -> None:
+            synchronise_maintenance(store, housekeeping(settings), boot_ms)
+            if modules:
+                broker = default_broker()
+                broker.store.forget_announced()
+                synchronise(broker, boot_ms)
+
+        declare()
+        keeper = Keeper(store, declare)
         watchdog = Watchdog()
         running = Scheduler(store, watchdog)
         for caught in (signal.SIGTERM, signal.SIGINT):
@@ -294,6 +303,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
         watchdog.kick()
         watchdog.start(ping_of(store.connector, store.keys.edits))
         running.run()
+        keeper.stop()
 
 
 # Words -----------------------------------------------------------------------------------------------------

@@ -79,7 +79,6 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),
     }
-    control.declare_limits(store, settings.limits, "settings", services=served or None)
     policy = browse.eviction_policy(store)
     if policy not in (None, "noeviction"):
         click.echo(
@@ -88,8 +87,13 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
             err=True,
         )
     boot_ms = int(boot_seconds) * 1000
-    if given["scheduler"]:
-        synchronise_maintenance(store, housekeeping(settings), boot_ms)
+
+    def declare() -> None:
+        control.declare_limits(store, settings.limits, "settings", services=served or None)
+        if given["scheduler"]:
+            synchronise_maintenance(store, housekeeping(settings), boot_ms)
+
+    declare()
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -110,7 +114,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         boot_ms=boot_ms,
     )
     outside = Outside(settings) if settings.probe_port or settings.otlp_metrics else None
-    supervisor = Supervisor(store, options, outside=outside)
+    supervisor = Supervisor(store, options, outside=outside, declare=declare)
     if options.watch:
         click.echo(f"watching the .py files in {options.watch}", err=True)
 

@@ -240,6 +240,11 @@ class Host:
         yield from (depth, age, dead, paused, target, done, delayed, leased, workers)
         lost = sum(worker.lost for worker in self._seen.workers)
         yield GaugeMetricFamily("fourlane_workers_lost", "Worker processes not seen for 90 s.", value=lost)
+        text = "1: Redis lost its data, and what code declares is not back yet."
+        yield GaugeMetricFamily("fourlane_data_lost", text, value=int(self._seen.data_lost))
+        over_ms = max((w.overrun.over_ms for w in self._seen.workers if w.overrun and not w.lost), default=0)
+        text = "For how long the job runs on that passed its time limit first; 0: none does."
+        yield GaugeMetricFamily("fourlane_job_overrun_seconds", text, value=over_ms / 1000)
         yield from _of_schedules(self._seen.schedules)
         yield _of_providers(self._seen.providers)
         if self._seen.memory is not None:

@@ -23,6 +23,7 @@ from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
 
 __all__ = [
+    "Overrun",
     "QueueInfo",
     "Rate",
     "ServiceInfo",
@@ -89,6 +90,17 @@ class Rate(msgspec.Struct, frozen=True):
     """How fast the jobs that are ready become more; below 0, fewer."""
 
 
+class Overrun(msgspec.Struct, frozen=True):
+    """A job that runs on though its own time limit passed: its function does not heed the interrupt."""
+
+    job: str
+    task: str
+    over_ms: int
+
+    def __str__(self) -> str:
+        return f"job {self.job} ({self.task}) has run {self.over_ms / 1000:,.0f} s past its time limit"
+
+
 class WorkerInfo(msgspec.Struct, frozen=True):
     """A worker process, as it last described itself."""
 
@@ -105,6 +117,8 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     """Its lease name in each service."""
     held: int = 0
     version: str = ""
+    overrun: Overrun | None = None
+    """The job that passed its time limit first, of those that run."""
     lost: bool = False
     """True when it has not been seen for 90 s."""
 
@@ -405,7 +419,8 @@ def unknown_tasks(store: Store) -> list[UnknownTask]:
     for service in store.services():
         key = store.service(service).unknown
         for name, score in scored(store.connector.command(key, "ZREVRANGE", key, 0, -1, "WITHSCORES")):
-            found.append(UnknownTask(service, name, score))
+            if not name.startswith("\n"):  # lua/parts/unknown.lua
+                found.append(UnknownTask(service, name, score))
     return sorted(found, key=lambda task: -task.seen_ms)
 
 

@@ -430,6 +430,12 @@ def is_refusal(error: RedisUnavailable) -> bool:
     return _word(cause) not in _PASSING | _WRITES_NOTHING
 
 
+def is_unsupported(error: RedisUnavailable) -> bool:
+    """True when the server, or what reads its answers here, does not know this command."""
+    cause = error.__cause__
+    return isinstance(cause, (failures.ResponseError, failures.InvalidResponse)) and _word(cause) not in _PASSING
+
+
 def lacks_right(error: RedisUnavailable) -> bool:
     """True when the user that we are may not run this command, or not on this key."""
     return _word(error.__cause__) == "NOPERM"

@@ -16,7 +16,7 @@ import msgspec
 import redis.exceptions as failures
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues import browse, rights
+from fourlane.queues import browse, kept, rights
 from fourlane.queues.browse import WorkerInfo
 from fourlane.queues.connection import Link
 from fourlane.queues.store import Store
@@ -77,6 +77,7 @@ _ENVIRONMENT_TYPES: Final = {
     "presence": "hash",
     "alerts": "hash",
     "audit": "list",
+    "data": "hash",
     "edits": "zset",
     "rights": "list",
     "providers": "zset",
@@ -121,6 +122,7 @@ def examine(store: Store, *, workers: Sequence[WorkerInfo]) -> list[Finding]:
         for _, link in links:
             link.close()
     findings.append(_rights(store))
+    findings.append(_declared(store))
     findings += _unknown_tasks(store)
     findings += _workers(workers)
     findings += _queues(store)
@@ -281,6 +283,17 @@ def _rights(store: Store) -> Finding:
         return Finding(Level.OK, "rights", "this user may run all that Fourlane needs")
     text = f"this user may not run {', '.join(lacking)} on keys {store.namespace}:*"
     return Finding(Level.ERROR, "rights", text, "give it the rights that docs/operating.md lists")
+
+
+def _declared(store: Store) -> Finding:
+    if not kept.is_lost(store):
+        return Finding(Level.OK, "data", "Redis has what running programs declared to it")
+    return Finding(
+        Level.ERROR,
+        "data",
+        "Redis lost its data: schedules and limits that code declares are not back yet",
+        "workers and schedulers declare them again within seconds; see their logs, and set appendonly yes",
+    )
 
 
 # Keys -------------------------------------------------------------------------------------------------------
@@ -444,6 +457,14 @@ def _unknown_tasks(store: Store) -> Iterator[Finding]:
 
 
 def _workers(workers: Sequence[WorkerInfo]) -> Iterator[Finding]:
+    for worker in workers:
+        if worker.overrun is not None and not worker.lost:
+            yield Finding(
+                Level.ERROR,
+                "jobs",
+                f"{worker.overrun} in {worker.name}",
+                "its function does not heed the interrupt (docs/runbooks/job-overrun.md)",
+            )
     lost = [f"{worker.name} on {worker.host or '?'}" for worker in workers if worker.lost]
     if lost:
         yield Finding(

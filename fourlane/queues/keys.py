@@ -19,7 +19,8 @@ slots:T        set       ids running under a concurrency limit                  
 buckets        hash      level and time of each tier's rate limit                8 fields
 cancels        zset      running jobs to be told, by time                        1 hour
 stats          hash      counters                                                some dozen fields
-unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
+unknown        zset      names of unknown tasks, by time; behind a line feed:    1,000 members, 48 hours
+                         by when a worker began that knows it
 result:ID      list      a job's result, one element                             its ttl
 once:KEY       string    the id of the job that was accepted under this key      its ttl
 latest:KEY     string    the time of the newest event seen of one thing          its ttl
@@ -51,8 +52,8 @@ A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins
 Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days),
 ``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
 70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
-``audit`` (list, 10,000 newest), ``edits`` (zset, 2 members: schedules were changed) and, for a moment, ``rights``
-(list, rights.py tries commands on it).
+``audit`` (list, 10,000 newest), ``data`` (hash of 3 fields: kept.py), ``edits`` (zset, 2 members: schedules were
+changed) and, for a moment, ``rights`` (list, rights.py tries commands on it).
 """
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ class EnvironmentKeys:
         self.spenders = (prefix + "spenders").encode()
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
+        self.data = (prefix + "data").encode()
         self.audit = (prefix + "audit").encode()
         self.edits = (prefix + "edits").encode()
         self.alerts = (prefix + "alerts").encode()

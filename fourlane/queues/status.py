@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from fourlane.names import Tier
-from fourlane.queues import browse, doctor, schedules
+from fourlane.queues import browse, doctor, kept, schedules
 from fourlane.queues.browse import ServiceInfo, WorkerInfo
 from fourlane.queues.guards import ProviderState, ProviderStates
 from fourlane.queues.store import Store
@@ -54,6 +54,8 @@ SEVERITIES: Final[dict[str, Severity]] = {
     "RedisMemory": "warning",
     "BudgetNearlySpent": "warning",
     "BudgetSpent": "critical",
+    "DataLost": "critical",
+    "JobOverrun": "warning",
     "ProviderDown": "warning",
     "WorkersLost": "info",
 }
@@ -117,6 +119,8 @@ class Seen(msgspec.Struct, frozen=True):
     died: dict[str, int]
     """Dead letters of the last 30 minutes, by queue."""
     beyond: Beyond
+    data_lost: bool = False
+    """Redis lacks what running programs declared to it."""
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -152,6 +156,7 @@ def look(store: Store, beyond: Beyond = Beyond()) -> Seen:
         memory=browse.memory(store),
         died={queue.name: _died(store, queue, s.at_ms) for s in services for queue in s.queues if queue.dead},
         beyond=beyond,
+        data_lost=kept.is_lost(store),
     )
 
 
@@ -218,6 +223,11 @@ def _beyond(beyond: Beyond) -> Iterator[Trouble]:
 
 
 def _rest(seen: Seen) -> Iterator[Trouble]:
+    if seen.data_lost:
+        yield Trouble("DataLost", "", "Redis lost its data; schedules and limits that code declares are not back yet")
+    for worker in seen.workers:
+        if worker.overrun is not None and not worker.lost:
+            yield Trouble("JobOverrun", worker.overrun.job, f"{worker.overrun} in {worker.name}")
     if seen.memory is not None:
         used, most = seen.memory
         if most and used > most * doctor.NEAR:

@@ -129,6 +129,10 @@ class Store:
             self.connector.command(self.keys.services, "SADD", self.keys.services, service)
             self._announced.add(service)
 
+    def forget_announced(self) -> None:
+        """Announce each service anew: Redis has lost its data."""
+        self._announced.clear()
+
     def services(self) -> list[str]:
         """All services that ever had a job or a worker."""
         return sorted(s.decode() for s in self.connector.command(self.keys.services, "SMEMBERS", self.keys.services))

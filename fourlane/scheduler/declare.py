@@ -297,7 +297,8 @@ def synchronise_maintenance(store: Store, moved: Mapping[str, str], boot_ms: int
             check(schedule)
         except InvalidSchedule as error:
             raise InvalidSchedule(f"FOURLANE_MAINTENANCE: {name}: {error}") from None
-    _synchronise(store, maintenance.SERVICE, {maintenance.__name__: wanted}, boot_ms)
+    if _synchronise(store, maintenance.SERVICE, {maintenance.__name__: wanted}, boot_ms):
+        schedules.tell(store)
 
 
 def _synchronise(store: Store, service: str, modules: Mapping[str, Mapping[str, Schedule]], boot_ms: int) -> bool:

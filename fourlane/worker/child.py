@@ -19,11 +19,12 @@ import msgspec
 from fourlane.app import Opening
 from fourlane.observe import Observe
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Spec
+from fourlane.worker.restart import End
 from fourlane.worker.table import Running, Table
 
 __all__ = ["Child", "Options"]
 
-_STABLE_SECONDS: Final = 10.0
+_CONDEMNED_SECONDS: Final = 1.0  # to write its stacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Options:
     opening: Opening | None = None
     scheduler: bool = False
     observe: Observe = field(default_factory=Observe)
+    hung_seconds: float = 60.0
+    """A process that takes no turn for so long, while Redis answers, is ended. An idle one takes one each 25 s."""
     boot_ms: int = 0
     """When this deploy began, by Redis's clock: the youngest deploy's schedules count."""
 
@@ -53,13 +56,21 @@ class Options:
 class Child:
     """One worker process."""
 
-    def __init__(self, number: int, options: Options, metrics_folder: str = "") -> None:
+    def __init__(self, number: int, options: Options, metrics_folder: str = "", declare: int = 0) -> None:
         self.number = number
         self.table = Table.create(options.slots + options.concurrency)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.started_at = time.monotonic()
         self.stopping_since: float | None = None
-        self.guilty: list[str] | None = None  # of a process that we killed: the entries whose fault it was
+        self.killed = ""  # why we killed it
+        self.guilty: list[str] | None = None  # the entries whose fault it was; None: all that ran
+        self.condemned = ""  # why it is killed in a moment
+        self.condemned_at = 0.0
+        self.quiet_seconds = 0.0  # watchdog.py
+        self.turned_at = 0.0
+        self.pulse = 0
+        self.overran = False  # a job of it has passed its time limit
+        self.declared = -1  # the last order to declare that it carried out
         self.presented = False  # whether it is on the list of workers
         self._unsent = b""
         try:
@@ -83,6 +94,7 @@ class Child:
                 table_fd=self.table.fd,
                 opening=options.opening,
                 boot_ms=options.boot_ms,
+                declare=declare,
                 path=[os.getcwd(), *[p for p in sys.path if p]],
             )
         )
@@ -129,11 +141,21 @@ class Child:
             self.stopping_since = time.monotonic()
             self.process.terminate()
 
-    def kill(self, guilty: list[str]) -> None:
-        """End it at once. Only the guilty entries count a crash."""
-        if self.guilty is None:
-            self.guilty = guilty
+    def kill(self, why: str, *, guilty: list[str] | None) -> None:
+        """End it at once. Only the guilty entries count a crash; None: of all jobs that run."""
+        if not self.killed:
+            self.killed, self.guilty = why, guilty
         self.process.kill()
+
+    def condemn(self, why: str, *, guilty: list[str] | None) -> None:
+        """Let it show its stacks, and kill it then."""
+        self.condemned, self.condemned_at, self.guilty = why, time.monotonic(), guilty
+        self.process.send_signal(signal.SIGUSR1)
+
+    def carry_out(self, now: float) -> None:
+        """Kill it if it was condemned and had its moment."""
+        if self.condemned and now - self.condemned_at >= _CONDEMNED_SECONDS:
+            self.kill(self.condemned, guilty=self.guilty)
 
     def left(self) -> bool:
         """Whether it ended and had given everything back, or had not taken anything."""
@@ -144,15 +166,21 @@ class Child:
             return not self.serves
         return code == 0 and not self.table.held
 
-    def ended_early(self) -> bool:
-        """Whether it died too young to be started again without a pause."""
-        return self.guilty is None and (not self.serves or time.monotonic() - self.started_at < _STABLE_SECONDS)
+    def end(self, now: float) -> End:
+        """What its end means for the next start."""
+        return End(
+            wanted=self.stopping_since is not None,
+            guilty=bool(self.table.running()),
+            worked=self.table.finished > 0,
+            served=self.serves,
+            lived_seconds=now - self.started_at,
+        )
 
     def fate(self) -> str:
         """How it ended, in words."""
         code = self.process.returncode
-        if self.guilty is not None:
-            return "killed at a job's hard limit" if self.guilty else "killed by its supervisor"
+        if self.killed:
+            return f"killed: {self.killed}"
         if code == 0:
             return "exit code 0 with jobs in hand"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -160,6 +188,14 @@ class Child:
     def overdue(self, now: float) -> list[Running]:
         """Running jobs past their hard limit."""
         return [running for running in self.table.running() if 0 < running.hard_deadline <= now]
+
+    def is_stopped(self) -> bool:
+        """Whether a signal holds it up."""
+        try:
+            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            return False
+        return state in ("T", "t")
 
     def rss_mb(self) -> float:
         try:

@@ -25,6 +25,7 @@ from fourlane.queues.broker import RedisBroker, in_process, read_record, write_r
 from fourlane.queues.store import Leased
 from fourlane.sealing import is_sealed, open_envelope
 from fourlane.tasks.context import running
+from fourlane.worker import unknown
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.ends import Ends
 from fourlane.worker.observer import Observer
@@ -33,8 +34,6 @@ from fourlane.worker.table import Table
 
 __all__ = ["Executor", "Owner"]
 
-_UNKNOWN_RETRY_MS: Final = 30_000
-_UNKNOWN_DEAD_MS: Final = 24 * 3_600_000
 _WATCH_SECONDS: Final = 0.05
 
 
@@ -152,13 +151,13 @@ class Executor:
         self.owner.finished(run, outcome)
 
     def _park(self, leased: Leased, name: str) -> Outcome:
-        """A task that nobody here knows: another version may. Back after 30 s, dead after 24 h."""
+        """A task that nobody here knows: another version may. Back after a pause, dead after 24 h."""
         record, now = read_record(leased.record), _now_ms()
         since = record.unknown_since_ms or now
-        if now - since >= _UNKNOWN_DEAD_MS:
+        if now - since >= unknown.DEAD_AFTER_MS:
             return Dead("unknown-task", f"no worker knew the task {name!r} for 24 h", write_record(record))
-        record.unknown_since_ms = since
-        return Postpone(_UNKNOWN_RETRY_MS, write_record(record), name)
+        record.unknown_since_ms, record.unknown_tries = since, record.unknown_tries + 1
+        return Postpone(unknown.pause_ms(now - since, record.unknown_tries), write_record(record), name)
 
     def free(self) -> tuple[int, int]:
         """Free threads, and free places on the event loop."""

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from typing import IO, Any, Final
 
 import dramatiq
@@ -21,16 +20,17 @@ import msgspec
 
 from fourlane import observe
 from fourlane.app import Opening
-from fourlane.errors import FourlaneError, SettingsError
+from fourlane.errors import FourlaneError
 from fourlane.observe import Observe
 from fourlane.queues.broker import RedisBroker
+from fourlane.worker.declarations import Declarations, declare_limits
 
 __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
 
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
+LOOP_FAILED: Final = 70  # EX_SOFTWARE
 CONTROLLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that the supervisor takes for all
 _PR_SET_PDEATHSIG: Final = 1
-_AGAIN_SECONDS: Final = 2.0
 
 log = logging.getLogger("fourlane.worker")
 
@@ -50,6 +50,8 @@ class Spec(msgspec.Struct, frozen=True):
     path: list[str]
     opening: Opening | None = None
     boot_ms: int = 0
+    declare: int = 0
+    """The last order to declare: this process carries it out when it begins."""
     observe: Observe = Observe()
     metrics_folder: str = ""
     profile: bool = False
@@ -61,6 +63,8 @@ class Told(msgspec.Struct, frozen=True):
     lost: list[tuple[str, str]] = []
     """Services, and the names under which leases were held there."""
     cancelled: list[str] = []
+    declare: int = 0
+    """An order to declare schedules and limits again; each has a higher number."""
 
 
 def import_modules(modules: list[str]) -> None:
@@ -91,25 +95,6 @@ def declared_queues(queues: list[str], services: list[str]) -> list[Any]:
     return [Queue(service, tier) for service in sorted(found) for tier in Tier]
 
 
-def declare_limits() -> None:
-    """Write the limits that tasks declare for their queues, and drop those that they no longer do."""
-    from fourlane.queues import control
-    from fourlane.tasks.task import Task, default_broker
-
-    broker = default_broker()
-    store = broker.store
-    declared: dict[str, Any] = {}
-    by: dict[str, str] = {}
-    tasks = [actor for actor in broker.actors.values() if isinstance(actor, Task)]
-    for task in tasks:
-        queue = task.queue_name
-        if task.limit is not None and declared.setdefault(queue, task.limit) != task.limit:
-            raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
-        if task.limit is not None:
-            by[queue] = task.actor_name
-    control.declare_limits(store, declared, "task", services={task.service for task in tasks})
-
-
 def main() -> None:
     """Run until told to stop."""
     if sys.platform == "linux":
@@ -135,13 +120,14 @@ def main() -> None:
         os._exit(CANNOT_START)
 
     from fourlane.tasks.task import default_broker
-    from fourlane.worker import stacks
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table
+    from fourlane.worker.vitals import Reporter
 
     broker = default_broker()
     for hook in broker.hooks("after_process_boot"):
         hook(broker)
+    table = Table(spec.table_fd, spec.slots + spec.concurrency)
     loop = Loop(
         broker,
         queues,
@@ -150,22 +136,28 @@ def main() -> None:
         concurrency=spec.concurrency,
         grace_seconds=spec.grace_seconds,
         log_jobs=spec.log_jobs,
-        table=Table(spec.table_fd, spec.slots + spec.concurrency),
+        table=table,
         observer=observer,
     )
     # A thousand jobs at once are young objects that live; a look at them each 700 allocations took a fifth of the time.
     gc.set_threshold(25_000, 10, 10)
     broker.emit_before("worker_boot", loop)
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
-    signal.signal(signal.SIGUSR1, lambda *_: stacks.show(loop.executor))
     profile = _profile(loop) if spec.profile else None
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
-    threading.Thread(target=_synchronise, args=(broker, spec.boot_ms), name="fourlane-schedules", daemon=True).start()
-    threading.Thread(target=_listen, args=(loop, control), name="fourlane-listen", daemon=True).start()
+    declarations = Declarations(broker, spec.boot_ms, spec.declare, lambda: loop.turned_at > 0)
+    Reporter(loop, table, declarations)
+    threading.Thread(target=_listen, args=(loop, control, declarations), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     gc.collect()
     gc.freeze()  # what is here now stays: no later collection need look at it
-    loop.run()
+    try:
+        loop.run()
+    except BaseException:
+        # Python would wait for threads of the user's, and nobody would work here meanwhile.
+        log.critical("the worker's loop met an error of its own", exc_info=True)
+        logging.shutdown()
+        os._exit(LOOP_FAILED)
     if profile is not None:
         profile.stop()
     broker.emit_before("worker_shutdown", loop)
@@ -188,21 +180,6 @@ def _profile(loop: Any) -> Any:
     return profile
 
 
-def _synchronise(broker: Any, boot_ms: int) -> None:
-    """Tell Redis what schedules the modules declare; jobs need not wait for that."""
-    from fourlane.errors import FourlaneError, RedisUnavailable
-    from fourlane.scheduler.declare import synchronise
-
-    while True:
-        try:
-            return synchronise(broker, boot_ms)
-        except RedisUnavailable as error:
-            log.warning("schedules are not declared yet: %s", error)
-            time.sleep(_AGAIN_SECONDS)
-        except FourlaneError as error:
-            return log.error("schedules are not declared: %s", error)
-
-
 def _take_stdin() -> IO[bytes]:
     """The supervisor's pipe. User code, and programs that it starts, find an empty stdin instead."""
     control = os.fdopen(os.dup(0), "rb")
@@ -212,13 +189,15 @@ def _take_stdin() -> IO[bytes]:
     return control
 
 
-def _listen(loop: Any, control: IO[bytes]) -> None:
+def _listen(loop: Any, control: IO[bytes], declarations: Declarations) -> None:
     for line in control:
         told = msgspec.json.decode(line, type=Told)
         for service, name in told.lost:
             loop.told_lost(service, name)
         if told.cancelled:
             loop.told_cancelled(set(told.cancelled))
+        if told.declare:
+            declarations.order(told.declare)
     os._exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 import time
 import traceback
 from types import FrameType
@@ -26,10 +27,9 @@ def show(executor: Executor) -> None:
     busy = [(slot, run) for slot, run in enumerate(executor.busy) if run is not None]
     coroutines = list(executor.async_runs.values())
     log.info("stacks: %d of %d slot(s) busy, %d coroutine(s)", len(busy), executor.slots, len(coroutines))
+    log.info("the worker's loop\n%s", _stack_of_thread(frames, threading.main_thread().ident))
     for slot, run in busy:
-        frame = frames.get(run.thread)
-        stack = "".join(traceback.format_stack(frame)) if frame else ""
-        log.info("slot=%d %s\n%s", slot, _words(run), stack)
+        log.info("slot=%d %s\n%s", slot, _words(run), _stack_of_thread(frames, run.thread))
     for run in coroutines:
         log.info("coroutine %s\n%s", _words(run), _stack_of(run.task))
 
@@ -37,6 +37,11 @@ def show(executor: Executor) -> None:
 def _words(run: Run) -> str:
     seconds = time.monotonic() - run.started if run.started else 0.0
     return f"job={run.id} task={run.plan.name} since_seconds={seconds:.1f}"
+
+
+def _stack_of_thread(frames: dict[int, FrameType], ident: int | None) -> str:
+    frame = frames.get(ident or 0)
+    return "".join(traceback.format_stack(frame)) if frame else ""
 
 
 def _stack_of(task: asyncio.Task[None] | None) -> str:

@@ -16,15 +16,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import fourlane
-from fourlane.errors import RedisUnavailable
+from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.queues import browse
 from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.kept import Keeper
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.worker.child import Child, Options
 from fourlane.worker.probe import Health
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
+from fourlane.worker.restart import End, pause_seconds
+from fourlane.worker.table import Vitals
 from fourlane.worker.watch import Watch
+from fourlane.worker.watchdog import PROBE_AFTER, Look, quiet_seconds
 
 if TYPE_CHECKING:
     from fourlane.beyond import Outside
@@ -41,8 +45,10 @@ _PRESENCE_SECONDS: Final = 30.0
 _WATCH_SECONDS: Final = 1.0
 _BEAT_ANSWER_SECONDS: Final = 1.5  # a connection that is half open must not take the whole silence
 _BEAT_AGAIN_SECONDS: Final = 0.25
-_FIRST_PAUSE_SECONDS: Final = 0.5
-_LONGEST_PAUSE_SECONDS: Final = 30.0
+_HEALTH_SECONDS: Final = 1.0
+_PROBE_SECONDS: Final = 5.0
+_DECLARE_SECONDS: Final = 30.0
+_OVERRUN_SECONDS: Final = 10.0  # a job that was interrupted may need a moment to end
 _LIVE_SECONDS: Final = 60.0  # longer than a Redis that does not answer can hold up one look
 _READY_SECONDS: Final = 45.0  # an idle process takes a turn every 25 s
 
@@ -56,8 +62,11 @@ class Supervisor:
         options: Options,
         on_ready: Callable[[], None] | None = None,
         outside: Outside | None = None,
+        declare: Callable[[], None] | None = None,
     ) -> None:
+        """``declare`` writes what settings declare; it was called before, and is again when Redis loses its data."""
         self.store = store
+        self._declare = declare
         self.outside = outside
         self.options = options
         self.on_ready = on_ready
@@ -74,6 +83,10 @@ class Supervisor:
         self._looked_at = time.monotonic()
         self._beaten_at = 0.0
         self._present_at = 0.0
+        self._attended_at = 0.0
+        self._probed_at = 0.0
+        self._reached = True  # Redis answered the last probe
+        self._declare_order = 0
         self._gone: list[str] = []  # names to take from the list of workers
         self._links: dict[bytes, Link] = {}
         self._cancels_since: dict[str, int] = {}
@@ -91,6 +104,7 @@ class Supervisor:
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._start_at = dict.fromkeys(range(self.options.processes), 0.0)
+        keeper = Keeper(self.store, self._declare_again)
         scheduler = self._start_scheduler() if self.options.scheduler else None
         pusher = self._start_pusher(self.metrics) if self.metrics and self.options.observe.otlp_metrics else None
         try:
@@ -104,6 +118,7 @@ class Supervisor:
                     pass
         finally:
             signal.set_wakeup_fd(-1)
+            keeper.stop()
             if scheduler is not None:
                 scheduler.stop()
             woken.close()
@@ -166,6 +181,8 @@ class Supervisor:
             self._beat()
             self._recycle(now)
         self._kill_overdue()
+        if now - self._attended_at >= _HEALTH_SECONDS:
+            self._attend(now)
         self._tell_ready()
         new = [child for child in self.children if child.serves and not child.presented]
         if new or now - self._present_at >= _PRESENCE_SECONDS:
@@ -195,7 +212,7 @@ class Supervisor:
             log.warning("stopping at once: what runs goes back to its queue")
             self.exit_code = self.exit_code or STOPPED_AT_ONCE
             for child in self.children:
-                child.kill(guilty=[])
+                child.kill("told to stop at once", guilty=[])
         elif not self.stopping and number in CONTROLLED:
             log.info("stopping: what runs has %g s; a second Ctrl-C stops at once", self.options.grace_seconds)
             self._stop()
@@ -221,18 +238,19 @@ class Supervisor:
         ready = not self.stopping
         for child in list(self.children):
             try:
-                turned_at = child.table.turned_at
+                turned_at, wrong = child.table.turned_at, child.condemned or child.table.vitals().wrong
             except ValueError:  # it has just ended and its table is closed
                 continue
             stopping = child.stopping_since is not None
             silence = time.monotonic() - turned_at if turned_at else None
-            ready = ready and (stopping or (silence is not None and silence < _READY_SECONDS))
+            ready = ready and (stopping or (not wrong and silence is not None and silence < _READY_SECONDS))
             processes.append(
                 {
                     "pid": child.process.pid,
                     "last_turn_seconds_ago": None if silence is None else round(silence, 1),
                     "stopping": stopping,
                 }
+                | ({"wrong": wrong} if wrong else {})
             )
         ready = ready and len(processes) == self.options.processes
         return Health(time.monotonic() - self._looked_at < _LIVE_SECONDS, ready, {"processes": processes})
@@ -264,10 +282,10 @@ class Supervisor:
         del self._start_at[number]
         try:
             folder = self.metrics.folder if self.metrics is not None else ""
-            self.children.append(Child(number, self.options, folder))
+            self.children.append(Child(number, self.options, folder, self._declare_order))
         except OSError as error:
             log.error("cannot start process %d: %s", number, error)
-            self._start_after_pause(number, now)
+            self._start_after(End(False, False, False, False, 0.0), number, now)
 
     def _ended(self, child: Child, now: float) -> None:
         self.children.remove(child)
@@ -278,24 +296,21 @@ class Supervisor:
         left = child.left()
         if not left:
             self._count("crashes")
-            level = logging.ERROR if child.guilty is None else logging.WARNING
+            level = logging.WARNING if child.killed else logging.ERROR
             log.log(level, "died process=%d pid=%d %s", child.number, child.process.pid, child.fate())
         if not left or child.table.running():  # a task may end its process with exit code 0 too
             self._reclaim(child)
-        early = child.ended_early()
+        end = child.end(now)
         child.close()
         if child.process.returncode == CANNOT_START:
-            self._cannot_start(child.number, now)
+            self._cannot_start(end, child.number, now)
         elif self.stopping:
             if not left and self.exit_code == 0:
                 self.exit_code = 1
-        elif early and not (left and child.stopping_since is not None):
-            self._start_after_pause(child.number, now)
         else:
-            self._pauses.pop(child.number, None)
-            self._start_at[child.number] = now
+            self._start_after(end, child.number, now)
 
-    def _cannot_start(self, number: int, now: float) -> None:
+    def _cannot_start(self, end: End, number: int, now: float) -> None:
         """Its modules do not import, and it said why."""
         self._to_reload.clear()
         if self.stopping:
@@ -304,16 +319,16 @@ class Supervisor:
             self._broken.append(number)
             log.warning("process %d waits for the next change of a .py file", number)
         elif self._served or any(child.serves for child in self.children):
-            self._start_after_pause(number, now)  # a reload gone wrong: the other processes serve on
+            self._start_after(end, number, now)  # a reload gone wrong: the other processes serve on
         else:
             self.exit_code = CANNOT_START
             self._stop()
 
-    def _start_after_pause(self, number: int, now: float) -> None:
-        pause = min(_LONGEST_PAUSE_SECONDS, self._pauses.get(number, _FIRST_PAUSE_SECONDS / 2) * 2)
-        self._pauses[number] = pause
+    def _start_after(self, end: End, number: int, now: float) -> None:
+        pause = self._pauses[number] = pause_seconds(end, self._pauses.get(number, 0.0))
         self._start_at[number] = now + pause
-        log.warning("process %d ended early; next start in %.1f s", number, pause)
+        if pause:
+            log.warning("process %d ended early; next start in %.1f s", number, pause)
 
     def _reclaim(self, child: Child) -> None:
         """Its jobs are back at once, not after its silence. Only those that had begun count a crash."""
@@ -340,13 +355,89 @@ class Supervisor:
         for child in self.children:
             overdue = child.overdue(now)
             if overdue:
-                self._count("hard_limit_kills", child.guilty is None)
+                self._count("hard_limit_kills", not child.killed)
                 for running in overdue:
                     log.error("hard-limit job=%s: killing process %d", running.entry.partition("|")[0], child.number)
-                child.kill(guilty=[running.entry for running in overdue])
+                child.kill("at a job's hard limit", guilty=[running.entry for running in overdue])
             elif child.stopping_since and now - child.stopping_since > self.options.grace_seconds + 10:
                 log.error("process %d does not stop; killing it", child.number)
-                child.kill(guilty=[])
+                child.kill("it did not stop", guilty=[])
+            else:
+                child.carry_out(now)
+
+    def _attend(self, now: float) -> None:
+        """See how each process is, by its own word and by its turns."""
+        seconds, self._attended_at = now - self._attended_at, now
+        for child in self.children:
+            if not child.serves:
+                continue
+            vitals = child.table.vitals()
+            child.declared = vitals.declared
+            if child.declared < self._declare_order:
+                child.tell(Told(declare=self._declare_order))
+            overruns = 0 < vitals.limit_at < now - _OVERRUN_SECONDS
+            if overruns != child.overran:
+                child.overran, self._present_at = overruns, 0.0  # `fourlane status` need not wait to know
+            if child.condemned or child.stopping_since is not None:
+                continue
+            if vitals.wrong:
+                log.error("process %d pid=%d: %s; killing it", child.number, child.process.pid, vitals.wrong)
+                child.condemn(vitals.wrong, guilty=None)
+            else:
+                self._watch_turns(child, vitals, seconds, now)
+
+    def _watch_turns(self, child: Child, vitals: Vitals, seconds: float, now: float) -> None:
+        patience = self.options.hung_seconds
+        if child.quiet_seconds >= patience * PROBE_AFTER:
+            self._probe(child, now)
+        turned_at, busy = child.table.turned_at, bool(child.table.running())
+        look = Look(
+            seconds=seconds,
+            turned=turned_at != child.turned_at,
+            ran=vitals.pulse != child.pulse,
+            excused=vitals.excused,
+            busy=busy,
+            stopped=vitals.pulse == child.pulse and child.is_stopped(),
+            reached=self._reached,
+        )
+        child.turned_at, child.pulse = turned_at, vitals.pulse
+        child.quiet_seconds = quiet_seconds(child.quiet_seconds, look)
+        if child.quiet_seconds < PROBE_AFTER * patience:
+            self._reached = True  # nobody needs to know
+        elif child.quiet_seconds >= patience:
+            log.error(
+                "process %d pid=%d takes no turn, though Redis answers: seconds=%.0f held=%d running=%d; killing it",
+                child.number, child.process.pid, now - turned_at, child.table.held,
+                len(child.table.running()),
+            )  # fmt: skip
+            child.condemn("it took no turn, though Redis answered", guilty=[])
+
+    def _probe(self, child: Child, now: float) -> None:
+        """Whether Redis takes from us what it would take from this process: a write for each of its services."""
+        if now - self._probed_at < _PROBE_SECONDS:
+            return
+        self._probed_at = now
+        try:
+            for service in child.table.names():
+                key = self.store.service(service).workers
+                self._link(key).command("ZADD", key, "XX", 0, "?")
+            self._reached = True
+        except RedisUnavailable as error:
+            log.debug("%s", error)
+            self._reached = False
+            self._drop_links()
+
+    def _declare_again(self) -> None:
+        """For the keeper, in its thread: Redis lost what was declared. Returns when all is declared again."""
+        self._declare_order += 1
+        self._present_at = 0.0
+        if self._declare is not None:
+            self._declare()
+        patience = time.monotonic() + _DECLARE_SECONDS
+        while not all(child.declared >= self._declare_order for child in list(self.children) if child.serves):
+            if time.monotonic() > patience:
+                raise FourlaneError(f"not every worker process has declared its own within {_DECLARE_SECONDS:g} s")
+            time.sleep(0.05)
 
     def _recycle(self, now: float) -> None:
         if self.stopping or any(c.stopping_since for c in self.children):
@@ -435,6 +526,7 @@ class Supervisor:
                 "processes": self.options.processes,
                 "names": names,
                 "held": child.table.held,
+                "overrun": _overrun(child.table.vitals()),
                 "version": fourlane.__version__,
             }
             try:
@@ -458,3 +550,11 @@ class Supervisor:
                 self._link(key).command("HDEL", key, *mine)
         except RedisUnavailable:
             pass  # readers drop it by its age
+
+
+def _overrun(vitals: Vitals) -> dict[str, Any] | None:
+    """The running job that passed its own time limit first, when that is some time ago."""
+    over_ms = int((time.monotonic() - vitals.limit_at) * 1000)
+    if not vitals.limit_at or over_ms < _OVERRUN_SECONDS * 1000:
+        return None
+    return {"job": vitals.job, "task": vitals.task, "over_ms": over_ms}

@@ -10,13 +10,14 @@ import mmap
 import os
 import struct
 import tempfile
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-__all__ = ["Running", "Table"]
+__all__ = ["Running", "Table", "Vitals"]
 
-_HELD_AT: Final = 64
+_VITALS_AT: Final = 64
+_HELD_AT: Final = 2_048
 _MOST_SERVICES: Final = 4_096
 _NAMES_AT: Final = _HELD_AT + 4 * _MOST_SERVICES
 _ROWS_AT: Final = 262_144  # room for the names of some 1,700 services; unused pages cost nothing
@@ -27,6 +28,8 @@ _ROW_BYTES: Final = 320
 _ENTRY_AT: Final = _ROW.size
 _READS: Final = 5
 
+T = TypeVar("T")
+
 
 class Running(msgspec.Struct, frozen=True):
     """One job that has begun."""
@@ -34,6 +37,27 @@ class Running(msgspec.Struct, frozen=True):
     service: int
     entry: str
     hard_deadline: float
+
+
+class Vitals(msgspec.Struct, frozen=True):
+    """How a process is, by a thread that lives while its main thread hangs.
+
+    Parameters:
+      pulse: grows each second, unless the process is stopped or its interpreter is held.
+      excused: Redis refuses what it asks, for all its services.
+      wrong: why it must be ended; empty when all is well.
+      declared: the last order to declare schedules and limits that it carried out.
+      limit_at: when the first of its running jobs passes its time limit, on the monotonic clock; 0: none has one.
+      job, task: that job.
+    """
+
+    pulse: int = 0
+    excused: bool = False
+    wrong: str = ""
+    declared: int = -1
+    limit_at: float = 0.0
+    job: str = ""
+    task: str = ""
 
 
 class Table:
@@ -88,18 +112,30 @@ class Table:
         data = msgspec.json.encode(names)
         if len(data) > _ROWS_AT - _NAMES_AT or len(names) > _MOST_SERVICES:
             raise ValueError(f"{len(names)} services are too many for one process; use --services")
-        self.map[_NAMES_AT : _NAMES_AT + len(data)] = data
-        struct.pack_into("<I", self.map, 40, len(data))
+        self._write(_NAMES_AT, 40, data)
 
     def names(self) -> dict[str, str]:
+        return self._read(_NAMES_AT, 40, dict[str, str]) or {}
+
+    def publish_vitals(self, vitals: Vitals) -> None:
+        self._write(_VITALS_AT, 44, msgspec.json.encode(vitals))
+
+    def vitals(self) -> Vitals:
+        return self._read(_VITALS_AT, 44, Vitals) or Vitals()
+
+    def _write(self, at: int, length_at: int, data: bytes) -> None:
+        self.map[at : at + len(data)] = data
+        struct.pack_into("<I", self.map, length_at, len(data))
+
+    def _read(self, at: int, length_at: int, kind: type[T]) -> T | None:
         for _ in range(_READS):
-            (length,) = struct.unpack_from("<I", self.map, 40)
+            (length,) = struct.unpack_from("<I", self.map, length_at)
             try:
-                return msgspec.json.decode(self.map[_NAMES_AT : _NAMES_AT + length], type=dict[str, str])
+                return msgspec.json.decode(self.map[at : at + length], type=kind)
             except msgspec.DecodeError:
                 if not length:
                     break  # nothing was published yet; otherwise it is being written right now
-        return {}
+        return None
 
     @property
     def turned_at(self) -> float:

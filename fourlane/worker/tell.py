@@ -7,10 +7,13 @@ import time
 
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.worker.run import Run
+from fourlane.worker.unknown import Parked
 
 __all__ = ["tell"]
 
 log = logging.getLogger("fourlane.worker")
+
+_parked = Parked()
 
 
 def tell(run: Run, outcome: Outcome, *, done: bool) -> None:
@@ -23,7 +26,7 @@ def tell(run: Run, outcome: Outcome, *, done: bool) -> None:
         case Dead(reason, detail):
             log.error("dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s", *what, reason, detail)
         case Postpone(delay_ms, _, unknown) if unknown:
-            log.warning("unknown-task job=%s task=%s again_in_ms=%d", run.id, unknown, delay_ms)
+            _parked.tell(run.id, unknown, delay_ms)
         case Postpone(delay_ms):
             log.info("postponed job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d", *what, delay_ms)
         case Cancel():

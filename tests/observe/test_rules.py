@@ -172,6 +172,8 @@ CASES = {
         3,
         0,
     ),
+    "DataLost": Case({"fourlane_data_lost": "1x20"}, [{"fourlane_data_lost": "0x20"}], 1, None),
+    "JobOverrun": Case({"fourlane_job_overrun_seconds": "12x20"}, [{"fourlane_job_overrun_seconds": "0x20"}], 2, 0),
     "WorkersLost": Case({"fourlane_workers_lost": "1x20"}, [{"fourlane_workers_lost": "0x20"}], 2, 0),
     "ProviderDown": Case(
         {'fourlane_provider_down{provider="p",model="m"}': "1x20"},

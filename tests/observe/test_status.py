@@ -12,7 +12,7 @@ import pytest
 
 from fourlane.names import Tier
 from fourlane.queues import schedules, status
-from fourlane.queues.browse import QueueInfo, ServiceInfo, WorkerInfo
+from fourlane.queues.browse import Overrun, QueueInfo, ServiceInfo, WorkerInfo
 from fourlane.queues.guards import ProviderState, ProviderStates
 from fourlane.queues.status import Beyond, Lag, Late, Seen, Spending, judge, look, runbook
 from fourlane.queues.store import Store
@@ -33,13 +33,16 @@ def queue(tier: Tier = Tier.P1, **given: Any) -> QueueInfo:
 
 def seen(**given: Any) -> Seen:
     one = given.pop("queue", queue())
-    service = ServiceInfo("mail", given.pop("delayed", 0), None, 0, given.pop("workers", 1), [one], 0)
+    service = ServiceInfo("mail", given.pop("delayed", 0), None, 0, given.pop("workers_of_service", 1), [one], 0)
     well: dict[str, Any] = {
         "services": [service], "workers": [], "schedules": [], "providers": [], "memory": None, "died": {},
         "beyond": Beyond(),
     }  # fmt: skip
     well["workers"] = [WorkerInfo(f"w{n}", lost=True) for n in range(given.pop("workers_lost", 0))]
     return Seen(**well | given)
+
+
+OVERRUN = Overrun("1.x", "send", 12_000)
 
 
 def provider(state: str) -> ProviderState:
@@ -50,9 +53,9 @@ def provider(state: str) -> ProviderState:
     ("what", "incidents"),
     [
         (seen(), []),
-        (seen(workers=0, queue=queue(ready=3)), ["NoWorker:mail"]),
-        (seen(workers=0, delayed=1), ["NoWorker:mail"]),
-        (seen(workers=0, queue=queue(ready=3, paused=True)), []),  # an operator wants it so
+        (seen(workers_of_service=0, queue=queue(ready=3)), ["NoWorker:mail"]),
+        (seen(workers_of_service=0, delayed=1), ["NoWorker:mail"]),
+        (seen(workers_of_service=0, queue=queue(ready=3, paused=True)), []),  # an operator wants it so
         (seen(queue=queue(oldest_age_ms=Tier.P1.target_ms + 1)), ["TierPastTarget:q1"]),
         (seen(queue=queue(oldest_age_ms=Tier.P1.target_ms)), []),
         (seen(queue=queue(oldest_age_ms=10**9, paused=True)), []),
@@ -74,6 +77,9 @@ def provider(state: str) -> ProviderState:
         (seen(memory=(81, 100)), ["RedisMemory"]),
         (seen(memory=(81, 0)), []),  # no maxmemory
         (seen(workers_lost=1), ["WorkersLost"]),
+        (seen(data_lost=True), ["DataLost"]),
+        (seen(workers=[WorkerInfo("w", overrun=OVERRUN)]), ["JobOverrun:1.x"]),
+        (seen(workers=[WorkerInfo("w", overrun=OVERRUN, lost=True)]), ["WorkersLost"]),  # it may have ended since
         (seen(providers=[provider("closed")]), []),
         (seen(providers=[provider("open"), provider("probing")]), ["ProviderDown:openai/gpt-4o"]),  # of two keys
     ],
@@ -83,7 +89,7 @@ def test_rules(what: Seen, incidents: list[str]) -> None:
 
 
 def test_the_urgent_comes_first() -> None:
-    found = judge(seen(workers=0, delayed=1, memory=(99, 100)))
+    found = judge(seen(workers_of_service=0, delayed=1, memory=(99, 100)))
     assert [trouble.severity for trouble in found] == ["critical", "warning"]
 
 

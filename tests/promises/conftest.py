@@ -109,13 +109,19 @@ class Workers:
         (folder / "held_tasks.py").write_text(TASKS)
 
     def start(
-        self, *arguments: str, module: str = "held_tasks", command: str = "worker", until: str = "ready:", **env: str
+        self,
+        *arguments: str,
+        module: str = "held_tasks",
+        command: str = "worker",
+        until: str = "ready:",
+        program: str = "",
+        **env: str,
     ) -> subprocess.Popen[bytes]:
-        """Start one and wait until its log has these words, or it has ended."""
+        """Start one, or another program, and wait until its log has these words, or it has ended."""
         log = self.folder / f"log{len(self.started)}"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-c", "from fourlane.cli import main; main()", command, module, *arguments],
+                [sys.executable, "-c", program or "from fourlane.cli import main; main()", command, module, *arguments],
                 cwd=self.folder,
                 env=self.env | env,
                 stdin=subprocess.DEVNULL,

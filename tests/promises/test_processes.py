@@ -76,6 +76,31 @@ def test_a_stop_lets_running_jobs_end_and_keeps_the_others(workers: Workers) -> 
     assert workers.broker.store.lease_names("default") == []
 
 
+NEW = """
+import fourlane
+from held_tasks import say
+
+@fourlane.task
+def new(name):
+    say("done", name)
+"""
+
+
+def test_jobs_of_a_new_task_wait_for_a_worker_that_knows_it(workers: Workers) -> None:
+    """A rolling deploy: two old workers take such jobs too, before and after a new one is up."""
+    (workers.folder / "new_tasks.py").write_text(NEW)
+    old = [workers.start("--slots", "2") for _ in range(2)]
+    early = [workers.send("new", f"early{number}") for number in range(20)]
+    eventually(lambda: all(sent.status() is State.DELAYED for sent in early))
+    new = workers.start("--slots", "2", "held_tasks", module="new_tasks")
+    late = [workers.send("new", f"late{number}") for number in range(20)]
+    eventually(lambda: all(sent.status() is State.UNKNOWN for sent in early + late), 8)
+    assert all(len(workers.said("done", f"{when}{n}")) == 1 for when in ("early", "late") for n in range(20))
+    assert "unknown-task" not in workers.log(new)
+    assert [workers.log(one).count("unknown-task task=new") for one in old].count(0) <= 1
+    assert max(workers.log(one).count("unknown-task task=new") for one in old) == 1
+
+
 def test_a_job_longer_than_the_grace_is_given_back(workers: Workers) -> None:
     process = workers.start("--slots", "1", FOURLANE_GRACE_SECONDS="1")
     sent = workers.send("hold", "long")

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from fourlane.job import State
-from fourlane.queues import browse
+from fourlane.queues import browse, doctor
 from fourlane.queues.connection import Connector, connect
+from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
 from fourlane.worker.child import Child, Options
 from fourlane.worker.process import Told
@@ -243,6 +244,35 @@ def test_the_hard_limit_of_the_settings(workers: Workers) -> None:
     assert seizing.info().reason == "poison"
 
 
+STUBBORN = """
+import time
+import fourlane
+from held_tasks import db, me, say
+
+@fourlane.task(timeout_ms=100)
+def stubborn(name):
+    say("begun", name)
+    while not db.exists(f"{me}:gate:{name}"):
+        try:
+            time.sleep(0.02)
+        except BaseException:
+            pass
+"""
+
+
+def test_a_job_that_runs_past_its_own_limit_is_told(workers: Workers) -> None:
+    (workers.folder / "stubborn.py").write_text(STUBBORN)
+    workers.start("stubborn")
+    sent = workers.send("stubborn", "s")
+    store = workers.broker.store
+    (trouble,) = eventually(lambda: [t for t in judge(look(store)) if t.rule == "JobOverrun"], 20, interval=0.2)
+    assert f"job {sent.id} (stubborn) has run" in trouble.text
+    found = [f for f in doctor.examine(store, workers=browse.workers(store)) if f.name == "jobs"]
+    assert [f.level for f in found] == [doctor.Level.ERROR]
+    workers.open_gate("s")
+    eventually(lambda: not [t for t in judge(look(store)) if t.rule == "JobOverrun"], 5, interval=0.2)
+
+
 # Stop -------------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +395,21 @@ def test_a_process_that_dies_at_every_start_is_started_less_and_less_often(worke
     assert supervisor.wait(10) == 0
 
 
+def test_jobs_that_kill_their_process_hold_up_no_others(workers: Workers) -> None:
+    """Each is a dead letter soon; a pause after each death would make all the others wait."""
+    supervisor = workers.start("--slots", "1", FOURLANE_CRASH_LIMIT="1")
+    killers = []
+    for number in range(4):
+        killers.append(workers.send("kill", f"k{number}"))
+        for good in range(50):
+            workers.send("quick", f"q{number}-{good}")
+    eventually(lambda: workers.broker.client.hlen(workers.broker.store.service("default").jobs) == 4, 20)
+    assert [sent.info().reason for sent in killers] == ["poison"] * 4
+    assert all(workers.said("done", f"q{number}-{good}") for number in range(4) for good in range(50))
+    assert workers.log(supervisor).count("killed by SIGKILL (") <= 4
+    assert "next start in" not in workers.log(supervisor)
+
+
 def test_a_task_that_ends_its_process_with_exit_code_0_counts_a_crash(workers: Workers) -> None:
     workers.start(FOURLANE_CRASH_LIMIT="1")
     sent = workers.send("leave", "l")
@@ -388,6 +433,97 @@ def test_why_a_module_does_not_import_is_told_in_a_line(workers: Workers, source
     assert line in told
     assert "faulty.py, line" in told
     assert "Traceback" not in workers.log(process)
+
+
+# Processes that do not work ---------------------------------------------------------------------------------
+
+HANGING = """
+import os, signal, threading
+import fourlane
+from held_tasks import db, me, say
+
+never = threading.Lock()
+never.acquire()
+signal.signal(signal.SIGUSR2, lambda *_: never.acquire())
+
+@fourlane.task
+def hang(name):
+    \"\"\"The first time, it leaves the main thread waiting for ever.\"\"\"
+    say("begun", name)
+    if db.set(f"{me}:hung", 1, nx=True):
+        os.kill(os.getpid(), signal.SIGUSR2)
+"""
+
+IMPATIENT = """
+import logging, sys
+from fourlane import app
+from fourlane.config import load_settings
+from fourlane.worker.supervisor import Options, Supervisor
+logging.basicConfig(level=logging.INFO)
+opening = app.opening_of(load_settings())
+options = Options(modules=["held_tasks", "hanging"], slots=2, hung_seconds=3.0, opening=opening)
+supervisor = Supervisor(opening.open().store, options, lambda: logging.info("ready: all"))
+sys.exit(supervisor.run())
+"""
+
+
+def test_a_process_whose_loop_hangs_is_ended_and_its_stack_told(workers: Workers) -> None:
+    (workers.folder / "hanging.py").write_text(HANGING)
+    supervisor = workers.start(program=IMPATIENT)
+    workers.send("seize", "s", 4)  # a job that holds the interpreter is no hang
+    (first,) = eventually(lambda: workers.said("done", "s"), 8)
+    sent = workers.send("hang", "h")
+    begun = eventually(lambda: len(pids := workers.said("begun", "h")) == 2 and pids, 15)
+    assert begun[0] == first != begun[1]
+    eventually(lambda: sent.status() is State.UNKNOWN)
+    log = workers.log(supervisor)
+    assert f"pid={first} takes no turn, though Redis answers" in log
+    assert "hanging.py" in log[log.index("the worker's loop") :]
+    assert workers.said("begun", "s") == [first]
+
+
+UNWELL = """
+from fourlane.worker.executor import Executor
+from held_tasks import db, me
+
+Executor.healthy = lambda self: (db.get(f"{me}:wrong") or b"").decode()
+"""
+
+
+def test_a_process_that_is_unwell_is_not_ready_and_ended(workers: Workers) -> None:
+    (workers.folder / "unwell.py").write_text(UNWELL)
+    port = free_port()
+    supervisor = workers.start("unwell", FOURLANE_PROBE_PORT=str(port))
+    sent = workers.send("hold", "h")
+    (first,) = eventually(lambda: workers.said("begun", "h"))
+    workers.db.set(f"{workers.namespace}:wrong", "its event loop ended")
+    _, told = eventually(lambda: (reply := ask(port, "ready"))[0] == 503 and reply, 5)
+    workers.db.delete(f"{workers.namespace}:wrong")
+    assert told["processes"][0]["wrong"] == "its event loop ended"
+    assert first != eventually(lambda: workers.said("begun", "h")[1:], 10)[0]
+    assert sent.info().crashes == 1
+    workers.open_gate("h")
+    eventually(lambda: is_done(workers, "h") and ask(port, "ready")[0] == 200)
+    assert f"pid={first}: its event loop ended; killing it" in workers.log(supervisor)
+
+
+FAILING_LOOP = """
+import threading, time
+from fourlane.worker.loop import Loop
+
+def run(self):
+    threading.Thread(target=time.sleep, args=[60]).start()  # Python would wait for it
+    raise RuntimeError("as planned")
+
+Loop.run = run
+"""
+
+
+def test_a_process_whose_loop_fails_ends_at_once(workers: Workers) -> None:
+    (workers.folder / "failing_loop.py").write_text(FAILING_LOOP)
+    supervisor = workers.start(module="failing_loop", until="next start in 1.0 s")
+    assert "exit code 70" in workers.log(supervisor)
+    assert "RuntimeError: as planned" in workers.log(supervisor)
 
 
 # The beat ---------------------------------------------------------------------------------------------------

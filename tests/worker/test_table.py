@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fourlane.worker.table import Running, Table
+from fourlane.worker.table import Running, Table, Vitals
 
 
 @pytest.fixture
@@ -46,3 +46,12 @@ def test_a_long_entry_stays_in_its_row(table: Table) -> None:
     table.begin(1, 2, b"other", 0.0)
     assert [running.service for running in table.running()] == [1, 2]
     assert table.running()[1].entry == "other"
+
+
+def test_vitals(table: Table) -> None:
+    assert table.vitals() == Vitals()  # none were written yet
+    vitals = Vitals(7, True, "😀" * 150, 2, 12.5, "é" * 150, "名" * 80)  # the longest that are written
+    table.publish_vitals(vitals)
+    table.publish_names({"mail": "w.0"})
+    assert table.vitals() == vitals
+    assert table.names() == {"mail": "w.0"}

@@ -309,7 +309,7 @@ def test_unreadable_and_unknown_jobs_do_not_stop_the_batch(broker: RedisBroker, 
     assert broker.client.zrange(keys.unknown, 0, -1) == [b"nobody_knows"]
     due = EnqueuedJob(broker, queue, unknown).info().due_at_ms
     assert due is not None
-    assert 20_000 < due - time.time() * 1000 < 40_000
+    assert due - time.time() * 1000 < 2_000  # soon: in a deploy a worker that knows it is near
 
 
 def test_an_old_job_expires(broker: RedisBroker, run_worker: RunWorker) -> None:

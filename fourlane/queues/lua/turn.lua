@@ -14,7 +14,8 @@
 --       then for each other finished job six: outcome, entry, and what the outcome needs, else ""
 --         result     value, milliseconds to keep it
 --         retry      delay in milliseconds, record                       an attempt was spent
---         postpone   delay in milliseconds, record, unknown task's name  no attempt was spent
+--         postpone   delay in milliseconds, record, unknown task's name  no attempt was spent; a delay of 0 of an
+--                    unknown task: another worker shall try at once
 --         back                                                           to the front, no attempt was spent
 --         cancelled
 --         dead       reason, record, value for who waits, milliseconds to keep it
@@ -41,6 +42,7 @@
 --@include forget
 --@include bury
 --@include cancelled
+--@include unknown
 
 local LEASED = KEYS[FIRST_OWN_KEY]
 local me, flags, silence, idle_silence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -118,10 +120,16 @@ end
 function settle.postpone(entry, milliseconds, record, unknown_task)
     if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
     if unknown_task ~= '' then
+        local known_since = redis.call('ZSCORE', UNKNOWN, KNOWN .. unknown_task)
+        if known_since and clock() - known_since < DEPLOY then milliseconds = deploy_pause(milliseconds) end
         redis.call('ZADD', UNKNOWN, clock(), unknown_task)
         redis.call('ZREMRANGEBYRANK', UNKNOWN, 0, -1001)
     end
     if record ~= '' then redis.call('HSET', RECORDS, id_of(entry), record) end
+    if unknown_task ~= '' and tonumber(milliseconds) == 0 then
+        redis.call('ZADD', DELAYED, clock(), with_record(entry))
+        return tell('d') -- to the worker that waits longest; this one is not told that something is due
+    end
     delay((record ~= '' or has_record(entry)) and with_record(entry) or id_of(entry), milliseconds)
 end
 

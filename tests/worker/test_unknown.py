@@ -1,0 +1,94 @@
+"""Jobs of tasks that a worker does not know: their pauses, what is told of them, and whom they wait for."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from fourlane import codec, job
+from fourlane.outcome import Postpone
+from fourlane.queues import browse
+from fourlane.queues.broker import write_record
+from fourlane.queues.store import Delayed, Store
+from fourlane.worker.unknown import Parked, pause_ms, promote
+from tests.queues.conftest import Hand
+from tests.queues.conftest import hand as hand
+from tests.queues.conftest import store as store
+
+
+@pytest.mark.parametrize(
+    ("unknown_ms", "tries", "pause"),
+    [
+        (0, 1, 0),
+        (0, 3, 0),
+        (0, 4, 500),
+        (900, 4, 500),
+        (1_500, 8, 750),
+        (1_500, 9, 0),
+        (4_000, 12, 2_000),
+        (60_000, 40, 30_000),
+        (23 * 3_600_000, 400, 30_000),
+        (-5_000, 4, 500),  # another worker's clock is ahead
+    ],
+)
+def test_some_try_at_once_and_the_pause_grows_with_the_time(unknown_ms: int, tries: int, pause: int) -> None:
+    assert pause_ms(unknown_ms, tries) == pause
+
+
+def test_one_line_a_minute_for_each_task(caplog: pytest.LogCaptureFixture) -> None:
+    parked = Parked(seconds=60.0)
+    with caplog.at_level(logging.WARNING):
+        for number in range(50):
+            parked.tell(f"j{number}", "new", 500)
+            parked.tell(f"k{number}", "newer", 500)
+    assert [line.split(" again")[0] for line in caplog.messages] == [
+        "unknown-task task=new jobs=1 job=j0",
+        "unknown-task task=newer jobs=1 job=k0",
+    ]
+    parked = Parked(seconds=0.0)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        parked.tell("j", "new", 500)
+    assert len(caplog.messages) == 1
+
+
+def park(hand: Hand, task: str, pause: int, since_ms: int) -> str:
+    [sent] = hand.enqueue(task=task)
+    [leased] = hand.turn(1, flags="b").jobs
+    record = write_record(job.Record(unknown_since_ms=since_ms))
+    hand.turn(others=[(leased.entry, Postpone(pause, record, task))], flags="b")
+    return sent
+
+
+def due_in(store: Store, entry: str) -> float:
+    keys = store.service("mail")
+    score = store.connector.command(keys.delayed, "ZSCORE", keys.delayed, entry)
+    return float(score) - browse.now_ms(store)
+
+
+def test_a_worker_that_begins_makes_due_what_it_knows(store: Store, hand: Hand) -> None:
+    long_ago = browse.now_ms(store) - 120_000
+    ours = [park(hand, "new", 29_000, long_ago) for _ in range(450)]
+    other = park(hand, "other", 29_000, long_ago)
+    retried = hand.delay(10_000)
+    store.delay("mail", [Delayed(later := job.new_id(1, long_ago), codec.encode("new"), 10_000)])
+    assert promote(store, "mail", {"unheard-of"}) == 0
+    assert promote(store, "mail", {"new", "send"}) == 450
+    assert max(due_in(store, f"{entry}|r") for entry in ours) <= 0
+    assert due_in(store, f"{other}|r") > 20_000
+    assert due_in(store, retried) > 5_000  # delayed by its sender, not for want of somebody who knows it
+    assert due_in(store, later) > 5_000
+    assert "d" in hand.turn(flags="n").news
+    assert {task.name for task in browse.unknown_tasks(store)} == {"new", "other"}
+
+
+def test_from_then_on_its_pauses_are_short(store: Store, hand: Hand) -> None:
+    """Old workers of the same deploy take some of these jobs once more."""
+    long_ago = browse.now_ms(store) - 120_000
+    park(hand, "new", 30_000, long_ago)
+    promote(store, "mail", {"new"})
+    again = park(hand, "new", 30_000, long_ago)
+    assert due_in(store, f"{again}|r") <= 1_000
+    other = park(hand, "other", 30_000, long_ago)
+    assert due_in(store, f"{other}|r") > 20_000
