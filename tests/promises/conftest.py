@@ -29,7 +29,7 @@ import ctypes, os, re, signal, subprocess, time
 import redis
 import fourlane
 
-db = redis.Redis.from_url(os.environ["REDIS_URL"])
+db = redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=60)
 me = os.environ["FOURLANE_NAMESPACE"]
 kept = []
 

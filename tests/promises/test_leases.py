@@ -1,0 +1,68 @@
+"""A lease ends only for those who lost it: not by another worker's start, not by Redis's own silence."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
+from tests.conftest import StartServer
+from tests.promises.conftest import Workers
+from tests.servers import eventually
+
+
+def test_a_beat_leaves_the_services_alone_in_which_nothing_is_held(workers: Workers) -> None:
+    """Their idle silence is long. Shortened by a beat, they would be taken for dead by the next worker that starts."""
+    worker = workers.start("--slots", "2")
+    job = workers.send("hold", "a")
+    eventually(lambda: workers.said("begun", "a"))
+    held, idle = (workers.broker.store.service(service).workers for service in ("default", "maintenance"))
+
+    def dead_at(key: bytes) -> float:
+        ((_, score),) = workers.broker.client.zrange(key, 0, -1, withscores=True)
+        return float(score) / 1000
+
+    def left(key: bytes) -> float:
+        seconds, microseconds = workers.broker.client.time()
+        return dead_at(key) - seconds - microseconds / 1e6
+
+    assert left(idle) > 60
+    eventually(lambda: left(held) < SILENCE_MS / 1000)
+    for _ in range(2):  # it beats for what it holds
+        before = dead_at(held)
+        eventually(lambda before=before: dead_at(held) > before, 2 * BEAT_SECONDS)  # type: ignore[misc]
+    assert left(idle) > 60
+    workers.start("--slots", "2")
+    assert job.info().crashes == 0
+    workers.open_gate("a")
+    eventually(lambda: workers.said("done", "a"))
+    assert len(workers.said("begun", "a")) == 1
+    assert "lost" not in workers.log(worker)
+
+
+@pytest.mark.timeout(90)
+def test_an_outage_of_redis_costs_no_lease(start_server: StartServer, namespace: str, tmp_path: Path) -> None:
+    """Longer than the silence that is death. Whoever comes back first takes nobody for dead."""
+    server = start_server()
+    workers = Workers(server.url, namespace, tmp_path)
+    try:
+        started = [workers.start("--slots", "3", "--processes", "2") for _ in range(2)]
+        names = [f"job{number}" for number in range(10)]
+        jobs = [workers.send("hold", name) for name in names]
+        eventually(lambda: all(workers.said("begun", name) for name in names))
+        server.pause()
+        time.sleep(SILENCE_MS / 1000 + 2)  # the outage itself
+        server.resume()
+        time.sleep(SILENCE_MS / 1000 + 2)  # as long as a wrong reclaim may take to come
+        assert [job.info().crashes for job in jobs] == [0] * 10
+        for name in names:
+            workers.open_gate(name)
+        eventually(lambda: all(workers.said("done", name) for name in names), 10)
+        assert all(len(workers.said("begun", name)) == 1 for name in names)
+        for worker in started:
+            assert "reclaimed" not in workers.log(worker)
+            assert "stale" not in workers.log(worker)
+    finally:
+        workers.close()
