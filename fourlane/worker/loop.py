@@ -46,7 +46,6 @@ _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _BLOCK_SECONDS: Final = 2.0
 _BUSY_SECONDS: Final = 0.005  # from then on a backlog is worked on, and what other services get must be listened for
-_MOST_ASKS: Final = 5  # of one service in a round, on average: its tiers one after the other
 
 
 class Loop:
@@ -179,11 +178,9 @@ class Loop:
     def _lease(self, now: float) -> set[Lane] | None:
         """Lease by tier and in turn, as far as there is room. Returns who was asked; None when Redis did not answer."""
         turned: set[Lane] = set()
-        for _ in range(_MOST_ASKS * len(self.lanes)):
-            want = self._want()
-            if want <= 0:
-                break
-            ask = next_ask([lane for lane in self.lanes if lane.maybe and lane.blocked_until <= now], want, self.shares)
+        waiting = [lane for lane in self.lanes if lane.maybe and lane.blocked_until <= now]
+        while waiting and (want := self._want()) > 0:
+            ask = next_ask(waiting, want, self.shares)
             if ask is None:
                 break
             lane: Lane = ask.service
@@ -195,8 +192,18 @@ class Loop:
             self._asks += 1
             if self._leased > leased:
                 lane.served = self._asks
-            elif lane.out_of_step or len(lane.maybe) == known:
-                break
+            # Once in a round, but for tiers that it was not asked for: some jobs more end until the next.
+            if (
+                ask.down_to == "9"
+                or not lane.maybe
+                or lane.out_of_step
+                or (known, leased)
+                == (
+                    len(lane.maybe),
+                    self._leased,
+                )
+            ):
+                waiting.remove(lane)
         return turned
 
     def _due(self, now: float) -> list[Lane]:
