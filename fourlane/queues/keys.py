@@ -15,7 +15,8 @@ crashes        hash      id → workers that died running it                    
 reasons        hash      id → why it is a dead letter                            dead letters
 dead:T         zset      ids by the time of their death                          age and number (settings)
 slots:T        set       ids running under a concurrency limit                   the limit
-buckets        hash      level and time of each tier's rate limit                8 fields
+buckets        hash      level and time of each tier's rate limit, the pace of   8 fields, and 400 replays,
+                         each replay at a rate                                   7 days
 cancels        zset      running jobs to be told, by time                        1 hour
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time                         1,000 members, 48 hours
