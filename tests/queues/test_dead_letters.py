@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -196,7 +197,7 @@ def test_a_replay_keeps_its_rate_after_a_stall(store: Store, hand: Hand) -> None
     assert let_go(store, hand, 15_000) <= 1 + 5, "those of the last half second, and one that was late"
     times = due_times(store)
     assert len(times) >= 299 - 6
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 50, "the others keep their distance"
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 50, "the others keep their distance"
     assert times[-1] - times[0] >= 95 * (len(times) - 1)
     assert let_go(store, hand, 60_000) <= 1 + 5, "all of them late"
     assert due_times(store)[0] > browse.now_ms(store), "and behind the present"
@@ -216,7 +217,7 @@ def test_two_replays_have_each_its_rate_and_other_delays_none(store: Store, hand
 
 
 def test_a_job_of_a_replay_can_be_cancelled_looked_at_and_purged(store: Store, hand: Hand) -> None:
-    first, second, *_ = hand.kill(5)
+    _first, second, *_ = hand.kill(5)
     dead_letters.replay(store, Filter(), rate_per_second=0.1)
     waiting = browse.job(store, second)
     assert waiting.state is State.DELAYED
@@ -231,7 +232,7 @@ def test_services_share_the_rate_after_a_stall(store: Store, hand: Hand) -> None
     dead_letters.replay(store, Filter(), rate_per_second=10)
     for service in ("mail", "bills"):
         let_go(store, hand, 20_000, service)
-    gaps = [b - a for s in ("mail", "bills") for t in [due_times(store, s)] for a, b in zip(t, t[1:], strict=False)]
+    gaps = [b - a for s in ("mail", "bills") for t in [due_times(store, s)] for a, b in itertools.pairwise(t)]
     assert min(gaps) >= 150
 
 
