@@ -12,10 +12,12 @@ from fourlane.events import catalogue, envelope, hooks, messages
 from fourlane.events.aws import BATCH, Aws
 from fourlane.events.catalogue import Handler
 from fourlane.events.envelope import Envelope
+from fourlane.events.hand import Gate, Hand
 from fourlane.events.handlers import accepting
 from fourlane.events.messages import Message
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.receiver import VISIBILITY_SECONDS
+from fourlane.events.tries import MAX_DEATHS, Tries
 from fourlane.queues.store import Accepting, Store
 
 __all__ = ["Mover", "accept", "checked"]
@@ -36,17 +38,50 @@ class Mover:
         stopping: threading.Event,
         *,
         visibility_seconds: int = VISIBILITY_SECONDS,
+        hand: Hand | None = None,
     ) -> None:
         self.aws = aws
         self.store = store
         self.handlers = handlers
         self.stopping = stopping
         self.visibility_seconds = visibility_seconds
+        self.hand = hand or Hand()
+        self.tries = Tries(store)
+        self._gate = Gate()
 
     def room(self, queue: EventQueue) -> int:
         return BATCH
 
     def take(self, queue: EventQueue, received: list[Message]) -> None:
+        self.hand.take(queue, received)
+        try:
+            deaths = self._deaths([message for message in received if message.receives > 1])
+            plain = [message for message in received if deaths.get(message.id, 0) < MAX_DEATHS - 1]
+            self._take(queue, plain, suspect=False)
+            for message in received:
+                if deaths.get(message.id, 0) >= MAX_DEATHS:
+                    messages.bury(self.aws, queue, message, f"poison: {MAX_DEATHS} receivers died handling it")
+                elif message not in plain:
+                    self._take(queue, [message], suspect=True)
+            for message_id in () if self.stopping.is_set() else deaths:
+                self.tries.forget(message_id)
+        finally:
+            self.hand.drop(received)
+
+    def _deaths(self, received: Sequence[Message]) -> dict[str, int]:
+        """Of those over which receivers died."""
+        try:
+            read = {message.id: self.tries.read(message.id).deaths for message in received}
+        except RedisUnavailable:
+            return {}  # what follows says so, and waits
+        return {message_id: deaths for message_id, deaths in read.items() if deaths}
+
+    def _take(self, queue: EventQueue, received: Sequence[Message], *, suspect: bool) -> None:
+        with self._gate.through(suspect=suspect):
+            self.hand.begin(received)
+            self._move(queue, received)
+
+    def _move(self, queue: EventQueue, received: Sequence[Message]) -> None:
         good: list[tuple[Message, Envelope]] = []
         for message in received:
             try:

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 
 import msgspec
 
@@ -17,6 +18,7 @@ from fourlane.errors import FourlaneError
 from fourlane.events import catalogue
 from fourlane.events.beside import Spec, way_of
 from fourlane.events.direct import Direct
+from fourlane.events.hand import Hand, give_back, left_in, set_receiving
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
 from fourlane.worker.observer import Observer
@@ -26,6 +28,7 @@ __all__ = ["main"]
 log = logging.getLogger("fourlane.events")
 
 _LONGEST_PAUSE_SECONDS = 30.0
+_LAST_SECONDS = 2.0
 
 
 def main() -> None:
@@ -34,7 +37,10 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return  # the worker died while it started this process
+    spec = msgspec.json.decode(line, type=Spec)
     sys.path[:0] = [path for path in spec.path if path not in sys.path]
     from fourlane import app
     from fourlane.config import load_settings
@@ -45,15 +51,16 @@ def main() -> None:
     from fourlane.worker.process import import_modules
 
     import_modules(spec.modules)
-    threading.Thread(target=_listen, args=(stopping,), name="fourlane-listen", daemon=True).start()
-    serve(spec, stopping, observer)
+    hand = Hand(spec.hand_fd)
+    threading.Thread(target=_listen, args=(stopping, hand), name="fourlane-listen", daemon=True).start()
+    serve(spec, stopping, hand, observer)
     if observer is not None:
         observer.close()
     logging.shutdown()
     os._exit(0)  # long polls that have nothing in hand are left
 
 
-def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = None) -> None:
+def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer | None = None) -> None:
     """Receive for all handlers of one way."""
     from fourlane import app
     from fourlane.config import load_settings
@@ -83,10 +90,16 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
             slots=settings.slots,
             timeout_ms=settings.timeout_ms,
             visibility_seconds=settings.events_visibility_seconds,
+            hand=hand,
             observer=observer,
         )
     else:
-        worker = Mover(aws, opened.store, handlers, stopping, visibility_seconds=settings.events_visibility_seconds)
+        worker = Mover(
+            aws, opened.store, handlers, stopping, visibility_seconds=settings.events_visibility_seconds, hand=hand
+        )
+    hand.settled_by = partial(give_back, aws, opened.store)
+    give_back(aws, opened.store, left_in(spec.hand_fd), died=True)
+    set_receiving(spec.hand_fd, True)
     receivers = Receivers(
         aws, worker, queues, most=settings.events_receivers, visibility_seconds=settings.events_visibility_seconds
     )
@@ -100,10 +113,15 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
         worker.stop(max(0.0, spec.grace_seconds - 1 - (time.monotonic() - began)))
 
 
-def _listen(stopping: threading.Event) -> None:
+def _listen(stopping: threading.Event, hand: Hand) -> None:
     if sys.stdin.buffer.readline():
         stopping.set()
         sys.stdin.buffer.read()
+    # The worker is dead. Its successor need not wait for what is in hand here.
+    stopping.set()
+    giving = threading.Thread(target=hand.give_back, daemon=True)
+    giving.start()
+    giving.join(_LAST_SECONDS)
     os._exit(1)
 
 

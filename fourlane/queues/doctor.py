@@ -63,6 +63,7 @@ _SERVICE_TYPES: Final = {
     r"breaker:.+": "string",
     r"taken:\d+": "set",
     r"claim:.+": "string",
+    r"tries:.+": "hash",
     r"schedules": "hash",
     r"states": "hash",
     r"fires": "zset",

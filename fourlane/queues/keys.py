@@ -28,6 +28,7 @@ breaker:KEY    string    there while a receiver is left alone                   
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
+tries:ID       hash      handler → failures of a message of SQS and why; deaths   4 days, or its end
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
 fires          zset      names by the time at which they are due                 likewise
@@ -45,7 +46,8 @@ progress:ID    string    how far a job is                                       
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
 ``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
-``{namespace}:{{environment:budget.TENANT}}:``.
+``{namespace}:{{environment:budget.TENANT}}:``, and what became of messages straight from SQS (``tries:ID``) with
+``{namespace}:{{environment:events.sqs}}:``.
 Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days),
 ``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
 70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
@@ -165,6 +167,9 @@ class EnvironmentKeys:
         self.edits = (prefix + "edits").encode()
         self.alerts = (prefix + "alerts").encode()
         self.rights = (prefix + "rights").encode()
+
+    def tries(self, message_id: str) -> bytes:
+        return f"{self._tagged}events.sqs}}:tries:{message_id}".encode()
 
     def health(self, provider: str, name: str) -> bytes:
         return f"{self._tagged}provider.{provider}}}:health:{name}".encode()
