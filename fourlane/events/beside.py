@@ -114,6 +114,8 @@ class _Keeper:
                 if self._stops(_LOOK_SECONDS):
                     self._end(process)
                     return
+            assert process.stdin is not None
+            process.stdin.close()
             if is_receiving(hand_fd):
                 pause = 0.0
             pause = min(_LONGEST_PAUSE_SECONDS, max(_FIRST_PAUSE_SECONDS, pause * 2))

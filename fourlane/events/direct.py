@@ -376,10 +376,11 @@ class Direct:
         try:
             if self.store.was_taken(service, [stored])[0]:
                 return
+            # Noted before it is made, so that whoever finds it after a death gives the claim up too.
+            self.hand.claim(delivery.message, delivery.owner, [*delivery.claims, (service, stored)])
             if not self.store.claim(service, stored, delivery.owner, self.visibility_seconds * 1000):
                 raise _Again(self.visibility_seconds / 2)  # the same event came twice, and runs elsewhere
             delivery.claims.append((service, stored))
-            self.hand.claim(delivery.message, delivery.owner, delivery.claims)
         except RedisUnavailable as error:
             log.warning("%s; %s runs without its record", error, handler.name)
         try:
