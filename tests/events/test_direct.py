@@ -171,12 +171,13 @@ def test_each_handler_has_its_own_failures(
     publisher.publish(event, 1)
     worker, _ = direct(max_failures=3)
     for _ in range(3):
-        worker.take(queue, eventually(lambda: messages.receive(aws, queue, wait_seconds=1)))
+        [message] = eventually(lambda: messages.receive(aws, queue, wait_seconds=1))
+        worker.take(queue, [message])
         eventually(lambda: not worker._deliveries)
     assert calls == ["refuses", "recovers 1", "recovers 2", "recovers 3"]
     [buried] = drain(aws, queue.dead_letters)
     assert buried.reason == "never"
-    key = broker.store.keys.tries(buried.id)
+    key = broker.store.keys.tries(message.id)
     assert broker.store.connector.command(key, "EXISTS", key) == 0
 
 
