@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,8 @@ class Spec(msgspec.Struct, frozen=True):
     path: list[str]
     hand_fd: int
     """The file in which it writes what it has in hand (hand.py), and finds what the one before it left."""
+    killed: bool = False
+    """Whether the one before it ended by SIGKILL."""
 
 
 def way_of(handlers: Iterable[catalogue.Handler]) -> Through:
@@ -106,22 +109,23 @@ class _Keeper:
 
     def _keep_one(self, hand_fd: int) -> None:
         """One receiver after another. Only those that end before they receive make the pauses longer."""
-        pause = 0.0
+        pause, killed = 0.0, False
         while not self._stops(pause):
             set_receiving(hand_fd, False)
-            process = self._start(hand_fd)
+            process = self._start(hand_fd, killed)
             while process.poll() is None:
                 if self._stops(_LOOK_SECONDS):
                     self._end(process)
                     return
             assert process.stdin is not None
             process.stdin.close()
+            killed = process.returncode == -signal.SIGKILL
             if is_receiving(hand_fd):
                 pause = 0.0
             pause = min(_LONGEST_PAUSE_SECONDS, max(_FIRST_PAUSE_SECONDS, pause * 2))
             log.error("receiver way=%s ended with code %s; next start in %.1f s", self.way, process.returncode, pause)
 
-    def _start(self, hand_fd: int) -> subprocess.Popen[bytes]:
+    def _start(self, hand_fd: int, killed: bool) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "fourlane.events.process"], stdin=subprocess.PIPE, bufsize=0, pass_fds=[hand_fd]
         )
@@ -133,6 +137,7 @@ class _Keeper:
             logging.getLevelName(logging.getLogger().level),
             [os.getcwd(), *[p for p in sys.path if p]],
             hand_fd,
+            killed,
         )
         try:
             process.stdin.write(msgspec.json.encode(spec) + b"\n")

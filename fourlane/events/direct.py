@@ -5,7 +5,7 @@
    limit of 12 hours; then the handler is told to stop.
 3. Success is recorded in Redis for each event and handler, so that one that SQS delivers twice is handled once, and a
    second handler that fails does not repeat the first. With Redis away handlers still run: at least once, then.
-4. An error gives the message back after a pause; the last failure that is allowed, or the third receiver that died over
+4. An error gives the message back after a pause; the last failure that is allowed, or too many receivers that died over
    it, sends it to the dead-letter queue, with its reason. Receives that ended otherwise count nothing.
 """
 
@@ -38,7 +38,7 @@ from fourlane.events.mover import accept, checked
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.provision import RETENTION_SECONDS
 from fourlane.events.receiver import VISIBILITY_SECONDS
-from fourlane.events.tries import MAX_DEATHS, NONE, Tries, TriesOf
+from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.store import Leased, Store
@@ -259,10 +259,9 @@ class Direct:
         try:
             if delivery.message.receives > 1:
                 delivery.tries = self._tries_of(delivery.message)
-            deaths = delivery.tries.deaths
-            if deaths >= MAX_DEATHS:
-                raise _Dead(f"poison: {deaths} receivers died handling it")
-            with self._gate.through(suspect=deaths == MAX_DEATHS - 1):
+            if delivery.tries.is_poison:
+                raise _Dead(POISON)
+            with self._gate.through(suspect=delivery.tries.is_suspect):
                 self.hand.begin([delivery.message])
                 self._run_handlers(delivery)
         except BaseException as raised:

@@ -22,7 +22,7 @@ from fourlane.events import messages
 from fourlane.events.aws import Aws
 from fourlane.events.messages import Message
 from fourlane.events.names import EventQueue, parse_sqs
-from fourlane.events.tries import MAX_DEATHS, Tries
+from fourlane.events.tries import Tries
 from fourlane.queues.store import Store
 
 __all__ = ["Gate", "Hand", "Held", "give_back", "is_receiving", "left_in", "set_receiving"]
@@ -130,16 +130,19 @@ def left_in(fd: int) -> list[Held]:
     return found
 
 
-def give_back(aws: Aws, store: Store, left: Sequence[Held], *, died: bool) -> None:
-    """Give back at once what a receiver leaves. ``died``: by itself, so what had begun is suspect of it."""
+def give_back(aws: Aws, store: Store, left: Sequence[Held], *, died: bool, killed: bool = False) -> None:
+    """Give back at once what a receiver leaves.
+
+    Parameters:
+      died: the receiver alone, and not with its worker; so what had begun is suspect of it.
+      killed: by SIGKILL.
+    """
     begun = [held for held in left if held.begun]
     if died:
         tries = Tries(store)
         for held in begun:
-            deaths = tries.died(held.id, alone=len(begun) == 1)
-            log.warning(
-                "a receiver died with message %s of %s begun, %d of %d", held.id, held.queue, deaths, MAX_DEATHS
-            )
+            tries.died(held.id, alone=len(begun) == 1, killed=killed)
+            log.warning("a receiver died with message %s of %s begun, of %d", held.id, held.queue, len(begun))
     by_queue: dict[EventQueue, list[Message]] = defaultdict(list)
     for held in left:
         for service, stored in held.claims:

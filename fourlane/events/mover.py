@@ -17,7 +17,7 @@ from fourlane.events.handlers import accepting
 from fourlane.events.messages import Message
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.receiver import VISIBILITY_SECONDS
-from fourlane.events.tries import MAX_DEATHS, Tries
+from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.queues.store import Accepting, Store
 
 __all__ = ["Mover", "accept", "checked"]
@@ -55,26 +55,26 @@ class Mover:
     def take(self, queue: EventQueue, received: list[Message]) -> None:
         self.hand.take(queue, received)
         try:
-            deaths = self._deaths([message for message in received if message.receives > 1])
-            plain = [message for message in received if deaths.get(message.id, 0) < MAX_DEATHS - 1]
-            self._take(queue, plain, suspect=False)
-            for message in received:
-                if deaths.get(message.id, 0) >= MAX_DEATHS:
-                    messages.bury(self.aws, queue, message, f"poison: {MAX_DEATHS} receivers died handling it")
-                elif message not in plain:
+            tried = self._tries_of([message for message in received if message.receives > 1])
+            suspects = [message for message in received if message.id in tried and tried[message.id].is_suspect]
+            self._take(queue, [message for message in received if message not in suspects], suspect=False)
+            for message in suspects:
+                if tried[message.id].is_poison:
+                    messages.bury(self.aws, queue, message, POISON)
+                else:
                     self._take(queue, [message], suspect=True)
-            for message_id in () if self.stopping.is_set() else deaths:
+            for message_id in () if self.stopping.is_set() else tried:
                 self.tries.forget(message_id)
         finally:
             self.hand.drop(received)
 
-    def _deaths(self, received: Sequence[Message]) -> dict[str, int]:
-        """Of those over which receivers died."""
+    def _tries_of(self, received: Sequence[Message]) -> dict[str, TriesOf]:
+        """Of those of which something is known."""
         try:
-            read = {message.id: self.tries.read(message.id).deaths for message in received}
+            read = {message.id: self.tries.read(message.id) for message in received}
         except RedisUnavailable:
             return {}  # what follows says so, and waits
-        return {message_id: deaths for message_id, deaths in read.items() if deaths}
+        return {message_id: tries for message_id, tries in read.items() if tries != NONE}
 
     def _take(self, queue: EventQueue, received: Sequence[Message], *, suspect: bool) -> None:
         with self._gate.through(suspect=suspect):

@@ -98,7 +98,7 @@ def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer 
             aws, opened.store, handlers, stopping, visibility_seconds=settings.events_visibility_seconds, hand=hand
         )
     hand.settled_by = partial(give_back, aws, opened.store)
-    give_back(aws, opened.store, left_in(spec.hand_fd), died=True)
+    give_back(aws, opened.store, left_in(spec.hand_fd), died=True, killed=spec.killed)
     set_receiving(spec.hand_fd, True)
     receivers = Receivers(
         aws, worker, queues, most=settings.events_receivers, visibility_seconds=settings.events_visibility_seconds

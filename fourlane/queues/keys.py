@@ -28,7 +28,7 @@ breaker:KEY    string    there while a receiver is left alone                   
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
-tries:ID       hash      handler → failures of a message of SQS and why; deaths   4 days, or its end
+tries:ID       hash      failures of a message of SQS and why; deaths           4 days, or its end
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
 fires          zset      names by the time at which they are due                 likewise

@@ -15,7 +15,7 @@ from fourlane.events.aws import Aws
 from fourlane.events.hand import Gate, Hand, give_back, left_in
 from fourlane.events.names import EventQueue
 from fourlane.events.publisher import Publisher
-from fourlane.events.tries import MAX_DEATHS, Tries
+from fourlane.events.tries import Tries
 from fourlane.queues.broker import RedisBroker
 from tests.servers import eventually
 
@@ -51,23 +51,32 @@ def test_what_is_in_hand_lies_in_the_file(
 def test_what_is_left_comes_back_at_once_and_deaths_are_counted(
     aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str
 ) -> None:
-    """Company counts up to the last but one: then it must have been alone."""
+    """A death in company makes suspects only; one alone counts, by SIGKILL half as much."""
     store, tries = broker.store, Tries(broker.store)
     publisher.publish_many(event, range(2))
-    for begun, expected in (((0, 1), 1), ((0, 1), 2), ((0, 1), 2), ((0,), 3), ((), 3)):
+    rows = [
+        ((0, 1), False, (0, 1)), ((0, 1), False, (0, 2)), ((0, 1), False, (0, 2)),
+        ((0,), True, (1, 2)), ((0,), False, (3, 2)), ((), False, (3, 2)), ((0,), False, (5, 2)), ((0,), False, (6, 2)),
+    ]  # fmt: skip
+    for begun, killed, expected in rows:
         got = sorted(messages.receive(aws, queue, visibility_seconds=600), key=lambda m: m.body)
         assert len(got) == 2, "at once"
         store.claim("mail", "1abc", "w1", 60_000)
         hand = Hand()
-        hand.settled_by = lambda left, died: give_back(aws, store, left, died=True)
+        hand.settled_by = lambda left, died, killed=killed: give_back(aws, store, left, died=True, killed=killed)
         hand.take(queue, got)
         hand.begin([got[number] for number in begun])
         hand.claim(got[0], "w1", [("mail", "1abc")])
         hand.give_back()
-        assert store.claim("mail", "1abc", "w2", 1), "its claim is free"
-        eventually(lambda: store.claim("mail", "1abc", "w3", 1))
-        assert tries.read(got[0].id).deaths == expected
-    assert tries.read(got[1].id).deaths == MAX_DEATHS - 1
+        assert store.claim("mail", "1abc", "w2", 60_000), "its claim is free"
+        store.release("mail", "1abc", "w2")
+        found = tries.read(got[0].id)
+        assert (found.points, found.company) == expected
+        assert found.is_suspect == (expected != (0, 1))
+        assert found.is_poison == (expected == (6, 2))
+    innocent = tries.read(got[1].id)
+    assert innocent.is_suspect
+    assert innocent.points == 0
 
 
 def test_a_suspect_begins_alone_and_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from fourlane.events.aws import Aws
 from fourlane.events.names import EventQueue
 from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
+from fourlane.events.tries import POISON
 from fourlane.queues.broker import RedisBroker
 from tests.command import Command
 from tests.command import command as command
@@ -181,7 +182,7 @@ def test_a_receiver_killed_in_the_middle_on_moto(command: Command, module: str, 
 
 
 DIRECT = """
-import os, signal, time
+import os, time
 import fourlane
 
 out = os.open("out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -190,7 +191,7 @@ out = os.open("out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def direct(event):
     os.write(out, f"begun {{event.id}} {{event.data['n']}}\\n".encode())
     if event.data["n"] < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.abort()
     time.sleep(event.data.get("seconds", 0.02))
     os.write(out, f"direct {{event.id}}\\n".encode())
 """
@@ -239,8 +240,8 @@ def test_an_event_that_kills_its_receivers_ends_and_its_company_does_not(
     command.start("worker", module)
     eventually(lambda: set(told(command, "direct")) == good and in_sqs(aws, queue) == 0, 50)
     [buried] = drain(aws, queue.dead_letters)
-    assert buried.reason == "poison: 3 receivers died handling it"
-    assert [told(command, "begun").count(one) for one in bad] == [3]
+    assert buried.reason == POISON
+    assert 3 <= told(command, "begun").count(bad.pop()) <= 5, "twice in company at most"
 
 
 def test_what_a_killed_worker_had_in_hand_comes_back_at_once(command: Command, audit: str, aws: Aws) -> None:
