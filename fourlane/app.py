@@ -165,7 +165,11 @@ def configure_webhooks() -> None:
     from fourlane.tasks import webhooks
 
     settings = load_settings()
-    webhooks.configure(allow_private=settings.webhook_allow_private, timeout_seconds=settings.webhook_timeout_seconds)
+    webhooks.configure(
+        allow_private=settings.webhook_allow_private,
+        timeout_seconds=settings.webhook_timeout_seconds,
+        places=max(1, settings.slots // 2),
+    )
 
 
 def redis_url(settings: Settings) -> str:

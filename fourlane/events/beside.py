@@ -8,7 +8,8 @@ Receivers are processes of their own, and not threads of the workers or of the s
 - handlers that run straight from SQS are user code too, so they have another process than the moving into Redis.
 
 The worker processes of one supervisor share one receiver process for each way: whichever gets the lock starts it, and
-when that worker dies, its receiver ends with it and another worker's takes over.
+when that worker dies, its receiver gives back what it has in hand, ends too, and another worker's takes over. What a
+receiver had in hand that died itself, the next one gives back (hand.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,14 +32,15 @@ import msgspec
 
 from fourlane.events import catalogue
 from fourlane.events.catalogue import Through
+from fourlane.events.hand import is_receiving, set_receiving
 
 __all__ = ["Beside", "Spec", "way_of"]
 
 log = logging.getLogger("fourlane.events")
 
 _LOOK_SECONDS: Final = 0.2
+_FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
-_STABLE_SECONDS: Final = 10.0
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -48,6 +51,10 @@ class Spec(msgspec.Struct, frozen=True):
     grace_seconds: float
     log_level: str
     path: list[str]
+    hand_fd: int
+    """The file in which it writes what it has in hand (hand.py), and finds what the one before it left."""
+    killed: bool = False
+    """Whether the one before it ended by SIGKILL."""
 
 
 def way_of(handlers: Iterable[catalogue.Handler]) -> Through:
@@ -97,11 +104,16 @@ class _Keeper:
                 return
 
     def _serve(self) -> None:
-        pause = 0.0
+        with tempfile.TemporaryFile() as file:
+            self._keep_one(file.fileno())
+
+    def _keep_one(self, hand_fd: int) -> None:
+        """One receiver after another. Only those that end before they receive make the pauses longer."""
+        pause, killed = 0.0, False
         while not self._stops(pause):
-            began = time.monotonic()
+            set_receiving(hand_fd, False)
             try:
-                process = self._start()
+                process = self._start(hand_fd, killed)
             except OSError as error:
                 pause = min(_LONGEST_PAUSE_SECONDS, max(0.5, pause * 2))
                 log.error("receiver way=%s cannot be started: %s; next try in %.1f s", self.way, error, pause)
@@ -110,13 +122,18 @@ class _Keeper:
                 if self._stops(_LOOK_SECONDS):
                     self._end(process)
                     return
-            if time.monotonic() - began > _STABLE_SECONDS:
+            assert process.stdin is not None
+            process.stdin.close()
+            killed = process.returncode == -signal.SIGKILL
+            if is_receiving(hand_fd):
                 pause = 0.0
-            pause = min(_LONGEST_PAUSE_SECONDS, max(0.5, pause * 2))
+            pause = min(_LONGEST_PAUSE_SECONDS, max(_FIRST_PAUSE_SECONDS, pause * 2))
             log.error("receiver way=%s ended with code %s; next start in %.1f s", self.way, process.returncode, pause)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-m", "fourlane.events.process"], stdin=subprocess.PIPE, bufsize=0)
+    def _start(self, hand_fd: int, killed: bool) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fourlane.events.process"], stdin=subprocess.PIPE, bufsize=0, pass_fds=[hand_fd]
+        )
         assert process.stdin is not None
         spec = Spec(
             catalogue.modules(),
@@ -124,6 +141,8 @@ class _Keeper:
             self.grace_seconds,
             logging.getLevelName(logging.getLogger().level),
             [os.getcwd(), *[p for p in sys.path if p]],
+            hand_fd,
+            killed,
         )
         try:
             process.stdin.write(msgspec.json.encode(spec) + b"\n")

@@ -5,8 +5,8 @@
    limit of 12 hours; then the handler is told to stop.
 3. Success is recorded in Redis for each event and handler, so that one that SQS delivers twice is handled once, and a
    second handler that fails does not repeat the first. With Redis away handlers still run: at least once, then.
-4. An error gives the message back after a pause; the last receive that the queue allows sends it to the dead-letter
-   queue, with its reason.
+4. An error gives the message back after a pause; the last failure that is allowed, or too many receivers that died over
+   it, sends it to the dead-letter queue, with its reason. Receives that ended otherwise count nothing.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from fourlane.events import messages
 from fourlane.events.aws import BATCH, LONGEST_VISIBILITY_SECONDS, Aws
 from fourlane.events.catalogue import Handler
 from fourlane.events.envelope import Envelope, Event
+from fourlane.events.hand import Gate, Hand
 from fourlane.events.handlers import job_id, opened
 from fourlane.events.messages import Message
 from fourlane.events.mover import accept, checked
 from fourlane.events.names import EventName, EventQueue
-from fourlane.events.provision import MAX_RECEIVES
+from fourlane.events.provision import RETENTION_SECONDS
 from fourlane.events.receiver import VISIBILITY_SECONDS
+from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.store import Leased, Store
@@ -48,10 +50,12 @@ __all__ = ["Direct"]
 
 log = logging.getLogger("fourlane.events")
 
+MAX_FAILURES: Final = 5
 _LAST_SECONDS: Final = LONGEST_VISIBILITY_SECONDS - 600
 _FIRST_BACKOFF_SECONDS: Final = 2
 _LONGEST_BACKOFF_SECONDS: Final = 900
 _LONGEST_PAUSE_SECONDS: Final = 10.0
+_LAST_HOUR_MS: Final = 3_600_000
 
 
 class _Again(Exception):
@@ -60,6 +64,10 @@ class _Again(Exception):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(f"again in {seconds:g} s")
+
+
+class _Dead(Exception):
+    """It can never be handled; the reason is the message's."""
 
 
 class _Delivery:
@@ -75,6 +83,8 @@ class _Delivery:
         self.told = False  # whether the handler was told that there is no more time
         self.token = CancelToken()
         self.claims: list[tuple[str, str]] = []
+        self.tries = NONE
+        self.counted = False  # whether something was counted since
         self.deadline = 0.0
         self._thread = 0
         self._lock = threading.Lock()
@@ -115,7 +125,7 @@ class _HandlerRun(Run):
         super().__init__(
             _Service(queue.service), Leased(stored, delivery.message.body.encode(), b"", 0), envelope, plan
         )
-        self.attempt = delivery.message.receives
+        self.attempt = 1 + delivery.tries.failures.get(plan.name, 0)
         name = delivery.queue.event.full(delivery.queue.environment)
         self._context = CurrentJob(
             self.id, plan.name, name, self.attempt, received.time_ms, self.tenant, delivery.token
@@ -128,6 +138,8 @@ class Direct:
     Parameters:
       slots: handlers that run at once.
       timeout_ms: of handlers that say nothing else.
+      max_failures: of one handler; then the event is a dead letter.
+      hand: told of what is in hand.
       observer: told of each run, as of a job's.
     """
 
@@ -142,7 +154,8 @@ class Direct:
         slots: int = 8,
         timeout_ms: int = 600_000,
         visibility_seconds: int = VISIBILITY_SECONDS,
-        max_receives: int = MAX_RECEIVES,
+        max_failures: int = MAX_FAILURES,
+        hand: Hand | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.aws = aws
@@ -152,7 +165,10 @@ class Direct:
         self.name = name
         self.timeout_ms = timeout_ms
         self.visibility_seconds = visibility_seconds
-        self.max_receives = max_receives
+        self.max_failures = max_failures
+        self.tries = Tries(store)
+        self.hand = hand or Hand()
+        self._gate = Gate()
         self.observer = observer
         self._observed = threading.Lock()
         self._plans = {h.name: Plan(h.task.broker, h.task) for several in handlers.values() for h in several}
@@ -178,6 +194,7 @@ class Direct:
 
     def take(self, queue: EventQueue, received: list[Message]) -> None:
         deliveries = [_Delivery(queue, message, self.name) for message in received]
+        self.hand.take(queue, received)
         with self._changed:
             self._free -= len(deliveries)
             self._deliveries += deliveries
@@ -213,6 +230,7 @@ class Direct:
             by_queue[delivery.queue].append(delivery.message)
         for queue, several in by_queue.items():
             messages.change_visibility(self.aws, queue, several, 0)
+            self.hand.drop(several)
             log.info("gave back %d event(s) of %s", len(several), queue.event)
 
     # One message --------------------------------------------------------------------------------------------
@@ -229,6 +247,7 @@ class Direct:
             except BaseException:
                 log.exception("event of %s: it comes again", delivery.queue.event)
             finally:
+                self.hand.drop([delivery.message])
                 with self._changed:
                     delivery.over = True
                     self._deliveries.remove(delivery)
@@ -238,15 +257,33 @@ class Direct:
     def _handle(self, delivery: _Delivery) -> None:
         error: BaseException | None = None
         try:
-            self._run_handlers(delivery)
+            if delivery.message.receives > 1:
+                delivery.tries = self._tries_of(delivery.message)
+            if delivery.tries.is_poison:
+                raise _Dead(POISON)
+            with self._gate.through(suspect=delivery.tries.is_suspect):
+                self.hand.begin([delivery.message])
+                self._run_handlers(delivery)
         except BaseException as raised:
             error = raised
         if delivery.over:  # it was given back meanwhile, and is somebody else's
             return
         if error is None:
             messages.delete(self.aws, delivery.queue, [delivery.message])
+            self._forget(delivery)
         else:
             self._failed(delivery, error)
+
+    def _tries_of(self, message: Message) -> TriesOf:
+        try:
+            return self.tries.read(message.id)
+        except RedisUnavailable as error:
+            log.warning("%s; how often message %s was tried is not known", error, message.id)
+            return NONE
+
+    def _forget(self, delivery: _Delivery) -> None:
+        if delivery.counted or delivery.tries != NONE:
+            self.tries.forget(delivery.message.id)
 
     def _run_handlers(self, delivery: _Delivery) -> None:
         queue, message = delivery.queue, delivery.message
@@ -273,44 +310,73 @@ class Direct:
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
 
     def _failed(self, delivery: _Delivery, error: BaseException) -> None:
-        queue, message = delivery.queue, delivery.message
-        if isinstance(error, (InvalidEvent, Reject)):
-            messages.bury(self.aws, queue, message, _words(error))
+        if isinstance(error, (_Dead, InvalidEvent, Reject)):
+            self._bury(delivery, _words(error))
         elif isinstance(error, _Again):
             self._come_again(delivery, error.seconds)
-        elif isinstance(error, Cancelled) and delivery.token:
-            self._come_again(delivery, 0)
-        elif self._is_last(delivery):
-            messages.bury(self.aws, queue, message, f"after {message.receives} receives: {_words(error)}")
-        else:
-            log.warning("failed event=%s receive=%d: %s", queue.event, message.receives, _words(error), exc_info=error)
-            seconds = (
-                error.delay / 1000 if isinstance(error, RetryLater) and error.delay else _backoff(message.receives)
-            )
-            self._come_again(delivery, seconds)
+        else:  # before any handler ran
+            self._failed(delivery, self._judge(delivery, "", error))
+
+    def _judge(self, delivery: _Delivery, handler: str, error: BaseException) -> _Again | _Dead:
+        """What an error means for the event, as far as this handler goes. Failures are counted."""
+        if isinstance(error, _Again):
+            return error
+        if isinstance(error, (Snooze, RateLimited)):
+            return _Again(error.delay_ms / 1000)
+        if isinstance(error, Cancelled) and delivery.token:
+            return _Again(0)
+        failures = 1 + delivery.tries.failures.get(handler, 0)
+        words = _words(error)
+        final = isinstance(error, (InvalidEvent, Reject))
+        if not final:
+            log.warning("failed event=%s times=%d: %s", delivery.queue.event, failures, words, exc_info=error)
+            words = f"after {failures} failure(s): {words}"
+        self.tries.failed(delivery.message.id, handler, words, self.max_failures, final=final)
+        delivery.counted = True
+        if final or failures >= self.max_failures:
+            return _Dead(words)
+        if isinstance(error, RetryLater) and error.delay:
+            return _Again(error.delay / 1000)
+        return _Again(_backoff(failures))
+
+    def _bury(self, delivery: _Delivery, reason: str) -> None:
+        if messages.bury(self.aws, delivery.queue, delivery.message, reason):
+            self._forget(delivery)
 
     def _come_again(self, delivery: _Delivery, seconds: float) -> None:
+        sent_ms = delivery.message.sent_ms
+        if sent_ms and time.time() * 1000 + seconds * 1000 > sent_ms + RETENTION_SECONDS * 1000 - _LAST_HOUR_MS:
+            self._bury(delivery, "its queue keeps it no longer, and it is not handled yet")
+            return
         most = LONGEST_VISIBILITY_SECONDS - 1 - (time.monotonic() - delivery.taken_at)  # SQS counts from the receive
         messages.change_visibility(self.aws, delivery.queue, [delivery.message], round(min(seconds, most)))
 
     def _run_all(self, delivery: _Delivery, received: Envelope, event: Event, handlers: Sequence[Handler]) -> None:
-        """Run each handler that did not succeed before. One's failure does not keep the others from it."""
-        failure: BaseException | None = None
+        """Run each handler that has not ended before. One's failure does not keep the others from it."""
+        verdicts: list[_Again | _Dead] = []
         for handler in handlers:
+            if delivery.tries.failures.get(handler.name, 0) >= self.max_failures:
+                verdicts.append(_Dead(delivery.tries.reasons.get(handler.name, "its handler failed")))
+                continue
             try:
                 self._run_once(delivery, received, event, handler)
-            except (Snooze, RateLimited) as error:
-                failure = failure or _Again(error.delay_ms / 1000)
-            except Exception as error:
-                failure = error if failure is None or isinstance(failure, _Again) else failure
-        if failure is not None:
-            raise failure
+            except BaseException as error:  # a time limit is no Exception
+                verdicts.append(self._judge(delivery, handler.name, error))
+            if delivery.token:
+                break
+        pauses = [verdict for verdict in verdicts if isinstance(verdict, _Again)]
+        if pauses:  # what has ended otherwise is told when the others have ended too
+            raise min(pauses, key=lambda again: again.seconds)
+        if verdicts:
+            raise verdicts[0]
 
     def _run_once(self, delivery: _Delivery, received: Envelope, event: Event, handler: Handler) -> None:
         service, stored = handler.task.service, job_id(received, handler, delivery.message.again)
         try:
             if self.store.was_taken(service, [stored])[0]:
                 return
+            # Noted before it is made, so that whoever finds it after a death gives the claim up too.
+            self.hand.claim(delivery.message, delivery.owner, [*delivery.claims, (service, stored)])
             if not self.store.claim(service, stored, delivery.owner, self.visibility_seconds * 1000):
                 raise _Again(self.visibility_seconds / 2)  # the same event came twice, and runs elsewhere
             delivery.claims.append((service, stored))
@@ -356,13 +422,13 @@ class Direct:
         if self.observer is None:
             return
         run._exception = error
-        outcome = self._outcome(delivery, error)
+        outcome = self._outcome(delivery, run, error)
         if error is not None:
             self.observer.failed(run, error, outcome)
         with self._observed:  # elsewhere one thread calls it
             self.observer.turned(run.lane.service, [(run, outcome)])
 
-    def _outcome(self, delivery: _Delivery, error: BaseException | None) -> Outcome:
+    def _outcome(self, delivery: _Delivery, run: _HandlerRun, error: BaseException | None) -> Outcome:
         """What a job that ended so would be."""
         if error is None:
             return Done()
@@ -370,10 +436,8 @@ class Direct:
             return Postpone(0)
         if isinstance(error, (InvalidEvent, Reject)):
             return Dead("rejected", _words(error), b"")
-        return Dead("error", _words(error), b"") if self._is_last(delivery) else Retry(0, b"", _words(error))
-
-    def _is_last(self, delivery: _Delivery) -> bool:
-        return delivery.message.receives >= self.max_receives
+        last = run.attempt >= self.max_failures
+        return Dead("error", _words(error), b"") if last else Retry(0, b"", _words(error))
 
     def _release(self, delivery: _Delivery) -> None:
         while delivery.claims:
@@ -425,11 +489,10 @@ class Direct:
                     return
 
 
-def _backoff(receives: int) -> int:
-    return int(min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(receives, 10)))
+def _backoff(times: int) -> int:
+    return int(min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(times, 10)))
 
 
 def _words(error: BaseException) -> str:
-    return (
-        str(error) if isinstance(error, (InvalidEvent, Reject)) and str(error) else f"{type(error).__name__}: {error}"
-    )
+    plain = isinstance(error, (_Dead, InvalidEvent, Reject)) and str(error)
+    return plain or f"{type(error).__name__}: {error}"

@@ -12,10 +12,12 @@ from fourlane.events import catalogue, envelope, hooks, messages
 from fourlane.events.aws import BATCH, Aws
 from fourlane.events.catalogue import Handler
 from fourlane.events.envelope import Envelope
+from fourlane.events.hand import Gate, Hand
 from fourlane.events.handlers import accepting
 from fourlane.events.messages import Message
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.receiver import VISIBILITY_SECONDS
+from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.queues.connection import is_answer
 from fourlane.queues.store import Accepting, Store
 from fourlane.watchdog import Watchdog
@@ -39,6 +41,7 @@ class Mover:
         *,
         visibility_seconds: int = VISIBILITY_SECONDS,
         watchdog: Watchdog | None = None,
+        hand: Hand | None = None,
     ) -> None:
         self.aws = aws
         self.store = store
@@ -46,11 +49,43 @@ class Mover:
         self.stopping = stopping
         self.visibility_seconds = visibility_seconds
         self.watchdog = watchdog or Watchdog()
+        self.hand = hand or Hand()
+        self.tries = Tries(store)
+        self._gate = Gate()
 
     def room(self, queue: EventQueue) -> int:
         return BATCH
 
     def take(self, queue: EventQueue, received: list[Message]) -> None:
+        self.hand.take(queue, received)
+        try:
+            tried = self._tries_of([message for message in received if message.receives > 1])
+            suspects = [message for message in received if message.id in tried and tried[message.id].is_suspect]
+            self._take(queue, [message for message in received if message not in suspects], suspect=False)
+            for message in suspects:
+                if tried[message.id].is_poison:
+                    messages.bury(self.aws, queue, message, POISON)
+                else:
+                    self._take(queue, [message], suspect=True)
+            for message_id in () if self.stopping.is_set() else tried:
+                self.tries.forget(message_id)
+        finally:
+            self.hand.drop(received)
+
+    def _tries_of(self, received: Sequence[Message]) -> dict[str, TriesOf]:
+        """Of those of which something is known."""
+        try:
+            read = {message.id: self.tries.read(message.id) for message in received}
+        except RedisUnavailable:
+            return {}  # what follows says so, and waits
+        return {message_id: tries for message_id, tries in read.items() if tries != NONE}
+
+    def _take(self, queue: EventQueue, received: Sequence[Message], *, suspect: bool) -> None:
+        with self._gate.through(suspect=suspect):
+            self.hand.begin(received)
+            self._move(queue, received)
+
+    def _move(self, queue: EventQueue, received: Sequence[Message]) -> None:
         good: list[tuple[Message, Envelope]] = []
         for message in received:
             try:

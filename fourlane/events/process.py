@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 
 import msgspec
 
@@ -17,6 +18,7 @@ from fourlane.errors import FourlaneError
 from fourlane.events import catalogue
 from fourlane.events.beside import Spec, way_of
 from fourlane.events.direct import Direct
+from fourlane.events.hand import Hand, give_back, left_in, set_receiving
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
 from fourlane.watchdog import Watchdog, ping_of
@@ -28,6 +30,7 @@ log = logging.getLogger("fourlane.events")
 
 _LONGEST_PAUSE_SECONDS = 30.0
 _PATIENCE_SECONDS = 180.0  # several calls of an SQS that does not answer
+_LAST_SECONDS = 2.0
 
 
 def main() -> None:
@@ -36,7 +39,10 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return  # the worker died while it started this process
+    spec = msgspec.json.decode(line, type=Spec)
     sys.path[:0] = [path for path in spec.path if path not in sys.path]
     from fourlane import app
     from fourlane.config import load_settings
@@ -47,15 +53,16 @@ def main() -> None:
     from fourlane.worker.process import import_modules
 
     import_modules(spec.modules)
-    threading.Thread(target=_listen, args=(stopping,), name="fourlane-listen", daemon=True).start()
-    serve(spec, stopping, observer)
+    hand = Hand(spec.hand_fd)
+    threading.Thread(target=_listen, args=(stopping, hand), name="fourlane-listen", daemon=True).start()
+    serve(spec, stopping, hand, observer)
     if observer is not None:
         observer.close()
     logging.shutdown()
     os._exit(0)  # long polls that have nothing in hand are left
 
 
-def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = None) -> None:
+def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer | None = None) -> None:
     """Receive for all handlers of one way."""
     from fourlane import app
     from fourlane.config import load_settings
@@ -86,6 +93,7 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
             slots=settings.slots,
             timeout_ms=settings.timeout_ms,
             visibility_seconds=settings.events_visibility_seconds,
+            hand=hand,
             observer=observer,
         )
     else:
@@ -96,7 +104,11 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
             stopping,
             visibility_seconds=settings.events_visibility_seconds,
             watchdog=watchdog,
+            hand=hand,
         )
+    hand.settled_by = partial(give_back, aws, opened.store)
+    give_back(aws, opened.store, left_in(spec.hand_fd), died=True, killed=spec.killed)
+    set_receiving(spec.hand_fd, True)
     receivers = Receivers(
         aws,
         worker,
@@ -116,10 +128,15 @@ def serve(spec: Spec, stopping: threading.Event, observer: Observer | None = Non
         worker.stop(max(0.0, spec.grace_seconds - 1 - (time.monotonic() - began)))
 
 
-def _listen(stopping: threading.Event) -> None:
+def _listen(stopping: threading.Event, hand: Hand) -> None:
     if sys.stdin.buffer.readline():
         stopping.set()
         sys.stdin.buffer.read()
+    # The worker is dead. Its successor need not wait for what is in hand here.
+    stopping.set()
+    giving = threading.Thread(target=hand.give_back, daemon=True)
+    giving.start()
+    giving.join(_LAST_SECONDS)
     os._exit(1)
 
 

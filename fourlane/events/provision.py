@@ -10,9 +10,11 @@ from fourlane.errors import NoSuchEventQueue
 from fourlane.events.aws import MAX_BYTES, Aws
 from fourlane.events.names import EventQueue
 
-__all__ = ["MAX_RECEIVES", "Change", "ensure", "policy", "provision"]
+__all__ = ["MAX_RECEIVES", "RETENTION_SECONDS", "Change", "ensure", "policy", "provision"]
 
-MAX_RECEIVES: Final = 5
+MAX_RECEIVES: Final = 1_000
+"""The most that SQS takes. Failures and deaths are counted in Redis (tries.py) and end an event long before: this
+is the net below."""
 RETENTION_SECONDS: Final = 4 * 86_400
 DEAD_RETENTION_SECONDS: Final = 14 * 86_400  # SQS's longest; counted from the time when the event was sent
 _VISIBILITY_SECONDS: Final = 60

@@ -170,7 +170,8 @@ def replay(
 
     Parameters:
       which: a filter, or ids.
-      rate_per_second: spread them over time; all at once when None. The waiting is done in Redis.
+      rate_per_second: spread them over time; all at once when None. The waiting is done in Redis, and what no worker
+        came for in time waits again behind the others.
       by: who does it, for the audit; this user on this machine when None.
       dry_run: only count.
       queue: where to look for ids.
@@ -184,16 +185,21 @@ def replay(
         return _count_of(store, which, queue)
     step_ms = 1000 / rate_per_second if rate_per_second else 0.0
     began = time.monotonic()
-    sent = done = 0
+    at_ms = -step_ms  # since then, when the job before goes
+    done = 0
+    numbers: dict[str, int] = {}  # the replay's in each service
     try:
-        for service, letters in _batches(_chosen(store, which, queue)):
+        chosen = _chosen(store, which, queue)
+        # After a stall the services share the rate.
+        step = f"{step_ms * _services_of(store, which, queue):.3f}" if step_ms else ""
+        for service, letters in _batches(chosen):
             elapsed_ms = (time.monotonic() - began) * 1000
-            args: list[Any] = []
+            args: list[Any] = [step, numbers.get(service, 0)]
             for letter in letters:
-                wait_ms = max(0, round(sent * step_ms - elapsed_ms))
-                args += (letter.at.id, letter.at.died_ms, wait_ms, _counted_anew(letter.record))
-                sent += 1
-            done += len(store.connector.run("replay", store.service(service).all, args))
+                at_ms = max(at_ms + step_ms, elapsed_ms)
+                args += (letter.at.id, letter.at.died_ms, round(at_ms - elapsed_ms), _counted_anew(letter.record))
+            numbers[service], *replayed = store.connector.run("replay", store.service(service).all, args)
+            done += len(replayed)
     finally:
         _note(store, "replay", which, done, by)
     return done
@@ -458,6 +464,14 @@ def _chosen(store: Store, which: Filter | Sequence[str], queue: str | None) -> I
         return _walk(store, which, latest_first=False)
     # All are looked up before the first is touched, so that a wrong id changes nothing.
     return iter([_one(store, job_id, queue) for job_id in dict.fromkeys(which)])
+
+
+def _services_of(store: Store, which: Filter | Sequence[str], queue: str | None) -> int:
+    """In how many services dead letters lie that may be meant; 1 at least."""
+    if not isinstance(which, Filter):
+        return max(1, len({letter.at.service for letter in _chosen(store, which, queue)}))
+    keys = [(service, store.service(service).dead[tier]) for service, tier in _queues(store, which)]
+    return max(1, len({service for service, key in keys if store.connector.command(key, "ZCARD", key)}))
 
 
 def _count_of(store: Store, which: Filter | Sequence[str], queue: str | None) -> int:

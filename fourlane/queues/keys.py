@@ -16,7 +16,8 @@ crashes        hash      id → workers that died running it, "id|q" → that   
 reasons        hash      id → why it is a dead letter                            dead letters
 dead:T         zset      ids by the time of their death                          age and number (settings)
 slots:T        set       ids running under a concurrency limit                   the limit
-buckets        hash      level and time of each tier's rate limit                8 fields
+buckets        hash      level and time of each tier's rate limit, the pace of   8 fields, and 400 replays,
+                         each replay at a rate                                   7 days
 cancels        zset      running jobs to be told, by time                        1 hour
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time; behind a line feed:    1,000 members, 48 hours
@@ -31,6 +32,7 @@ taken:N        set       ids of jobs that events made, by the time of their     
 claim:ID       string    who runs a handler straight from SQS                    its ttl
 sent:ORIGIN    string    the last call that accepted jobs, of a connection of a  90 seconds
                          producer: known when it comes again
+tries:ID       hash      failures of a message of SQS and why; deaths           4 days, or its end
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
 fires          zset      names by the time at which they are due                 likewise
@@ -48,7 +50,8 @@ progress:ID    string    how far a job is                                       
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
 ``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
-``{namespace}:{{environment:budget.TENANT}}:``.
+``{namespace}:{{environment:budget.TENANT}}:``, and what became of messages straight from SQS (``tries:ID``) with
+``{namespace}:{{environment:events.sqs}}:``.
 Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days),
 ``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
 70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
@@ -170,6 +173,9 @@ class EnvironmentKeys:
         self.edits = (prefix + "edits").encode()
         self.alerts = (prefix + "alerts").encode()
         self.rights = (prefix + "rights").encode()
+
+    def tries(self, message_id: str) -> bytes:
+        return f"{self._tagged}events.sqs}}:tries:{message_id}".encode()
 
     def health(self, provider: str, name: str) -> bytes:
         return f"{self._tagged}provider.{provider}}}:health:{name}".encode()

@@ -60,9 +60,10 @@ def start_scheduler(store: Store) -> Scheduler:
 @dataclass(slots=True)
 class _Lane:
     """What is known of one service: when to ask it again, whether another scheduler leads there, and the nominal
-    times that are prepared, in the order of their moments."""
+    times that are prepared, in the order of their moments: all that are due before ``until_ms``."""
 
     look_at: float = 0.0
+    until_ms: int = 0
     due_at: float = math.inf
     follows: bool = False
     waiting: list[Fire] = field(default_factory=list)
@@ -160,6 +161,7 @@ class Scheduler:
         lane.told_ms, lane.told_at = due.now_ms, asked
         if due.word == "due":
             lane.follows, lane.due_at, lane.look_at = False, math.inf, asked
+            lane.until_ms = due.now_ms + _AHEAD_MS
             self._prepare_all(lane, due)
         elif due.word == "busy":
             lane.follows = True
@@ -186,27 +188,46 @@ class Scheduler:
         asked = time.monotonic()
         lane.told_ms, words = schedules.fire(self.store, self._link(service), service, fires)
         lane.told_at = asked
-        lane.waiting = self._take_in(service, lane, fires, words) + rest
+        if "moved" in words:
+            lane.look_now()  # another scheduler was here, or an edit: what is prepared may be void too
+            self._take_in(service, lane, fires, words)
+            return
+        waiting = self._take_in(service, lane, fires, words) + rest
+        waiting += self._go_on(lane, fires, words, {fire.name for fire in waiting})
+        lane.waiting = sorted(waiting, key=_moment)
 
     def _prepare_all(self, lane: _Lane, due: schedules.Due) -> None:
         lane.schedules = {schedule.name: schedule for schedule, _, _ in due.found}
         waiting: list[Fire] = []
         for schedule, state, text in due.found:
-            try:
-                waiting += self._prepare(schedule, state, text, due.now_ms)
-            except FourlaneError as error:
-                log.error("schedule=%s cannot be planned: %s", schedule.name, error)
-                waiting.append(_put_off(schedule, text, due.now_ms + _IDLE_MS))
-        lane.waiting = sorted(waiting, key=lambda fire: fire.not_before_ms)
+            waiting += self._prepare(schedule, state, text, due.now_ms, lane.until_ms)
+        lane.waiting = sorted(waiting, key=_moment)
 
-    def _prepare(self, schedule: Schedule, state: State, text: bytes, now_ms: int) -> list[Fire]:
+    def _go_on(self, lane: _Lane, fires: list[Fire], words: list[str], waiting: set[str]) -> list[Fire]:
+        """What comes after what was decided, as long as it is due before the next look."""
+        left = {fire.name: _left(fire, word) for fire, word in zip(fires, words, strict=True)}
+        more: list[Fire] = []
+        for name, (text, due) in left.items():
+            if text and 0 < due < lane.until_ms and name not in waiting:
+                now_ms = int(lane.now_ms())
+                more += self._prepare(lane.schedules[name], schedules.read_state(text), text, now_ms, lane.until_ms)
+        return more
+
+    def _prepare(self, schedule: Schedule, state: State, text: bytes, now_ms: int, until_ms: int) -> list[Fire]:
+        try:
+            return self._planned(schedule, state, text, now_ms, until_ms)
+        except FourlaneError as error:
+            log.error("schedule=%s cannot be planned: %s", schedule.name, error)
+            return [_put_off(schedule, text, now_ms + _IDLE_MS)]
+
+    def _planned(self, schedule: Schedule, state: State, text: bytes, now_ms: int, until_ms: int) -> list[Fire]:
         """What to ask of Redis for one schedule. Each step builds on the state that the one before leaves."""
         if state.paused:
             return [_put_off(schedule, text, 0)]  # the end of a job made it due
         fires: list[Fire] = []
         if state.queued_ms:
             fires.append(_of_queued(schedule, state, text, now_ms))
-        for step in plan(schedule, state, now_ms, _AHEAD_MS):
+        for step in plan(schedule, state, now_ms, until_ms - now_ms):
             if isinstance(step, Missed):
                 state = msgspec.structs.replace(state, last_ms=step.last_ms, next_ms=step.next_ms)
                 line = f"m {step.first_ms} {step.last_ms}"
@@ -323,6 +344,19 @@ def _readable(fds: tuple[int, ...], seconds: float) -> set[int]:
     for fd in fds:
         poll.register(fd, select.POLLIN)
     return {fd for fd, _ in poll.poll(math.ceil(seconds * 1000))}
+
+
+def _moment(fire: Fire) -> int:
+    return fire.not_before_ms
+
+
+def _left(fire: Fire, word: str) -> tuple[bytes, int]:
+    """The state that a decision left, and when it is due again; an empty one when nothing was decided."""
+    if word == "fired":
+        return fire.new_state, fire.due_ms
+    if word == "alive":
+        return fire.alive_state, fire.alive_due_ms
+    return b"", 0
 
 
 def _put_off(schedule: Schedule, text: bytes, due: int) -> Fire:

@@ -5,8 +5,8 @@ was settled) finds the row delivered and does nothing; a receiver that got a del
 lost) can tell by ``webhook-id``.
 
 What holds a delivery back spends no attempt: an older one of the same key (endpoints that are ``ordered``), no free
-place (``max_concurrency``), or a breaker that is open: after 5 failures in a row an endpoint is left alone for 30 s,
-then one delivery tries it.
+place (``max_concurrency`` in all, and half of a process's slots for one receiver), or a breaker that is open: after 5
+failures in a row an endpoint is left alone for 30 s, then one delivery tries it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import logging
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -199,18 +200,27 @@ def deliver_to_endpoint(delivery_id: str) -> None:
             delivery.status, delivery.error = "skipped", f"the endpoint is disabled: {endpoint.disabled_reason}"
             return
         if delivery.order_key is not None and endpoints.is_waiting_for_another(session, delivery):
-            raise Snooze(random.uniform(0.2, 0.4))
+            raise Snooze(random.uniform(0.2, 0.4))  # soon: it may be the only one that can go next
         secrets = endpoints.secrets_of(endpoint, datetime.now(UTC))
         # After so many failures one delivery tries whether the endpoint is well again.
         places = endpoint.max_concurrency if endpoint.consecutive_failures < BREAKER_FAILURES else 1
         session.expunge_all()
 
-    store, key = deliver_to_endpoint.broker.store, endpoint.id.hex
-    wait_ms = store.hold(SERVICE, key, who, places=places, hold_ms=_HOLD_MS)
-    if wait_ms != 0:
-        raise Snooze(random.uniform(0.2, 0.6) if wait_ms < 0 else wait_ms / 1000 + random.uniform(0, 1))
-    try:
+    with webhooks.place(endpoint.url), _held(endpoint.id.hex, who, places):
         _attempt(policy, delivery, endpoint, secrets)
+
+
+@contextmanager
+def _held(key: str, who: str, places: int) -> Iterator[None]:
+    """Hold one of the endpoint's places in all processes. Raises Snooze."""
+    store = deliver_to_endpoint.broker.store
+    wait_ms = store.hold(SERVICE, key, who, places=places, hold_ms=_HOLD_MS)
+    if wait_ms < 0:
+        raise webhooks.later()
+    if wait_ms > 0:
+        raise Snooze(wait_ms / 1000 + random.uniform(0, 1))
+    try:
+        yield
     finally:
         store.let_go(SERVICE, key, who)
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import random
+import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from urllib.parse import urlsplit
 
 import dramatiq.errors
 
-from fourlane.errors import FourlaneError, Reject
+from fourlane.errors import FourlaneError, Reject, Snooze
 from fourlane.meter import meter
 from fourlane.providers.retry_after import retry_after_ms
 from fourlane.retry import Backoff
@@ -35,6 +40,8 @@ __all__ = [
     "configure",
     "deliver",
     "judge",
+    "later",
+    "place",
     "raise_for",
     "send",
     "sign",
@@ -60,22 +67,26 @@ class Delivered(TypedDict):
 class _Policy:
     allow_private: bool
     timeout_seconds: float
+    places: int
 
 
 _policy: _Policy | None = None
 
 
-def configure(*, allow_private: bool, timeout_seconds: float) -> None:
+def configure(*, allow_private: bool, timeout_seconds: float, places: int = 4) -> None:
     """Set how this process delivers. Without it, the first delivery takes the settings' values.
 
     Parameters:
       allow_private: whether receivers may be on loopback and private networks; for development.
       timeout_seconds: for one attempt, redirects included; less than the job's own limit of 60 s.
+      places: deliveries that one receiver (host and port) may have at once from this process, fewer than its slots.
     """
     global _policy
     if not 0 < timeout_seconds < _JOB_TIMEOUT_MS / 1000:
         raise ValueError(f"timeout_seconds must be above 0 and below 60, not {timeout_seconds!r}")
-    _policy = _Policy(allow_private=allow_private, timeout_seconds=timeout_seconds)
+    if places < 1:
+        raise ValueError(f"places must be 1 or more, not {places!r}")
+    _policy = _Policy(allow_private=allow_private, timeout_seconds=timeout_seconds, places=places)
 
 
 @task(
@@ -110,10 +121,46 @@ def deliver(
 
     Raises:
       Reject: it can never succeed: a wrong secret, a refused address, an answer such as 404 or 410.
+      Snooze: the receiver has all the places that it may have in this process; no attempt is spent.
       dramatiq.errors.Retry: the receiver said when to come again.
       DeliveryFailed: no answer, or one that may change, such as 503.
     """
-    return attempt(url, payload, webhook_id=event_id or _job_id(), secret=secret, headers=headers)
+    with place(url):
+        return attempt(url, payload, webhook_id=event_id or _job_id(), secret=secret, headers=headers)
+
+
+_taken: Counter[str] = Counter()
+_places_lock = threading.Lock()
+_SHORTEST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+
+
+@contextmanager
+def place(url: str) -> Iterator[None]:
+    """Hold one of a receiver's places in this process: a slow one must leave slots for others. Raises Snooze."""
+    if current_job() is None:  # a plain call holds nobody's slot, and nobody would call it again
+        yield
+        return
+    receiver, places = urlsplit(url).netloc.lower(), _read_policy().places
+    with _places_lock:
+        if _taken[receiver] >= places:
+            raise later()
+        _taken[receiver] += 1
+    try:
+        yield
+    finally:
+        with _places_lock:
+            _taken[receiver] -= 1
+            if not _taken[receiver]:
+                del _taken[receiver]
+
+
+def later() -> Snooze:
+    """For a delivery that waits for a place: it looks again after a quarter of its age, so seldom at the end."""
+    job = current_job()
+    age_seconds = time.time() - job.enqueued_at_ms / 1000 if job is not None else 0.0
+    pause = min(max(age_seconds / 4, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+    return Snooze(pause * random.uniform(0.8, 1.2))
 
 
 def _job_id() -> str:

@@ -24,6 +24,7 @@ from fourlane.events.envelope import Event
 from fourlane.events.mover import Mover
 from fourlane.events.names import EventQueue
 from fourlane.events.publisher import Publisher, current_event
+from fourlane.events.tries import NONE, POISON, Tries
 from fourlane.queues import browse, dead_letters
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Connector, connect
@@ -573,3 +574,28 @@ def test_a_large_batch_of_the_script(redis_url: str, namespace: str) -> None:
         assert store.connector.command(keys.delayed, "ZCARD", keys.delayed) == 1_250
     finally:
         store.connector.close()
+
+
+def test_what_kills_its_receiver_before_it_is_moved_ends_too(
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, seen: Seen,
+    run_worker: RunWorker,
+) -> None:  # fmt: skip
+    """A model's validator is a user's code. Suspects are moved alone, and what lived is forgotten."""
+    handle(event, seen)
+    publisher.publish_many(event, range(3))
+    mover = Mover(aws, broker.store, catalogue.handlers(), threading.Event())
+    tries = Tries(broker.store)
+    first = sorted(messages.receive(aws, queue, visibility_seconds=0), key=lambda m: m.body)
+    for message, deaths in zip(first, (3, 2, 0), strict=True):
+        for _ in range(deaths):
+            tries.died(message.id, alone=True, killed=False)
+    moved: list[int] = []
+    move = mover._move
+    mover._move = lambda queue, some: (moved.append(len(some)), move(queue, some))[1]  # type: ignore[method-assign]
+    mover.take(queue, eventually(lambda: messages.receive(aws, queue)))
+    assert moved == [1, 1]
+    run_worker(broker)
+    eventually(lambda: len(seen.events) == 2)
+    [buried] = drain(aws, queue.dead_letters)
+    assert (buried.body, buried.reason) == (first[0].body, POISON)
+    assert [tries.read(message.id) for message in first] == [NONE] * 3

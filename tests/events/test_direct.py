@@ -121,7 +121,7 @@ def test_an_error_gives_it_back_and_the_last_one_buries_it(
         calls.append("works")
 
     publisher.publish(event, 1)
-    worker, _ = direct(max_receives=3)
+    worker, _ = direct(max_failures=3)
     for receives in (1, 2, 3):
         [message] = eventually(lambda: messages.receive(aws, queue, wait_seconds=1))
         assert message.receives == receives
@@ -129,18 +129,70 @@ def test_an_error_gives_it_back_and_the_last_one_buries_it(
         eventually(lambda: not worker._deliveries)
     assert calls == ["fails", "works", "fails", "fails"], "what succeeded is not repeated"
     [buried] = drain(aws, queue.dead_letters)
-    assert buried.reason == "after 3 receives: RuntimeError: the disk is full"
+    assert buried.reason == "after 3 failure(s): RuntimeError: the disk is full"
     assert in_sqs(aws, queue) == 0
 
 
-def test_sqs_itself_buries_what_kills_its_receiver(
-    aws: Aws, publisher: Publisher, queue: EventQueue, event: str
-) -> None:
+def test_receives_that_ended_otherwise_are_no_failures(
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, seen: Seen,  # noqa: F811
+    direct: Any,
+) -> None:  # fmt: skip
+    handle(event, seen)
     publisher.publish(event, 1)
-    for _ in range(5):
+    for _ in range(12):  # killed receivers, deploys
         assert messages.receive(aws, queue, visibility_seconds=0)
-    assert not messages.receive(aws, queue)
-    assert len(drain(aws, queue.dead_letters)) == 1
+    worker, _ = direct()
+    [message] = messages.receive(aws, queue)
+    assert message.receives == 13
+    worker.take(queue, [message])
+    eventually(lambda: len(seen.events) == 1 and in_sqs(aws, queue) == 0)
+    assert not drain(aws, queue.dead_letters)
+
+
+def test_each_handler_has_its_own_failures(
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """One that has ended is not called again, and one that may succeed still gets its chances."""
+    monkeypatch.setattr("fourlane.events.direct._FIRST_BACKOFF_SECONDS", 0)
+    calls: list[str] = []
+
+    @fourlane.on_event(event)
+    def refuses(given: Event) -> None:
+        calls.append("refuses")
+        raise fourlane.Reject("never")
+
+    @fourlane.on_event(event)
+    def recovers(given: Event) -> None:
+        calls.append(f"recovers {job.attempt}" if (job := fourlane.current_job()) else "")
+        if len(calls) < 4:
+            raise RuntimeError("not yet")
+
+    publisher.publish(event, 1)
+    worker, _ = direct(max_failures=3)
+    for _ in range(3):
+        [message] = eventually(lambda: messages.receive(aws, queue, wait_seconds=1))
+        worker.take(queue, [message])
+        eventually(lambda: not worker._deliveries)
+    assert calls == ["refuses", "recovers 1", "recovers 2", "recovers 3"]
+    [buried] = drain(aws, queue.dead_letters)
+    assert buried.reason == "never"
+    key = broker.store.keys.tries(message.id)
+    assert broker.store.connector.command(key, "EXISTS", key) == 0
+
+
+def test_what_its_queue_keeps_no_longer_is_buried_not_lost(
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any
+) -> None:
+    @fourlane.on_event(event)
+    def waits(given: Event) -> None:
+        raise fourlane.Snooze(4 * 86_400)
+
+    publisher.publish(event, 1)
+    worker, _ = direct()
+    worker.take(queue, messages.receive(aws, queue))
+    [buried] = eventually(lambda: drain(aws, queue.dead_letters))
+    assert "keeps it no longer" in buried.reason
 
 
 def test_steering(

@@ -73,7 +73,7 @@ def test_provision_makes_what_an_event_needs(aws: Aws, event: str, run: Run) -> 
     found = aws.on(queue, "get_queue_attributes", AttributeNames=["All"])["Attributes"]
     dead = aws.on(queue.dead_letters, "get_queue_attributes", AttributeNames=["All"])["Attributes"]
     redrive = json.loads(found["RedrivePolicy"])
-    assert (redrive["deadLetterTargetArn"], int(redrive["maxReceiveCount"])) == (dead["QueueArn"], 5)
+    assert (redrive["deadLetterTargetArn"], int(redrive["maxReceiveCount"])) == (dead["QueueArn"], 1_000)
     assert (found["MessageRetentionPeriod"], dead["MessageRetentionPeriod"]) == ("345600", "1209600")
     assert found["SqsManagedSseEnabled"] == "true"
     tags = aws.on(queue, "list_queue_tags")["Tags"]

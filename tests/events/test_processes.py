@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from fourlane.events.aws import Aws
 from fourlane.events.names import EventQueue
 from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
+from fourlane.events.tries import POISON
 from fourlane.queues.broker import RedisBroker
 from tests.command import Command
 from tests.command import command as command
@@ -175,6 +179,92 @@ def test_ten_thousand_events_and_the_whole_worker_killed_in_the_middle(
 def test_a_receiver_killed_in_the_middle_on_moto(command: Command, module: str, event: str, moto: str) -> None:
     handled = _kill_test(command, module, event, moto, 150, everything=False)
     assert set(handled.values()) == {1}
+
+
+DIRECT = """
+import os, time
+import fourlane
+
+out = os.open("out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+@fourlane.on_event("{audit}", task_name="direct", timeout_ms=30_000)
+def direct(event):
+    os.write(out, f"begun {{event.id}} {{event.data['n']}}\\n".encode())
+    if event.data["n"] < 0:
+        os.abort()
+    time.sleep(event.data.get("seconds", 0.02))
+    os.write(out, f"direct {{event.id}}\\n".encode())
+"""
+
+
+def _killed_all_the_time(command: Command, worker: subprocess.Popen[Any], is_done: Callable[[], bool]) -> int:
+    """Kill the receiver half a second after it began to handle something, until all is done. Returns how often."""
+    kills, deadline = 0, time.monotonic() + 60
+    while not is_done():
+        assert time.monotonic() < deadline
+        before = len(told(command, "begun"))
+        eventually(lambda before=before: len(told(command, "begun")) > before or is_done(), 20)  # type: ignore[misc]
+        time.sleep(0.5)
+        for pid in receivers(worker) if not is_done() else ():
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+    return kills
+
+
+def test_receivers_that_are_killed_all_the_time_bury_no_good_event(command: Command, audit: str, aws: Aws) -> None:
+    module = command.module("killed", DIRECT.format(audit=audit))
+    command.env["FOURLANE_EVENTS_VISIBILITY_SECONDS"] = "3"  # for what SQS sent to one that was just killed
+    queue = queue_of(audit)
+    ensure(aws, queue)
+    with Publisher(aws, environment="local", source="/t") as publisher:
+        ids = {one.id for one in publisher.publish_many(audit, ({"n": n} for n in range(200)))}
+    worker = command.start("worker", module)
+    eventually(lambda: told(command, "direct"), 40)
+    kills = _killed_all_the_time(
+        command, worker, lambda: set(told(command, "direct")) == ids and in_sqs(aws, queue) == 0
+    )
+    assert kills >= 2
+    assert not drain(aws, queue.dead_letters)
+
+
+def test_an_event_that_kills_its_receivers_ends_and_its_company_does_not(
+    command: Command, audit: str, aws: Aws
+) -> None:
+    module = command.module("poison", DIRECT.format(audit=audit))
+    command.env["FOURLANE_EVENTS_VISIBILITY_SECONDS"] = "5"
+    queue = queue_of(audit)
+    ensure(aws, queue)
+    with Publisher(aws, environment="local", source="/t") as publisher:
+        bad = {one.id for one in publisher.publish_many(audit, [{"n": -1}])}
+        good = {one.id for one in publisher.publish_many(audit, ({"n": n, "seconds": 0.3} for n in range(20)))}
+    command.start("worker", module)
+    eventually(lambda: set(told(command, "direct")) == good and in_sqs(aws, queue) == 0, 50)
+    [buried] = drain(aws, queue.dead_letters)
+    assert buried.reason == POISON
+    assert 3 <= told(command, "begun").count(bad.pop()) <= 5, "twice in company at most"
+
+
+def test_what_a_killed_worker_had_in_hand_comes_back_at_once(command: Command, audit: str, aws: Aws) -> None:
+    module = command.module("slow", DIRECT.format(audit=audit))
+    queue = queue_of(audit)
+    ensure(aws, queue)
+    with Publisher(aws, environment="local", source="/t") as publisher:
+        publisher.publish_many(audit, [{"n": 1, "seconds": 20}, {"n": 2, "seconds": 20}])
+    worker = command.start("worker", module)
+    eventually(lambda: len(told(command, "begun")) == 2, 40)
+    for pid in receivers(worker):
+        os.kill(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+    began = time.monotonic()
+    eventually(lambda: len(told(command, "begun")) >= 4, 20)
+    assert time.monotonic() - began < 15
+
+
+def test_a_receiver_whose_worker_died_while_it_started_it_ends_quietly() -> None:
+    for given in (b"", b'{"modules": ['):
+        done = subprocess.run(
+            [sys.executable, "-m", "fourlane.events.process"], input=given, capture_output=True, timeout=20, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_the_main_flow_on_a_second_server(

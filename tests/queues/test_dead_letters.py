@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from fourlane.errors import InvalidArguments, JobNotFound, SettingsError, UnreadableJob
 from fourlane.job import Attempt, Record, State
 from fourlane.outcome import Dead
-from fourlane.queues import browse, dead_letters
+from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.dead_letters import Filter
 from fourlane.queues.store import Store
@@ -141,7 +142,7 @@ def test_a_replay_does_not_follow_jobs_that_die_again(store: Store, hand: Hand) 
         if name == "replay":
             rounds += 1
             assert rounds < 20
-            hand.bury(len(reply))
+            hand.bury(len(reply) - 1)
         return reply
 
     store.connector.run = run  # type: ignore[method-assign]
@@ -152,7 +153,7 @@ def test_a_replay_does_not_follow_jobs_that_die_again(store: Store, hand: Hand) 
 def test_a_death_after_it_was_read_is_not_replayed(store: Store, hand: Hand) -> None:
     [job_id] = hand.kill()
     keys = store.service("mail")
-    assert store.connector.run("replay", keys.all, (job_id, 5, 0, "")) == []
+    assert store.connector.run("replay", keys.all, ("", 0, job_id, 5, 0, "")) == [0]
     assert dead_letters.count(store) == 1
 
 
@@ -170,6 +171,69 @@ def test_a_rate_spreads_the_replay(store: Store, hand: Hand) -> None:
     assert 35_000 < max(last, other) - browse.now_ms(store) <= 40_000
     with pytest.raises(SettingsError):
         dead_letters.replay(store, Filter(), rate_per_second=0)
+
+
+def let_go(store: Store, hand: Hand, milliseconds: int, service: str = "mail") -> int:
+    """Let so much time pass for what is delayed, with nobody there; then one look. Returns how many became ready."""
+    keys = store.service(service)
+    entries = browse.scored(store.connector.command(keys.delayed, "ZRANGE", keys.delayed, 0, -1, "WITHSCORES"))
+    for entry, _ in entries:
+        store.connector.command(keys.delayed, "ZINCRBY", keys.delayed, -milliseconds, entry)
+    before = store.connector.command(keys.ready[1], "LLEN", keys.ready[1])
+    while hand.turn(flags="k", service=service).due_in == 0:
+        pass
+    return int(store.connector.command(keys.ready[1], "LLEN", keys.ready[1])) - int(before)
+
+
+def due_times(store: Store, service: str = "mail") -> list[int]:
+    keys = store.service(service)
+    found = store.connector.command(keys.delayed, "ZRANGE", keys.delayed, 0, -1, "WITHSCORES")
+    return [at for _, at in browse.scored(found)]
+
+
+def test_a_replay_keeps_its_rate_after_a_stall(store: Store, hand: Hand) -> None:
+    hand.kill(300)
+    assert dead_letters.replay(store, Filter(), rate_per_second=10) == 300
+    assert let_go(store, hand, 15_000) <= 1 + 5, "those of the last half second, and one that was late"
+    times = due_times(store)
+    assert len(times) >= 299 - 6
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 50, "the others keep their distance"
+    assert times[-1] - times[0] >= 95 * (len(times) - 1)
+    assert let_go(store, hand, 60_000) <= 1 + 5, "all of them late"
+    assert due_times(store)[0] > browse.now_ms(store), "and behind the present"
+
+
+def test_two_replays_have_each_its_rate_and_other_delays_none(store: Store, hand: Hand) -> None:
+    hand.kill(40)
+    hand.kill(40, task="report")
+    plain = [hand.delay(1_000) for _ in range(50)]
+    assert dead_letters.replay(store, Filter(task="report"), rate_per_second=2) == 40
+    assert dead_letters.replay(store, Filter(), rate_per_second=10) == 40
+    assert let_go(store, hand, 30_000) <= len(plain) + (1 + 1) + (1 + 5)
+    times = due_times(store)
+    assert len(times) >= 78 - 8
+    rest_ms = max(times) - browse.now_ms(store)
+    assert rest_ms > 15_000, "the slow one takes its twenty seconds still"
+
+
+def test_a_job_of_a_replay_can_be_cancelled_looked_at_and_purged(store: Store, hand: Hand) -> None:
+    died = hand.kill(5)
+    dead_letters.replay(store, Filter(), rate_per_second=0.1)
+    waiting = [job_id for job_id in died if browse.job(store, job_id).state is State.DELAYED]
+    assert len(waiting) == 4
+    assert control.cancel(store, waiting[0]) == "delayed"
+    assert control.purge(store, "mail") == 4
+    assert let_go(store, hand, 100_000) == 0
+
+
+def test_services_share_the_rate_after_a_stall(store: Store, hand: Hand) -> None:
+    hand.kill(20)
+    hand.kill(20, service="bills")
+    dead_letters.replay(store, Filter(), rate_per_second=10)
+    for service in ("mail", "bills"):
+        let_go(store, hand, 20_000, service)
+    gaps = [b - a for s in ("mail", "bills") for t in [due_times(store, s)] for a, b in itertools.pairwise(t)]
+    assert min(gaps) >= 150
 
 
 def test_a_wrong_id_replays_and_discards_nothing(store: Store, hand: Hand) -> None:

@@ -49,7 +49,7 @@ def jobs(store: Store, service: str = "default", tier: int = 3) -> list[codec.En
 def rewind(store: Store, name: str, seconds: float, **changes: Any) -> int:
     """Make a schedule's next nominal time lie so far back, as if no scheduler had run since. Returns that time."""
     schedule, state, text = schedules.read(store, "default", [name])[name]
-    interval = schedule.every_ms
+    interval = schedule.every_ms or 1000  # a cron rule for every second
     back = int(seconds * 1000) // interval * interval
     now = schedules.now_ms(store, "default")
     first = now - now % interval - back
@@ -212,6 +212,37 @@ def test_a_short_absence_misses_nothing(broker: RedisBroker, store: Store, run_s
     assert made == list(range(first, first + 1000 * len(made), 1000))
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue", "allow"])
+def test_one_that_fell_behind_catches_up_beside_others(
+    broker: RedisBroker, store: Store, run_scheduler: RunScheduler, overlap: schedules.Overlap
+) -> None:
+    """Its neighbours have a time of their own in each second, so that something is always prepared."""
+
+    @fourlane.task
+    def work() -> None: ...
+
+    def late_ms(name: str) -> int:
+        return schedules.now_ms(store, "default") - manage.find(store, name).state.last_ms
+
+    now = datetime.now(UTC)
+    add(work, "behind", every=SECOND, overlap=overlap)
+    add(work, "cron", cron="* * * * * *", overlap=overlap)
+    add(work, "beside", every=SECOND, anchor=now - timedelta(milliseconds=500))
+    add(work, "allows", every=SECOND, anchor=now - timedelta(milliseconds=700), overlap="allow")
+    run_scheduler()
+    eventually(lambda: manage.find(store, "beside").state.last_ms)
+    before = {name: len(history(store, name)) for name in ("behind", "cron")}
+    first = {name: rewind(store, name, 20) for name in before}
+    schedules.tell(store)
+    eventually(lambda: max(map(late_ms, first)) < 2_000, 3)
+    eventually(lambda: len(history(store, "behind")) >= 20)
+    for name, nominal in first.items():
+        decided = [run.nominal_ms for run in reversed(manage.history(store, name))][before[name] :]
+        assert decided == list(range(nominal, nominal + 1000 * len(decided), 1000)), "each once, in order"
+    beside = [run.nominal_ms for run in reversed(manage.history(store, "beside"))]
+    assert beside == list(range(beside[0], beside[0] + 1000 * len(beside), 1000))
+
+
 # Overlap ---------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +333,8 @@ def test_the_one_that_waits_goes_before_a_later_time(broker: RedisBroker, store:
     first = rewind(store, "s", 2, queued_ms=1_000, job="3gone_________")
     schedule, state, text = schedules.read(store, "default", ["s"])["s"]
     scheduler = Scheduler(store)
-    waiting, later = scheduler._prepare(schedule, state, text, schedules.now_ms(store, "default"))
+    now = schedules.now_ms(store, "default")
+    waiting, later = scheduler._prepare(schedule, state, text, now, now + 1_000)
     scheduler.stop()
     scheduler.run()  # closes what it has open
     # The job before was alive when the first was sent, and has ended when the second is.

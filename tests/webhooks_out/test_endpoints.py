@@ -296,6 +296,33 @@ def test_no_more_at_once_than_an_endpoint_bears(world: World) -> None:
     assert {world.delivery(id).attempts for id in _ids(world)} == {1}  # waiting cost none
 
 
+@pytest.mark.parametrize("to_endpoint", [True, False])
+def test_a_slow_receiver_leaves_slots_to_others(world: World, to_endpoint: bool) -> None:
+    world.receiver.pause_seconds = 1.5
+    waits: list[float] = []
+
+    def quick(sent: float) -> None:
+        waits.append(time.time() - sent)
+
+    task = fourlane.task(service="webhooks", name="quick", broker=world.broker)(quick)
+    world.endpoint()
+    for n in range(12):
+        if to_endpoint:
+            world.send("a", n)
+        else:
+            webhooks.deliver.send(world.receiver.url, {"data": n})
+
+    def is_over() -> bool:
+        if len(world.receiver.arrived) >= 4 and len(waits) < 8:
+            task.send(time.time())
+        return len(world.receiver.arrived) == 12 and world.receiver.running == 0 and len(waits) >= 8
+
+    world.work(until=is_over)
+    assert max(waits) < 0.5, "three rounds of 1.5 s would be before them"
+    assert world.receiver.most == 4
+    assert sorted(world.receiver.data()) == list(range(12))
+
+
 def test_order_per_key(world: World) -> None:
     world.endpoint(ordered=True)
     world.receiver.answers = [Reply(503), Reply(503)]

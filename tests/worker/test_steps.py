@@ -142,7 +142,7 @@ def test_a_dead_letter_keeps_its_steps_for_a_replay_and_a_discard_drops_them(
     keys = broker.store.service("default")
     died = broker.store.connector.command(keys.dead[1], "ZSCORE", keys.dead[1], first.id)
     score = died.decode() if isinstance(died, bytes) else str(int(died))
-    broker.store.connector.run("replay", keys.all, (first.id, score, 0, ""))
+    broker.store.connector.run("replay", keys.all, ("", 0, first.id, score, 0, ""))
     eventually(lambda: first.status() is State.UNKNOWN)
     assert len(calls) == 2
     assert sorted(kept(broker)) == sorted([second.id.encode(), f"{second.id}|s".encode()])

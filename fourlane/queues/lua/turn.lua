@@ -43,6 +43,7 @@
 --@include bury
 --@include cancelled
 --@include unknown
+--@include pace
 
 local LEASED = KEYS[FIRST_OWN_KEY]
 local me, flags, silence, idle_silence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -211,27 +212,33 @@ end
 
 local function next_due()
     local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-    return first[2] and math.max(0, tonumber(first[2]) - clock()) or -1
+    return first[2] and math.max(0, math.ceil(tonumber(first[2]) - clock())) or -1
 end
 
 if asked('k') then
     due_in = next_due()
     if due_in == 0 then
         local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', clock(), 'WITHSCORES', 'LIMIT', 0, DUE_AT_ONCE)
-        local ready, members = {}, {}
+        local ready, members, paces = {}, {}, {}
         for i = 1, #due, 2 do
-            local tier = tier_of(due[i])
-            members[#members + 1] = due[i]
-            if READY[tier] then
-                ready[tier] = ready[tier] or {}
-                table.insert(ready[tier], ready_since(due[i], tonumber(due[i + 1])))
+            local tier, at = tier_of(due[i]), tonumber(due[i + 1])
+            local later = wait_again(paces, at, clock())
+            if later then
+                redis.call('ZADD', DELAYED, later, due[i])
+            else
+                members[#members + 1] = due[i]
+                if READY[tier] then
+                    ready[tier] = ready[tier] or {}
+                    table.insert(ready[tier], ready_since(due[i], at))
+                end
             end
         end
+        write_paces(paces)
         for tier, entries in pairs(ready) do
             redis.call('RPUSH', READY[tier], unpack(entries))
             wake(tier)
         end
-        redis.call('ZREM', DELAYED, unpack(members))
+        if #members > 0 then redis.call('ZREM', DELAYED, unpack(members)) end
         due_changed = true
     end
 
