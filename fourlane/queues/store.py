@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry, new_ids
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
+from fourlane.queues.clock import RedisClock
 from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
@@ -99,6 +100,11 @@ class Store:
         self.keys = EnvironmentKeys(namespace, environment)
         self._services: dict[str, ServiceKeys] = {}
         self._announced: set[str] = set()
+        self.clock = RedisClock(self._time_ms)
+
+    def _time_ms(self) -> int:
+        seconds, microseconds = self.connector.command(self.keys.services, "TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def service(self, service: str) -> ServiceKeys:
         """The keys of a service."""
