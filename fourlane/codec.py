@@ -14,7 +14,17 @@ import msgspec
 
 from fourlane.errors import InvalidArguments, JobTooLarge, UnreadableJob
 
-__all__ = ["MAX_BODY_BYTES", "MAX_RESULT_BYTES", "Envelope", "decode", "decode_value", "encode", "encode_json", "encode_value", "seals"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_RESULT_BYTES",
+    "Envelope",
+    "decode",
+    "decode_value",
+    "encode",
+    "encode_json",
+    "encode_value",
+    "seals",
+]
 
 MAX_BODY_BYTES: Final = 1_048_576
 MAX_RESULT_BYTES: Final = 1_048_576

@@ -35,9 +35,8 @@ class Backoff:
             if type(value) not in (int, float):
                 raise TypeError(f"backoff's {name} is a number of milliseconds, not {value!r}")
         if not 0 <= self.min_ms <= self.max_ms <= LONGEST_MS:
-            raise ValueError(
-                f"backoff needs 0 <= min_ms <= max_ms <= {LONGEST_MS:,} (ten years), not {self.min_ms} and {self.max_ms}"
-            )
+            given = f"{self.min_ms} and {self.max_ms}"
+            raise ValueError(f"backoff needs 0 <= min_ms <= max_ms <= {LONGEST_MS:,} (ten years), not {given}")
 
     def delay_ms(self, attempt: int, draw: Callable[[], float] = random.random) -> int:
         """The wait after the attempt of this number, 1 or more."""

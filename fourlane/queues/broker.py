@@ -282,9 +282,9 @@ class RedisBroker(dramatiq.Broker):
     def _accepted_at_ms(self, message: dramatiq.Message[Any]) -> int:
         """What a job's age counts from: by Redis's clock where its age matters, for a worker's own differs."""
         actor = self.actors.get(message.actor_name)
-        ages = any(type(m) is AgeLimit and m.max_age for m in self.middleware)
-        ages = ages or message.options.get("max_age") or (actor is not None and actor.options.get("max_age"))
-        return self.store.clock.now_ms() if ages else message.message_timestamp
+        limits = [message.options.get("max_age"), None if actor is None else actor.options.get("max_age")]
+        limits += [m.max_age for m in self.middleware if isinstance(m, AgeLimit)]
+        return self.store.clock.now_ms() if any(limits) else message.message_timestamp
 
     # For tests ----------------------------------------------------------------------------------------------
 

@@ -46,15 +46,19 @@ def check_function(function: Any) -> None:
     if not callable(function):
         raise InvalidTask(f"a task is a function, not {type(function).__name__}")
     if any(inspect.isgeneratorfunction(part) or inspect.isasyncgenfunction(part) for part in _parts(function)):
-        raise InvalidTask(f"{function!r} is a generator (it has a yield), and a call would run nothing of it: {_ADVICE}")
+        raise InvalidTask(
+            f"{function!r} is a generator (it has a yield), and a call would run nothing of it: {_ADVICE}"
+        )
 
 
 def name_of(function: Any) -> str:
     """Its own name; raises InvalidTask when it has none."""
     name = getattr(function, "__name__", None)
     if not isinstance(name, str):
-        raise InvalidTask(f"{function!r} has no name of its own; give the task one: name=\"...\"")
+        raise InvalidTask(f'{function!r} has no name of its own; give the task one: name="..."')
     return name
 
 
-_ADVICE = "go through it inside the function; current_job().write() sends pieces to readers, resume() goes on after a stop"
+_ADVICE = (
+    "go through it inside the function; current_job().write() sends pieces to readers, resume() goes on after a stop"
+)

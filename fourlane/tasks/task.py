@@ -49,7 +49,13 @@ class EnqueuedJob(Generic[R]):
     __slots__ = ("_accepted", "_keeps_result", "broker", "id", "queue")
 
     def __init__(
-        self, broker: RedisBroker, queue: Queue, job_id: str, *, accepted: bool = False, keeps_result: bool | None = None
+        self,
+        broker: RedisBroker,
+        queue: Queue,
+        job_id: str,
+        *,
+        accepted: bool = False,
+        keeps_result: bool | None = None,
     ) -> None:
         """
         Parameters:

@@ -114,7 +114,9 @@ class Conclusions:
         except Exception as error:
             # The work is done: to repeat it would charge the card again.
             text = _words(error)
-            log.error("result-refused job=%s task=%s: it is done, its result is not kept: %s", run.id, run.plan.name, text)
+            log.error(
+                "result-refused job=%s task=%s: it is done, its result is not kept: %s", run.id, run.plan.name, text
+            )
             if (options.get("on_bad_result") or run.plan.options.get("on_bad_result")) == "dead":
                 run._exception = error
                 return self._dead(run, error, "rejected")
@@ -217,7 +219,7 @@ class Conclusions:
         if not plan.is_task and not isinstance(error, Steering):
             if plan.retries is None:
                 return _DONE  # without Retries dramatiq marks failed messages done
-            return self._as_dramatiq(run, error)
+            return self._as_dramatiq(run, plan.retries, error)
         policy = plan.policy if isinstance(error, Steering) else plan.policy.with_options(run.envelope.options)
         verdict = judge(error, run.attempt, policy)
         delay_ms = max(0, min(verdict.delay_ms, LONGEST_DELAY_MS))
@@ -229,14 +231,14 @@ class Conclusions:
         record.attempts += 1
         return Retry(delay_ms, write_record(record, self._attempt(error)), _words(error))
 
-    def _as_dramatiq(self, run: Run, error: BaseException) -> Outcome:
+    def _as_dramatiq(self, run: Run, retries: Any, error: BaseException) -> Outcome:
         """dramatiq's own rules, in its own words: it marks the message failed or enqueues it again."""
         run._exception = error
         run.told |= {"on_retry_exhausted"}
         try:
             raise error
         except BaseException:
-            run.plan.retries.after_process_message(self.broker, run, exception=error)
+            retries.after_process_message(self.broker, run, exception=error)
         if run.failed:
             return self._dead(run, error, "error")
         return self._retry_as_enqueued(run, error) if run.enqueued_again is not None else _DONE
@@ -251,7 +253,7 @@ class Conclusions:
     def _tell_exhausted(self, run: Run) -> None:
         """``on_retry_exhausted`` hears of each end that is not done."""
         options = run.envelope.options
-        most = options["max_retries"] if "max_retries" in options else run.plan.policy.max_retries
+        most = options.get("max_retries", run.plan.policy.max_retries)
         self._send_once(run, "on_retry_exhausted", {"retries": run.attempt - 1, "max_retries": most})
 
     def _send_once(self, run: Run, option: str, told: dict[str, Any]) -> None:

@@ -514,10 +514,10 @@ class Executor:
         for run in list(self.async_runs.values()):
             if 0 < run.deadline <= now:
                 self._interrupt_async(run, TimeLimitExceeded)
-        if self.async_runs and self.loop is not None:
-            if self._answered_at >= self._asked_at and now - self._asked_at >= _PING_SECONDS:
-                self._asked_at = now
-                self.loop.call_soon_threadsafe(self._answer)
+        answered = self._answered_at >= self._asked_at
+        if self.loop is not None and self.async_runs and answered and now - self._asked_at >= _PING_SECONDS:
+            self._asked_at = now
+            self.loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
         self._answered_at = time.monotonic()

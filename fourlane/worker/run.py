@@ -13,9 +13,9 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import AgeLimit, Callbacks, Pipelines, Retries, ShutdownNotifications, TimeLimit
 
 from fourlane import codec, job
+from fourlane.options import fault_of
 from fourlane.queues.broker import RedisBroker, message_of
 from fourlane.queues.journal import Lease, journal_of
-from fourlane.options import fault_of
 from fourlane.queues.store import Leased, Store
 from fourlane.retry import Backoff, Policy
 from fourlane.tasks.callables import is_async
