@@ -258,7 +258,7 @@ class Conclusions:
 
     def _send_once(self, run: Run, option: str, told: dict[str, Any]) -> None:
         name = run.envelope.options.get(option) or run.plan.options.get(option)
-        if name and option not in run.told:
+        if isinstance(name, str) and name and option not in run.told:
             run.told |= {option}
             self.broker.get_actor(name).send(run._message.asdict(), told)
 
