@@ -133,29 +133,6 @@ class Executor:
                 ready.wait()
                 self._loop_runner = runner
                 self.has_async = True
-            else:
-                self.has_plain = True
-        if self.has_async:
-            self._start_loop()
-        if self.has_plain or not self.has_async:
-            for slot in range(self.slots):
-                thread = threading.Thread(target=self._work, args=(slot,), name=f"fourlane-slot-{slot}", daemon=True)
-                thread.start()
-                self.threads.append(thread)
-        watcher = threading.Thread(target=self._watch, name="fourlane-watch", daemon=True)
-        watcher.start()
-        self._watcher = watcher
-
-    def _start_loop(self) -> asyncio.AbstractEventLoop:
-        with self._starting_loop:
-            if self.loop is None:
-                ready = threading.Event()
-                self._loop_runner = threading.Thread(
-                    target=self._run_loop, args=(ready,), name="fourlane-loop", daemon=True
-                )
-                self._loop_runner.start()
-                ready.wait()
-                self.has_async = True
         assert self.loop is not None
         return self.loop
 
