@@ -25,7 +25,7 @@ from fourlane.errors import (
 )
 from fourlane.names import Queue, Tier, check_service
 from fourlane.options import check_declared, check_delay, check_sent
-from fourlane.queues import carry
+from fourlane.queues import carry, ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.output import Piece, Progress
@@ -41,6 +41,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _FIRST_LOOK_SECONDS = 0.25  # how long to wait for a result before asking whether there is one to come
 _LOOK_SECONDS = 1.0
+_CALLBACKS = ("on_failure", "on_retry_exhausted")
 
 
 class EnqueuedJob(Generic[R]):
@@ -90,14 +91,19 @@ class EnqueuedJob(Generic[R]):
         try:
             return self.info().state
         except JobNotFound:
-            found = self.broker.store.connector.command(key, "EXISTS", key)
-            return job.State.DONE if found else job.State.UNKNOWN
+            kept = self.broker.store.connector.command(key, "LINDEX", key, 0)
+            return job.State.DONE if ended.is_done(kept) else job.State.UNKNOWN
 
     def cancel(self) -> job.State:
         """Cancel it; returns the state that it was in. A running job is told through its cancel token."""
         from fourlane.queues import control
 
-        return control.cancel(self.broker.store, self.id, self.queue)
+        def has_callbacks(name: str) -> bool:
+            actor = self.broker.actors.get(name)
+            hooks = self.broker.hooks("before_nack", native=False) or self.broker.hooks("after_nack", native=False)
+            return actor is None or bool(hooks) or not actor.options.keys().isdisjoint(_CALLBACKS)
+
+        return control.cancel(self.broker.store, self.id, self.queue, has_callbacks=has_callbacks)
 
     def progress(self) -> Progress | None:
         """How far it said that it is; None when it said nothing within the last hour."""

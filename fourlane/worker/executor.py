@@ -26,9 +26,11 @@ from fourlane import codec, job
 from fourlane.errors import Cancelled, LeaseLost, Reject, UnreadableJob
 from fourlane.options import fault_of
 from fourlane.outcome import PLAIN, Dead, Outcome, Postpone
+from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.queues.store import Leased
 from fourlane.sealing import is_sealed, open_envelope
+from fourlane.tasks import ends
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import running
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
@@ -113,6 +115,8 @@ class Executor:
                 self.has_async = True
             else:
                 self.has_plain = True
+        ends.declare(self.broker, is_async=self.has_async and not self.has_plain)
+        self.plans[ended.TASK] = Plan(self.broker, self.broker.actors[ended.TASK])
         if self.has_async:
             self._start_loop()
         if self.has_plain or not self.has_async:
