@@ -13,7 +13,7 @@ from typing import Any, Final
 from fourlane.errors import InvalidOption
 from fourlane.retry import LONGEST_MS, Backoff
 
-__all__ = ["LONGEST_DELAY_MS", "check_declared", "check_delay", "check_sent", "fault_of", "result_ttl_ms"]
+__all__ = ["CHECKED", "LONGEST_DELAY_MS", "check_declared", "check_delay", "check_sent", "fault_of", "result_ttl_ms"]
 
 LONGEST_DELAY_MS: Final = 253_402_300_799_999
 """The longest delay; also the last moment that a calendar of four-digit years has, since 1970."""
@@ -88,6 +88,10 @@ def _check(options: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:
     fault = _fault(options, rules)
     if fault:
         raise InvalidOption(fault)
+
+
+CHECKED: Final = frozenset(_SENT)
+"""The options of a job that are checked: most jobs that have options have none of these."""
 
 
 def fault_of(options: Mapping[str, Any]) -> str:

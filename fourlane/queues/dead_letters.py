@@ -193,7 +193,11 @@ def replay(
                 wait_ms = max(0, round(sent * step_ms - elapsed_ms))
                 args += (letter.at.id, letter.at.died_ms, wait_ms, _counted_anew(letter.record))
                 sent += 1
-            done += len(store.connector.run("replay", store.service(service).all, args))
+            keys = store.service(service)
+            # How it ended is not how it will end: until it runs, who waits is told by its state.
+            kept = [keys.result(letter.at.id) for letter in letters]
+            store.connector.command(kept[0], "DEL", *kept)
+            done += len(store.connector.run("replay", keys.all, args))
     finally:
         _note(store, "replay", which, done, by)
     return done

@@ -38,6 +38,7 @@ log = logging.getLogger("fourlane.worker")
 
 _TRACEBACK_CHARACTERS: Final = 8_000
 _WORDS_CHARACTERS: Final = 1_000
+_CALLED: Final = frozenset(("on_success", "pipe_target"))
 _DONE: Final = Done()
 
 
@@ -59,9 +60,11 @@ class Conclusions:
     def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome of a run. Never raises."""
         try:
-            if error is None and run.plan.bare and not run.envelope.options:
-                outcome = self._success(run, result)
-                return outcome if type(outcome) is not Dead else self._over(run, outcome)
+            if error is None and run.plan.bare and run.enqueued_again is None and not run.failed:
+                options = run.envelope.options
+                if not options or _CALLED.isdisjoint(options):
+                    outcome = self._success(run, result)
+                    return outcome if type(outcome) is not Dead else self._over(run, outcome)
             return self._judged(run, result, error)
         except BaseException as fault:
             return self._undecided(run, error, fault)

@@ -24,7 +24,7 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 
 from fourlane import codec, job
 from fourlane.errors import Cancelled, LeaseLost, Reject, UnreadableJob
-from fourlane.options import fault_of
+from fourlane.options import CHECKED, fault_of
 from fourlane.outcome import PLAIN, Dead, Outcome, Postpone
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
@@ -264,7 +264,7 @@ class Executor:
                 run = get()
                 if run is None:
                     break
-                run.thread, run.row = ident, slot
+                run.thread = ident
                 busy[slot] = run
                 self._run(slot, run)
                 busy[slot] = None
@@ -285,6 +285,7 @@ class Executor:
     def _run(self, slot: int, run: Run) -> None:
         plan, envelope = run.plan, run.envelope
         result: Any = None
+        awaitable: Any = None
         error: BaseException | None = None
         try:
             self._begin(run, slot)
@@ -293,7 +294,7 @@ class Executor:
             else:
                 result = self._run_dressed(run)
             if result is not None and is_awaitable(result):
-                run.awaitable = result
+                awaitable = result
         except BaseException as raised:
             error = raised
         try:
@@ -302,12 +303,13 @@ class Executor:
             # The one interrupt that was sent arrived after the function's end. It still settles this job.
             error = error or raised
             self._end(slot, run)
-        if run.awaitable is not None:
+        if awaitable is not None:
             if error is None:
+                run.awaitable = awaitable
                 error = self._hand_over(slot, run)
                 if error is None:
                     return
-            _drop(run.awaitable)
+            _drop(awaitable)
         if run._output is not None:
             self._quietly(run._output.flush)
         if self.table is not None:
@@ -332,13 +334,14 @@ class Executor:
         plan, options = run.plan, run.envelope.options
         started = run.started = time.monotonic()
         run.row = row
-        self._mark_begun(run)
+        if self.table is not None:
+            self._mark_begun(run)
         leased = run.leased
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
         running.set(run)
         limit = plan.timeout_ms
-        if options:
+        if options and not CHECKED.isdisjoint(options):
             fault = fault_of(options)
             if fault:
                 raise Reject(f"the job's option {fault}")
@@ -350,7 +353,7 @@ class Executor:
 
     def _mark_begun(self, run: Run) -> None:
         """In the table, where the supervisor finds it when this process dies."""
-        if self.table is not None and run.row >= 0:
+        if self.table is not None and run.row >= 0:  # -1: there was no row left
             hard = run.plan.hard_ms
             deadline = run.started + hard / 1000 if hard else 0.0
             self.table.begin(run.row, run.lane.number, run.leased.entry.encode(), deadline)
@@ -383,8 +386,14 @@ class Executor:
     # The event loop -----------------------------------------------------------------------------------------
 
     def _spawn(self, runs: list[Run]) -> None:
+        assert self.loop is not None
+        create_task = self.loop.create_task
         for run in runs:
-            self._make_task(run, self._run_async(run))
+            coroutine = self._run_async(run)
+            try:
+                run.task = create_task(coroutine)
+            except BaseException as error:
+                self._not_made(run, coroutine, error)
 
     async def _run_async(self, run: Run) -> None:
         plan, envelope = run.plan, run.envelope
@@ -403,24 +412,23 @@ class Executor:
             while result is not None and is_awaitable(result):
                 result = await result
         except BaseException as raised:
-            error = raised
-        await self._end_async(run, result, error)
-
-    async def _end_async(self, run: Run, result: Any, error: BaseException | None) -> None:
-        if run.interrupted is not None and isinstance(error, asyncio.CancelledError):
-            error = run.interrupted()
+            error = _cause(run, raised)
         if run._output is not None:
-            try:
-                await run._output.aflush()
-            except BaseException:
-                self.broker.logger.critical("Unexpected failure in the output of job %s.", run.id, exc_info=True)
+            await self._flush(run)
         self._over_on_loop(run, result, error)
 
+    async def _flush(self, run: Run) -> None:
+        try:
+            await run.output.aflush()
+        except BaseException:
+            self.broker.logger.critical("Unexpected failure in the output of job %s.", run.id, exc_info=True)
+
     def _over_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
-        if run.row >= 0:
+        row = run.row
+        if row >= 0:
             if self.table is not None:
-                self._quietly(self.table.end, run.row)
-            self._free_rows.append(run.row)
+                self._quietly(self.table.end, row)
+            self._free_rows.append(row)
         self._finish(run, result, error)
         self.async_runs.pop(id(run), None)
         if self._threads_wait:
@@ -465,17 +473,17 @@ class Executor:
         self._quietly(self._mark_begun, run)
         if self.table is not None:
             self._quietly(self.table.end, slot)
-        self._make_task(run, self._await(run), context)
-
-    def _make_task(
-        self, run: Run, coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None = None
-    ) -> None:
         assert self.loop is not None
+        coroutine = self._await(run)
         try:
             run.task = self.loop.create_task(coroutine, context=context)
-        except BaseException as error:  # of a task factory that a job has set
-            coroutine.close()
-            self._over_on_loop(run, None, error)
+        except BaseException as error:
+            self._not_made(run, coroutine, error)
+
+    def _not_made(self, run: Run, coroutine: Coroutine[Any, Any, None], error: BaseException) -> None:
+        """Of a task factory that a job has set."""
+        coroutine.close()
+        self._over_on_loop(run, None, error)
 
     async def _await(self, run: Run) -> None:
         result: Any = None
@@ -487,21 +495,29 @@ class Executor:
             while result is not None and is_awaitable(result):
                 result = await result
         except BaseException as raised:
-            error = raised
+            error = _cause(run, raised)
             _drop(run.awaitable)
-        await self._end_async(run, result, error)
+        if run._output is not None:
+            await self._flush(run)
+        self._over_on_loop(run, result, error)
 
     def _finish(self, run: Run, result: Any, error: BaseException | None) -> None:
-        if error is None and run.plan.bare and not run.envelope.options and not run.plan.result_ttl_ms:
+        """Its outcome, told to the owner: nothing else that fails here keeps it from that."""
+        plan = run.plan
+        if error is None and plan.bare and not run.envelope.options and not plan.result_ttl_ms:
             outcome: Outcome = PLAIN
         else:
             outcome = self.conclusions.of(run, result, error)
         if error is not None and self.observer is not None:
             self._quietly(self.observer.failed, run, error, outcome)
-        if not run.abandoned:
-            self._quietly(self.owner.finished, run, outcome)
-            if run.envelope.options and "scheduled_for" in run.envelope.options:
-                self._quietly(self.ends.tell, run, outcome)
+        if run.abandoned:
+            return
+        try:
+            self.owner.finished(run, outcome)
+        except BaseException:
+            self.broker.logger.critical("The end of job %s could not be told to the loop.", run.id, exc_info=True)
+        if run.envelope.options and "scheduled_for" in run.envelope.options:
+            self._quietly(self.ends.tell, run, outcome)
 
     # Time limits and cancelling -----------------------------------------------------------------------------
 
@@ -567,14 +583,23 @@ class Executor:
     def _interrupt(self, run: Run, kind: type[BaseException]) -> None:
         if run.plan.is_async or run.on_loop:
             self._interrupt_async(run, kind)
-        elif run.row >= 0:
-            self._interrupt_thread(run.row, run, kind)
+        else:
+            for slot, busy in enumerate(self.busy):
+                if busy is run:
+                    self._interrupt_thread(slot, run, kind)
 
     def close(self) -> None:
         self.stopping = True
         for _ in self.threads:
             self.backlog.put(None)
         self.ends.close(timeout_seconds=2.0)
+
+
+def _cause(run: Run, raised: BaseException) -> BaseException:
+    """What an interrupt meant, which reaches a coroutine as a cancelling."""
+    if run.interrupted is not None and isinstance(raised, asyncio.CancelledError):
+        return run.interrupted()
+    return raised
 
 
 def _drop(awaitable: Any) -> None:
