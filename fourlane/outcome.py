@@ -55,9 +55,6 @@ class Back:
 class Cancel:
     """It was cancelled while it ran."""
 
-    value: bytes = b""
-    ttl_ms: int = 0
-
 
 @dataclass(frozen=True, slots=True)
 class Dead:

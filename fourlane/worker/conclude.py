@@ -23,10 +23,12 @@ from fourlane.errors import (
     JobFailed,
     JobTooLarge,
     LeaseLost,
+    RedisUnavailable,
     Steering,
 )
 from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.retry import judge
 from fourlane.sealing import seal_result
@@ -194,10 +196,15 @@ class Conclusions:
         return outcome
 
     def _cancelled(self, run: Run) -> Outcome:
-        self._tell_what_can_be_told(run, JobCancelled("it was cancelled while it ran"))
-        ttl = result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms)
-        value = msgspec.json.encode({"error": "it was cancelled", "cancelled": True}) if ttl else b""
-        return Cancel(value, min(ttl, WAITERS_MS))
+        error = JobCancelled("it was cancelled while it ran")
+        self._tell_what_can_be_told(run, error)
+        if result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms):
+            stored = job.id_of_entry(run.leased.entry)
+            try:
+                ended.tell(self.broker.store, run.lane.service, stored, str(error), cancelled=True, calls=False)
+            except RedisUnavailable as fault:
+                log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)
+        return Cancel()
 
     # Acks and nacks hear of what is decided, and change nothing of it.
 
