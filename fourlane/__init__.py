@@ -14,6 +14,9 @@ _HOMES = {
     "FourlaneError": "fourlane.errors",
     "InvalidSchedule": "fourlane.errors",
     "JobFailed": "fourlane.errors",
+    "ResultRefused": "fourlane.errors",
+    "ResultNotKept": "fourlane.errors",
+    "JobCancelled": "fourlane.errors",
     "RateLimited": "fourlane.errors",
     "RedisBroker": "fourlane.queues.broker",
     "Reject": "fourlane.errors",
@@ -39,9 +42,12 @@ if TYPE_CHECKING:
     from fourlane.errors import Cancelled as Cancelled
     from fourlane.errors import FourlaneError as FourlaneError
     from fourlane.errors import InvalidSchedule as InvalidSchedule
+    from fourlane.errors import JobCancelled as JobCancelled
     from fourlane.errors import JobFailed as JobFailed
     from fourlane.errors import RateLimited as RateLimited
     from fourlane.errors import Reject as Reject
+    from fourlane.errors import ResultNotKept as ResultNotKept
+    from fourlane.errors import ResultRefused as ResultRefused
     from fourlane.errors import ResultTimeout as ResultTimeout
     from fourlane.errors import Snooze as Snooze
     from fourlane.events.handlers import on_event as on_event

@@ -111,6 +111,7 @@ def opening_of(settings: Settings) -> Opening:
             hard_timeout_ms=settings.hard_timeout_ms,
             result_ttl_ms=settings.result_ttl_ms,
             max_body_bytes=settings.max_body_bytes,
+            max_result_bytes=settings.max_result_bytes,
         ),
     )
 

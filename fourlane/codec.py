@@ -14,9 +14,20 @@ import msgspec
 
 from fourlane.errors import InvalidArguments, JobTooLarge, UnreadableJob
 
-__all__ = ["MAX_BODY_BYTES", "Envelope", "decode", "decode_value", "encode", "encode_json", "encode_value", "seals"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_RESULT_BYTES",
+    "Envelope",
+    "decode",
+    "decode_value",
+    "encode",
+    "encode_json",
+    "encode_value",
+    "seals",
+]
 
 MAX_BODY_BYTES: Final = 1_048_576
+MAX_RESULT_BYTES: Final = 1_048_576
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -63,10 +74,13 @@ def encode(
       JobTooLarge: the body is over ``max_bytes``.
       EncryptionError: the task's jobs are encrypted, and there are no keys.
     """
-    if not _fits(args):
-        _check(args, "args")
-    if kwargs and not _fits(kwargs):
-        _check(kwargs, "kwargs")
+    try:
+        if type(args) not in (list, tuple) or not _fits(args):
+            _check_arguments(args, None)
+        if kwargs and (type(kwargs) is not dict or not _fits(kwargs)):
+            _check_arguments((), kwargs)
+    except RecursionError:
+        raise InvalidArguments(f"{task}: its arguments are nested too deep, or contain themselves") from None
     if task in seals:
         args, kwargs, options = seals[task](task, args, kwargs), None, {**(options or {}), "sealed": 1}
     parts: tuple[Any, ...]
@@ -80,7 +94,7 @@ def encode(
         parts = (task, args)
     try:
         body = _encode(parts)
-    except (TypeError, ValueError, UnicodeEncodeError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArguments(f"{task}: {error}") from None
     if len(body) > max_bytes:
         raise JobTooLarge(
@@ -105,9 +119,14 @@ def decode(body: bytes) -> Envelope:
 
 def encode_value(value: Any, what: str) -> bytes:
     """A result, or any other value, as JSON. Raises InvalidArguments with the path of what JSON cannot carry."""
-    if not _fits(value):
-        _check(value, what)
-    return _encode(value)
+    try:
+        if not _fits(value):
+            _check(value, what)
+        return _encode(value)
+    except RecursionError:
+        raise InvalidArguments(f"{what}: it is nested too deep, or contains itself") from None
+    except ValueError as error:  # a lone surrogate
+        raise InvalidArguments(f"{what}: {error}") from None
 
 
 def decode_value(data: bytes | str) -> Any:
@@ -128,6 +147,16 @@ def _fits(value: Any) -> bool:
                 return False
         return True
     return kind in _PLAIN or (kind is float and -math.inf < value < math.inf)
+
+
+def _check_arguments(args: Any, kwargs: Any) -> None:
+    if not isinstance(args, (list, tuple)):
+        raise InvalidArguments(f"args must be a list or tuple of arguments, not {args!r:.100}; a single one is [value]")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise InvalidArguments(f"kwargs must be a dict of named arguments, not {kwargs!r:.100}")
+    _check(args, "args")
+    if kwargs:
+        _check(dict(kwargs), "kwargs")
 
 
 def _check(value: Any, path: str) -> None:

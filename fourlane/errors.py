@@ -5,6 +5,8 @@ FourlaneError
 ├── ModuleError             a module of tasks cannot be imported
 ├── InvalidName             an environment, service, tier or queue name is malformed (also a ValueError)
 ├── InvalidArguments        a job's arguments cannot be carried as JSON (also a TypeError)
+├── InvalidOption           an option of a task or a job is of a wrong type or range (also a Type- and a ValueError)
+├── InvalidTask             a function cannot be a task (also a TypeError)
 ├── JobTooLarge             a job's body is over the limit (also a ValueError)
 ├── InvalidSchedule         a schedule's rule, options or arguments are wrong (also a ValueError)
 ├── ScheduleNotFound        there is no schedule of that name
@@ -15,7 +17,10 @@ FourlaneError
 ├── UnreadableJob           a stored body cannot be decoded
 ├── RedisUnavailable        Redis cannot be reached or refuses us (also dramatiq's ConnectionClosed)
 ├── ResultTimeout           no result arrived in time
-├── JobFailed               the job whose result was asked for is a dead letter
+├── ResultNotKept           the job's result is not kept, or no longer; says which option keeps it
+├── ResultRefused           the job is done, but its result could not be kept; says why
+├── JobFailed               the job whose result was asked for ended otherwise than done
+│   └── JobCancelled        it was cancelled
 ├── StepError               a step's name was used twice, or the steps of a job take too much
 ├── EmbeddedServerError     the embedded server cannot start or was lost
 ├── InvalidEvent            an event, or its envelope, is not what its type says (also a ValueError)
@@ -37,6 +42,7 @@ FourlaneError
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 import dramatiq.errors
 
@@ -53,7 +59,10 @@ __all__ = [
     "InvalidArguments",
     "InvalidEvent",
     "InvalidName",
+    "InvalidOption",
     "InvalidSchedule",
+    "InvalidTask",
+    "JobCancelled",
     "JobFailed",
     "JobNotFound",
     "JobTooLarge",
@@ -66,6 +75,8 @@ __all__ = [
     "RateLimited",
     "RedisUnavailable",
     "Reject",
+    "ResultNotKept",
+    "ResultRefused",
     "ResultTimeout",
     "ScheduleNotFound",
     "SettingsError",
@@ -96,6 +107,14 @@ class InvalidName(FourlaneError, ValueError):
 
 class InvalidArguments(FourlaneError, TypeError):
     """A job's arguments cannot be carried as JSON."""
+
+
+class InvalidOption(FourlaneError, TypeError, ValueError):
+    """An option of a task or of a job is not what it must be."""
+
+
+class InvalidTask(FourlaneError, TypeError):
+    """A function cannot be a task as it is."""
 
 
 class JobTooLarge(FourlaneError, ValueError):
@@ -141,8 +160,23 @@ class ResultTimeout(FourlaneError, TimeoutError):
     """No result arrived in time."""
 
 
+class ResultNotKept(FourlaneError, LookupError):
+    """The job's result is not kept, or no longer."""
+
+
+class ResultRefused(FourlaneError):
+    """The job is done, but its result could not be kept: not JSON, too large, or it could not be encrypted.
+
+    Not a JobFailed: the work is done, and who repeats what failed must not repeat it.
+    """
+
+
 class JobFailed(FourlaneError):
-    """The job whose result was asked for is a dead letter."""
+    """The job whose result was asked for ended otherwise than done: it is a dead letter, or was cancelled."""
+
+
+class JobCancelled(JobFailed):
+    """The job whose result was asked for was cancelled."""
 
 
 class StepError(FourlaneError):
@@ -263,11 +297,18 @@ class Cancelled(BaseException):
 
 
 class LeaseLost(Cancelled):
-    """Raised inside a running task that wants to record something, when another worker runs its job by now."""
+    """Raised inside a running task whose lease was lost: another worker runs its job by now.
+
+    The end of such a run does not count. Once the loss is known, the task is interrupted with it, and so are its
+    steps, progress, output, log lines and sends.
+    """
+
+
+_LONGEST_SECONDS: Final = 315_360_000.0  # ten years
 
 
 def _milliseconds(delay: float | timedelta) -> int:
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"a delay must be 0 or more seconds, not {delay!r}")
+    if not 0 <= seconds <= _LONGEST_SECONDS:
+        raise ValueError(f"a delay must be from 0 to {_LONGEST_SECONDS:,.0f} seconds (ten years), not {delay!r}")
     return int(seconds * 1000)

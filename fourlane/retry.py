@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import dramatiq.errors
 
 from fourlane.errors import RateLimited, Reject, Snooze
 
-__all__ = ["Backoff", "Policy", "Verdict", "judge"]
+__all__ = ["LONGEST_MS", "Backoff", "Policy", "Verdict", "judge"]
+
+LONGEST_MS: Final = 315_360_000_000
+"""Ten years: the longest limit, backoff and time to keep a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,18 @@ class Backoff:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_ms <= self.max_ms:
-            raise ValueError(f"backoff needs 0 <= min_ms <= max_ms, not {self.min_ms} and {self.max_ms}")
+        for name in ("min_ms", "max_ms"):
+            value = getattr(self, name)
+            if type(value) not in (int, float):
+                raise TypeError(f"backoff's {name} is a number of milliseconds, not {value!r}")
+        if not 0 <= self.min_ms <= self.max_ms <= LONGEST_MS:
+            given = f"{self.min_ms} and {self.max_ms}"
+            raise ValueError(f"backoff needs 0 <= min_ms <= max_ms <= {LONGEST_MS:,} (ten years), not {given}")
 
     def delay_ms(self, attempt: int, draw: Callable[[], float] = random.random) -> int:
         """The wait after the attempt of this number, 1 or more."""
         longest = min(self.max_ms, self.min_ms * 2 ** min(attempt - 1, 62))
-        return int(longest * draw()) if self.jitter else longest
+        return int(longest * draw()) if self.jitter else int(longest)
 
 
 @dataclass(frozen=True, slots=True)

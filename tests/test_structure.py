@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "retry", "money", "meter", "spans"}
+PURE = {"errors", "names", "job", "codec", "outcome", "options", "retry", "money", "meter", "spans"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "codec": {"errors"},
     "outcome": set(),
     "retry": {"errors"},
+    "options": {"errors", "retry"},
     "money": {"errors"},
     "differences": {"money", "providers"},
     "meter": set(),

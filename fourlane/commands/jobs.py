@@ -53,7 +53,8 @@ def jobs_cancel(job_id: str, queue: str | None, yes: bool) -> None:
 
     confirm(f"Cancel job {job_id}?", yes)
     with open_store() as store:
-        state = control.cancel(store, job_id, queue)
+        # No task is known here: any may have callbacks.
+        state = control.cancel(store, job_id, queue, has_callbacks=lambda task: True)
     if state is State.UNKNOWN:
         fail(f"there is no job {job_id!r}")
     if state is State.RUNNING:

@@ -326,9 +326,11 @@ class Settings(BaseSettings):
     """The process of a running job is killed after this; None: never."""
     crash_limit: Positive = 3
     """A job that took so many processes down becomes a dead letter."""
-    result_ttl_ms: ZeroOrMore = 0
+    result_ttl_ms: Annotated[int, _between(0, 315_360_000_000)] = 0
     """How long results are kept; 0: not at all."""
     max_body_bytes: Positive = 1_048_576
+    max_result_bytes: Positive = 1_048_576
+    """The size limit of a result that is kept."""
     dead_ttl_days: Positive = 30
     dead_max: Positive = 100_000
     """Dead letters kept for a service; the oldest go first."""

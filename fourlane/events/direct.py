@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import inspect
 import logging
 import queue as queues
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dramatiq.errors import Retry as RetryLater
 from dramatiq.middleware import TimeLimitExceeded
@@ -42,6 +41,7 @@ from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.store import Leased, Store
+from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CancelToken, CurrentJob, running
 from fourlane.worker.observer import Observer
 from fourlane.worker.run import Plan, Run
@@ -87,11 +87,13 @@ class _Delivery:
         self.counted = False  # whether something was counted since
         self.deadline = 0.0
         self._thread = 0
+        self._interrupted: type[BaseException] | None = None
+        self._awaiting: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._lock = threading.Lock()
 
     def arm(self, deadline: float) -> None:
         with self._lock:
-            self._thread, self.deadline = threading.get_ident(), deadline
+            self._thread, self.deadline, self._interrupted = threading.get_ident(), deadline, None
 
     def disarm(self) -> None:
         with self._lock:
@@ -99,11 +101,39 @@ class _Delivery:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
             self._thread = 0
 
+    def await_(self, awaitable: Any) -> Any:
+        """Await it in this thread; an interrupt cancels it, for no error reaches a thread that waits in a loop."""
+
+        async def main() -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            with self._lock:
+                if self._interrupted is not None:
+                    task.cancel()
+                self._awaiting = (asyncio.get_running_loop(), task)
+            try:
+                return await awaitable
+            finally:
+                with self._lock:
+                    self._awaiting = None
+
+        try:
+            return asyncio.run(main())
+        except asyncio.CancelledError:
+            if self._interrupted is None:
+                raise
+            raise self._interrupted from None
+
     def interrupt(self, kind: type[BaseException]) -> None:
         """Raise an error in the handler, once."""
         with self._lock:
             if self._thread and self.deadline >= 0:
                 self.deadline = -1.0
+                self._interrupted = kind
+                if self._awaiting is not None:
+                    loop, task = self._awaiting
+                    loop.call_soon_threadsafe(task.cancel)
+                    return
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(kind))
 
 
@@ -404,11 +434,9 @@ class Direct:
         run.started = time.monotonic()
         delivery.arm(run.started + timeout_ms / 1000)
         try:
-            function = handler.task.original
-            if inspect.iscoroutinefunction(function):
-                asyncio.run(function(event))
-            else:
-                function(event)
+            result = handler.task.original(event)
+            while is_awaitable(result):
+                result = delivery.await_(result)
         except BaseException as raised:
             error = raised
             raise

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
+from types import TracebackType
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +22,7 @@ from fourlane.events.names import EventName, parse_event
 from fourlane.events.publisher import handled
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.store import Accepting
+from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
 from fourlane.tasks.task import Task, default_broker, task
 
 __all__ = ["accepting", "job_id", "on_event", "opened"]
@@ -53,6 +53,7 @@ def on_event(
     Raises:
       InvalidName: of the event.
       ValueError: another handler of this event has this name.
+      InvalidTask: the function is a generator.
     """
     event = parse_event(name, "production")
     if through not in (None, "queue", "direct"):
@@ -61,8 +62,9 @@ def on_event(
     module = sys._getframe(1).f_globals.get("__name__", "")
 
     def declare(function: Callable[[Event], Any]) -> Task[Any, Any]:
+        check_function(function)
         target = broker or default_broker()
-        title = task_name or f"on {event}: {function.__name__}"
+        title = task_name or f"on {event}: {name_of(function)}"
         made: Task[Any, Any] = task(name=title, broker=target, **options)(_dressed(function, event, title))
         catalogue.listen(Handler(event, made, way, module))
         if not any(isinstance(middleware, Beside) for middleware in target.middleware):
@@ -74,37 +76,65 @@ def on_event(
 
 def _dressed(function: Callable[[Event], Any], event: EventName, title: str) -> Callable[[Any], Any]:
     """The function as a task: its one argument is an envelope as JSON, or an Event."""
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
 
-        @functools.wraps(function)
         async def run_async(given: Any) -> Any:
-            with _handling(given, event, title) as checked:
+            with _Handling(given, event, title) as checked:
                 return await function(checked)
 
-        return run_async
+        return _named(run_async, function)
 
-    @functools.wraps(function)
     def run(given: Any) -> Any:
-        with _handling(given, event, title) as checked:
-            return function(checked)
+        handling = _Handling(given, event, title)
+        with handling as checked:
+            result = function(checked)
+            if is_awaitable(result):
+                handling.goes_on = True
+                return _go_on(handling, result)
+            return result
 
+    return _named(run, function)
+
+
+def _named(run: Callable[[Any], Any], function: Callable[[Event], Any]) -> Callable[[Any], Any]:
+    """With the function's name and words, but not as its wrapper: what ``function`` is says nothing of ``run``."""
+    functools.update_wrapper(run, function, updated=())
+    del run.__wrapped__  # type: ignore[attr-defined]
     return run
 
 
-@contextmanager
-def _handling(given: Any, name: EventName, title: str) -> Iterator[Event]:
-    event = given if isinstance(given, Event) else _open(given, name)
-    token = handled.set(event)
-    hooks.tell("handling", event, title)
-    began, error = monotonic(), None
-    try:
-        yield event
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        handled.reset(token)
-        hooks.tell("handled", event, title, monotonic() - began, error)
+async def _go_on(handling: _Handling, result: Any) -> Any:
+    handling.goes_on = False
+    with handling:
+        return await result
+
+
+class _Handling:
+    """Around the handling of one event: the event is known to what it publishes, and hooks hear of it.
+
+    It may be entered twice, when a plain function gives something to await: which comes on another thread.
+    """
+
+    def __init__(self, given: Any, name: EventName, title: str) -> None:
+        self.name, self.title = name, title
+        self.event = given if isinstance(given, Event) else _open(given, name)
+        self.goes_on = False
+        self._began: float | None = None
+
+    def __enter__(self) -> Event:
+        self._token = handled.set(self.event)
+        if self._began is None:
+            self._began = monotonic()
+            hooks.tell("handling", self.event, self.title)
+        return self.event
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        handled.reset(self._token)
+        if not self.goes_on:
+            assert self._began is not None
+            hooks.tell("handled", self.event, self.title, monotonic() - self._began, error)
 
 
 def _open(given: Any, name: EventName) -> Event:

@@ -27,6 +27,7 @@ from dramatiq.middleware import (
 from fourlane import codec, job
 from fourlane.errors import EncryptionError, UnreadableJob
 from fourlane.names import Queue, Tier, parse_queue
+from fourlane.options import check_sent
 from fourlane.queues import carry
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Delayed, Leased, Store
@@ -50,6 +51,7 @@ class Defaults:
     hard_timeout_ms: int | None = None
     result_ttl_ms: int = 0
     max_body_bytes: int = codec.MAX_BODY_BYTES
+    max_result_bytes: int = codec.MAX_RESULT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,7 @@ class RedisBroker(dramatiq.Broker):
         self, queue: Queue, message: dramatiq.Message[Any], options: Mapping[str, Any], delay: int | None
     ) -> None:
         job_id = job.id_of_message(message.message_id, queue.tier)
+        options = check_sent(options)
         body = codec.encode(
             message.actor_name,
             message.args,
@@ -273,8 +276,15 @@ class RedisBroker(dramatiq.Broker):
         if delay:
             self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
         else:
-            entry = job.entry_of(job_id, message.message_timestamp)
+            entry = job.entry_of(job_id, self._accepted_at_ms(message))
             self.store.enqueue(queue.service, int(queue.tier), (entry, body))
+
+    def _accepted_at_ms(self, message: dramatiq.Message[Any]) -> int:
+        """What a job's age counts from: by Redis's clock where its age matters, for a worker's own differs."""
+        actor = self.actors.get(message.actor_name)
+        limits = [message.options.get("max_age"), None if actor is None else actor.options.get("max_age")]
+        limits += [m.max_age for m in self.middleware if isinstance(m, AgeLimit)]
+        return self.store.clock.now_ms() if any(limits) else message.message_timestamp
 
     # For tests ----------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from fourlane import job as jobs
 from fourlane.errors import InvalidName, JobNotFound, RedisUnavailable, UnknownQueue, UnreadableJob
 from fourlane.job import JobInfo, State
 from fourlane.names import Queue, Tier, parse_queue
+from fourlane.queues import ended
 from fourlane.queues.broker import read_record
 from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
@@ -273,7 +274,7 @@ def job(store: Store, job_id: str, queue: Queue | str | None = None) -> JobInfo:
     for service, stored_ids in _places(store, job_id, queue):
         for stored_id in stored_ids:
             key = store.service(service).result(stored_id)
-            if store.connector.command(key, "EXISTS", key):
+            if ended.is_done(store.connector.command(key, "LINDEX", key, 0)):
                 return job_info(store, service, stored_id, State.DONE)
     raise JobNotFound(
         f"there is no job {job_id!r}{f' in {queue}' if isinstance(queue, str) else ''}; "

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+from fourlane.errors import LeaseLost
 from fourlane.names import check_tenant
 
-__all__ = ["Sending", "carried", "current_tenant", "running", "sending", "with_tenant"]
+__all__ = ["LOST", "Sending", "carried", "current_tenant", "refuse_lost", "running", "sending", "with_tenant"]
 
 Sending = Callable[[str, str, int], AbstractContextManager[Mapping[str, str]]]
 """Given the queue's name, the task and the number of jobs: is entered around the enqueue, gives the options."""
@@ -29,6 +30,15 @@ running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 """The run that this thread or coroutine belongs to (tasks/context.py); None outside a worker."""
 
 
+LOST = "the job's lease was lost: another worker runs it"
+
+
+def refuse_lost(run: Any) -> None:
+    """What a run does late is not to count. Raises LeaseLost once its lease is known to be lost."""
+    if run is not None and run.lost:
+        raise LeaseLost(LOST)
+
+
 def current_tenant() -> str:
     """The tenant of the job that runs here; empty for none, and outside a worker."""
     now = running.get()
@@ -38,8 +48,13 @@ def current_tenant() -> str:
 def with_tenant(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """A new job's options with its tenant: the one they name, else that of the job that runs here.
 
-    Raises InvalidName.
+    Every job that is sent comes by here.
+
+    Raises:
+      InvalidName: of the tenant.
+      LeaseLost: the run that sends it lost its own job.
     """
+    refuse_lost(running.get())
     tenant = check_tenant(options["tenant"]) if "tenant" in options else current_tenant()
     if tenant:
         return {**options, "tenant": tenant}

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
-from fourlane.errors import FourlaneError, SettingsError
+from fourlane import codec
+from fourlane.errors import FourlaneError, SettingsError, UnreadableJob
 from fourlane.job import State
 from fourlane.names import Queue, Tier, parse_queue
+from fourlane.queues import ended
 from fourlane.queues.browse import locate, queue_of
 from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
@@ -130,18 +132,41 @@ def rewrite(store: Store, service: str) -> None:
     _replace(store, service, lambda text: text)
 
 
-def cancel(store: Store, job_id: str, queue: Queue | str | None = None) -> State:
+def cancel(
+    store: Store, job_id: str, queue: Queue | str | None = None, *, has_callbacks: Callable[[str], bool] | None = None
+) -> State:
     """Cancel a job. Returns the state it was in.
+
+    Parameters:
+      has_callbacks: whether a task of this name declares ``on_failure`` or the like, or may do; without it only those
+        that the job itself was sent with are told.
 
     RUNNING means that its worker is told; whether the task heeds it is the task's matter, but the job does
     not run again. CANCELLED means that it was cancelled before, UNKNOWN that there is no such job.
     """
     state = State.UNKNOWN
     for service, stored_id in locate(store, job_id, queue):
+        keys = store.service(service)
+        body = store.connector.command(keys.jobs, "HGET", keys.jobs, stored_id) or b""
         state = _cancel(store, service, stored_id)
+        if state in (State.READY, State.DELAYED):
+            _tell_cancelled(store, service, stored_id, body, has_callbacks)
         if state is not State.UNKNOWN:
             break
     return state
+
+
+def _tell_cancelled(
+    store: Store, service: str, job_id: str, body: bytes, has_callbacks: Callable[[str], bool] | None
+) -> None:
+    try:
+        envelope = codec.decode(body)
+    except UnreadableJob:
+        return  # nobody can have been promised anything of it
+    options = envelope.options
+    calls = "on_failure" in options or "on_retry_exhausted" in options
+    calls = calls or (has_callbacks is not None and has_callbacks(envelope.task))
+    ended.tell(store, service, job_id, "it was cancelled before it ran", body=body, cancelled=True, calls=calls)
 
 
 def purge(store: Store, queue: Queue | str) -> int:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry, new_ids
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
+from fourlane.queues import ended
+from fourlane.queues.clock import RedisClock
 from fourlane.queues.connection import Connector, Link, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
@@ -115,6 +117,11 @@ class Store:
         self.keys = EnvironmentKeys(namespace, environment)
         self._services: dict[str, ServiceKeys] = {}
         self._announced: set[str] = set()
+        self.clock = RedisClock(self._time_ms)
+
+    def _time_ms(self) -> int:
+        seconds, microseconds = self.connector.command(self.keys.services, "TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def service(self, service: str) -> ServiceKeys:
         """The keys of a service."""
@@ -394,6 +401,8 @@ class Store:
             some, dead, left = self.connector.run("reclaim", [*keys.all, keys.leased(name)], args)
             back += some
             poisoned += [i.decode() for i in dead]
+            for job_id in dead:
+                ended.tell(self, service, job_id.decode(), f"poison: {fate}")
         return back, poisoned
 
     def read_result(self, key: bytes, wait_seconds: float) -> bytes | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from fourlane.errors import Cancelled
+from fourlane.errors import Cancelled, LeaseLost
 from fourlane.queues import carry
 
 if TYPE_CHECKING:
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from fourlane.tasks.output import Output
     from fourlane.tasks.steps import Steps
 
-__all__ = ["CancelToken", "CurrentJob", "current_job"]
+__all__ = ["CancelToken", "CurrentJob", "Running", "current_job", "refuse_lost", "running"]
 
 
 class CancelToken:
-    """Says that the job should end soon, and why: ``cancelled`` or ``shutdown``."""
+    """Says that the job should end soon, and why: ``cancelled``, ``shutdown`` or ``lease_lost``.
+
+    ``lease_lost``: another worker runs the job by now, and nothing that this run does counts any more.
+    """
 
     __slots__ = ("_event", "reason")
 
@@ -45,7 +48,9 @@ class CancelToken:
         return self._event.wait(timeout_seconds)
 
     def raise_if_set(self) -> None:
-        """Raise Cancelled when the job should end."""
+        """Raise Cancelled, or LeaseLost, which is one, when the job should end."""
+        if self.reason == "lease_lost":
+            raise LeaseLost(carry.LOST)
         if self.reason:
             raise Cancelled(self.reason)
 
@@ -96,6 +101,9 @@ class CurrentJob:
 class Running(Protocol):
     """What a worker sets while a job runs."""
 
+    lost: bool
+    """Whether its lease is known to be lost."""
+
     @property
     def context(self) -> CurrentJob: ...
     @property
@@ -120,6 +128,7 @@ def _output() -> Output:
 
 
 running: ContextVar[Running | None] = carry.running
+refuse_lost = carry.refuse_lost
 
 
 def current_job() -> CurrentJob | None:

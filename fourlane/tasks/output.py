@@ -7,13 +7,17 @@ import logging
 import time
 import uuid
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from fourlane.errors import FourlaneError
+from fourlane.queues.carry import refuse_lost
 from fourlane.queues.journal import Journal, Lease
 from fourlane.queues.output import Progress
+
+if TYPE_CHECKING:
+    from fourlane.tasks.context import Running
 
 __all__ = ["MAX_OUTPUT_CHARACTERS", "Output"]
 
@@ -24,11 +28,15 @@ _logger = logging.getLogger("fourlane.output")
 
 
 class Output:
-    """The output of one run. Writing does not wait; what cannot be kept is logged, and never fails the job."""
+    """The output of one run. Writing does not wait; what cannot be kept is logged, and never fails the job.
 
-    def __init__(self, journal: Journal, lease: Lease) -> None:
+    Once the job's lease is known to be lost, each method that writes raises LeaseLost.
+    """
+
+    def __init__(self, journal: Journal, lease: Lease, run: Running) -> None:
         self._journal = journal
         self._lease = lease
+        self._of = run
         self._run = uuid.uuid4().hex[:12]
         self._left = MAX_OUTPUT_CHARACTERS
         self._last: dict[str, Future[Any]] = {}
@@ -60,6 +68,7 @@ class Output:
         self._say("progress", msgspec.json.encode(told).decode())
 
     def _say(self, kind: str, text: str, *, now: bool = False) -> None:
+        refuse_lost(self._of)
         self._last[kind] = self._journal.say(self._lease, kind, self._run, text, now=now)
 
     def flush(self) -> None:

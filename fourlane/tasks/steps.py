@@ -28,9 +28,10 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 import msgspec
 
 from fourlane import codec, spans
-from fourlane.errors import LeaseLost, StepError
+from fourlane.errors import StepError
+from fourlane.queues.carry import refuse_lost
 from fourlane.queues.journal import Journal, Lease
-from fourlane.tasks.context import running
+from fourlane.tasks.context import Running, running
 
 __all__ = ["MAX_STEP_BYTES", "Steps", "resume", "step", "step_key"]
 
@@ -46,9 +47,10 @@ _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class Steps:
     """The recorded steps of one run; made when it first asks."""
 
-    def __init__(self, journal: Journal, lease: Lease) -> None:
+    def __init__(self, journal: Journal, lease: Lease, run: Running) -> None:
         self._journal = journal
         self._lease = lease
+        self._run = run
         self._lock = threading.Lock()
         self._recorded: dict[str, msgspec.Raw] | None = None
         self._size = 0
@@ -62,7 +64,7 @@ class Steps:
 
     def record(self, name: str, value: Any) -> None:
         """Raises StepError, LeaseLost, InvalidArguments, RedisUnavailable."""
-        _check(self._save(name, value).result())
+        self._check(self._save(name, value).result())
 
     # For async tasks ----------------------------------------------------------------------------------------
 
@@ -72,9 +74,14 @@ class Steps:
 
     async def arecord(self, name: str, value: Any) -> None:
         # Shielded: work that is done shall be recorded, though the job is cancelled in this very moment.
-        _check(await asyncio.shield(asyncio.wrap_future(self._save(name, value))))
+        self._check(await asyncio.shield(asyncio.wrap_future(self._save(name, value))))
 
     # --------------------------------------------------------------------------------------------------------
+
+    def _check(self, held: Any) -> None:
+        if held is not True:
+            self._run.lost = True
+        refuse_lost(self._run)
 
     def has(self, name: str) -> bool:
         return self._recorded is not None and name in self._recorded
@@ -85,6 +92,7 @@ class Steps:
 
     def meet(self, name: str) -> None:
         """Each name once in a run: a second step of the name would get the first one's result."""
+        refuse_lost(self._run)
         if not isinstance(name, str) or not 0 < len(name) <= 200:
             raise StepError(f"{name!r} is no step's name: a text of 1 to 200 characters")
         with self._lock:
@@ -103,6 +111,7 @@ class Steps:
             self._size = len(data or b"")
 
     def _save(self, name: str, value: Any) -> Future[bytes | bool | None]:
+        refuse_lost(self._run)
         encoded = codec.encode_value(value, f"step {name}")
         # One at a time into the journal, so that a later state never comes before an earlier one.
         with self._lock:
@@ -116,11 +125,6 @@ class Steps:
                 )
             self._recorded = changed
             return self._journal.save(self._lease, data)
-
-
-def _check(held: Any) -> None:
-    if held is not True:
-        raise LeaseLost("the job's lease was lost: another worker runs it")
 
 
 def _steps() -> Steps | None:

@@ -3,43 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
 import dramatiq
 import dramatiq.broker
 
 from fourlane import codec, job
-from fourlane.errors import DuplicateJob, JobFailed, ResultTimeout
+from fourlane.errors import (
+    DuplicateJob,
+    InvalidOption,
+    JobCancelled,
+    JobFailed,
+    ResultNotKept,
+    ResultRefused,
+    ResultTimeout,
+)
 from fourlane.names import Queue, Tier, check_service
-from fourlane.queues import carry
+from fourlane.options import check_declared, check_delay, check_sent
+from fourlane.queues import carry, ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.output import Piece, Progress
 from fourlane.queues.store import Delayed
 from fourlane.retry import Backoff
 from fourlane.sealing import is_sealed, open_result, seal_arguments
+from fourlane.tasks.callables import check_function, name_of
 from fourlane.tasks.context import current_job
 
 __all__ = ["Backoff", "EnqueuedJob", "Task", "current_job", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_now = time.time
+_FIRST_LOOK_SECONDS = 0.25  # how long to wait for a result before asking whether there is one to come
+_LOOK_SECONDS = 1.0
+_CALLBACKS = ("on_failure", "on_retry_exhausted")
 
 
 class EnqueuedJob(Generic[R]):
     """A job that Redis has accepted."""
 
-    __slots__ = ("broker", "id", "queue")
+    __slots__ = ("_accepted", "_keeps_result", "broker", "id", "queue")
 
-    def __init__(self, broker: RedisBroker, queue: Queue, job_id: str) -> None:
+    def __init__(
+        self,
+        broker: RedisBroker,
+        queue: Queue,
+        job_id: str,
+        *,
+        accepted: bool = False,
+        keeps_result: bool | None = None,
+    ) -> None:
+        """
+        Parameters:
+          accepted: Redis has it; unless a relay is still to bring it there (docs/outbox.md).
+          keeps_result: whether its task and options keep one; None when that is not known here.
+        """
         self.broker = broker
         self.queue = queue
         self.id = job_id
+        self._accepted = accepted
+        self._keeps_result = keeps_result
 
     @property
     def message_id(self) -> str:
@@ -63,14 +91,19 @@ class EnqueuedJob(Generic[R]):
         try:
             return self.info().state
         except JobNotFound:
-            found = self.broker.store.connector.command(key, "EXISTS", key)
-            return job.State.DONE if found else job.State.UNKNOWN
+            kept = self.broker.store.connector.command(key, "LINDEX", key, 0)
+            return job.State.DONE if ended.is_done(kept) else job.State.UNKNOWN
 
     def cancel(self) -> job.State:
         """Cancel it; returns the state that it was in. A running job is told through its cancel token."""
         from fourlane.queues import control
 
-        return control.cancel(self.broker.store, self.id, self.queue)
+        def has_callbacks(name: str) -> bool:
+            actor = self.broker.actors.get(name)
+            hooks = self.broker.hooks("before_nack", native=False) or self.broker.hooks("after_nack", native=False)
+            return actor is None or bool(hooks) or not actor.options.keys().isdisjoint(_CALLBACKS)
+
+        return control.cancel(self.broker.store, self.id, self.queue, has_callbacks=has_callbacks)
 
     def progress(self) -> Progress | None:
         """How far it said that it is; None when it said nothing within the last hour."""
@@ -119,19 +152,49 @@ class EnqueuedJob(Generic[R]):
           timeout: seconds; None waits for ever.
 
         Raises:
-          ResultTimeout: none came in time; does the task keep results (``result_ttl_ms``)?
-          JobFailed: it became a dead letter.
+          ResultTimeout: none came in time.
+          JobFailed: it ended otherwise: it is a dead letter, or was cancelled (JobCancelled). Told at once.
+          ResultRefused: it is done, but its result could not be kept; says why.
+          ResultNotKept: its task keeps no results (``result_ttl_ms``), or this one's time is over.
         """
+        if self._keeps_result is False:
+            raise ResultNotKept(
+                f"job {self.id} keeps no result; declare its task with result_ttl_ms, such as "
+                "@task(result_ttl_ms=60_000), or send it with that option"
+            )
         store = self.broker.store
         key = store.service(self.queue.service).result(self._stored_id())
-        deadline = None if timeout is None else _now() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        longest = _FIRST_LOOK_SECONDS
         while True:
-            left = 2.0 if deadline is None else min(2.0, deadline - _now())
+            left = longest if deadline is None else min(longest, deadline - time.monotonic())
             data = store.read_result(key, left)
-            if data is not None:
+            if data is None and left > 0:
+                self._look_for_end()
+                longest = _LOOK_SECONDS
+            elif data is not None:
                 return cast("R", _value_of(data))
-            if left <= 0:
+            else:
                 raise ResultTimeout(f"no result of job {self.id} within {timeout:g} s")
+
+    def _look_for_end(self) -> None:
+        """Raises what result() tells of a job that is over and left no result."""
+        store, stored = self.broker.store, self._stored_id()
+        keys = store.service(self.queue.service)
+        command = store.connector.command
+        length = command(keys.jobs, "HSTRLEN", keys.jobs, stored)
+        reason = command(keys.reasons, "HGET", keys.reasons, stored) if length else None
+        if isinstance(reason, bytes):
+            word, _, detail = reason.decode("utf-8", "replace").partition("\n")
+            raise JobFailed(detail if word == "error" and detail else f"{word}: {detail}")
+        if length or not self._accepted:
+            return
+        if command(keys.jobs, "HEXISTS", keys.jobs, stored):
+            raise JobCancelled(f"job {self.id} was cancelled before it ran")
+        if command(keys.result(stored), "EXISTS", keys.result(stored)) == 0:
+            raise ResultNotKept(
+                f"job {self.id} is over and has no result: it was cancelled, keeps none, or its result_ttl_ms is over"
+            )
 
     async def aresult(self, timeout: float | None = 10.0) -> R:
         """As result, without blocking the event loop."""
@@ -143,6 +206,10 @@ class EnqueuedJob(Generic[R]):
 
 def _value_of(data: bytes) -> Any:
     stored = codec.decode_value(data)
+    if "refused" in stored:
+        raise ResultRefused(f"the job is done, but its result is not kept: {stored['refused']}")
+    if "cancelled" in stored:
+        raise JobCancelled(stored["error"])
     if "error" in stored:
         raise JobFailed(stored["error"])
     if is_sealed(stored):
@@ -172,7 +239,9 @@ class Task(dramatiq.Actor[P, R]):
         self.encrypt = encrypt
         self._service = service
         self.original = fn
-        super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=options)
+        check_function(fn)
+        kept = check_declared(options)
+        super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=kept)
         if encrypt:
             codec.seals[name] = seal_arguments
         else:
@@ -232,6 +301,10 @@ class Task(dramatiq.Actor[P, R]):
           delay: milliseconds, or a timedelta, until it may run.
           eta: the moment from which it may run, with a time zone.
           **options: those of dramatiq and its middleware, e.g. ``max_retries``, ``time_limit``, ``on_success``.
+
+        Raises:
+          InvalidArguments, JobTooLarge, RedisUnavailable
+          InvalidOption: an option of a wrong type or range.
         """
         when = _when(delay, eta)
         if options:
@@ -239,7 +312,7 @@ class Task(dramatiq.Actor[P, R]):
         if tenant is not None:
             options["tenant"] = tenant
         lane = self.tier if tier is None else Tier.parse(tier)
-        return self._enqueue(args, kwargs or {}, options, when, lane)
+        return self._enqueue(args, {} if kwargs is None else kwargs, options, when, lane)
 
     def send_many(self, calls: Iterable[Any], *, tenant: str | UUID | None = None) -> list[EnqueuedJob[R]]:
         """Enqueue many jobs, 250 in a call; none when the arguments of one are refused.
@@ -258,7 +331,7 @@ class Task(dramatiq.Actor[P, R]):
         jobs = [(tuple(c), {}) if isinstance(c, (list, tuple)) else ((), dict(c)) for c in calls]
         if self.broker.hooks("before_enqueue") or self.broker.hooks("after_enqueue"):
             return [self._enqueue(args, kwargs, own, None) for args, kwargs in jobs]
-        queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, int(_now() * 1000)
+        queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, self._now_ms(own)
         name, broker, check = self.actor_name, self.broker, self.check
         bodies: list[bytes] = []
         with carry.carried(queue.name(broker.store.environment), name, len(jobs)) as carried:
@@ -268,7 +341,8 @@ class Task(dramatiq.Actor[P, R]):
                     check(*args, **kwargs)
                 bodies.append(codec.encode(name, args, kwargs, options, max_bytes=limit))
             ids = broker.store.enqueue_new(queue.service, int(self.tier), bodies, now)
-        return [EnqueuedJob(broker, queue, job_id) for job_id in ids]
+        keeps = self._keeps_result(own)
+        return [EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps) for job_id in ids]
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
         """As send, without blocking the event loop."""
@@ -314,7 +388,7 @@ class Task(dramatiq.Actor[P, R]):
             return self._enqueue_as_message(queue, args, kwargs, options, when)
         body = codec.encode(self.actor_name, args, kwargs, options, max_bytes=opened.defaults.max_body_bytes)
         while True:
-            job_id = job.new_id(tier, int(_now() * 1000))
+            job_id = job.new_id(tier, self._now_ms(options))
             try:
                 if when is None:
                     opened.store.enqueue(queue.service, tier, (job_id, body))
@@ -322,7 +396,17 @@ class Task(dramatiq.Actor[P, R]):
                     opened.store.delay(queue.service, [Delayed(job_id, body, *when)])
             except DuplicateJob:
                 continue  # one chance in billions; another id has no such luck
-            return EnqueuedJob(broker, queue, job_id)
+            return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=self._keeps_result(options))
+
+    def _keeps_result(self, options: Mapping[str, Any]) -> bool:
+        own = self.options.get("result_ttl_ms", self.broker.opened.defaults.result_ttl_ms)
+        return bool(options.get("result_ttl_ms", own))
+
+    def _now_ms(self, options: Mapping[str, Any]) -> int:
+        """What a job's id says of its time: Redis's, where its age matters, for it is judged by Redis's clock."""
+        if "max_age" in options or "max_age" in self.options:
+            return self.broker.store.clock.now_ms()
+        return int(time.time() * 1000)
 
     def _enqueue_as_message(
         self,
@@ -332,7 +416,7 @@ class Task(dramatiq.Actor[P, R]):
         options: Mapping[str, Any],
         when: tuple[int, bool] | None,
     ) -> EnqueuedJob[R]:
-        now = int(_now() * 1000)
+        now = self._now_ms(options)
         message: dramatiq.Message[R] = dramatiq.Message(
             queue_name=queue.name(self.broker.store.environment),
             actor_name=self.actor_name,
@@ -342,15 +426,19 @@ class Task(dramatiq.Actor[P, R]):
             message_id=job.new_id(int(queue.tier), now),
             message_timestamp=now,
         )
-        delay = None if when is None else when[0] - (now if when[1] else 0)
+        delay = None if when is None else max(0, when[0] - (now if when[1] else 0))
         self.broker.enqueue(message, delay=delay)
-        return EnqueuedJob(self.broker, queue, message.message_id)
+        return EnqueuedJob(
+            self.broker, queue, message.message_id, accepted=True, keeps_result=self._keeps_result(options)
+        )
 
     def message_with_options(self, **options: Any) -> dramatiq.Message[R]:
-        """A message for dramatiq's groups and pipelines."""
-        now = int(_now() * 1000)
+        """A message for dramatiq's groups and pipelines. Raises InvalidOption."""
         message = super().message_with_options(**options)
+        sent = check_sent(message.options)
+        now = self._now_ms(sent)
         return message.copy(
+            options=sent,
             queue_name=self._full_name if self.broker.opened else "",
             message_id=job.new_id(int(self.tier), now),
             message_timestamp=now,
@@ -366,13 +454,15 @@ def _when(delay: timedelta | int | None, eta: datetime | None) -> tuple[int, boo
     if eta is not None:
         if eta.tzinfo is None:
             raise ValueError(f"eta needs a time zone, such as {datetime.now(UTC).isoformat(timespec='seconds')}")
-        return int(eta.timestamp() * 1000), True
+        return max(0, int(eta.timestamp() * 1000)), True
     if delay is None:
         return None
+    if not isinstance(delay, (timedelta, int, float)) or not math.isfinite(
+        delay.total_seconds() if isinstance(delay, timedelta) else delay
+    ):
+        raise InvalidOption(f"delay must be a number of milliseconds or a timedelta, not {delay!r}")
     milliseconds = int(delay.total_seconds() * 1000) if isinstance(delay, timedelta) else int(delay)
-    if milliseconds < 0:
-        raise ValueError(f"delay must be 0 or more milliseconds, not {milliseconds}")
-    return (milliseconds, False) if milliseconds else None
+    return (check_delay(milliseconds, "delay"), False) if milliseconds else None
 
 
 @overload
@@ -388,11 +478,12 @@ def task(
     max_retries: int | None = None,
     backoff: Backoff | None = None,
     retry_when: Callable[[int, BaseException], bool] | None = None,
-    throws: type[BaseException] | tuple[type[BaseException], ...] = (),
+    throws: type[BaseException] | Iterable[type[BaseException]] = (),
     timeout_ms: int | None = None,
     hard_timeout_ms: int | None = None,
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
+    on_bad_result: Literal["done", "dead"] | None = None,
     limit: Limit | None = None,
     share: float | None = None,
     check: Callable[..., None] | None = None,
@@ -410,11 +501,12 @@ def task(
     max_retries: int | None = None,
     backoff: Backoff | None = None,
     retry_when: Callable[[int, BaseException], bool] | None = None,
-    throws: type[BaseException] | tuple[type[BaseException], ...] = (),
+    throws: type[BaseException] | Iterable[type[BaseException]] = (),
     timeout_ms: int | None = None,
     hard_timeout_ms: int | None = None,
     max_age_ms: int | None = None,
     result_ttl_ms: int | None = None,
+    on_bad_result: Literal["done", "dead"] | None = None,
     limit: Limit | None = None,
     share: float | None = None,
     check: Callable[..., None] | None = None,
@@ -434,8 +526,12 @@ def task(
       throws: errors that are expected and never retried.
       timeout_ms: the run is interrupted after this many milliseconds; 10 minutes by default.
       hard_timeout_ms: the worker's process is killed, and a crash counted, after this many.
-      max_age_ms: a job that waited longer than this is a dead letter (``expired``).
-      result_ttl_ms: how long a result is kept; 0, not at all, by default.
+      max_age_ms: a job that was ready and waited longer than this is a dead letter (``expired``). By Redis's clock;
+        a delay, a backoff and the time before a replay do not count.
+      result_ttl_ms: how long a result is kept, up to ten years; 0, not at all, by default.
+      on_bad_result: what becomes of a job whose result cannot be kept (not JSON, too large, not to be encrypted):
+        ``done``, and who waits for it gets ResultRefused; or ``dead``, a dead letter (``rejected``). It is never
+        run again for that.
       limit: how many jobs of the task's queue may start in a time, and run at once; all tasks of the queue share
         it. What settings say comes before it, and what an operator sets at run time before both.
       share: the part of a worker process's slots, or of its places for ``async def``, that jobs of this task may
@@ -449,14 +545,14 @@ def task(
     Raises:
       InvalidName: of the tier or service.
       SettingsError: of the limit.
+      InvalidOption: an option of a wrong type or range.
+      InvalidTask: the function is a generator, or has no name.
       ValueError: a task of this name is declared already, or an option is not known.
     """
     if service is not None:
         check_service(service)
     if limit is not None:
         limit.check()
-    if share is not None and (type(share) not in (int, float) or not 0 < share <= 1):
-        raise ValueError(f"share is a part of a worker's slots, above 0 and up to 1, not {share!r}")
     lane = Tier.parse(tier)
     given: dict[str, Any] = {
         "max_retries": max_retries,
@@ -468,6 +564,7 @@ def task(
         "max_age": max_age_ms,
         "result_ttl_ms": result_ttl_ms,
         "share": share,
+        "on_bad_result": on_bad_result,
     }
     kept = {key: value for key, value in given.items() if value is not None} | options
 
@@ -479,7 +576,7 @@ def task(
         return Task(
             function,
             broker=target,
-            name=name or function.__name__,
+            name=name or name_of(function),
             service=service,
             tier=lane,
             limit=limit,

@@ -7,16 +7,19 @@ replay) adds none twice while the id is remembered.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from fourlane import codec, job
 from fourlane.errors import DuplicateJob
 from fourlane.names import Tier
+from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
+from fourlane.tasks.context import refuse_lost, running
 from fourlane.tasks.task import Task, task
 from fourlane.webhooks.verify import PROVIDERS
 
@@ -79,6 +82,8 @@ def on_webhook(
 ) -> Callable[[Callable[[Event], Any]], Task[Any, Any]]:
     """Run a function for events of a type, as a task. It must bear to be run twice for one event.
 
+    An ``async def`` runs as every async task, on the worker's event loop.
+
     Events may come in another order than they happened. ``event.late`` tells a handler; one that writes the state of a
     thing should leave it alone then.
 
@@ -89,6 +94,7 @@ def on_webhook(
 
     Raises:
       ValueError: no such provider, or a star that is not at the end.
+      InvalidTask: the function is a generator.
     """
     if provider not in PROVIDERS:
         raise ValueError(f"{provider!r} sends no webhooks that are known; use {', '.join(PROVIDERS)}")
@@ -96,10 +102,16 @@ def on_webhook(
         raise ValueError(f"{pattern!r} is no event type; write it in full, or its beginning and a star: 'invoice.*'")
 
     def declare(function: Callable[[Event], Any]) -> Task[Any, Any]:
+        check_function(function)
+
+        async def run_async(event: dict[str, Any]) -> Any:
+            return await _run_async(made, function, Event(**event))
+
         def run(event: dict[str, Any]) -> Any:
             return _run(made, function, Event(**event))
 
-        made = task(name=name or f"{function.__module__}.{function.__qualname__}", service=service, **options)(run)
+        title = name or f"{function.__module__}.{getattr(function, '__qualname__', '') or name_of(function)}"
+        made = task(name=title, service=service, **options)(run_async if is_async(function) else run)
         _handlers.append(_Handler(provider, pattern, made))
         return made
 
@@ -129,19 +141,38 @@ def forward_webhook(provider: str, pattern: str, event_name: str, **options: Any
 
 
 def _run(made: Task[Any, Any], function: Callable[[Event], Any], event: Event) -> Any:
-    if event.created_at_ms is None or not event.subject:
-        return function(event)
-    store, service = made.broker.store, made.service
-    key = f"{made.actor_name}:{_short(f'{event.provider}:{event.subject}')}"
-    late = event.created_at_ms < store.latest(service, key)
-    result = function(_as_late(event) if late else event)
-    # After the run: one that failed has handled nothing.
-    store.mark_latest(service, key, event.created_at_ms, ttl_ms=REMEMBERED_MS)
+    result = function(_with_lateness(made, event))
+    if is_awaitable(result):
+        return _go_on(made, result, event)
+    _mark(made, event)
     return result
 
 
-def _as_late(event: Event) -> Event:
-    return Event(event.provider, event.id, event.type, event.created_at_ms, event.subject, event.payload, late=True)
+async def _run_async(made: Task[Any, Any], function: Callable[[Event], Any], event: Event) -> Any:
+    return await _go_on(made, function(await asyncio.to_thread(_with_lateness, made, event)), event)
+
+
+async def _go_on(made: Task[Any, Any], result: Any, event: Event) -> Any:
+    result = await result
+    await asyncio.to_thread(_mark, made, event)
+    return result
+
+
+def _with_lateness(made: Task[Any, Any], event: Event) -> Event:
+    if event.created_at_ms is None or not event.subject:
+        return event
+    late = event.created_at_ms < made.broker.store.latest(made.service, _order_key(made, event))
+    return replace(event, late=late)
+
+
+def _mark(made: Task[Any, Any], event: Event) -> None:
+    """After the run: one that failed has handled nothing."""
+    if event.created_at_ms is not None and event.subject:
+        made.broker.store.mark_latest(made.service, _order_key(made, event), event.created_at_ms, ttl_ms=REMEMBERED_MS)
+
+
+def _order_key(made: Task[Any, Any], event: Event) -> str:
+    return f"{made.actor_name}:{_short(f'{event.provider}:{event.subject}')}"
 
 
 def handlers_of(provider: str, type: str) -> list[Task[Any, Any]]:
@@ -164,7 +195,9 @@ def enqueue_once(made: Task[Any, Any], args: list[Any], *, key: str) -> str:
     Raises:
       JobTooLarge, InvalidArguments: of the arguments.
       RedisUnavailable: it is not known to be accepted; the same call may be repeated.
+      LeaseLost: the run that sends it lost its own job.
     """
+    refuse_lost(running.get())
     broker, tier = made.broker, int(made.tier)
     body = codec.encode(made.actor_name, args, max_bytes=broker.opened.defaults.max_body_bytes)
     while True:

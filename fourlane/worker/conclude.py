@@ -1,25 +1,46 @@
-"""What the end of a run means for its job: the outcome that the next turn writes."""
+"""What the end of a run means for its job: the outcome that the next turn writes.
+
+Conclusions.of is the one place that turns a run, its result and its error into an outcome, and it always gives one:
+whatever raises in it, a rule of the task, a hook, a result that cannot be kept, the job is over, with both errors.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import traceback
 from typing import Any, Final
 
-from dramatiq.middleware import Shutdown
+import msgspec
+from dramatiq.middleware import MiddlewareError, Shutdown
 
 from fourlane import codec, job
-from fourlane.errors import Cancelled, RateLimited, Snooze, Steering
-from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.errors import (
+    Cancelled,
+    InvalidArguments,
+    JobCancelled,
+    JobFailed,
+    JobTooLarge,
+    LeaseLost,
+    RedisUnavailable,
+    Steering,
+)
+from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms
+from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
-from fourlane.retry import Policy, judge
+from fourlane.retry import judge
 from fourlane.sealing import seal_result
 from fourlane.worker.run import Run
 
 __all__ = ["Conclusions", "Expired", "Skipped"]
 
+log = logging.getLogger("fourlane.worker")
+
 _TRACEBACK_CHARACTERS: Final = 8_000
+_WORDS_CHARACTERS: Final = 1_000
+_CALLED: Final = frozenset(("on_success", "pipe_target"))
 _DONE: Final = Done()
 
 
@@ -28,7 +49,7 @@ class Skipped(Exception):
 
 
 class Expired(Exception):
-    """The job is older than it may be."""
+    """The job waited longer than it may."""
 
 
 class Conclusions:
@@ -38,98 +59,217 @@ class Conclusions:
         self.broker = broker
         self.worker = worker
 
-    def success(self, run: Run, result: Any) -> Outcome:
-        """Raises InvalidArguments when the result is to be kept and JSON cannot carry it."""
-        ttl = _result_ttl(run)
+    def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
+        """The outcome of a run. Never raises."""
+        try:
+            if error is None and run.plan.bare and run.enqueued_again is None and not run.failed:
+                options = run.envelope.options
+                if not options or _CALLED.isdisjoint(options):
+                    outcome = self._success(run, result)
+                    return outcome if type(outcome) is not Dead else self._over(run, outcome)
+            return self._judged(run, result, error)
+        except BaseException as fault:
+            return self._undecided(run, error, fault)
+        finally:
+            in_process.message = None
+
+    def refused(self, run: Run, outcome: Dead) -> Outcome:
+        """The end of a job that no function was called for: not to be read, or of a task that nobody knows."""
+        error = run._exception = JobFailed(f"{outcome.reason}: {outcome.detail}")
+        self._tell_what_can_be_told(run, error)
+        ttl = max(WAITERS_MS, result_ttl_ms(run.envelope.options, 0))
+        return Dead(outcome.reason, outcome.detail, outcome.record, _told(_writable(str(error))), ttl)
+
+    # ---------------------------------------------------------------------------------------------------------
+
+    def _undecided(self, run: Run, error: BaseException | None, fault: BaseException) -> Dead:
+        """What raised while the end was judged: the job is over, and both errors are told. Made of what cannot fail."""
+        own = f"{_words(error)}; " if error is not None else ""
+        detail = f"{own}while its end was judged: {_words(fault)}"[: 2 * _WORDS_CHARACTERS]
+        log.error("undecided job=%s task=%s: %s", run.leased.entry, run.plan.name, detail, exc_info=fault)
+        try:
+            record = read_record(run.leased.record)
+            record.attempts += 1
+            if error is not None:
+                record = msgspec.structs.replace(record, errors=[*record.errors, self._attempt(error)])
+            written = write_record(record, self._attempt(fault))
+        except BaseException as again:
+            log.error("the record of job %s could not be written: %s", run.leased.entry, _words(again))
+            written = run.leased.record
+        self._tell_what_can_be_told(run, error if error is not None else fault)
+        ttl = result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms)
+        return Dead("error", detail, written, _told(detail) if ttl else b"", ttl)
+
+    def _tell_what_can_be_told(self, run: Run, error: BaseException) -> None:
+        run.failed, run._exception = True, error
+        for tell in (self._tell_failure, self._tell_exhausted, self._nack_hooks):
+            try:
+                tell(run)
+            except BaseException as fault:
+                log.error("the end of job %s could not be told: %s", run.leased.entry, _words(fault))
+
+    def _success(self, run: Run, result: Any) -> Outcome:
+        """Done, and with its result when it is to be kept and can be."""
+        options = run.envelope.options
+        ttl = result_ttl_ms(options, run.plan.result_ttl_ms) if options else run.plan.result_ttl_ms
         if not ttl:
             return _DONE
-        value = codec.encode_value(result, "result")
-        if run.plan.encrypt:
-            return Result(seal_result(run.plan.name, value), ttl)
-        return Result(b'{"value":' + value + b"}", ttl)
+        try:
+            return Result(self._carried(run, result), ttl)
+        except Exception as error:
+            # The work is done: to repeat it would charge the card again.
+            text = _words(error)
+            log.error(
+                "result-refused job=%s task=%s: it is done, its result is not kept: %s", run.id, run.plan.name, text
+            )
+            if (options.get("on_bad_result") or run.plan.options.get("on_bad_result")) == "dead":
+                run._exception = error
+                return self._dead(run, error, "rejected")
+            return Result(msgspec.json.encode({"refused": text, "error": text}), ttl)
 
-    def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
+    def _carried(self, run: Run, result: Any) -> bytes:
+        """Raises InvalidArguments, JobTooLarge, EncryptionError."""
+        try:
+            value = codec.encode_value(result, "result")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise error if isinstance(error, InvalidArguments) else InvalidArguments(f"result: {error}") from None
+        kept = seal_result(run.plan.name, value) if run.plan.encrypt else b'{"value":' + value + b"}"
+        most = self.broker.opened.defaults.max_result_bytes
+        if len(kept) > most:
+            raise JobTooLarge(
+                f"the result has {len(kept):,} bytes, the limit is {most:,} (FOURLANE_MAX_RESULT_BYTES); "
+                "store the data elsewhere and return a reference to it"
+            )
+        return kept
+
+    def _judged(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome, after all that dramatiq's middleware has to say of it."""
         plan, options = run.plan, run.envelope.options
+        if run.lost or isinstance(error, LeaseLost):
+            return Back()  # refused by Redis, for the job runs elsewhere
         in_process.message = run
         run._exception = error
-        if isinstance(error, (Cancelled, Shutdown)):
-            return self.failure(run, error)
+        if _was_told(run, error):
+            return Back() if run.context.cancel_token.reason == "shutdown" else self._cancelled(run)
         if isinstance(error, Expired):
-            run.failed = True
-            outcome: Outcome = Dead("expired", str(error), write_record(read_record(run.leased.record)))
-            return self._nack(run, outcome)
+            return self._over(run, self._dead(run, error, "expired", spent=False))
         if isinstance(error, Skipped):
             self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
             if run.failed:
-                return self._nack(run, self._dead(run, error.__cause__ or error, "rejected"))
+                return self._over(run, self._dead(run, error.__cause__ or error, "rejected"))
             return self._ack(run, _DONE)
 
-        if not isinstance(error, (Snooze, RateLimited)):
-            if plan.callbacks and (plan.has_callbacks or "on_success" in options or "on_failure" in options):
-                self.broker.call_hooks(
-                    [plan.callbacks.after_process_message], (run,), {"result": result, "exception": error}
-                )
-            if plan.pipelines and error is None and "pipe_target" in options:
-                self.broker.call_hooks([plan.pipelines.after_process_message], (run,), {"result": result})
-        if error is not None:
-            outcome = self.failure(run, error)
+        outcome = self._success(run, result) if error is None else self._failure(run, error)
+        if type(outcome) in (Done, Result) and error is None:
+            # What is not sent on is an error of this job, not one to be logged only: others wait for it.
+            if plan.callbacks and (plan.has_callbacks or "on_success" in options):
+                plan.callbacks.after_process_message(self.broker, run, result=result, exception=None)
+            if plan.pipelines and "pipe_target" in options:
+                plan.pipelines.after_process_message(self.broker, run, result=result)
+        run.failed = isinstance(outcome, Dead)
+        try:
+            self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": run._exception})
+        except MiddlewareError as raised:  # dramatiq's meaning of it: the run failed
+            run._exception = run._exception or raised
+            outcome = self._failure(run, raised)
             run.failed = isinstance(outcome, Dead)
-        else:
-            outcome = self.success(run, result)
-        self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": error})
         if run.enqueued_again is not None and isinstance(outcome, Done):
-            outcome = self._retry_as_enqueued(run, error)
+            outcome = self._retry_as_enqueued(run, run._exception)
         if run.failed and not isinstance(outcome, Dead):
-            outcome = self._dead(run, error or RuntimeError("a middleware rejected it"), "rejected")
-        return self._nack(run, outcome) if isinstance(outcome, Dead) else self._ack(run, outcome)
+            run._exception = run._exception or RuntimeError("a middleware rejected it")
+            outcome = self._dead(run, run._exception, "rejected")
+        if isinstance(outcome, Dead):
+            return self._over(run, outcome)
+        if isinstance(outcome, (Retry, Done)) and run._exception is not None:
+            try:
+                self._tell_failure(run)
+            except Exception:  # it runs again: what its own end says is not decided here
+                log.critical("on_failure of job %s could not be told", run.id, exc_info=True)
+        return self._ack(run, outcome)
+
+    def _over(self, run: Run, outcome: Dead) -> Outcome:
+        """It ended otherwise than done. What cannot be told is told with the job's own error."""
+        run.failed = True
+        self._tell_failure(run)
+        self._tell_exhausted(run)
+        self._nack_hooks(run)
+        return outcome
+
+    def _cancelled(self, run: Run) -> Outcome:
+        error = JobCancelled("it was cancelled while it ran")
+        self._tell_what_can_be_told(run, error)
+        if result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms):
+            stored = job.id_of_entry(run.leased.entry)
+            try:
+                ended.tell(self.broker.store, run.lane.service, stored, str(error), cancelled=True, calls=False)
+            except RedisUnavailable as fault:
+                log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)
+        return Cancel()
+
+    # Acks and nacks hear of what is decided, and change nothing of it.
 
     def _ack(self, run: Run, outcome: Outcome) -> Outcome:
-        self.broker.call_hooks(self.broker.hooks("before_ack", native=False), (run,), {})
-        self.broker.call_hooks(self.broker.hooks("after_ack", native=False), (run,), {})
+        self._settling(run, "before_ack", "after_ack")
         return outcome
 
-    def _nack(self, run: Run, outcome: Outcome) -> Outcome:
-        self.broker.call_hooks(self.broker.hooks("before_nack", native=False), (run,), {})
-        self.broker.call_hooks(self.broker.hooks("after_nack", native=False), (run,), {})
-        return outcome
+    def _nack_hooks(self, run: Run) -> None:
+        self._settling(run, "before_nack", "after_nack")
 
-    def failure(self, run: Run, error: BaseException) -> Outcome:
+    def _settling(self, run: Run, *signals: str) -> None:
+        for signal in signals:
+            for hook in self.broker.hooks(signal, native=False):
+                try:
+                    hook(self.broker, run)
+                except Exception:
+                    self.broker.logger.critical("Unexpected failure in %r.", hook, exc_info=True)
+
+    def _failure(self, run: Run, error: BaseException) -> Outcome:
         """What an error means for the job."""
-        if isinstance(error, (Cancelled, Shutdown, asyncio.CancelledError)) and run.context.cancel_token:
-            return Back() if run.context.cancel_token.reason == "shutdown" else Cancel()
         plan = run.plan
-        if plan.retries is not None and not plan.is_task and not isinstance(error, Steering):
-            # dramatiq's own rules, in its own words: it marks the message failed or enqueues it again.
-            run._exception = error
-            try:
-                raise error
-            except BaseException:
-                self.broker.call_hooks([plan.retries.after_process_message], (run,), {"exception": error})
-            if run.failed:
-                return self._dead(run, error, "error")
-            if run.enqueued_again is not None:
-                return self._retry_as_enqueued(run, error)
-            return _DONE
-        if plan.retries is None and not plan.is_task and not isinstance(error, Steering):
-            return _DONE  # without Retries dramatiq marks failed messages done
-        policy = plan.policy.with_options(run.envelope.options)
+        if not plan.is_task and not isinstance(error, Steering):
+            if plan.retries is None:
+                return _DONE  # without Retries dramatiq marks failed messages done
+            return self._as_dramatiq(run, plan.retries, error)
+        policy = plan.policy if isinstance(error, Steering) else plan.policy.with_options(run.envelope.options)
         verdict = judge(error, run.attempt, policy)
+        delay_ms = max(0, min(verdict.delay_ms, LONGEST_DELAY_MS))
         if verdict.action == "postpone":
-            return Postpone(verdict.delay_ms)
+            return Postpone(delay_ms)
         if verdict.action == "dead":
-            if not verdict.expected:
-                self._tell_exhausted(run, policy)
             return self._dead(run, error, verdict.reason)
         record = read_record(run.leased.record)
         record.attempts += 1
-        return Retry(verdict.delay_ms, write_record(record, self._attempt(error)), _words(error))
+        return Retry(delay_ms, write_record(record, self._attempt(error)), _words(error))
 
-    def _tell_exhausted(self, run: Run, policy: Policy) -> None:
-        """dramatiq's ``on_retry_exhausted``, which its Retries does for plain actors."""
-        name = run.envelope.options.get("on_retry_exhausted") or run.plan.options.get("on_retry_exhausted")
-        if name:
-            told = {"retries": run.attempt - 1, "max_retries": policy.max_retries}
+    def _as_dramatiq(self, run: Run, retries: Any, error: BaseException) -> Outcome:
+        """dramatiq's own rules, in its own words: it marks the message failed or enqueues it again."""
+        run._exception = error
+        run.told |= {"on_retry_exhausted"}
+        try:
+            raise error
+        except BaseException:
+            retries.after_process_message(self.broker, run, exception=error)
+        if run.failed:
+            return self._dead(run, error, "error")
+        return self._retry_as_enqueued(run, error) if run.enqueued_again is not None else _DONE
+
+    def _tell_failure(self, run: Run) -> None:
+        """``on_failure`` hears of each failed run, and of each other end that is not done."""
+        error = run._exception
+        assert error is not None
+        told = {"type": type(error).__name__, "message": _text(error)}
+        self._send_once(run, "on_failure", told)
+
+    def _tell_exhausted(self, run: Run) -> None:
+        """``on_retry_exhausted`` hears of each end that is not done."""
+        options = run.envelope.options
+        most = options.get("max_retries", run.plan.policy.max_retries)
+        self._send_once(run, "on_retry_exhausted", {"retries": run.attempt - 1, "max_retries": most})
+
+    def _send_once(self, run: Run, option: str, told: dict[str, Any]) -> None:
+        name = run.envelope.options.get(option) or run.plan.options.get(option)
+        if isinstance(name, str) and name and option not in run.told:
+            run.told |= {option}
             self.broker.get_actor(name).send(run._message.asdict(), told)
 
     def _retry_as_enqueued(self, run: Run, error: BaseException | None) -> Retry:
@@ -139,28 +279,61 @@ class Conclusions:
         record.attempts = int(message.options.get("retries", record.attempts + 1))
         record.options = {k: v for k, v in message.options.items() if k != "traceback"}
         failed = self._attempt(error) if error is not None else None
-        return Retry(delay_ms or 0, write_record(record, failed), _words(error) if error else "")
+        delay_ms = max(0, min(int(delay_ms or 0), LONGEST_DELAY_MS))
+        return Retry(delay_ms, write_record(record, failed), _words(error) if error else "")
 
-    def _dead(self, run: Run, error: BaseException, reason: str) -> Dead:
+    def _dead(self, run: Run, error: BaseException, reason: str, *, spent: bool = True) -> Dead:
+        """A dead letter. ``spent``: the function ran, so that an attempt was spent."""
         record = read_record(run.leased.record)
-        record.attempts += 1
-        value, ttl = b"", _result_ttl(run)
-        if ttl:
-            value = codec.encode_value({"error": _words(error)}, "error")
-        return Dead(reason, _words(error), write_record(record, self._attempt(error)), value, ttl or 0)
+        ttl = result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms)
+        if spent:
+            record.attempts += 1
+            words, written = _words(error), write_record(record, self._attempt(error))
+        else:
+            words, written = _text(error), write_record(record)
+        return Dead(reason, words, written, _told(words if spent else f"{reason}: {words}") if ttl else b"", ttl)
 
     def _attempt(self, error: BaseException) -> job.Attempt:
-        text = "".join(traceback.format_exception(error))
-        return job.Attempt(_now_ms(), _words(error), text[-_TRACEBACK_CHARACTERS:], self.worker)
+        return job.Attempt(_now_ms(), _words(error), _trace(error), self.worker)
 
 
-def _result_ttl(run: Run) -> int:
-    return int(run.envelope.options.get("result_ttl_ms", run.plan.result_ttl_ms) or 0)
+def _was_told(run: Run, error: BaseException | None) -> bool:
+    """The error is the answer to a cancel or a stop."""
+    return isinstance(error, (Cancelled, Shutdown, asyncio.CancelledError)) and bool(run.context.cancel_token)
+
+
+# Of errors, in whatever state they are: these never raise ---------------------------------------------------------
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as unsaid:
+        text = f"<its text cannot be had: {type(unsaid).__name__}>"
+    return _writable(text[:_WORDS_CHARACTERS])
 
 
 def _words(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}"[:1000] if text else type(error).__name__
+    name, text = type(error).__name__, _text(error)
+    return f"{name}: {text}"[:_WORDS_CHARACTERS] if text else name
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as unsaid:
+        text = f"<its traceback cannot be had: {type(unsaid).__name__}>\n"
+    return _writable(text[-_TRACEBACK_CHARACTERS:])
+
+
+def _writable(text: str) -> str:
+    """Without lone surrogates (a file's name that is not UTF-8), which nothing can carry."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _told(words: str) -> bytes:
+    """What who waits for a result gets of a job that ended otherwise."""
+    return msgspec.json.encode({"error": words})
 
 
 def _now_ms() -> int:

@@ -1,7 +1,8 @@
 """Runs jobs: plain functions in threads, ``async def`` on one event loop.
 
 1. start() takes leased jobs and hands each to a thread or to the loop.
-2. The function runs, with its timeout and its cancel token.
+2. The function runs, with its timeout and its cancel token. One that returns something to await, and is not
+   ``async def`` itself, goes on on the loop and frees its thread.
 3. _finish() asks what its end means (conclude.py) and tells the owner.
 It knows nothing of Redis.
 """
@@ -9,7 +10,10 @@ It knows nothing of Redis.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ctypes
+import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -19,22 +23,31 @@ from typing import Any, Final, Protocol
 from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 
 from fourlane import codec, job
-from fourlane.errors import Cancelled, UnreadableJob
+from fourlane.errors import Cancelled, LeaseLost, Reject, UnreadableJob
+from fourlane.options import CHECKED, fault_of
 from fourlane.outcome import PLAIN, Dead, Outcome, Postpone
+from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.queues.store import Leased
 from fourlane.sealing import is_sealed, open_envelope
+from fourlane.tasks import ends
+from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import running
 from fourlane.worker import unknown
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.ends import Ends
 from fourlane.worker.observer import Observer
-from fourlane.worker.run import NO_PLAN, Plan, Run
+from fourlane.worker.run import NoPlan, Plan, Run
 from fourlane.worker.table import Table
 
 __all__ = ["Executor", "Owner"]
 
+log = logging.getLogger("fourlane.worker")
+
 _WATCH_SECONDS: Final = 0.05
+_PING_SECONDS: Final = 1.0
+_DEAF_SECONDS: Final = 60.0  # a coroutine that blocks the event loop for longer than this is no hiccup
+_VAIN_STARTS: Final = 100
 
 
 class Owner(Protocol):
@@ -75,9 +88,18 @@ class Executor:
         self.async_runs: dict[int, Run] = {}
         self._free_rows = list(range(slots, slots + concurrency))
         self.plans: dict[str, Plan] = {}
+        self._no_plan: Any = NoPlan(broker)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = 0
+        self._loop_runner: threading.Thread | None = None
+        self._starting_loop = threading.Lock()
+        self._asked_at = self._answered_at = 0.0
+        self._threads_wait = 0
+        self._room = threading.Condition()  # for a thread whose job goes on on the loop, when that is full
         self.threads: list[threading.Thread] = []
+        self._watcher: threading.Thread | None = None
+        self._fault = ""
+        self.end_process: Callable[[], None] = _end_process
         self.stopping = False
         self.has_async = False
         self.has_plain = False
@@ -94,16 +116,30 @@ class Executor:
                 self.has_async = True
             else:
                 self.has_plain = True
+        ends.declare(self.broker, is_async=self.has_async and not self.has_plain)
+        self.plans[ended.TASK] = Plan(self.broker, self.broker.actors[ended.TASK])
         if self.has_async:
-            ready = threading.Event()
-            threading.Thread(target=self._run_loop, args=(ready,), name="fourlane-loop", daemon=True).start()
-            ready.wait()
+            self._start_loop()
         if self.has_plain or not self.has_async:
             for slot in range(self.slots):
                 thread = threading.Thread(target=self._work, args=(slot,), name=f"fourlane-slot-{slot}", daemon=True)
                 thread.start()
                 self.threads.append(thread)
-        threading.Thread(target=self._watch, name="fourlane-watch", daemon=True).start()
+        watcher = threading.Thread(target=self._watch, name="fourlane-watch", daemon=True)
+        watcher.start()
+        self._watcher = watcher
+
+    def _start_loop(self) -> asyncio.AbstractEventLoop:
+        with self._starting_loop:
+            if self.loop is None:
+                ready = threading.Event()
+                runner = threading.Thread(target=self._run_loop, args=(ready,), name="fourlane-loop", daemon=True)
+                runner.start()
+                ready.wait()
+                self._loop_runner = runner
+                self.has_async = True
+        assert self.loop is not None
+        return self.loop
 
     def _run_loop(self, ready: threading.Event) -> None:
         try:
@@ -115,7 +151,47 @@ class Executor:
         asyncio.set_event_loop(loop)
         self.loop, self.loop_thread = loop, threading.get_ident()
         loop.call_soon(ready.set)
-        loop.run_forever()
+        vain = 0
+        while not loop.is_closed() and vain < _VAIN_STARTS:
+            vain += 1
+            ran = self._run_until_stopped(loop)
+            vain = 0 if ran else vain
+        self._cannot_go_on("the event loop does not run any more")
+
+    def _run_until_stopped(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Nothing but a job's code ends the loop, and the other jobs on it go on. False when it did not even start."""
+        began = time.monotonic()
+        error: BaseException | None = None
+        try:
+            loop.run_forever()
+        except BaseException as raised:
+            # Of a child of a job or of a callback: who awaits the child gets the error besides.
+            error = raised
+        what = "loop.stop()" if error is None else type(error).__name__
+        self.broker.logger.error("A job's %s ended the event loop; it goes on.", what, exc_info=error)
+        return not isinstance(error, RuntimeError) or time.monotonic() - began > 1.0
+
+    def _cannot_go_on(self, fault: str) -> None:
+        """The process would linger with its jobs: it ends instead, and its supervisor starts another."""
+        self._fault = fault
+        self.broker.logger.critical("The worker's process ends: %s.", fault)
+        self.end_process()
+
+    def healthy(self) -> str:
+        """What keeps jobs from running or from their time limits; empty when nothing does."""
+        if self._fault:
+            return self._fault
+        if self._loop_runner is not None and not self._loop_runner.is_alive():
+            return "the event loop's thread has ended"
+        if self._watcher is not None and not self._watcher.is_alive() and not self.stopping:
+            return "the thread that watches time limits has ended"
+        dead = [] if self.stopping else [thread.name for thread in self.threads if not thread.is_alive()]
+        if dead:
+            return f"{len(dead)} of {self.slots} slots' threads have ended: {', '.join(dead[:3])}"
+        deaf = time.monotonic() - self._asked_at
+        if self._asked_at > self._answered_at and deaf > _DEAF_SECONDS and self.async_runs:
+            return f"the event loop has not answered for {deaf:.0f} s: a coroutine blocks it"
+        return ""
 
     def start(self, lane: Any, jobs: list[Leased]) -> int:
         """Take leased jobs; returns how many are ``async def``. Those that cannot run at all are concluded here."""
@@ -126,10 +202,10 @@ class Executor:
                 envelope = decode(leased.body)
                 plan = plans.get(envelope.task)
             except UnreadableJob as error:
-                self._refuse(lane, leased, Dead("rejected", str(error), leased.record))
+                self._refuse(lane, leased, codec.Envelope(""), Dead("rejected", str(error), leased.record))
                 continue
             if plan is None:
-                self._refuse(lane, leased, self._park(leased, envelope.task))
+                self._refuse(lane, leased, envelope, self._park(leased, envelope.task))
                 continue
             run = Run(lane, leased, envelope, plan)
             if plan.places:
@@ -146,9 +222,9 @@ class Executor:
             self.loop.call_soon_threadsafe(self._spawn, coroutines)
         return len(coroutines)
 
-    def _refuse(self, lane: Any, leased: Leased, outcome: Outcome) -> None:
-        run = Run(lane, leased, codec.Envelope(""), NO_PLAN)
-        self.owner.finished(run, outcome)
+    def _refuse(self, lane: Any, leased: Leased, envelope: codec.Envelope, outcome: Outcome) -> None:
+        run = Run(lane, leased, envelope, self._no_plan)
+        self.owner.finished(run, self.conclusions.refused(run, outcome) if isinstance(outcome, Dead) else outcome)
 
     def _park(self, leased: Leased, name: str) -> Outcome:
         """A task that nobody here knows: another version may. Back after a pause, dead after 24 h."""
@@ -179,13 +255,14 @@ class Executor:
                 back.append(run)
 
     def running(self) -> list[Run]:
-        return [run for run in self.busy if run is not None] + list(self.async_runs.values())
+        # By identity: one that goes over from a thread to the loop is for a moment in both.
+        threads = {id(run): run for run in self.busy if run is not None}
+        return list((threads | self.async_runs).values())
 
     # Threads ------------------------------------------------------------------------------------------------
 
     def _work(self, slot: int) -> None:
-        for hook in self.broker.hooks("after_worker_thread_boot"):
-            hook(self.broker, threading.current_thread())
+        self._call_thread_hooks("after_worker_thread_boot")
         ident = threading.get_ident()
         get, busy = self.backlog.get, self.busy
         while True:
@@ -199,22 +276,31 @@ class Executor:
                 busy[slot] = None
                 if self.waiting and self.backlog.qsize() <= self.low:
                     self.on_low()
-            except Exception:
+            except BaseException:
                 busy[slot] = None
                 self.broker.logger.critical("A slot's thread met an error of its own.", exc_info=True)
-        for hook in self.broker.hooks("before_worker_thread_shutdown"):
-            hook(self.broker, threading.current_thread())
+        self._call_thread_hooks("before_worker_thread_shutdown")
+
+    def _call_thread_hooks(self, signal: str) -> None:
+        for hook in self.broker.hooks(signal):
+            try:
+                hook(self.broker, threading.current_thread())
+            except Exception:
+                self.broker.logger.critical("Unexpected failure in %r.", hook, exc_info=True)
 
     def _run(self, slot: int, run: Run) -> None:
         plan, envelope = run.plan, run.envelope
         result: Any = None
+        awaitable: Any = None
         error: BaseException | None = None
-        self._begin(run, slot)
         try:
+            self._begin(run, slot)
             if plan.bare and not envelope.options:
                 result = plan.fn(*envelope.args, **envelope.kwargs)
             else:
                 result = self._run_dressed(run)
+            if result is not None and is_awaitable(result):
+                awaitable = result
         except BaseException as raised:
             error = raised
         try:
@@ -223,11 +309,25 @@ class Executor:
             # The one interrupt that was sent arrived after the function's end. It still settles this job.
             error = error or raised
             self._end(slot, run)
+        if awaitable is not None:
+            if error is None:
+                run.awaitable = awaitable
+                error = self._hand_over(slot, run)
+                if error is None:
+                    return
+            _drop(awaitable)
         if run._output is not None:
-            run._output.flush()
+            self._quietly(run._output.flush)
         if self.table is not None:
-            self.table.end(slot)
+            self._quietly(self.table.end, slot)
         self._finish(run, result, error)
+
+    def _quietly(self, call: Callable[..., Any], *args: Any) -> None:
+        """For what belongs to the end of a run, and must not keep its outcome from being told."""
+        try:
+            call(*args)
+        except BaseException:
+            self.broker.logger.critical("Unexpected failure in %r.", call, exc_info=True)
 
     def _end(self, slot: int, run: Run) -> None:
         """From here on nothing interrupts: take back what was sent and has not arrived."""
@@ -237,22 +337,32 @@ class Executor:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread), None)
 
     def _begin(self, run: Run, row: int) -> None:
-        plan, envelope = run.plan, run.envelope
+        plan, options = run.plan, run.envelope.options
         started = run.started = time.monotonic()
         run.row = row
-        limit = envelope.options.get("time_limit") or plan.timeout_ms if envelope.options else plan.timeout_ms
-        if limit:
-            run.deadline = started + limit / 1000
-        table = self.table
-        if table is not None:
-            hard = plan.hard_ms
-            table.begin(row, run.lane.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
+        if self.table is not None:
+            self._mark_begun(run)
         leased = run.leased
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
         running.set(run)
-        if self._began is not None and envelope.options:
+        limit = plan.timeout_ms
+        if options and not CHECKED.isdisjoint(options):
+            fault = fault_of(options)
+            if fault:
+                raise Reject(f"the job's option {fault}")
+            limit = options.get("time_limit") or limit
+        if limit:
+            run.deadline = started + limit / 1000
+        if self._began is not None and options:
             self._began(run)
+
+    def _mark_begun(self, run: Run) -> None:
+        """In the table, where the supervisor finds it when this process dies."""
+        if self.table is not None and run.row >= 0:  # -1: there was no row left
+            hard = run.plan.hard_ms
+            deadline = run.started + hard / 1000 if hard else 0.0
+            self.table.begin(run.row, run.lane.number, run.leased.entry.encode(), deadline)
 
     def _run_dressed(self, run: Run) -> Any:
         """With everything that dramatiq's manual describes around the function."""
@@ -261,13 +371,17 @@ class Executor:
 
     def _before(self, run: Run) -> None:
         plan, options = run.plan, run.envelope.options
+        if plan.fault:
+            raise Reject(f"the actor's option {plan.fault}")
         if is_sealed(options):
             run.envelope = open_envelope(run.envelope)
             options = run.envelope.options
         in_process.message = run
         max_age = options.get("max_age") or plan.max_age_ms
-        if max_age and _now_ms() - run._message.message_timestamp >= max_age:
-            raise Expired(f"it waited longer than {max_age} ms")
+        if max_age:
+            since = job.ready_since_ms(run.leased.entry) or run.envelope.enqueued_ms
+            if since and self.broker.store.clock.now_ms() - since >= max_age:
+                raise Expired(f"it waited longer than {max_age} ms")
         try:
             self.broker.call_hooks(plan.before, (run,), {})
         except SkipMessage as skip:
@@ -278,72 +392,169 @@ class Executor:
     # The event loop -----------------------------------------------------------------------------------------
 
     def _spawn(self, runs: list[Run]) -> None:
-        loop = self.loop
-        assert loop is not None
+        assert self.loop is not None
+        create_task = self.loop.create_task
         for run in runs:
-            run.task = loop.create_task(self._run_async(run))
+            coroutine = self._run_async(run)
+            try:
+                run.task = create_task(coroutine)
+            except BaseException as error:
+                self._not_made(run, coroutine, error)
 
     async def _run_async(self, run: Run) -> None:
         plan, envelope = run.plan, run.envelope
         result: Any = None
         error: BaseException | None = None
-        row = self._free_rows.pop()
-        self._begin(run, row)
+        row = self._take_row()
         try:
+            self._begin(run, row)
+            if run.interrupted is not None:  # before this coroutine was there to be cancelled
+                raise run.interrupted
             if not (plan.bare and not envelope.options):
                 self._before(run)
                 in_process.message = None  # other coroutines run on this thread meanwhile
                 envelope = run.envelope
-            coroutine: Coroutine[Any, Any, Any] = plan.fn(*envelope.args, **envelope.kwargs)
-            result = await coroutine
+            result = await plan.fn(*envelope.args, **envelope.kwargs)
+            while result is not None and is_awaitable(result):
+                result = await result
         except BaseException as raised:
-            error = raised
-            if run.interrupted is not None and isinstance(raised, asyncio.CancelledError):
-                error = run.interrupted()
+            error = _cause(run, raised)
         if run._output is not None:
-            await run._output.aflush()
-        if self.table is not None:
-            self.table.end(row)
-        self._free_rows.append(row)
+            await self._flush(run)
+        self._over_on_loop(run, result, error)
+
+    async def _flush(self, run: Run) -> None:
+        try:
+            await run.output.aflush()
+        except BaseException:
+            self.broker.logger.critical("Unexpected failure in the output of job %s.", run.id, exc_info=True)
+
+    def _over_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
+        row = run.row
+        if row >= 0:
+            if self.table is not None:
+                self._quietly(self.table.end, row)
+            self._free_rows.append(row)
         self._finish(run, result, error)
         self.async_runs.pop(id(run), None)
+        if self._threads_wait:
+            with self._room:
+                self._room.notify()
         if self.waiting:
-            self.on_low()
+            self._quietly(self.on_low)
+
+    def _take_row(self) -> int:
+        """A row of the table; -1 when jobs that went over from threads took the last ones."""
+        try:
+            return self._free_rows.pop()
+        except IndexError:
+            return -1
+
+    # From a thread to the event loop
+
+    def _hand_over(self, slot: int, run: Run) -> BaseException | None:
+        """What a plain function returned is to be awaited: on the loop, for its clients and locks belong to that.
+
+        Returns what keeps it from there.
+        """
+        try:
+            loop = self._start_loop()
+            with self._room:
+                self._threads_wait += 1
+                self._room.wait_for(lambda: len(self.async_runs) < self.concurrency)
+                self._threads_wait -= 1
+                self.async_runs[id(run)] = run
+            with self.locks[slot]:
+                run.on_loop, run.interrupted = True, run.late_interrupt
+            in_process.message = None
+            loop.call_soon_threadsafe(self._go_on, run, slot, contextvars.copy_context())
+        except BaseException as error:
+            self.async_runs.pop(id(run), None)
+            return error
+        self.busy[slot] = None
+        return None
+
+    def _go_on(self, run: Run, slot: int, context: contextvars.Context) -> None:
+        run.row = self._take_row()
+        self._quietly(self._mark_begun, run)
+        if self.table is not None:
+            self._quietly(self.table.end, slot)
+        assert self.loop is not None
+        coroutine = self._await(run)
+        try:
+            run.task = self.loop.create_task(coroutine, context=context)
+        except BaseException as error:
+            self._not_made(run, coroutine, error)
+
+    def _not_made(self, run: Run, coroutine: Coroutine[Any, Any, None], error: BaseException) -> None:
+        """Of a task factory that a job has set."""
+        coroutine.close()
+        self._over_on_loop(run, None, error)
+
+    async def _await(self, run: Run) -> None:
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            if run.interrupted is not None:
+                raise run.interrupted
+            result = run.awaitable
+            while result is not None and is_awaitable(result):
+                result = await result
+        except BaseException as raised:
+            error = _cause(run, raised)
+            _drop(run.awaitable)
+        if run._output is not None:
+            await self._flush(run)
+        self._over_on_loop(run, result, error)
 
     def _finish(self, run: Run, result: Any, error: BaseException | None) -> None:
-        conclusions = self.conclusions
-        try:
-            if error is None and run.plan.bare and not run.envelope.options:
-                outcome = conclusions.success(run, result) if run.plan.result_ttl_ms else PLAIN
-            else:
-                outcome = conclusions.of(run, result, error)
-        except BaseException as raised:
-            outcome = conclusions.failure(run, raised)
-        finally:
-            in_process.message = None
+        """Its outcome, told to the owner: nothing else that fails here keeps it from that."""
+        plan = run.plan
+        if error is None and plan.bare and not run.envelope.options and not plan.result_ttl_ms:
+            outcome: Outcome = PLAIN
+        else:
+            outcome = self.conclusions.of(run, result, error)
         if error is not None and self.observer is not None:
-            self.observer.failed(run, error, outcome)
-        if not run.abandoned:
+            self._quietly(self.observer.failed, run, error, outcome)
+        if run.abandoned:
+            return
+        try:
             self.owner.finished(run, outcome)
-            if run.envelope.options and "scheduled_for" in run.envelope.options:
-                self.ends.tell(run, outcome)
+        except BaseException:
+            self.broker.logger.critical("The end of job %s could not be told to the loop.", run.id, exc_info=True)
+        if run.envelope.options and "scheduled_for" in run.envelope.options:
+            self._quietly(self.ends.tell, run, outcome)
 
     # Time limits and cancelling -----------------------------------------------------------------------------
 
     def _watch(self) -> None:
         while not self.stopping:
             time.sleep(_WATCH_SECONDS)
-            now = time.monotonic()
-            for slot, run in enumerate(self.busy):
-                if run is not None and 0 < run.deadline <= now:
-                    self._interrupt_thread(slot, run, TimeLimitExceeded)
-            for run in list(self.async_runs.values()):
-                if 0 < run.deadline <= now:
-                    self._interrupt_async(run, TimeLimitExceeded)
+            self._quietly(self._look)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for slot, run in enumerate(self.busy):
+            if run is not None and 0 < run.deadline <= now:
+                self._interrupt_thread(slot, run, TimeLimitExceeded)
+        for run in list(self.async_runs.values()):
+            if 0 < run.deadline <= now:
+                self._interrupt_async(run, TimeLimitExceeded)
+        answered = self._answered_at >= self._asked_at
+        if self.loop is not None and self.async_runs and answered and now - self._asked_at >= _PING_SECONDS:
+            self._asked_at = now
+            self.loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._answered_at = time.monotonic()
 
     def _interrupt_thread(self, slot: int, run: Run, kind: type[BaseException]) -> None:
         with self.locks[slot]:
-            if self.busy[slot] is run and not run.ended and run.interrupted is None:
+            if run.on_loop:
+                self._interrupt_async(run, kind)
+            elif run.ended:
+                run.late_interrupt = kind  # it may be about to go over to the loop
+            elif self.busy[slot] is run and run.interrupted is None:
                 run.interrupted, run.deadline = kind, 0.0
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread), ctypes.py_object(kind))
 
@@ -361,11 +572,11 @@ class Executor:
                 self._interrupt(run, Cancelled)
 
     def lease_lost(self, runs: list[Run]) -> None:
-        """Tell running jobs that they run elsewhere too, and interrupt them."""
+        """Tell running jobs that they run elsewhere by now, and interrupt them: their end does not count any more."""
         for run in runs:
-            if not run.context.cancel_token:
-                run.context.cancel_token.set("lease_lost")
-                self._interrupt(run, Cancelled)
+            run.lost = True
+            run.context.cancel_token.set("lease_lost")
+            self._interrupt(run, LeaseLost)
 
     def tell_shutdown(self) -> None:
         """Tell running jobs that the worker stops; interrupt those that asked for it."""
@@ -376,16 +587,38 @@ class Executor:
                     self._interrupt(run, Shutdown)
 
     def _interrupt(self, run: Run, kind: type[BaseException]) -> None:
-        if run.plan.is_async:
+        if run.plan.is_async or run.on_loop:
             self._interrupt_async(run, kind)
         else:
-            self._interrupt_thread(run.row, run, kind)
+            for slot, busy in enumerate(self.busy):
+                if busy is run:
+                    self._interrupt_thread(slot, run, kind)
 
     def close(self) -> None:
         self.stopping = True
         for _ in self.threads:
             self.backlog.put(None)
         self.ends.close(timeout_seconds=2.0)
+
+
+def _cause(run: Run, raised: BaseException) -> BaseException:
+    """What an interrupt meant, which reaches a coroutine as a cancelling."""
+    if run.interrupted is not None and isinstance(raised, asyncio.CancelledError):
+        return run.interrupted()
+    return raised
+
+
+def _drop(awaitable: Any) -> None:
+    """Of what is not awaited to its end: its ``finally`` clauses run now."""
+    if asyncio.iscoroutine(awaitable):
+        try:
+            awaitable.close()
+        except BaseException as error:
+            log.warning("a coroutine could not be closed: %s", type(error).__name__)
+
+
+def _end_process() -> None:
+    os._exit(1)
 
 
 def _now_ms() -> int:

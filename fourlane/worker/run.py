@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import dramatiq
+from dramatiq.asyncio import async_to_sync
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import AgeLimit, Callbacks, Pipelines, Retries, ShutdownNotifications, TimeLimit
 
 from fourlane import codec, job
+from fourlane.options import fault_of
 from fourlane.queues.broker import RedisBroker, message_of
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.store import Leased, Store
 from fourlane.retry import Backoff, Policy
+from fourlane.tasks.callables import is_async
 from fourlane.tasks.context import CurrentJob
 from fourlane.tasks.task import Task
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from fourlane.tasks.output import Output
     from fourlane.tasks.steps import Steps
 
-__all__ = ["NO_PLAN", "Plan", "Run"]
+__all__ = ["NoPlan", "Plan", "Run"]
 
 
 class Run(MessageProxy):
@@ -31,6 +35,8 @@ class Run(MessageProxy):
     # On the class, so that making a Run costs little: most jobs change few of these.
     failed = False
     abandoned = False
+    lost = False  # its lease: the job runs elsewhere by now
+    told: frozenset[str] = frozenset()  # which of the callbacks heard of its end
     ended = False  # the function is over: no interrupt may be sent any more
     interrupted: type[BaseException] | None = None
     enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
@@ -41,7 +47,10 @@ class Run(MessageProxy):
     ended_at = 0.0
     trace: Any = None  # what a tracer keeps of it
     thread = 0
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Any] | None = None
+    on_loop = False  # it went over there from a thread
+    late_interrupt: type[BaseException] | None = None  # came when its function in a thread was over
+    awaitable: Any = None  # what its function returned in a slot's thread, for the event loop to await
     _exception: BaseException | None = None
     _built: dramatiq.Message[Any] | None = None
     _steps: Steps | None = None
@@ -86,7 +95,7 @@ class Run(MessageProxy):
         if self._steps is None:
             from fourlane.tasks.steps import Steps
 
-            made = Steps(journal_of(self.plan.broker.store), self.lease)
+            made = Steps(journal_of(self.plan.broker.store), self.lease, self)
             self._steps = self.__dict__.setdefault("_steps", made)
         return self._steps
 
@@ -95,7 +104,7 @@ class Run(MessageProxy):
         if self._output is None:
             from fourlane.tasks.output import Output
 
-            made = Output(journal_of(self.plan.broker.store), self.lease)
+            made = Output(journal_of(self.plan.broker.store), self.lease, self)
             self._output = self.__dict__.setdefault("_output", made)
         return self._output
 
@@ -121,10 +130,13 @@ class Plan:
         options = actor.options
         self.options = options
         defaults = broker.opened.defaults
+        self.fault = "" if isinstance(actor, Task) else fault_of(options)
+        if self.fault:  # each job of it is refused with that
+            options = {name: value for name, value in options.items() if not fault_of({name: value})}
         native = {type(m): m for m in broker.middleware}
-        function = actor.original if isinstance(actor, Task) else inspect.unwrap(actor.fn)
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.fn = function if self.is_async else actor.fn
+        function = actor.original if isinstance(actor, Task) else _without_dramatiq(actor.fn)
+        self.is_async = is_async(function)
+        self.fn = function
         self.is_task = isinstance(actor, Task)
         self.encrypt = isinstance(actor, Task) and actor.encrypt
         self.service = actor.service if isinstance(actor, Task) else broker.queue_of(actor.queue_name).service
@@ -160,18 +172,17 @@ class Plan:
             or broker.hooks("before_ack", native=False)
             or broker.hooks("after_ack", native=False)
         )
-        throws = options.get("throws") or ()
         self.policy = Policy(
             max_retries=options.get("max_retries", defaults.max_retries),
             backoff=options.get("backoff") or Backoff(
                 options.get("min_backoff", defaults.min_backoff_ms),
                 max(options.get("min_backoff", 0), options.get("max_backoff", defaults.max_backoff_ms)),
             ),
-            throws=throws if isinstance(throws, tuple) else (throws,),
+            throws=options.get("throws") or () if self.is_task else (),  # a plain actor's are dramatiq's to read
             retry_when=options.get("retry_when"),
         )  # fmt: skip
         # The bare path: nothing but the function itself.
-        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms)
+        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.fault)
 
     @property
     def is_full(self) -> bool:
@@ -179,13 +190,29 @@ class Plan:
         return 0 < self.places <= len(self.held)
 
 
-class _NoPlan:
+class NoPlan:
+    """In a Plan's place for a job that cannot be read, or whose task nobody here knows."""
+
     bare = True
     is_async = False
+    is_task = False
     result_ttl_ms = 0
     name = ""
     notify_shutdown = False
     places = 0
+    options: Mapping[str, Any] = MappingProxyType({})
+    policy = Policy()
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self.broker = broker
 
 
-NO_PLAN: Any = _NoPlan()
+async def _nothing() -> None: ...
+
+
+_DRAMATIQ_SYNC: Final = async_to_sync(_nothing).__code__
+
+
+def _without_dramatiq(function: Any) -> Any:
+    """An actor's own function: dramatiq wraps ``async def`` so that threads of its own worker can run it."""
+    return function.__wrapped__ if getattr(function, "__code__", None) is _DRAMATIQ_SYNC else function

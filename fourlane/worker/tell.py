@@ -17,7 +17,17 @@ _parked = Parked()
 
 
 def tell(run: Run, outcome: Outcome, *, done: bool) -> None:
-    """Log how a run ended; that it is done only where ``done`` asks for it."""
+    """Log how a run ended; that it is done only where ``done`` asks for it. Never raises: the outcome stands."""
+    try:
+        _tell(run, outcome, done)
+    except Exception as error:  # a filter or handler of the user's own
+        try:
+            log.error("the end of a job could not be logged: %s", type(error).__name__)
+        except Exception:
+            return  # logging itself is broken: nothing is left to tell it with
+
+
+def _tell(run: Run, outcome: Outcome, done: bool) -> None:
     seconds = time.monotonic() - run.started if run.started else 0.0
     what = (run.id, run.plan.name or run.envelope.task, getattr(run, "attempt", 1), seconds * 1000)
     match outcome:

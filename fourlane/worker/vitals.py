@@ -60,8 +60,7 @@ class Reporter:
 
     def _look(self) -> Vitals:
         self._pulse += 1
-        healthy = getattr(self._loop.executor, "healthy", None)
-        wrong = str(healthy()) if healthy is not None else ""
+        wrong = self._loop.executor.healthy()
         if not self._main.is_alive():
             wrong = "its main thread ended"
         now = time.monotonic()

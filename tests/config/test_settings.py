@@ -76,6 +76,7 @@ def test_defaults() -> None:
         "hard_timeout_ms": None,
         "result_ttl_ms": 0,
         "max_body_bytes": 1_048_576,
+        "max_result_bytes": 1_048_576,
         "dead_ttl_days": 30,
         "dead_max": 100_000,
         "crash_limit": 3,

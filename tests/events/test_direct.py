@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from datetime import timedelta
@@ -17,7 +18,7 @@ from fourlane.events.direct import Direct
 from fourlane.events.envelope import Event
 from fourlane.events.names import EventQueue
 from fourlane.events.provision import ensure
-from fourlane.events.publisher import Publisher
+from fourlane.events.publisher import Publisher, current_event
 from fourlane.queues.broker import RedisBroker
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of
@@ -320,15 +321,70 @@ def test_a_handler_that_ends_within_the_grace_is_done(
     assert in_sqs(aws, queue) == 0
 
 
+@pytest.mark.parametrize("through", ["direct", "queue"])
+def test_what_a_handler_returns_to_be_awaited_runs_before_the_event_is_deleted(
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any, through: Any,
+    run_worker: RunWorker,
+) -> None:  # fmt: skip
+    ran: list[tuple[str, Any, int]] = []
+    heard: list[str] = []
+
+    async def later(given: Event) -> None:
+        await asyncio.sleep(0.01)
+        ran.append((given.data, current_event(), in_sqs(aws, queue)))
+
+    fourlane.on_event(event, task_name="async", through=through)(later)
+    fourlane.on_event(event, task_name="wrapped", through=through)(lambda given: later(given))
+
+    class Watch(hooks.Hooks):
+        def handling(self, event: Event, handler: str) -> None:
+            heard.append(f"{handler} begins")
+
+        def handled(self, event: Event, handler: str, seconds: float, error: BaseException | None) -> None:
+            heard.append(f"{handler} {'ends' if seconds >= 0.01 else 'ends too early'}")
+
+    hooks.add(watching := Watch())
+    publisher.publish(event, "x")
+    worker, _ = direct(slots=1)
+    worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
+    if through == "queue":
+        run_worker(broker)
+    eventually(lambda: len(ran) == 2 and not worker._deliveries)
+    assert [data for data, _, _ in ran] == ["x", "x"]
+    assert all(handled is not None for _, handled, _ in ran)
+    if through == "direct":
+        assert [there for _, _, there in ran] == [1, 1]
+    assert in_sqs(aws, queue) == 0
+    hooks.remove(watching)
+    assert sorted(heard) == ["async begins", "async ends", "wrapped begins", "wrapped ends"]
+
+
+def test_a_handler_that_returns_a_generator_keeps_its_event(
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any
+) -> None:
+    fourlane.on_event(event, task_name="generator")(lambda given: (x for x in [1]))
+    publisher.publish(event, 1)
+    worker, _ = direct(slots=1)
+    worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
+    eventually(lambda: not worker._deliveries)
+    [buried] = drain(aws, queue.dead_letters)
+    assert "nothing of it ran" in buried.reason
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "wrapped async"])
 def test_a_time_limit_interrupts(
     aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, kind: str,
 ) -> None:  # fmt: skip
-    @fourlane.on_event(event, timeout_ms=100)
-    def hangs(given: Event) -> None:
+    def plain(given: Event) -> None:
         while True:
             time.sleep(0.01)
 
+    async def later(given: Event) -> None:
+        await asyncio.sleep(30)
+
+    hangs = {"plain": plain, "async": later, "wrapped async": lambda given: later(given)}[kind]
+    fourlane.on_event(event, timeout_ms=100, task_name="hangs")(hangs)
     publisher.publish(event, 1)
     worker, _ = direct(slots=1)
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))

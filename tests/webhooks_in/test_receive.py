@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -156,12 +157,19 @@ def test_handling_twice_adds_no_job_twice(broker: RedisBroker) -> None:
     assert _waiting(broker) == 1
 
 
-def test_events_out_of_order_are_marked_late(broker: RedisBroker, work: Callable[[], None]) -> None:
+@pytest.mark.parametrize("kind", ["plain", "async", "wrapped async"])
+def test_events_out_of_order_are_marked_late(broker: RedisBroker, work: Callable[[], None], kind: str) -> None:
     seen: dict[str, bool] = {}
 
-    @on_webhook("stripe", "*", name="order", broker=broker)
     def order(event: Event) -> None:
         seen[event.id] = event.late
+
+    async def order_async(event: Event) -> None:
+        await asyncio.sleep(0)
+        seen[event.id] = event.late
+
+    function = {"plain": order, "async": order_async, "wrapped async": lambda event: order_async(event)}[kind]
+    on_webhook("stripe", "*", name="order", broker=broker)(function)
 
     taker = receiver()
 

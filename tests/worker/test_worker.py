@@ -188,7 +188,7 @@ def test_reject_is_dead_at_once(broker: RedisBroker, run_worker: RunWorker) -> N
 
 
 def test_a_result_that_json_cannot_carry(broker: RedisBroker, run_worker: RunWorker) -> None:
-    @task(result_ttl_ms=60_000, max_retries=0)
+    @task(result_ttl_ms=60_000, on_bad_result="dead")
     def bad() -> object:
         return {"when": datetime.now(UTC)}
 

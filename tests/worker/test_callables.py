@@ -1,0 +1,376 @@
+"""What functions may be tasks, what of them is awaited, and what a job's code does to the event loop of all."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dramatiq
+import pytest
+
+import fourlane
+from fourlane import JobFailed, State
+from fourlane.errors import Cancelled, InvalidTask, LeaseLost
+from fourlane.queues.broker import RedisBroker
+from fourlane.tasks.task import current_job, task
+from fourlane.webhooks.handlers import on_webhook
+from fourlane.worker.loop import Loop
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+
+
+async def real(word: str) -> list[Any]:
+    before = current_job()
+    await asyncio.sleep(0.01)
+    now = current_job()
+    assert before is now
+    return [word, "" if now is None else now.task]
+
+
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
+
+
+def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As adapters do that make a plain function of an async one."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run(function(*args, **kwargs))
+
+    return call
+
+
+class Callable_:
+    async def __call__(self, word: str) -> list[Any]:
+        return await real(word)
+
+
+async def nested(word: str) -> Any:
+    return real(word)  # no await: it returns the coroutine
+
+
+KINDS: dict[str, Any] = {
+    "plain async": real,
+    "wrapped": traced(real),
+    "wrapped without a trace": lambda word: real(word),
+    "run to its end by its wrapper": blocking(real),
+    "partial": functools.partial(real),
+    "object": Callable_(),
+    "nested": nested,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_to_be_awaited_is_awaited(broker: RedisBroker, run_worker: RunWorker, kind: str) -> None:
+    made = task(name="it", result_ttl_ms=60_000)(KINDS[kind])
+    worker = run_worker(broker, slots=1)
+    sent = made.send_many([["a"]] * 20)
+    assert [each.result(5) for each in sent] == [["a", "it"]] * 20
+    assert made.send_with_options(args=["b"], tenant="t").result(5)[0] == "b"
+    eventually(lambda: worker.executor.running() == [])
+    assert worker.executor.healthy() == ""
+
+
+@pytest.mark.parametrize("function", [real, traced(real)])
+def test_dramatiq_actors_are_awaited_too(broker: RedisBroker, run_worker: RunWorker, function: Any) -> None:
+    ran: list[str] = []
+
+    async def note(word: str) -> None:
+        await function(word)
+        ran.append(word)
+
+    from dramatiq.middleware.asyncio import AsyncIO
+
+    broker.add_middleware(AsyncIO())
+    made = dramatiq.actor(actor_name="it")(traced(note) if function is not real else note)
+    made.send("a")
+    run_worker(broker)
+    eventually(lambda: ran == ["a"])
+
+
+@pytest.mark.parametrize("made", [real, traced(real)])
+@pytest.mark.parametrize("how", ["limit", "cancel", "lost"])
+def test_what_is_awaited_keeps_its_limits(broker: RedisBroker, run_worker: RunWorker, made: Any, how: str) -> None:
+    seen: list[BaseException] = []
+    begun = threading.Event()
+
+    async def sleeps() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(30)
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    options: dict[str, Any] = {"timeout_ms": 100} if how == "limit" else {}
+    slow = task(name="slow", max_retries=0, **options)(sleeps if made is real else traced(sleeps))
+    worker = run_worker(broker, slots=1)
+    sent = slow.send()
+    assert begun.wait(5)
+    if how == "limit":
+        eventually(lambda: sent.status() is State.DEAD)
+        assert "TimeLimitExceeded" in sent.info().detail
+    elif how == "cancel":
+        sent.cancel()
+        worker.told_cancelled({sent.id})
+        eventually(lambda: sent.status() is State.UNKNOWN)
+    else:
+        eventually(lambda: worker.executor.async_runs)
+        begun.clear()
+        worker.executor.lease_lost(worker.executor.running())
+        assert begun.wait(5)  # it was given back, for nobody else had it
+        sent.cancel()
+        worker.told_cancelled({sent.id})
+    eventually(lambda: seen and isinstance(seen[0], asyncio.CancelledError) and worker.executor.running() == [])
+
+
+def numbers() -> Any:
+    yield 1
+
+
+async def later_numbers() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [numbers, later_numbers, functools.partial(numbers)])
+def test_generators_are_refused_where_they_are_declared(broker: RedisBroker, function: Any) -> None:
+    for declare in (
+        task(name="numbers"),
+        on_webhook("stripe", "*", name="numbers"),
+        fourlane.on_event("platform.x-y", task_name="numbers"),
+    ):
+        with pytest.raises(InvalidTask, match="generator"):
+            declare(function)  # type: ignore[operator]
+    assert "numbers" not in broker.actors
+
+
+@pytest.mark.parametrize("function", [traced(numbers), traced(later_numbers), lambda: numbers()])
+def test_a_generator_that_comes_at_run_time_is_an_error(
+    broker: RedisBroker, run_worker: RunWorker, function: Any
+) -> None:
+    made = task(name="numbers", result_ttl_ms=60_000)(function)
+    run_worker(broker)
+    with pytest.raises(JobFailed, match="generator, and nothing of it ran"):
+        made.send().result(5)
+
+
+@pytest.mark.parametrize("function", [3, None, functools.partial(real)])
+def test_what_is_no_function_or_has_no_name(broker: RedisBroker, function: Any) -> None:
+    with pytest.raises(InvalidTask):
+        task(service="default")(function)
+
+
+# The event loop belongs to all --------------------------------------------------------------------------------------
+
+
+def exits() -> None:
+    raise SystemExit(2)
+
+
+async def child_exits() -> None:
+    exits()
+
+
+async def gathers() -> None:
+    await asyncio.gather(child_exits(), asyncio.sleep(1))
+
+
+async def interrupts() -> None:
+    async def child() -> None:
+        raise KeyboardInterrupt
+
+    await asyncio.create_task(child())
+
+
+async def leaves_a_child() -> str:
+    kept = asyncio.create_task(child_exits())
+    await asyncio.wait([kept])
+    return "went on"
+
+
+async def calls_back() -> str:
+    asyncio.get_running_loop().call_soon(exits)
+    await asyncio.sleep(0.05)
+    return "went on"
+
+
+async def stops() -> str:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.05)
+    return "went on"
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    kind: str = request.param
+    if kind == "asyncio":
+        monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
+    else:
+        pytest.importorskip("uvloop")
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("guilty", "end"),
+    [
+        (gathers, "SystemExit: 2"),
+        (interrupts, "KeyboardInterrupt"),
+        (leaves_a_child, None),
+        (calls_back, None),
+        (stops, None),
+    ],
+)
+def test_no_job_ends_the_event_loop_of_the_others(
+    broker: RedisBroker,
+    run_worker: RunWorker,
+    caplog: pytest.LogCaptureFixture,
+    loop_kind: str,
+    guilty: Any,
+    end: str | None,
+) -> None:
+    opened: list[asyncio.Event] = []
+
+    async def waits() -> str:
+        opened.append(asyncio.Event())
+        await opened[0].wait()
+        return "waited"
+
+    async def hangs() -> None:
+        await asyncio.sleep(30)
+
+    bad = task(name="bad", result_ttl_ms=60_000, max_retries=0)(guilty)
+    good = task(name="good", result_ttl_ms=60_000)(waits)
+    slow = task(name="slow", result_ttl_ms=60_000, max_retries=0, timeout_ms=300)(hangs)
+    worker = run_worker(broker)
+    before = good.send()
+    eventually(lambda: opened)
+    sent, limited = bad.send(), slow.send()
+    if end is None:
+        assert sent.result(5) == "went on"
+    else:
+        with pytest.raises(JobFailed, match=end):
+            sent.result(5)
+    with pytest.raises(JobFailed, match="TimeLimitExceeded"):
+        limited.result(5)
+    assert worker.executor.loop is not None
+    worker.executor.loop.call_soon_threadsafe(opened[0].set)
+    assert before.result(5) == "waited"
+    assert any("ended the event loop; it goes on" in r.message and r.levelname == "ERROR" for r in caplog.records)
+    assert worker.executor.healthy() == ""
+    assert ("uvloop" in type(worker.executor.loop).__module__) == (loop_kind == "uvloop")
+
+
+def test_what_keeps_jobs_from_running_is_told(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = threading.Event()
+
+    async def blocks() -> None:
+        free.wait(10)
+
+    blocked = task(name="blocked")(blocks)
+    task(name="plain")(lambda: None)
+    worker = run_worker(broker, slots=2)
+    executor = worker.executor
+    assert executor.healthy() == ""
+    monkeypatch.setattr("fourlane.worker.executor._DEAF_SECONDS", 0.2)
+    blocked.send()
+    eventually(lambda: "the event loop has not answered for" in executor.healthy())
+    free.set()
+    eventually(lambda: executor.healthy() == "")
+    executor.backlog.put(None)  # one thread ends
+    eventually(lambda: executor.healthy().startswith("1 of 2 slots' threads have ended: fourlane-slot-"))
+    ended = threading.Event()
+    executor.end_process = ended.set
+    assert executor.loop is not None
+    executor._cannot_go_on("the event loop does not run any more")
+    assert ended.is_set()
+    assert executor.healthy() == "the event loop does not run any more"
+
+
+# A lost lease -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_run_whose_lease_was_lost_is_told_and_its_late_effects_are_refused(
+    broker: RedisBroker, run_worker: RunWorker, is_async: bool
+) -> None:
+    refused: dict[str, BaseException | None] = {}
+    begun, over = threading.Event(), threading.Event()
+    reasons: list[str] = []
+
+    @task(name="other")
+    def other() -> None: ...
+
+    def late_effects() -> None:
+        job = current_job()
+        assert job is not None
+        reasons.append(job.cancel_token.reason)
+
+        def step() -> None:
+            with fourlane.step("late"):
+                pass
+
+        effects: dict[str, Callable[[], Any]] = {
+            "step": step,
+            "progress": lambda: job.progress(0.5),
+            "write": lambda: job.write("x"),
+            "log": lambda: job.log("x"),
+            "token": job.cancel_token.raise_if_set,
+            "send": other.send,
+            "send_many": lambda: other.send_many([[]]),
+            "options": lambda: other.send_with_options(delay=1_000),
+            "group": dramatiq.group([other.message()]).run,
+            "pipeline": dramatiq.pipeline([other.message()]).run,
+        }
+        for name, effect in effects.items():
+            try:
+                effect()
+            except BaseException as error:
+                refused[name] = error
+            else:
+                refused[name] = None
+
+    def plain() -> None:
+        if begun.is_set():
+            return
+        begun.set()
+        try:
+            while True:
+                time.sleep(0.01)
+        except Cancelled:
+            late_effects()
+            over.set()
+            raise
+
+    async def later() -> None:
+        if begun.is_set():
+            return
+        begun.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            late_effects()
+            over.set()
+            raise
+
+    made = task(name="made", max_retries=0, result_ttl_ms=60_000)(later if is_async else plain)
+    worker: Loop = run_worker(broker, slots=1)
+    sent = made.send()
+    assert begun.wait(5)
+    worker.executor.lease_lost(worker.executor.running())
+    assert over.wait(5)
+    assert reasons == ["lease_lost"]
+    assert {name: type(error) for name, error in refused.items()} == dict.fromkeys(refused, LeaseLost)
+    assert len(refused) == 10
+    assert sent.result(5) is None  # given back, and run by whoever leases it next
+    assert sent.status() is State.DONE

@@ -1,0 +1,556 @@
+"""Whatever raises while a job begins, is judged or told: it ends, with the reason, and its place is free."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import dramatiq
+import msgspec
+import pytest
+from dramatiq.middleware import Middleware, MiddlewareError
+
+import fourlane
+from fourlane import JobCancelled, JobFailed, ResultNotKept, ResultRefused, ResultTimeout, State, codec, job
+from fourlane.errors import InvalidOption, Reject
+from fourlane.queues import control, dead_letters
+from fourlane.queues.broker import Defaults, RedisBroker
+from fourlane.tasks.task import Backoff, EnqueuedJob, task
+from fourlane.worker import conclude, loop
+from fourlane.worker.ends import Ends
+from fourlane.worker.table import Table
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+
+
+def dead(sent: EnqueuedJob[Any]) -> job.JobInfo:
+    eventually(lambda: sent.status() is State.DEAD)
+    return sent.info()
+
+
+def idle(worker: loop.Loop) -> bool:
+    executor = worker.executor
+    return executor.running() == [] and executor.free()[0] == executor.slots
+
+
+def fails(*given: Any, **options: Any) -> Any:
+    raise RuntimeError("the fault")
+
+
+# Each part that takes part in the end of a run, and how it is made to raise.
+PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "judge": lambda patch: patch.setattr(conclude, "judge", fails),
+    "with_options": lambda patch: patch.setattr(fourlane.retry.Policy, "with_options", fails),
+    "read_record": lambda patch: patch.setattr(conclude, "read_record", fails),
+    "write_record": lambda patch: patch.setattr(conclude, "write_record", fails),
+    "traceback": lambda patch: patch.setattr(conclude.traceback, "format_exception", fails),
+    "tell": lambda patch: patch.setattr(loop, "tell", fails),
+    "ends": lambda patch: patch.setattr(Ends, "tell", fails),
+    "table.begin": lambda patch: patch.setattr(Table, "begin", fails),
+    "table.end": lambda patch: patch.setattr(Table, "end", fails),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_whatever_raises_the_job_ends(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    class Observer:
+        begins = True
+        began = failed = fails
+
+        def turned(self, service: str, ended: Any) -> None: ...
+
+        def pause(self, now: float) -> None: ...
+
+        def close(self) -> None: ...
+
+    @task(max_retries=0)
+    def plain() -> None:
+        raise ValueError("its own")
+
+    @task(max_retries=0)
+    async def later() -> None:
+        raise ValueError("its own")
+
+    @task(result_ttl_ms=60_000)
+    def good() -> str:
+        return "ran"
+
+    worker = run_worker(broker, slots=1, table=Table.create(1001))
+    worker.executor.observer = Observer()  # type: ignore[assignment]
+    PARTS[part](monkeypatch)
+    options = {"schedule": "s", "scheduled_for": 1, "tenant": ""}
+    sent = [made.send_with_options(**options) for made in (plain, later)]
+    infos = [dead(each) for each in sent]
+    monkeypatch.undo()
+    if part not in ("table.begin", "traceback"):
+        assert all("its own" in info.detail for info in infos)
+    if part in ("judge", "with_options"):
+        assert all("the fault" in info.detail for info in infos)
+        assert [[e.error for e in info.errors] for info in infos] == [
+            ["ValueError: its own", "RuntimeError: the fault"]
+        ] * 2
+        assert all("in fails" in info.errors[1].traceback for info in infos)
+    assert good.send().result(5) == "ran"
+    eventually(lambda: idle(worker))
+
+
+SIGNALS = ("before_process_message", "after_process_message", "before_ack", "after_ack", "before_nack", "after_nack")
+
+
+@pytest.mark.parametrize("kind", [MiddlewareError, ValueError])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_whatever_hook_raises_the_job_ends(
+    broker: RedisBroker, run_worker: RunWorker, signal: str, kind: type[Exception]
+) -> None:
+    def hook(self: Any, *args: Any, **options: Any) -> None:
+        raise kind("the hook's")
+
+    broker.add_middleware(type("Odd", (Middleware,), {signal: hook})())
+    ran: list[str] = []
+
+    @task(max_retries=0)
+    def bad() -> None:
+        raise ValueError("its own")
+
+    @task(max_retries=0)
+    async def good() -> None:
+        ran.append("good")
+
+    worker = run_worker(broker, slots=1)
+    failed, fine = bad.send(), good.send()
+    dead(failed)
+    eventually(lambda: fine.status() in (State.UNKNOWN, State.DEAD) and idle(worker))
+    stops = kind is MiddlewareError and signal.endswith("process_message")
+    assert (fine.status() is State.DEAD) == stops
+    assert ran == ([] if stops and signal.startswith("before") else ["good"])
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def deep() -> None:
+    deep()
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def run() -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "reason", "words"),
+    [
+        (raises(Odd()), {}, "error", "Odd: <its text cannot be had: RuntimeError>"),
+        (raises(ValueError("caf\udce9")), {}, "error", r"ValueError: caf\udce9"),
+        (raises(Reject("caf\udce9")), {"max_retries": 3}, "rejected", r"Reject: caf\udce9"),
+        (deep, {}, "error", "RecursionError"),
+        (raises(SystemExit(2)), {}, "error", "SystemExit: 2"),
+        (raises(KeyboardInterrupt()), {}, "error", "KeyboardInterrupt"),
+        (raises(ValueError("x")), {"throws": [ValueError], "max_retries": 3}, "error", "ValueError: x"),
+        (raises(ValueError("x")), {"retry_when": lambda n, e: e.status > 3}, "error", "ValueError: x; while its end"),
+        (raises(ValueError("x")), {"on_retry_exhausted": "renamed"}, "error", "ValueError: x; while its end"),
+        (raises(ValueError("x")), {"on_failure": "renamed"}, "error", "renamed"),
+    ],
+)
+def test_ends_of_every_kind_of_error(
+    broker: RedisBroker, run_worker: RunWorker, run: Any, options: dict[str, Any], reason: str, words: str
+) -> None:
+    made = task(**({"name": "odd", "max_retries": 0, "result_ttl_ms": 60_000} | options))(run)
+    run_worker(broker)
+    sent = made.send()
+    info = dead(sent)
+    assert (info.reason, info.attempts) == (reason, 1)
+    assert words in info.detail
+    with pytest.raises(JobFailed):
+        sent.result(5)
+
+
+# Options ------------------------------------------------------------------------------------------------------------
+
+WRONG: list[Any] = [
+    ("max_retries", "3"),
+    ("max_retries", 1.5),
+    ("max_retries", True),
+    ("max_retries", -1),
+    ("time_limit", "60000"),
+    ("time_limit", -1),
+    ("time_limit", float("nan")),
+    ("max_age", "x"),
+    ("min_backoff", "x"),
+    ("max_backoff", [1]),
+    ("max_backoff", 10**20),
+    ("result_ttl_ms", sys.maxsize),
+    ("result_ttl_ms", 10**20),
+    ("result_ttl_ms", -1),
+    ("result_ttl_ms", 1.5),
+    ("result_ttl_ms", True),
+    ("result_ttl_ms", "x"),
+    pytest.param("result_ttl_ms", 10**5000, id="digits"),
+    ("on_bad_result", "retry"),
+    ("on_retry_exhausted", 3),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_option_is_refused_where_it_is_given(broker: RedisBroker, name: str, value: Any) -> None:
+    @task
+    def plain() -> None: ...
+
+    with pytest.raises(InvalidOption, match=f"^{name}=.*: it must be") as refused:
+        plain.send_with_options(**{name: value})
+    assert isinstance(refused.value, TypeError)
+    assert isinstance(refused.value, ValueError)
+    with pytest.raises(InvalidOption, match=f"^{name}="):
+        plain.message_with_options(**{name: value})
+
+    @dramatiq.actor
+    def actor() -> None: ...
+
+    with pytest.raises(InvalidOption, match=f"^{name}="):
+        actor.send_with_options(**{name: value})
+    declared = {"time_limit": "timeout_ms", "max_age": "max_age_ms"}.get(name, name)
+    with pytest.raises(InvalidOption, match=f"^{name}="):
+        task(name="other", **{declared: value})(lambda: None)
+    assert "other" not in broker.actors
+
+
+@pytest.mark.parametrize(
+    "options", [{"backoff": 3}, {"throws": ["x"]}, {"throws": 3}, {"retry_when": 3}, {"hard_timeout_ms": "1"}]
+)
+def test_a_wrong_declaration_is_refused(broker: RedisBroker, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match="it must be"):
+        task(name="wrong", **options)(lambda: None)
+    with pytest.raises((TypeError, ValueError), match="backoff"):
+        Backoff("1", 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="ten years"):
+        Backoff(1, 10**30)
+
+
+@pytest.mark.parametrize("delay", [-1, 10**30, float("inf"), float("nan"), "5", timedelta(milliseconds=-1)])
+def test_a_delay_that_cannot_be(broker: RedisBroker, delay: Any) -> None:
+    @task
+    def plain() -> None: ...
+
+    with pytest.raises(InvalidOption, match="delay must be"):
+        plain.send_with_options(delay=delay)
+
+
+@pytest.mark.parametrize("seconds", [-1, 10**30, float("inf"), float("nan")])
+def test_a_pause_that_cannot_be(seconds: float) -> None:
+    with pytest.raises(ValueError, match="ten years"):
+        fourlane.Snooze(seconds)
+
+
+@pytest.mark.parametrize(("name", "value"), [w for w in WRONG if type(w) is tuple and w[1] == w[1]])
+def test_what_a_stranger_wrote_is_rejected_and_harms_nobody(
+    broker: RedisBroker, run_worker: RunWorker, name: str, value: Any
+) -> None:
+    @task(result_ttl_ms=60_000)
+    def plain() -> str:
+        return "ran"
+
+    @task(result_ttl_ms=60_000)
+    async def later() -> str:
+        return "ran"
+
+    worker = run_worker(broker, slots=1)
+    sent = []
+    for made in (plain, later):
+        body = msgspec.json.encode([made.actor_name, [], {}, {name: value}])
+        job_id = job.new_id(1, 1_700_000_000_000)
+        broker.store.enqueue("default", 1, (job_id, body))
+        sent.append(EnqueuedJob[Any](broker, made.queue, job_id))
+    for each in sent:
+        info = dead(each)
+        assert info.reason == "rejected"
+        assert f"the job's option {name}=" in info.detail
+        with pytest.raises(JobFailed, match=name):
+            each.result(5)
+    assert (plain.send().result(5), later.send().result(5)) == ("ran", "ran")
+    eventually(lambda: idle(worker))
+
+
+def test_an_infinite_time_limit_is_none(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(timeout_ms=100, result_ttl_ms=60_000, max_retries=0)
+    def long() -> str:
+        for _ in range(30):
+            threading.Event().wait(0.01)
+        return "finished"
+
+    run_worker(broker)
+    assert long.send_with_options(time_limit=float("inf")).result(5) == "finished"
+
+
+# Results ------------------------------------------------------------------------------------------------------------
+
+
+def looped() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (lambda: {1}, "result: builtins.set cannot be carried"),
+        (lambda: "\ud800", "result"),
+        (looped, "contains itself"),
+        (lambda: "x" * 2_000, "2,012 bytes, the limit is 1,000"),
+    ],
+)
+def test_a_result_that_cannot_be_kept_repeats_nothing(
+    broker: RedisBroker,
+    run_worker: RunWorker,
+    caplog: pytest.LogCaptureFixture,
+    result: Any,
+    words: str,
+    is_async: bool,
+) -> None:
+    broker.opened  # noqa: B018
+    broker._opened = type(broker.opened)(broker.store, Defaults(max_result_bytes=1_000))
+    ran: list[str] = []
+
+    def plain() -> Any:
+        ran.append("ran")
+        return result()
+
+    async def later() -> Any:
+        return plain()
+
+    function = later if is_async else plain
+    kept = task(name="kept", result_ttl_ms=60_000)(function)
+    letter = task(name="letter", result_ttl_ms=60_000, on_bad_result="dead")(function)
+    run_worker(broker)
+    sent = kept.send()
+    with pytest.raises(ResultRefused) as refused:
+        sent.result(5)
+    assert words in str(refused.value)
+    assert not isinstance(refused.value, JobFailed)
+    assert sent.status() is State.DONE
+    assert [r.levelname for r in caplog.records if "result-refused" in r.message] == ["ERROR"]
+    sent = letter.send()
+    with pytest.raises(JobFailed):
+        sent.result(5)
+    info = dead(sent)
+    assert info.reason == "rejected"
+    assert words in info.detail
+    assert ran == ["ran", "ran"]
+
+
+def test_a_task_that_keeps_no_result_says_so_at_once(broker: RedisBroker) -> None:
+    @task
+    def plain() -> None: ...
+
+    for sent in (plain.send(), plain.send_many([[]])[0], plain.send_with_options(delay=1)):
+        with pytest.raises(ResultNotKept, match="result_ttl_ms"):
+            sent.result(None)
+    with pytest.raises(ResultTimeout):
+        plain.send_with_options(result_ttl_ms=1_000).result(0.3)
+
+
+# Every end is told --------------------------------------------------------------------------------------------------
+
+
+def test_every_end_is_told(broker: RedisBroker, run_worker: RunWorker) -> None:
+    heard: list[tuple[str, str]] = []
+
+    @task
+    def failed(message: dict[str, Any], error: dict[str, str]) -> None:
+        heard.append((message["actor_name"], error["type"]))
+
+    @task
+    def exhausted(message: dict[str, Any], retries: dict[str, int]) -> None:
+        heard.append((message["actor_name"], "exhausted"))
+
+    told: dict[str, Any] = {
+        "on_failure": "failed",
+        "on_retry_exhausted": "exhausted",
+        "result_ttl_ms": 60_000,
+        "max_retries": 0,
+    }
+    begun = threading.Event()
+
+    async def awaits() -> None:
+        begun.set()
+        await asyncio.sleep(30)
+
+    tasks = {
+        "error": task(name="error", **told)(raises(ValueError("x"))),
+        "rejected": task(name="rejected", **told)(raises(Reject("x"))),
+        "throws": task(name="throws", **told, throws=(ValueError,))(raises(ValueError("x"))),
+        "expired": task(name="expired", **told)(lambda: None),
+        "unknown": task(name="unknown", **told)(lambda: None),
+        "cancelled": task(name="cancelled", **told)(awaits),
+    }
+    old = broker.store.clock.now_ms() - 60_000
+    expired = EnqueuedJob[Any](broker, tasks["expired"].queue, job.new_id(1, old))
+    options = {**told, "max_age": 1_000}
+    broker.store.enqueue("default", 1, (expired.id, codec.encode("expired", options=options)))
+    unknown = EnqueuedJob[Any](broker, tasks["unknown"].queue, job.new_id(1, old))
+    del broker.actors["unknown"]
+    record = job.Record(unknown_since_ms=1)
+    entry = unknown.id + "|r"
+    keys = broker.store.service("default")
+    broker.client.hset(keys.records, unknown.id, msgspec.json.encode(record))
+    broker.store.enqueue("default", 1, (entry, codec.encode("unknown", options=told)))
+    worker = run_worker(broker)
+    for sent in (expired, unknown, *(tasks[name].send() for name in ("error", "rejected", "throws"))):
+        with pytest.raises(JobFailed):
+            sent.result(5)
+    running = tasks["cancelled"].send()
+    assert begun.wait(5)
+    running.cancel()
+    worker.told_cancelled({running.id})  # in a process of its own, by its supervisor
+    with pytest.raises(JobCancelled, match="while it ran"):
+        running.result(5)
+    eventually(lambda: len(heard) == 12)
+    assert sorted(heard) == sorted(
+        [(name, "exhausted") for name in tasks]
+        + [("error", "ValueError"), ("rejected", "Reject"), ("throws", "ValueError"), ("expired", "Expired")]
+        + [("unknown", "JobFailed"), ("cancelled", "JobCancelled")]
+    )
+
+
+def test_who_waits_hears_of_a_dead_letter_whatever_made_it(broker: RedisBroker) -> None:
+    @task(result_ttl_ms=60_000)
+    def plain() -> None: ...
+
+    sent = plain.send()
+    keys = broker.store.service("default")
+    broker.client.hset(keys.reasons, sent.id, "poison\nworker w died")  # as reclaim.lua says
+    with pytest.raises(JobFailed, match=r"^poison: worker w died$"):
+        sent.result(5)
+    sent = plain.send()
+    sent.cancel()
+    with pytest.raises(JobCancelled):
+        sent.result(5)
+    sent = plain.send_with_options(delay=60_000)
+    sent.cancel()
+    with pytest.raises(JobCancelled):
+        sent.result(5)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "cancelled by the command line", "poison"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_ends_that_no_run_had_are_told(broker: RedisBroker, run_worker: RunWorker, end: str, is_async: bool) -> None:
+    heard: list[Any] = []
+
+    class Results(Middleware):
+        def after_nack(self, broker: Any, message: Any) -> None:
+            heard.append((message.actor_name, type(message._exception)))
+
+    broker.add_middleware(Results())
+
+    def failed(message: dict[str, Any], error: dict[str, str]) -> None:
+        heard.append((message["args"], error.get("type", "exhausted")))
+
+    async def failed_async(message: dict[str, Any], error: dict[str, str]) -> None:
+        failed(message, error)
+
+    task(name="failed")(failed_async if is_async else failed)
+
+    @task(on_failure="failed", on_retry_exhausted="failed", result_ttl_ms=60_000)
+    async def work(number: int) -> None: ...
+
+    sent = work.send(1)
+    store = broker.store
+    waiting = threading.Thread(target=lambda: heard.append(type(told(sent))))
+    waiting.start()
+    if end == "poison":
+        link = store.connector.open(store.service("default").jobs)
+        options: dict[str, Any] = {"silence_ms": 60_000, "idle_silence_ms": 60_000}
+        turn = store.turn(link, "default", "w.0", flags="b", want=1, tiers="1", **options)
+        store.crash_limit = 1
+        back, poisoned = store.reclaim("default", "w.0", "worker w died", [turn.jobs[0].entry])
+        assert (back, poisoned) == (0, [sent.id])
+    elif end == "cancelled":
+        sent.cancel()
+    else:
+        control.cancel(store, sent.id, has_callbacks=lambda name: True)
+    waiting.join(5)
+    kind = JobFailed if end == "poison" else JobCancelled
+    assert heard == [kind]
+    run_worker(broker)
+    eventually(lambda: len(heard) == 4)
+    assert ("work", kind) in heard
+    assert ([1], kind.__name__) in heard
+    assert sent.status() is (State.DEAD if end == "poison" else State.UNKNOWN)
+
+
+def told(sent: EnqueuedJob[Any]) -> BaseException | None:
+    try:
+        sent.result(5)
+    except Exception as error:
+        return error
+    return None
+
+
+def test_waiting_goes_by_a_clock_that_nobody_sets(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    @task(result_ttl_ms=60_000)
+    def never() -> None: ...
+
+    sent = never.send()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    with pytest.raises(ResultTimeout):
+        sent.result(0.3)
+
+
+# Age ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+@pytest.mark.parametrize("kind", ["task", "actor"])
+def test_age_is_by_redis_s_clock(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, hours: int, kind: str
+) -> None:
+    from time import time
+
+    ran: list[str] = []
+    if kind == "task":
+        code: Any = task(name="code", max_age_ms=400)(lambda: ran.append("ran"))
+    else:
+        code = dramatiq.actor(actor_name="code", max_age=400)(lambda: ran.append("ran"))
+    monkeypatch.setattr("time.time", lambda: time() + 3_600 * hours)
+    late = code.send().message_id
+    threading.Event().wait(0.5)
+    code.send()
+    monkeypatch.undo()
+    run_worker(broker)
+    eventually(lambda: ran)
+    expired = EnqueuedJob[Any](broker, broker.queue_of("local.jobs.normal.default"), late)
+    assert dead(expired).reason == "expired"
+    assert ran == ["ran"]
+
+
+def test_an_expired_job_can_be_replayed_and_a_delay_is_no_age(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[str] = []
+
+    @task(max_age_ms=600, result_ttl_ms=60_000, backoff=Backoff(650, 650, jitter=False))
+    def code(fails_first: bool = False) -> str:
+        ran.append("ran")
+        if fails_first and ran == ["ran"]:
+            raise ValueError("again")
+        return "ran"
+
+    old = EnqueuedJob[Any](broker, code.queue, job.new_id(1, broker.store.clock.now_ms() - 1_000))
+    broker.store.enqueue("default", 1, (old.id, codec.encode("code")))
+    run_worker(broker)
+    assert dead(old).reason == "expired"
+    dead_letters.replay(broker.store, [old.id])
+    assert old.result(5) == "ran"
+    ran.clear()
+    delayed, again = code.send_with_options(delay=650), code.send(True)
+    assert (delayed.result(5), again.result(5)) == ("ran", "ran")
+    assert len(ran) == 3
