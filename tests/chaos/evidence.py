@@ -1,0 +1,123 @@
+"""What is known of a run, read from its folder into plain records that the checker judges."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tests.chaos import ledger
+from tests.chaos.ledger import Line
+from tests.chaos.remains import Remains
+from tests.chaos.runner import Story
+from tests.chaos.site import Fault
+
+__all__ = ["Died", "Evidence", "Run", "gather", "load"]
+
+_DIED = re.compile(r"^(\S+ \S+?),(\d+) .* died process=\d+ pid=(\d+) (.*)$", re.M)
+
+
+@dataclass
+class Run:
+    """One run of a job."""
+
+    n: str
+    id: str
+    kind: str
+    attempt: int
+    pid: int
+    parent: int
+    began: float
+    wall: float
+    text: str = ""
+    ended: float = 0.0
+    end: str = ""
+    """end, fail, given-back, cancelled; empty when it never said so."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker process that its supervisor saw die."""
+
+    pid: int
+    at: float
+    how: str
+
+
+@dataclass
+class Evidence:
+    """All that the checker looks at. Times are of the monotonic clock."""
+
+    story: Story
+    faults: list[Fault] = field(default_factory=list)
+    remains: Remains = field(default_factory=Remains)
+    died: list[Died] = field(default_factory=list)
+    tracebacks: list[str] = field(default_factory=list)
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+    """By job, the first first."""
+    accepted: dict[str, Line] = field(default_factory=dict)
+    meant: dict[str, Line] = field(default_factory=dict)
+    refused: list[Line] = field(default_factory=list)
+    cancels: dict[str, Line] = field(default_factory=dict)
+    replays: dict[str, list[float]] = field(default_factory=dict)
+    results: list[Line] = field(default_factory=list)
+
+
+def load(folder: Path) -> Evidence:
+    """Read a run's folder."""
+    story = msgspec.json.decode((folder / "story.json").read_bytes(), type=Story)
+    evidence = gather(story, ledger.read(folder / "ledger"))
+    evidence.faults = msgspec.json.decode((folder / "faults.json").read_bytes(), type=list[Fault])
+    evidence.remains = msgspec.json.decode((folder / "remains.json").read_bytes(), type=Remains)
+    clocks = story.stopping_wall - story.stopping
+    for path in sorted(folder.glob("log*")):
+        text = path.read_text(errors="replace")
+        for moment, millis, pid, how in _DIED.findall(text):
+            wall = time.mktime(time.strptime(moment, "%Y-%m-%d %H:%M:%S")) + int(millis) / 1000
+            evidence.died.append(Died(int(pid), wall - clocks, how))
+        if "Traceback (most recent call last)" in text:
+            evidence.tracebacks.append(f"{path.name}: {_last_words(text)}")
+    return evidence
+
+
+def gather(story: Story, lines: Iterable[Line]) -> Evidence:
+    """Sort the lines of ledgers into runs and the rest."""
+    made = Evidence(story)
+    runs: defaultdict[str, list[Run]] = defaultdict(list)
+    replays: defaultdict[str, list[float]] = defaultdict(list)
+    for line in sorted(lines, key=lambda line: line.at):
+        match line.what:
+            case "start":
+                runs[line.id].append(
+                    Run(line.n, line.id, line.kind, line.attempt, line.pid, line.parent, line.at, line.wall, line.text)
+                )
+            case "end" | "fail" | "given-back" | "cancelled":
+                run = next(r for r in reversed(runs[line.id]) if r.pid == line.pid and not r.end)
+                run.ended, run.end = line.at, line.what
+            case "meant":
+                made.meant[line.n] = line
+            case "accepted":
+                made.accepted[line.id] = line
+            case "refused":
+                made.refused.append(line)
+            case "cancel":
+                made.cancels[line.id] = line
+            case "replay":
+                replays[line.id].append(line.at)
+            case "result" | "no-result":
+                made.results.append(line)
+            case other:
+                raise ValueError(f"a ledger says {other!r}")
+    made.runs, made.replays = dict(runs), dict(replays)
+    return made
+
+
+def _last_words(text: str) -> str:
+    """The error that a log's first traceback ends with."""
+    lines = text[text.index("Traceback (most recent call last)") :].splitlines()[1:]
+    return next((line for line in lines if line and not line.startswith((" ", "Traceback"))), "")
