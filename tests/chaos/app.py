@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ VERSION = os.environ.get("CHAOS_VERSION", "all")
 KEEP_RESULT_MS = 120_000
 
 book = ledger.Ledger(FOLDER / "ledger")
+runs = itertools.count(1)
 tasks: dict[str, Task[Any, Any]] = {}
 
 
@@ -36,18 +38,18 @@ def recorded(n: str) -> Iterator[CurrentJob]:
     """A run, from its start to whatever ends it."""
     job = fourlane.current_job()
     assert job is not None
-    at = f"{job.schedule}@{job.scheduled_for_ms}" if job.schedule else ""
-    book.write("start", n=n, id=job.id, kind=job.task, attempt=job.attempt, text=at)
+    me: dict[str, Any] = {"n": n, "id": job.id, "kind": job.task, "attempt": job.attempt, "run": next(runs)}
+    book.write("start", **me, text=f"{job.schedule}@{job.scheduled_for_ms}" if job.schedule else "")
     try:
         yield job
     except (Cancelled, asyncio.CancelledError):
         what = "given-back" if job.cancel_token.reason == "shutdown" else "cancelled"
-        book.write(what, n=n, id=job.id, kind=job.task, attempt=job.attempt, text=job.cancel_token.reason)
+        book.write(what, **me, text=job.cancel_token.reason)
         raise
     except BaseException as error:
-        book.write("fail", n=n, id=job.id, kind=job.task, attempt=job.attempt, text=type(error).__name__)
+        book.write("fail", **me, text=type(error).__name__)
         raise
-    book.write("end", n=n, id=job.id, kind=job.task, attempt=job.attempt)
+    book.write("end", **me)
 
 
 def chaotic(**options: Any) -> Callable[[Callable[..., Any]], Any]:

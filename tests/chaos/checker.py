@@ -10,7 +10,7 @@ from itertools import pairwise
 from tests.chaos.evidence import Evidence, Run
 from tests.chaos.ledger import Line
 from tests.chaos.remains import Left
-from tests.chaos.site import WORKERS, Fault
+from tests.chaos.site import GRACE_SECONDS, WORKERS, Fault
 from tests.chaos.workload import BURST, CONCURRENCY, KINDS, RATE, TICKS
 
 __all__ = ["RULES", "Finding", "check"]
@@ -19,12 +19,16 @@ SILENCE_SECONDS = 4.0
 """A lease may be lost to a silence of 5 s since the last beat, which may be 1.5 s old when the silence begins."""
 SETTLE_SECONDS = 1.0
 """A process may be killed between a job's end and its settling, which is no longer than this where Redis answers."""
+AWAY = {"redis": 7.0, "link": 7.0, "load": 2.0}
+"""After such faults a process may need so long: 5 s until a call is given up, 2 s until the next try."""
 RECOVERY_SECONDS = 8.0
 """After a fault everybody has a silence, and some time to connect."""
 PROBE_SECONDS = 1.0
 """99 of 100 jobs of the highest tier start so soon when nothing disturbs, on a busy machine of two cores."""
 FEWEST_PROBES = 10
 STALL_SECONDS = 20.0
+STORMS = "kill freeze redis link load"
+DISTURBING = STORMS + " stop"
 CANCEL_SECONDS = 10.0
 LATE_SECONDS = 5.0
 CRASH_LIMIT = 3
@@ -70,14 +74,18 @@ def _any(e: Evidence, effects: str, began: float, ended: float) -> bool:
     return any(f.effect in effects.split() and _overlaps(f, began, ended) for f in e.faults)
 
 
-def _calm(e: Evidence, began: float, ended: float) -> bool:
+def _calm(e: Evidence, began: float, ended: float, effects: str = DISTURBING) -> bool:
     """Nothing disturbed this time, nor shortly before. Starts and work are no disturbance."""
-    return not _any(e, "kill freeze stop redis link load", began - RECOVERY_SECONDS, ended)
+    return not _any(e, effects, began - RECOVERY_SECONDS, ended)
 
 
-def _worker_of(e: Evidence, run: Run) -> str:
-    """The name of the worker, where a fault knows it."""
-    return next((f.who for f in e.faults if run.parent in f.pids or run.pid in f.pids), "")
+def _settled_by(e: Evidence, ended: float) -> float:
+    """Until when a job that ended then may not be settled yet: longer while Redis is away, and until all are back."""
+    until = ended + SETTLE_SECONDS
+    for fault in sorted(e.faults, key=lambda f: f.began):
+        if fault.effect in AWAY and fault.began <= until <= fault.ended + AWAY[fault.effect]:
+            until = fault.ended + AWAY[fault.effect]
+    return until
 
 
 def _death(e: Evidence, run: Run) -> float:
@@ -108,14 +116,13 @@ def _ended_by_death(e: Evidence, run: Run) -> bool:
 
 def _silent(e: Evidence, run: Run, until: float) -> bool:
     """Whether its worker was silent for long enough to lose its leases, while others could reach Redis."""
-    link = {name: options.link for name, options in WORKERS.items()}
+    worker = WORKERS.get(e.story.workers.get(run.parent, "").rstrip("'"))
     for fault in e.faults:
         if fault.ended - fault.began < SILENCE_SECONDS or not _overlaps(fault, run.began - RECOVERY_SECONDS, until):
             continue
         if fault.effect == "freeze" and run.parent in fault.pids:
             return True
-        worker = _worker_of(e, run).rstrip("'")
-        if fault.effect == "link" and (not worker or link.get(worker, "") == fault.who):
+        if fault.effect == "link" and worker is not None and worker.link == fault.who:
             return True
     return False
 
@@ -130,15 +137,15 @@ def explain(e: Evidence, before: Run, after: Run) -> str:
     if death and death <= after.began + 0.2:
         if not before.end:
             return "killed"
-        away = _any(e, "redis link load", before.ended, death)
-        if death - before.ended < SETTLE_SECONDS or away:
+        if death <= _settled_by(e, before.ended):
             return "killed before it was settled"
     for fault in e.faults:
-        if fault.effect == "stop" and {before.pid, before.parent} & set(fault.pids):
-            if not before.end and _overlaps(fault, before.began, after.began):
-                return "given back at the end of the grace"
-            if before.end and _any(e, "redis link", before.ended, fault.ended) and before.ended <= fault.ended:
-                return "stopped while Redis was away"
+        if fault.effect != "stop" or not {before.pid, before.parent} & set(fault.pids):
+            continue
+        if not before.end and _overlaps(fault, before.began, after.began):
+            return "given back at the end of the grace"
+        if before.end and before.ended <= fault.ended <= min(after.began, _settled_by(e, before.ended)):
+            return "stopped while Redis was away"
     if _silent(e, before, after.began) or _silent(e, after, max(before.ended, after.began)):
         return "its worker was silent"
     return ""
@@ -224,8 +231,7 @@ def attempts(e: Evidence) -> Iterator[Finding]:
 def explain_unsettled(e: Evidence, failed: Run, later: Run) -> bool:
     """Whether a failure may not have been counted: its process died, or its lease was lost, before it was told."""
     death = _death(e, failed)
-    killed = death > 0 and (death - failed.ended < SETTLE_SECONDS or _any(e, "redis link load", failed.ended, death))
-    return killed or _silent(e, failed, later.began)
+    return 0 < death <= _settled_by(e, failed.ended) or _silent(e, failed, later.began)
 
 
 @rule
@@ -367,9 +373,9 @@ def schedules(e: Evidence) -> Iterator[Finding]:
                 lateness = run.wall - int(nominal) / 1000
                 if lateness > LATE_SECONDS and _calm(e, run.began - LATE_SECONDS, run.began):
                     late = late or (run, lateness)
-        for nominal, ids in found.items():
+        for moment, ids in found.items():
             if len(ids) > 1:
-                text = f"{tick.name} fired {len(ids)} times for {nominal}: {', '.join(sorted(ids))}"
+                text = f"{tick.name} fired {len(ids)} times for {moment}: {', '.join(sorted(ids))}"
                 yield Finding("schedule", text, min(ids), e.runs[min(ids)][0].began)
         if late:
             text = f"{tick.name} came {late[1]:.1f} s late, undisturbed"
@@ -400,9 +406,10 @@ def leaks(e: Evidence) -> Iterator[Finding]:
     for service, left in e.remains.services.items():
         for name, entries in left.leased.items():
             yield Finding("leak", f"{service}: {len(entries)} job(s) leased by {name}, which is gone")
-        for name, until_ms in left.workers.items():
+        for worker, until_ms in left.workers.items():
             if not e.remains.now_ms - 10_000 < until_ms < e.remains.now_ms + IDLE_SILENCE_MS:
-                yield Finding("leak", f"{service}: {name} in workers, {(e.remains.now_ms - until_ms) / 1000:.0f} s over")
+                over = (e.remains.now_ms - until_ms) / 1000
+                yield Finding("leak", f"{service}: {worker} in workers, {over:.0f} s over")
         if left.slots:
             yield Finding("leak", f"{service}: {len(left.slots)} slot(s) of a limit taken", left.slots[0])
         if left.cancels:
@@ -431,20 +438,28 @@ def processes(e: Evidence) -> Iterator[Finding]:
     killed = {pid for f in e.faults if f.effect == "kill" for pid in f.pids}
     killed |= {run.pid for runs in e.runs.values() for run in runs if _kills(run)}
     for died in e.died:
-        if died.pid not in killed:
+        stopped = any(f.effect == "stop" and died.pid in f.pids for f in e.faults)
+        if died.pid not in killed and not (stopped and not _calm(e, died.at - GRACE_SECONDS - 10, died.at, STORMS)):
             yield Finding("process", f"worker process {died.pid} died by itself: {died.how}", at=died.at)
     for text in e.story.vanished:
         yield Finding("process", f"{text} ended by itself")
     for name, code in e.story.exits.items():
         if code:
             yield Finding("process", f"{name} was stopped and ended with exit code {code}", at=e.story.stopping)
+    for fault in e.faults:
+        well = fault.text in ("", "exit code 0")
+        if fault.effect == "stop" and not well and _calm(e, fault.began, fault.ended, STORMS):
+            yield Finding("process", f"{fault.who} was stopped and ended with {fault.text}", at=fault.ended)
     for text in e.tracebacks:
         yield Finding("process", f"a traceback in {text}")
 
 
 @rule
 def producers(e: Evidence) -> Iterator[Finding]:
-    """Nothing is refused while nothing disturbs."""
+    """Nothing is refused while nothing disturbs, and what is refused has the name that is documented."""
+    unnamed = [line for line in e.refused if not line.text.startswith("RedisUnavailable: ")]
+    if unnamed:
+        yield Finding("unnamed-error", f"{len(unnamed)} call(s) failed so: {unnamed[0].text}", at=unnamed[0].at)
     refused = [line for line in e.refused if _calm(e, line.at - RECOVERY_SECONDS, line.at)]
     if refused:
         first: Line = refused[0]

@@ -34,6 +34,7 @@ class Run:
     parent: int
     began: float
     wall: float
+    number: int = 0
     text: str = ""
     ended: float = 0.0
     end: str = ""
@@ -93,11 +94,9 @@ def gather(story: Story, lines: Iterable[Line]) -> Evidence:
     for line in sorted(lines, key=lambda line: line.at):
         match line.what:
             case "start":
-                runs[line.id].append(
-                    Run(line.n, line.id, line.kind, line.attempt, line.pid, line.parent, line.at, line.wall, line.text)
-                )
+                runs[line.id].append(_run(line))
             case "end" | "fail" | "given-back" | "cancelled":
-                run = next(r for r in reversed(runs[line.id]) if r.pid == line.pid and not r.end)
+                run = next(r for r in reversed(runs[line.id]) if (r.pid, r.number) == (line.pid, line.run))
                 run.ended, run.end = line.at, line.what
             case "meant":
                 made.meant[line.n] = line
@@ -115,6 +114,21 @@ def gather(story: Story, lines: Iterable[Line]) -> Evidence:
                 raise ValueError(f"a ledger says {other!r}")
     made.runs, made.replays = dict(runs), dict(replays)
     return made
+
+
+def _run(start: Line) -> Run:
+    return Run(
+        n=start.n,
+        id=start.id,
+        kind=start.kind,
+        attempt=start.attempt,
+        pid=start.pid,
+        parent=start.parent,
+        began=start.at,
+        wall=start.wall,
+        number=start.run,
+        text=start.text,
+    )
 
 
 def _last_words(text: str) -> str:

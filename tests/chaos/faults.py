@@ -118,8 +118,8 @@ async def kill_supervisor(site: Site, dice: Dice) -> None:
     if worker:
         with noted(site, "kill-supervisor", "kill", who=worker.name, pids=[worker.pid, *worker.children()]):
             worker.signal(signal.SIGKILL)
-            await asyncio.sleep(0.3)
-        await site.ready(site.start_worker(worker.name, worker.version))
+            await asyncio.sleep(0.6)  # until it is started again
+        await site.ready(worker.name)
 
 
 @fault("kills")
@@ -153,32 +153,37 @@ async def _freeze(site: Site, name: str, process: Process, pids: list[int], seco
 async def restart_worker(site: Site, dice: Dice) -> None:
     if worker := dice.pick(site.living("worker")):
         await _stop(site, "restart-worker", worker)
-        await site.ready(site.start_worker(worker.name, worker.version))
+        site.want(worker.name, worker.version)
+        await site.ready(worker.name)
 
 
 @fault("deploys")
 async def scale_up(site: Site, dice: Dice) -> None:
-    """One more worker for a while."""
-    more = site.start_worker(dice.random.choice(["ada", "bob"]) + "'")
-    now = time.monotonic()
-    site.note(Fault(name="scale-up", effect="work", began=now, ended=now, who=more.name))
-    await site.ready(more)
-    await asyncio.sleep(dice.seconds(1, 12))
-    await _stop(site, "scale-down", more)
+    """One more worker for a while, of another version: it knows tasks that others do not, and others it does not."""
+    name = dice.random.choice(["ada", "bob"]) + "'"
+    with noted(site, "scale-up", "work", who=name):
+        site.want(name, _other_version(site, dice))
+        await site.ready(name)
+        await asyncio.sleep(dice.seconds(1, 12))
+    await _stop(site, "scale-down", site.wanted[name])
 
 
 @fault("deploys")
 async def deploy(site: Site, dice: Dice) -> None:
-    current = (site.folder / "version").read_text()
-    await roll_out(site, dice.random.choice(sorted(VERSIONS.keys() - {current, "all"})))
+    await roll_out(site, "all" if dice.brief else _other_version(site, dice))
+
+
+def _other_version(site: Site, dice: Dice) -> str:
+    return dice.random.choice(sorted(VERSIONS.keys() - {site.version, "all"}))
 
 
 async def roll_out(site: Site, version: str) -> None:
     """New workers first, then the end of the old ones; those who send know the new tasks last."""
-    old = [p for p in site.processes if p.role == "worker" and p.lives and p.version != version and "'" not in p.name]
-    new = [site.start_worker(worker.name, version) for worker in old]
-    for process in new:
-        await site.ready(process)
+    old = [p for p in site.wanted.values() if p.role == "worker" and p.version != version and "'" not in p.name]
+    for worker in old:
+        site.want(worker.name, version)
+    for worker in old:
+        await site.ready(worker.name)
     site.set_version(version)
     await asyncio.gather(*(_stop(site, "deploy", worker) for worker in old if worker.lives))
 
@@ -186,32 +191,32 @@ async def roll_out(site: Site, version: str) -> None:
 @fault("deploys")
 async def reload(site: Site, dice: Dice) -> None:
     """SIGHUP: the processes are replaced one by one."""
-    worker = dice.pick(site.living("worker"))
-    if worker and worker.says("ready:"):
+    if worker := dice.pick(site.living("worker")):
         before = worker.children()
         with noted(site, "reload", "stop", who=worker.name, pids=before):
             worker.signal(signal.SIGHUP)
             await site.until(lambda: not set(before) & set(worker.children()) or not worker.lives, 20)
 
 
-@fault("deploys")
+@fault("work")
 async def kill_scheduler(site: Site, dice: Dice) -> None:
     if scheduler := dice.pick(site.living("scheduler")):
         with noted(site, "kill-scheduler", "kill", who=scheduler.name, pids=[scheduler.pid]):
             scheduler.signal(signal.SIGKILL)
             await asyncio.sleep(0.5)
-        site.start("sam", "scheduler", "scheduler")
 
 
-@fault("deploys")
+@fault("work")
 async def freeze_scheduler(site: Site, dice: Dice) -> None:
     if scheduler := dice.pick(site.living("scheduler")):
         await _freeze(site, "freeze-scheduler", scheduler, [scheduler.pid], dice.seconds(2, 8))
 
 
 async def _stop(site: Site, name: str, process: Process) -> None:
+    if site.wanted.get(process.name) is process:
+        del site.wanted[process.name]
     # One that starts has no handler yet, and a frozen one hears nothing.
-    await site.until(lambda: (process.says("ready:") and not process.frozen) or not process.lives, 20)
+    await site.until(lambda: (process.is_ready() and not process.frozen) or not process.lives, 20)
     with noted(site, name, "stop", who=process.name, pids=[process.pid, *process.children()]) as stop:
         process.signal(signal.SIGTERM)
         stop.text = f"exit code {await site.ended(process)}"

@@ -33,6 +33,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str = ""
     kind: str = ""
     attempt: int = 0
+    run: int = 0
+    """Of this process, to tell two runs of one job apart."""
     pid: int = 0
     parent: int = 0
     text: str = ""

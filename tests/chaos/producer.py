@@ -1,4 +1,4 @@
-"""A program that sends jobs, waits for results and cancels: ``python -m tests.chaos.producer NAME SEED RATE``.
+"""A program that sends jobs, waits for results and cancels: ``python -m tests.chaos.producer NAME SEED RATE BACKLOG``.
 
 It writes down what it means to do, and what it was told. A send may raise: then the job may exist or not. It ends when
 the folder of the run has a file ``enough``, or when the runner is gone.
@@ -37,6 +37,7 @@ class Producer:
         self.kinds = [kind for kind in KINDS.values() if kind.weight]
         self.lock = threading.Lock()
         self.waiting = ThreadPoolExecutor(8, thread_name_prefix="waiting")
+        self.cancelling = ThreadPoolExecutor(4, thread_name_prefix="cancelling")
 
     def run(self) -> None:
         """Until it is enough."""
@@ -45,6 +46,7 @@ class Producer:
             thread.start()
         for thread in threads:
             thread.join()
+        self.cancelling.shutdown()
         self.waiting.shutdown()
 
     def _enough(self) -> bool:
@@ -65,6 +67,7 @@ class Producer:
             return kind, random.Random(self.random.random())
 
     def _newest_version(self) -> str:
+        """What is deployed now."""
         return (FOLDER / "version").read_text()
 
     def _send(self, kind: Kind, choices: random.Random) -> None:
@@ -74,15 +77,15 @@ class Producer:
         asked = book.write("meant", n=n, kind=kind.name)
         try:
             job = tasks[kind.name].send_with_options(args=args, delay=delay_ms or None)
-        except RedisUnavailable as error:
-            book.write("refused", n=n, kind=kind.name, text=str(error))
+        except Exception as error:  # what comes out here comes out in somebody's web request
+            book.write("refused", n=n, kind=kind.name, text=f"{type(error).__name__}: {error}")
             return
         due = asked + delay_ms / 1000 if delay_ms else 0.0
         book.write("accepted", n=n, id=job.id, kind=kind.name, due=due)
         if kind.answers:
             self.waiting.submit(self._await_result, n, kind.name, job)
         if kind.cancelled:
-            self.waiting.submit(self._cancel, n, kind.name, job, choices.uniform(HURRIED, 2.5))
+            self.cancelling.submit(self._cancel, n, kind.name, job, choices.uniform(HURRIED, 2.5))
 
     def _await_result(self, n: str, kind: str, job: EnqueuedJob[Any]) -> None:
         """A waiter that Redis fails asks again, as a web request would be asked again."""
@@ -93,7 +96,9 @@ class Producer:
                 text = str(job.result(timeout=min(left, 5.0)))
             except ResultTimeout:
                 continue
-            except RedisUnavailable:
+            except Exception as error:
+                if not isinstance(error, RedisUnavailable):
+                    book.write("refused", n=n, kind=kind, text=f"{type(error).__name__}: {error}")
                 time.sleep(0.5)
                 continue
             book.write("result", n=n, id=job.id, kind=kind, text=text, due=asked)
@@ -105,9 +110,9 @@ class Producer:
         asked = time.monotonic()
         try:
             state = job.cancel().value
-        except RedisUnavailable as error:
+        except Exception as error:
             book.write("cancel", n=n, id=job.id, kind=kind, text="error", due=asked)
-            book.write("refused", n=n, kind=kind, text=f"cancel: {error}")
+            book.write("refused", n=n, kind=kind, text=f"{type(error).__name__}: {error}")
             return
         book.write("cancel", n=n, id=job.id, kind=kind, text=state, due=asked)
 
@@ -120,7 +125,7 @@ def at_once(kind: Kind, count: int, prefix: str) -> None:
     try:
         jobs = tasks[kind.name].send_many(calls)
     except RedisUnavailable as error:
-        book.write("refused", n=prefix, kind=kind.name, text=str(error))
+        book.write("refused", n=prefix, kind=kind.name, text=f"{type(error).__name__}: {error}")
         return
     for (n, *_), job in zip(calls, jobs, strict=True):
         book.write("accepted", n=str(n), id=job.id, kind=kind.name)
@@ -130,7 +135,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["at-once", kind, count, prefix]:
             at_once(KINDS[kind], int(count), prefix)
-        case [name, seed, rate]:
+        case [name, seed, rate, backlog]:
+            at_once(KINDS["grind"], int(backlog), f"{name}-backlog")
             Producer(name, seed, float(rate)).run()
         case other:
             sys.exit(f"not understood: {other}")

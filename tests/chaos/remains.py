@@ -1,4 +1,4 @@
-"""What a run left in Redis, read key by key: nothing here trusts what the product says of itself, but for its doctor."""
+"""What a run left in Redis, read key by key: only the doctor is asked what the product says of itself."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Remains(msgspec.Struct, kw_only=True):
 def read(server: Server) -> Remains:
     """Everything, when all workers have stopped."""
     with server.client() as client:
-        seconds, micros = client.time()  # type: ignore[misc]
+        seconds, micros = client.time()
         services = {service: _left(client, service) for service in SERVICES}
     store = Store(Connector(connect(server.url)), namespace=NAMESPACE)
     try:
@@ -69,6 +69,7 @@ def _left(client: Any, service: str) -> Left:
     keys = ServiceKeys(NAMESPACE, "local", service)
     bodies = {i: body for i, body in client.hgetall(keys.jobs).items() if i != CONTROL}
     records = client.hgetall(keys.records)
+    beside = (keys.records, keys.crashes, keys.reasons)
     leased_keys = list(client.scan_iter(match=f"{NAMESPACE}:{{local:{service}}}:leased:*", count=1000))
     return Left(
         tasks={i: codec.decode(body.encode()).task if body else "" for i, body in bodies.items()},
@@ -81,7 +82,7 @@ def _left(client: Any, service: str) -> Left:
         dead={i: client.hget(keys.reasons, i) or "" for key in keys.dead for i in client.zrange(key, 0, -1)},
         slots=[i for key in keys.slots for i in client.smembers(key)],
         cancels=client.zrange(keys.cancels, 0, -1),
-        apart=sorted({i.partition("|")[0] for k in (keys.records, keys.crashes, keys.reasons) for i in client.hkeys(k)}),
+        apart=sorted({field.partition("|")[0] for key in beside for field in client.hkeys(key)}),
         done=sum(int(v) for k, v in client.hgetall(keys.stats).items() if k.startswith("done:")),
     )
 
@@ -91,7 +92,7 @@ def crashes(server: Server) -> dict[str, int]:
     with server.client() as client:
         found: dict[str, int] = {}
         for service in SERVICES:
-            counted: dict[str, str] = client.hgetall(ServiceKeys(NAMESPACE, "local", service).crashes)  # type: ignore[assignment]
+            counted: dict[str, str] = client.hgetall(ServiceKeys(NAMESPACE, "local", service).crashes)
             found |= {i: int(number) for i, number in counted.items()}
         return found
 
@@ -102,6 +103,6 @@ def unfinished(server: Server) -> int:
     with server.client() as client:
         for service in SERVICES:
             keys = ServiceKeys(NAMESPACE, "local", service)
-            bodies: int = client.hlen(keys.jobs) - client.hexists(keys.jobs, CONTROL)  # type: ignore[operator]
-            total += bodies - sum(client.zcard(key) for key in keys.dead)  # type: ignore[misc]
+            bodies: int = client.hlen(keys.jobs) - client.hexists(keys.jobs, CONTROL)
+            total += bodies - sum(client.zcard(key) for key in keys.dead)
     return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from tests.chaos.checker import Finding, explain
 from tests.chaos.evidence import Evidence, Run
@@ -30,7 +30,8 @@ def report(evidence: Evidence, findings: Sequence[Finding]) -> str:
 
 def _summary(e: Evidence) -> str:
     runs = [run for found in e.runs.values() for run in found]
-    again = Counter(explain(e, a, b) or "UNEXPLAINED" for rs in e.runs.values() for a, b in zip(rs, rs[1:], strict=False))
+    pairs = [pair for found in e.runs.values() for pair in pairwise(found)]
+    again = Counter(explain(e, before, after) or "UNEXPLAINED" for before, after in pairs)
     faults = Counter(f.name for f in e.faults)
     lines = [
         f"{len(e.accepted)} jobs accepted, {len(e.refused)} refused, {len(runs)} runs of {len(e.runs)} jobs, "

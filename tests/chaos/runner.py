@@ -14,11 +14,12 @@ import redis
 
 from tests.chaos import remains
 from tests.chaos.faults import CATALOGUE, Dice, Kind, order, roll_out
-from tests.chaos.site import Fault, Process, Site
+from tests.chaos.site import SCHEDULER, WORKERS, Fault, Process, Site
 
 __all__ = ["Plan", "Story", "run"]
 
-SLOWEST_START_SECONDS = 30.0
+BACKLOG = 1_200
+"""Jobs of 50 ms that producers begin with."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,8 @@ class Story(msgspec.Struct, kw_only=True):
     """How those ended that were told to at the end."""
     vanished: list[str] = []
     """Those that ended though nobody asked them to."""
+    workers: dict[int, str] = {}
+    """The names of workers by the process ids of their supervisors."""
     crashes: dict[str, int] = {}
     """The most crashes that were ever counted for a job."""
 
@@ -72,41 +75,45 @@ async def _run(plan: Plan, site: Site) -> None:
     site.open()
     try:
         watching = asyncio.create_task(_watch_crashes(site, story))
+        keeping = asyncio.create_task(site.keep())
         producers = await _begin(site, story)
         await _calm(site, story)
         story.stormed = time.monotonic()
         await _storm(plan, site)
         story.calmed = time.monotonic()
         await _drain(site, story, producers)
-        watching.cancel()
+        for task in (watching, keeping):
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()  # it failed before
         await _stop(site, story)
         left = remains.read(site.primary)
         (site.folder / "remains.json").write_bytes(msgspec.json.encode(left))
     finally:
         site.close()
+        story.vanished = site.vanished
+        story.workers = {p.pid: p.name for p in site.processes if p.role == "worker"}
         (site.folder / "story.json").write_bytes(msgspec.json.encode(story))
 
 
 async def _begin(site: Site, story: Story) -> list[Process]:
     plan = story.plan
-    workers = [site.start_worker(name) for name in ("ada", "bob", "cyd")]
-    site.start("sam", "scheduler", "scheduler")
-    for worker in workers:
-        if not await site.ready(worker):
-            raise AssertionError(f"{worker.name} does not start:\n{worker.log.read_text()[-2000:]}")
+    names = (*WORKERS, SCHEDULER)
+    for name in names:
+        site.want(name, site.version)
+    for name in names:
+        if not await site.ready(name):
+            raise AssertionError(f"{name} does not start:\n{site.wanted[name].log.read_text()[-2000:]}")
     story.began = time.monotonic()
     number = 1 if plan.brief else 2
-    return [
-        site.start(f"producer{i}", "producer", f"p{i}", f"{plan.seed}:{i}", str(plan.rate / number))
-        for i in range(number)
-    ]
+    words = (str(plan.rate / number), str(BACKLOG // number))
+    return [site.start(f"producer{i}", "producer", f"p{i}", f"{plan.seed}:{i}", *words) for i in range(number)]
 
 
 async def _calm(site: Site, story: Story) -> None:
-    """Work enough for some seconds, and nothing disturbs it: the time in which waits are measured."""
-    dice = Dice(random.Random(0), brief=False)
-    await CATALOGUE["backlog"].run(site, dice)
-    await asyncio.sleep(5 if story.plan.brief else 15)
+    """Producers began with work for some seconds, and nothing disturbs it: the time in which waits are measured."""
+    await asyncio.sleep(6 if story.plan.brief else 15)
 
 
 # The storm ------------------------------------------------------------------------------------------------------
@@ -166,13 +173,7 @@ async def _drain(site: Site, story: Story, producers: Sequence[Process]) -> None
 
 async def _stop(site: Site, story: Story) -> None:
     story.stopping, story.stopping_wall = time.monotonic(), time.time()
-    last = [p for p in site.processes if p.role in ("worker", "scheduler") and p.lives]
-    told = {pid for fault in site.faults for pid in fault.pids}
-    story.vanished = [
-        f"{p.name} pid={p.pid} exit code {p.popen.returncode} ({p.log.name})"
-        for p in site.processes
-        if p.role in ("worker", "scheduler") and not p.lives and p.pid not in told
-    ]
+    last = list(site.wanted.values())
     for process in last:
         site.note(
             Fault(

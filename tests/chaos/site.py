@@ -84,8 +84,10 @@ class Process:
             except ProcessLookupError:
                 continue
 
-    def says(self, words: str) -> bool:
-        return words in self.log.read_text(errors="replace")
+    def is_ready(self) -> bool:
+        """Whether it has said that it works."""
+        said = self.log.read_text(errors="replace")
+        return "ready: " in said or " is up\n" in said
 
 
 class Site:
@@ -101,6 +103,11 @@ class Site:
         self.started = 0
         self.faults: list[Fault] = []
         self.links: dict[str, FaultyProxy] = {}
+        self.version = ""
+        self.wanted: dict[str, Process] = {}
+        """What an orchestrator would keep running, by name."""
+        self.vanished: list[str] = []
+        """Those of them that ended though nobody asked them to."""
 
     def new_server(self) -> Server:
         self.servers += 1
@@ -130,6 +137,7 @@ class Site:
 
     def set_version(self, version: str) -> None:
         """What producers send from now on."""
+        self.version = version
         new = self.folder / "version.new"
         new.write_text(version)
         new.rename(self.folder / "version")
@@ -165,22 +173,34 @@ class Site:
         self.processes.append(process)
         return process
 
-    def start_worker(self, name: str, version: str | None = None) -> Process:
-        """Start one of the workers, as its name says."""
+    def want(self, name: str, version: str) -> Process:
+        """Start one of the workers, or the scheduler, and start it again whenever it ends (``keep``)."""
+        self.wanted[name] = self._start_wanted(name, version)
+        return self.wanted[name]
+
+    def _start_wanted(self, name: str, version: str) -> Process:
+        if name == SCHEDULER:
+            return self.start(name, "scheduler", "scheduler")
         options = WORKERS[name.rstrip("'")]
-        return self.start(
-            name,
-            "worker",
-            "worker",
-            "tests.chaos.app",
-            *options.words,
-            link=options.link,
-            version=version or (self.folder / "version").read_text(),
-        )
+        words = ("worker", "tests.chaos.app", *options.words)
+        return self.start(name, "worker", *words, link=options.link, version=version)
+
+    async def keep(self) -> None:
+        """Do what an orchestrator does: start again what has ended. What could not start is no fault of its own."""
+        while True:
+            for name, process in list(self.wanted.items()):
+                if not process.lives:
+                    killed = {pid for fault in self.faults if fault.effect == "kill" for pid in fault.pids}
+                    if process.is_ready() and process.pid not in killed:
+                        code = process.popen.returncode
+                        self.vanished.append(f"{name} pid={process.pid} exit code {code} ({process.log.name})")
+                    self.want(name, process.version)
+            await asyncio.sleep(0.5)
 
     def living(self, role: str) -> list[Process]:
-        """Those that nobody has stopped, frozen ones left out."""
-        return [p for p in self.processes if p.role == role and p.lives and not p.frozen]
+        """Those that work and are to go on; frozen ones left out."""
+        wanted = self.wanted.values()
+        return [p for p in wanted if p.role == role and p.lives and not p.frozen and p.is_ready()]
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for it; whether it came."""
@@ -191,8 +211,9 @@ class Site:
             await asyncio.sleep(0.05)
         return True
 
-    async def ready(self, process: Process) -> bool:
-        return await self.until(lambda: process.says("ready:") or not process.lives, READY_SECONDS) and process.lives
+    async def ready(self, name: str) -> bool:
+        """Wait until what is wanted under this name works."""
+        return await self.until(lambda: self.wanted[name].is_ready(), READY_SECONDS)
 
     async def ended(self, process: Process) -> int:
         """Wait for its end; one that does not end is killed, and the checker tells of it by its exit code."""
@@ -216,12 +237,14 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     link: str = "near"
 
 
+SCHEDULER = "sam"
+"""It serves nothing; ada schedules too."""
 WORKERS = {
     "ada": WorkerOptions(("--processes", "2", "--slots", "6", "--scheduler")),
     "bob": WorkerOptions(("--processes", "1", "--slots", "6"), link="far"),
     "cyd": WorkerOptions(("--processes", "1", "--slots", "4", "--services", "solo", "--services", "paced")),
 }
-"""Two that serve all services, one of them over a way of its own, and one that serves two of them and is mostly idle."""
+"""Two serve all services, one of them over a way of its own; one serves two of them and is mostly idle."""
 
 
 def _takes(binary: str | None, option: str) -> bool:
