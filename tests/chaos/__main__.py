@@ -14,7 +14,7 @@ from tests.chaos.checker import check
 from tests.chaos.evidence import load
 from tests.chaos.faults import choose
 from tests.chaos.report import report
-from tests.chaos.runner import Plan, run
+from tests.chaos.runner import Plan, brief, run
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="how long the storm lasts; the end takes a minute")
     parser.add_argument("--seed", type=int, help="of all choices; a fresh one by default")
     parser.add_argument("--faults", default="all", help="all, none, or names of faults and lanes: kills,redis-pause")
-    parser.add_argument("--brief", action="store_true", help="each fault once and short: what `make test` runs")
+    parser.add_argument("--brief", action="store_true", help="each fault once and short: the cut of `make test`")
     parser.add_argument("--redis", metavar="PATH", help="a redis-server; the embedded Valkey by default")
     parser.add_argument("--rate", type=float, default=40, help="jobs a second")
     parser.add_argument("--folder", type=Path, help="where to keep the run; a good run leaves none without it")
@@ -36,16 +36,14 @@ def main() -> int:
         parser.error(str(error))
     seed = given.seed if given.seed is not None else secrets.randbelow(1_000_000)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="chaos-")) / "run"
-    plan = Plan(
-        seed=seed,
-        seconds=given.seconds,
-        faults=[kind.name for kind in kinds],
-        brief=given.brief,
-        binary=given.redis,
-        rate=given.rate,
-    )
-    again = f'make chaos ARGS="--seconds {given.seconds:g} --seed {seed} --faults {given.faults}'
-    again += (" --brief" if given.brief else "") + (f" --redis {given.redis}" if given.redis else "") + '"'
+    names = [kind.name for kind in kinds]
+    if given.brief:
+        plan = brief(seed, names, binary=given.redis)
+    else:
+        plan = Plan(seed=seed, seconds=given.seconds, faults=names, binary=given.redis, rate=given.rate)
+    length = "--brief" if given.brief else f"--seconds {given.seconds:g}"
+    redis = f" --redis {given.redis}" if given.redis else ""
+    again = f'make chaos ARGS="{length} --seed {seed} --faults {given.faults}{redis}"'
     print(f"seed {seed}, in {folder}; again: {again}", flush=True)
     began = time.monotonic()
     run(plan, folder)

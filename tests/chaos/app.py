@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fourlane
-from fourlane.errors import Cancelled
+from fourlane.errors import Cancelled, LeaseLost
 from fourlane.queues.limit import Limit
 from fourlane.tasks.context import CurrentJob
 from fourlane.tasks.task import Task
@@ -42,8 +42,8 @@ def recorded(n: str) -> Iterator[CurrentJob]:
     book.write("start", **me, text=f"{job.schedule}@{job.scheduled_for_ms}" if job.schedule else "")
     try:
         yield job
-    except (Cancelled, asyncio.CancelledError):
-        what = "given-back" if job.cancel_token.reason == "shutdown" else "cancelled"
+    except (Cancelled, LeaseLost, asyncio.CancelledError):
+        what = {"shutdown": "given-back", "cancelled": "cancelled"}.get(job.cancel_token.reason, "left")
         book.write(what, **me, text=job.cancel_token.reason)
         raise
     except BaseException as error:

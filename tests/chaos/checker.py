@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 
 from tests.chaos.evidence import Evidence, Run
 from tests.chaos.ledger import Line
@@ -25,7 +26,7 @@ RECOVERY_SECONDS = 8.0
 """After a fault everybody has a silence, and some time to connect."""
 PROBE_SECONDS = 1.0
 """99 of 100 jobs of the highest tier start so soon when nothing disturbs, on a busy machine of two cores."""
-FEWEST_PROBES = 10
+FEWEST_PROBES = 8
 STALL_SECONDS = 20.0
 STORMS = "kill freeze redis link load"
 DISTURBING = STORMS + " stop"
@@ -114,11 +115,15 @@ def _ended_by_death(e: Evidence, run: Run) -> bool:
     return death > 0 and (not run.end or death - run.ended < SETTLE_SECONDS)
 
 
-def _silent(e: Evidence, run: Run, until: float) -> bool:
-    """Whether its worker was silent for long enough to lose its leases, while others could reach Redis."""
+def _silent(e: Evidence, run: Run, until: float, since: float = inf) -> bool:
+    """Whether its worker fell silent for long enough to lose its leases, before ``since``, while others did not."""
     worker = WORKERS.get(e.story.workers.get(run.parent, "").rstrip("'"))
     for fault in e.faults:
-        if fault.ended - fault.began < SILENCE_SECONDS or not _overlaps(fault, run.began - RECOVERY_SECONDS, until):
+        if (
+            fault.ended - fault.began < SILENCE_SECONDS
+            or fault.began > since
+            or not _overlaps(fault, run.began - RECOVERY_SECONDS, until)
+        ):
             continue
         if fault.effect == "freeze" and run.parent in fault.pids:
             return True
@@ -146,7 +151,8 @@ def explain(e: Evidence, before: Run, after: Run) -> str:
             return "given back at the end of the grace"
         if before.end and before.ended <= fault.ended <= min(after.began, _settled_by(e, before.ended)):
             return "stopped while Redis was away"
-    if _silent(e, before, after.began) or _silent(e, after, max(before.ended, after.began)):
+    # The one who lost the lease may also be the later: then it had the job before the other began.
+    if _silent(e, before, after.began) or _silent(e, after, after.began, since=before.began):
         return "its worker was silent"
     return ""
 
@@ -295,14 +301,13 @@ def stalls(e: Evidence) -> Iterator[Finding]:
     """Whatever may run runs soon once nothing disturbs any more."""
     for job_id, line in e.accepted.items():
         runs = e.runs.get(job_id, [])
-        began = [run.began for run in runs] or [e.story.stopping]
-        if KINDS[line.kind].limited or (job_id in e.cancels and not runs):
+        if KINDS[line.kind].limited or not runs:
             continue
-        known = [f.ended for f in e.faults if f.ended <= began[0]]
-        free = max([line.due or line.at, *known])
-        if began[0] - free > STALL_SECONDS:
-            text = f"{line.kind} began {began[0] - free:.1f} s after it might, and the last fault was over"
-            yield Finding("stalled", text, job_id, began[0], runs)
+        began = runs[0].began
+        free = max([line.due or line.at, *(f.ended for f in e.faults if f.ended <= began)])
+        if began - free > STALL_SECONDS:
+            text = f"{line.kind} began {began - free:.1f} s after it might, and the last fault was over"
+            yield Finding("stalled", text, job_id, began, runs)
 
 
 @rule

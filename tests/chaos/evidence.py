@@ -38,7 +38,7 @@ class Run:
     text: str = ""
     ended: float = 0.0
     end: str = ""
-    """end, fail, given-back, cancelled; empty when it never said so."""
+    """end, fail, given-back, cancelled, left (its lease was lost); empty when it never said so."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def gather(story: Story, lines: Iterable[Line]) -> Evidence:
         match line.what:
             case "start":
                 runs[line.id].append(_run(line))
-            case "end" | "fail" | "given-back" | "cancelled":
+            case "end" | "fail" | "given-back" | "cancelled" | "left":
                 run = next(r for r in reversed(runs[line.id]) if (r.pid, r.number) == (line.pid, line.run))
                 run.ended, run.end = line.at, line.what
             case "meant":

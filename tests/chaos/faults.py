@@ -217,6 +217,7 @@ async def _stop(site: Site, name: str, process: Process) -> None:
         del site.wanted[process.name]
     # One that starts has no handler yet, and a frozen one hears nothing.
     await site.until(lambda: (process.is_ready() and not process.frozen) or not process.lives, 20)
+    process.stopping = True
     with noted(site, name, "stop", who=process.name, pids=[process.pid, *process.children()]) as stop:
         process.signal(signal.SIGTERM)
         stop.text = f"exit code {await site.ended(process)}"
@@ -407,7 +408,7 @@ def _link(dice: Dice) -> str:
 
 @fault("work")
 async def backlog(site: Site, dice: Dice) -> None:
-    await _send(site, "backlog", "grind", 300 if dice.brief else 1_500)
+    await _send(site, "backlog", "grind", 100 if dice.brief else 1_000)
 
 
 @fault("work")

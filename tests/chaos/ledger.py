@@ -21,8 +21,8 @@ FOLDER = "CHAOS_FOLDER"
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened.
 
-    Of jobs: start, end, fail, given-back, cancelled. Of producers: meant, accepted, refused, cancel, result. Of the
-    runner: replay. ``n`` is the number that the job was given as its first argument.
+    Of jobs: start, end, fail, given-back, cancelled, left. Of producers: meant, accepted, refused, cancel, result,
+    no-result. Of the runner: replay. ``n`` is the number that the job was given as its first argument.
     """
 
     what: str

@@ -16,10 +16,7 @@ from tests.chaos import remains
 from tests.chaos.faults import CATALOGUE, Dice, Kind, order, roll_out
 from tests.chaos.site import SCHEDULER, WORKERS, Fault, Process, Site
 
-__all__ = ["Plan", "Story", "run"]
-
-BACKLOG = 1_200
-"""Jobs of 50 ms that producers begin with."""
+__all__ = ["Plan", "Story", "brief", "run"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,11 +30,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     binary: str | None = None
     rate: float = 40.0
     """Jobs a second of all producers together."""
+    backlog: int = 1_200
+    """Jobs of 100 ms with which producers begin."""
     drain_seconds: float = 120.0
 
     @property
     def kinds(self) -> list[Kind]:
         return [CATALOGUE[name] for name in self.faults]
+
+
+def brief(seed: int, faults: list[str], *, binary: str | None = None) -> Plan:
+    """The cut of the suite: a minute."""
+    return Plan(seed=seed, seconds=30, faults=faults, brief=True, binary=binary, rate=20, backlog=500, drain_seconds=60)
 
 
 class Story(msgspec.Struct, kw_only=True):
@@ -67,7 +71,7 @@ class Story(msgspec.Struct, kw_only=True):
 def run(plan: Plan, folder: Path) -> None:
     """Run it; the folder then holds ledger, logs, faults, remains and the story."""
     folder.mkdir(parents=True)
-    asyncio.run(_run(plan, Site(folder, binary=plan.binary)))
+    asyncio.run(_run(plan, Site(folder, binary=plan.binary, brief=plan.brief)))
 
 
 async def _run(plan: Plan, site: Site) -> None:
@@ -107,7 +111,7 @@ async def _begin(site: Site, story: Story) -> list[Process]:
             raise AssertionError(f"{name} does not start:\n{site.wanted[name].log.read_text()[-2000:]}")
     story.began = time.monotonic()
     number = 1 if plan.brief else 2
-    words = (str(plan.rate / number), str(BACKLOG // number))
+    words = (str(plan.rate / number), str(plan.backlog // number))
     return [site.start(f"producer{i}", "producer", f"p{i}", f"{plan.seed}:{i}", *words) for i in range(number)]
 
 

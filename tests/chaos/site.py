@@ -60,6 +60,7 @@ class Process:
         self.log = log
         self.version = version
         self.frozen: set[int] = set()
+        self.stopping = False
 
     @property
     def pid(self) -> int:
@@ -93,7 +94,8 @@ class Process:
 class Site:
     """Started by the runner, changed by faults."""
 
-    def __init__(self, folder: Path, *, binary: str | None = None) -> None:
+    def __init__(self, folder: Path, *, binary: str | None = None, brief: bool = False) -> None:
+        self.brief = brief
         self.folder = folder.resolve()
         self.binary = binary
         self.book = ledger.Ledger(self.folder / "ledger")
@@ -182,7 +184,13 @@ class Site:
         if name == SCHEDULER:
             return self.start(name, "scheduler", "scheduler")
         options = WORKERS[name.rstrip("'")]
-        words = ("worker", "tests.chaos.app", *options.words)
+        words = (
+            "worker",
+            "tests.chaos.app",
+            "--processes",
+            str(1 if self.brief else options.processes),
+            *options.words,
+        )
         return self.start(name, "worker", *words, link=options.link, version=version)
 
     async def keep(self) -> None:
@@ -198,9 +206,9 @@ class Site:
             await asyncio.sleep(0.5)
 
     def living(self, role: str) -> list[Process]:
-        """Those that work and are to go on; frozen ones left out."""
-        wanted = self.wanted.values()
-        return [p for p in wanted if p.role == role and p.lives and not p.frozen and p.is_ready()]
+        """Those that work and were not told to stop; frozen ones left out."""
+        mine = [p for p in self.processes if p.role == role and p.lives and not p.frozen and not p.stopping]
+        return [p for p in mine if p.is_ready()]
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for it; whether it came."""
@@ -208,7 +216,7 @@ class Site:
         while not condition():
             if time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         return True
 
     async def ready(self, name: str) -> bool:
@@ -234,15 +242,16 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """How one of the workers is started."""
 
     words: tuple[str, ...]
+    processes: int = 1
     link: str = "near"
 
 
 SCHEDULER = "sam"
 """It serves nothing; ada schedules too."""
 WORKERS = {
-    "ada": WorkerOptions(("--processes", "2", "--slots", "6", "--scheduler")),
-    "bob": WorkerOptions(("--processes", "1", "--slots", "6"), link="far"),
-    "cyd": WorkerOptions(("--processes", "1", "--slots", "4", "--services", "solo", "--services", "paced")),
+    "ada": WorkerOptions(("--slots", "6", "--scheduler"), processes=2),
+    "bob": WorkerOptions(("--slots", "6"), link="far"),
+    "cyd": WorkerOptions(("--slots", "4", "--services", "solo", "--services", "paced")),
 }
 """Two serve all services, one of them over a way of its own; one serves two of them and is mostly idle."""
 

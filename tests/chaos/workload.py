@@ -33,12 +33,12 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("probe", "front", 0, weight=8),
+        Kind("probe", "front", 0, weight=16),
         Kind("quick", "front", 1, weight=20),
         Kind("later", "front", 1, weight=6, delayed=True),
         Kind("nap", "front", 2, weight=2, seconds=(0.5, 3.0)),
         Kind("doomed", "front", 1, weight=1, fails=2, reason="error"),
-        Kind("grind", "bulk", 2, weight=12, seconds=(0.05, 0.05)),
+        Kind("grind", "bulk", 2, weight=10, seconds=(0.1, 0.1)),
         Kind("async_grind", "bulk", 2, weight=8, seconds=(0.05, 0.2)),
         Kind("async_nap", "bulk", 1, weight=4, seconds=(1.0, 9.0)),
         Kind("flaky", "bulk", 1, weight=6, fails=2),
