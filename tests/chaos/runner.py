@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def brief(seed: int, faults: list[str], *, binary: str | None = None) -> Plan:
     """The cut of the suite: a minute."""
-    return Plan(seed=seed, seconds=30, faults=faults, brief=True, binary=binary, rate=20, backlog=500, drain_seconds=60)
+    return Plan(seed=seed, seconds=30, faults=faults, brief=True, binary=binary, rate=20, backlog=700, drain_seconds=60)
 
 
 class Story(msgspec.Struct, kw_only=True):

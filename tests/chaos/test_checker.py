@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fourlane.job import new_id
 from tests.chaos.checker import RULES, check
 from tests.chaos.evidence import Died, Evidence, gather
 from tests.chaos.faults import CATALOGUE, choose, order
@@ -18,7 +19,7 @@ from tests.chaos.runner import Plan, Story
 from tests.chaos.site import Fault
 from tests.chaos.workload import CONCURRENCY, SERVICES, TICKS
 
-WALL = 1_000_000.0
+WALL = 1_800_000_000.0
 """The wall clock at 0 of the monotonic one."""
 CHILD, SUPERVISOR, OTHER, OTHERS_SUPERVISOR = 11, 1, 22, 2
 
@@ -92,7 +93,8 @@ class Tale:
     def ticks(self, name: str, nominals: list[int], late: float = 0.0) -> Tale:
         for nominal in nominals:
             at = nominal - WALL + late
-            self.run(f"{name}{nominal}", at, at + 0.01, kind=name, n="", text=f"{name}@{nominal * 1000}")
+            job_id = new_id(3, int((nominal + late) * 1000))
+            self.run(job_id, at, at + 0.01, kind=name, n="", text=f"{name}@{nominal * 1000}")
         return self
 
     def evidence(self) -> Evidence:
@@ -180,6 +182,9 @@ RIGHT: dict[str, Callable[[], Tale]] = {
     "given back at the end of the grace": lambda: again().fault("stop", 11.0, 14.0, pids=[SUPERVISOR, CHILD]),
     "a silent supervisor": lambda: again(ended=25.0).fault("freeze", 12.0, 19.0, pids=[SUPERVISOR]),
     "a silent link": lambda: again(ended=25.0).fault("link", 12.0, 19.0, who="near"),
+    "a link that falls silent twice": lambda: (
+        again(ended=25.0).fault("link", 12.0, 14.5, who="near").fault("link", 15.0, 17.5, who="near")
+    ),
     "told of the loss": lambda: again(ended=21.0, end="left").fault("freeze", 12.0, 19.0, pids=[SUPERVISOR]),
     "replayed": lambda: again(ended=10.1, end="fail").say("replay", 15.0, id="b"),
     "cancelled while it waited": lambda: well().send("c", 9.9).say("cancel", 10, id="c", n="nc", text="ready"),
@@ -290,7 +295,9 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
     "a result of which nobody heard": ("result", lambda: awaited("", "no-result")),
     "a nominal time twice": (
         "schedule",
-        lambda: well().run("t2", 4.3, 4.4, kind="steady", n="", text=f"steady@{ALL_DAY[1] * 1000}"),
+        lambda: well().run(
+            new_id(3, ALL_DAY[1] * 1000), 4.3, 4.4, kind="steady", n="", text=f"steady@{ALL_DAY[1] * 1000}"
+        ),
     ),
     "a nominal time missing": (
         "schedule",
@@ -306,7 +313,7 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
         lambda: Tale().ticks("steady", ALL_DAY).ticks("skipping", EACH_SECOND, late=9.0),
     ),
     "a leased set that stayed": ("leak", lambda: well().leave("solo", leased={"w": ["x"]})),
-    "a name that nobody removes": ("leak", lambda: well().leave("solo", workers={"w": WALL * 1000})),
+    "a name that nobody removes": ("leak", lambda: well().leave("solo", workers={"w": (WALL - 300) * 1000})),
     "a slot that stayed": ("leak", lambda: well().leave("slow", slots=["x"])),
     "a mark that stayed": ("leak", lambda: well().leave("bulk", cancels=["x"])),
     "a record that stayed": ("leak", lambda: well().leave("bulk", apart=["x"])),
