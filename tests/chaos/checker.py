@@ -30,8 +30,8 @@ PROBE_SECONDS = 1.5
 """99 of 100 jobs of the highest tier start so soon when nothing disturbs, on a busy machine of two cores."""
 FEWEST_PROBES = 8
 STALL_SECONDS = 20.0
-STORMS = "kill freeze redis link load"
-DISTURBING = STORMS + " stop"
+STORMS = frozenset({"kill", "freeze", "redis", "link", "load"})
+DISTURBING = STORMS | {"stop"}
 CANCEL_SECONDS = 10.0
 LATE_SECONDS = 5.0
 CRASH_LIMIT = 3
@@ -73,12 +73,12 @@ def _overlaps(fault: Fault, began: float, ended: float) -> bool:
     return fault.began <= ended and fault.ended >= began
 
 
-def _any(e: Evidence, effects: str, began: float, ended: float) -> bool:
+def _any(e: Evidence, effects: frozenset[str], began: float, ended: float) -> bool:
     """Whether a fault with one of these effects lay in this time."""
-    return any(f.effect in effects.split() and _overlaps(f, began, ended) for f in e.faults)
+    return any(f.effect in effects and _overlaps(f, began, ended) for f in e.faults)
 
 
-def _calm(e: Evidence, began: float, ended: float, effects: str = DISTURBING) -> bool:
+def _calm(e: Evidence, began: float, ended: float, effects: frozenset[str] = DISTURBING) -> bool:
     """Nothing disturbed this time, nor shortly before. Starts and work are no disturbance."""
     return not _any(e, effects, began - RECOVERY_SECONDS, ended)
 
@@ -283,7 +283,7 @@ def dead_letters(e: Evidence) -> Iterator[Finding]:
     for job_id, runs in e.runs.items():
         died = [run for run in runs if _kills(run)]
         unseen = len(died) - CRASH_LIMIT
-        if unseen > 0 and not any(_any(e, "kill freeze redis link load stop", r.began, r.began + 10) for r in died):
+        if unseen > 0 and not any(_any(e, DISTURBING, r.began, r.began + 10) for r in died):
             yield Finding("crashes", f"poison ran {len(died)} times", job_id, died[-1].began, runs)
 
 
@@ -295,10 +295,13 @@ def tiers(e: Evidence) -> Iterator[Finding]:
     """The highest tier does not wait for the backlog of another service."""
     waits: list[tuple[float, str]] = []
     for job_id, line in e.accepted.items():
-        if line.kind == "probe" and line.at > e.story.began:
-            first = e.runs[job_id][0].began if job_id in e.runs else e.story.stopping
-            if _calm(e, line.at, first):
-                waits.append((max(0.0, first - line.at), job_id))
+        if line.kind != "probe" or line.at < e.story.began or not _calm(e, line.at, line.at):
+            continue
+        first = e.runs[job_id][0].began if job_id in e.runs else e.story.stopping
+        disturbed = min((f.began for f in e.faults if f.effect in DISTURBING and f.began > line.at), default=inf)
+        wait = max(0.0, min(first, disturbed) - line.at)
+        if first <= disturbed or wait > PROBE_SECONDS:
+            waits.append((wait, job_id))
     if len(waits) >= FEWEST_PROBES:
         wait, job_id = sorted(waits)[int(len(waits) * 0.99)]
         if wait > PROBE_SECONDS:
@@ -437,11 +440,10 @@ def leaks(e: Evidence) -> Iterator[Finding]:
 @rule
 def counters(e: Evidence) -> Iterator[Finding]:
     """A process that was stopped, not killed, has counted what it did."""
-    for service, left in e.remains.services.items():
-        names = {kind.name for kind in KINDS.values() if kind.service == service}
-        ended = {r.id for rs in e.runs.values() for r in rs if r.kind in names and r.end == "end" and not _death(e, r)}
-        if left.done < len(ended) * COUNTED_SHARE:
-            yield Finding("counters", f"{service}: {left.done} counted as done, {len(ended)} were")
+    ended = {r.id for rs in e.runs.values() for r in rs if r.end == "end" and not _death(e, r)}
+    counted = sum(left.done for left in e.remains.services.values())
+    if counted < len(ended) * COUNTED_SHARE:
+        yield Finding("counters", f"{counted} counted as done, {len(ended)} were")
 
 
 # Processes ----------------------------------------------------------------------------------------------------------

@@ -280,6 +280,7 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
     "a dead letter of a good job": ("false-dead-letter", lambda: dead("quick", "error", attempts=1)),
     "an unknown task given up": ("false-dead-letter", lambda: dead("added", "unknown-task")),
     "P0 behind others": ("order", lambda: probes(3.0)),
+    "P0 behind others until the storm came": ("order", lambda: probes(20.0).fault("redis", 9.0, 10.0)),
     "a stall when all was over": (
         "stalled",
         lambda: well().fault("redis", 6.0, 7.0).send("b", 5.0).run("b", 29.0, 29.1),
@@ -318,7 +319,7 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
     "a mark that stayed": ("leak", lambda: well().leave("bulk", cancels=["x"])),
     "a record that stayed": ("leak", lambda: well().leave("bulk", apart=["x"])),
     "a key of nobody": ("leak", lambda: _doctored("keys: 1 key(s) that Fourlane does not know")),
-    "jobs that were not counted": ("counters", lambda: well().leave("front", done=0)),
+    "jobs that were not counted": ("counters", lambda: _uncounted(well())),
     "a process that died by itself": ("process", lambda: _died(well())),
     "a worker that ended by itself": ("process", lambda: _told(vanished=["ada pid=1 exit code 1"])),
     "a stop with exit code 1": ("process", lambda: _told(exits={"ada": 1})),
@@ -338,6 +339,12 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
 def _doctored(text: str) -> Tale:
     tale = well()
     tale.doctor = [text]
+    return tale
+
+
+def _uncounted(tale: Tale) -> Tale:
+    for service in SERVICES:
+        tale.leave(service, done=5)
     return tale
 
 
