@@ -94,23 +94,13 @@ def _settled_by(e: Evidence, ended: float) -> float:
 
 def _death(e: Evidence, run: Run) -> float:
     """When the process of a run died, its supervisor's death included; 0 when it did not."""
-    times = [f.began for f in e.faults if f.effect == "kill" and {run.pid, run.parent} & set(f.pids)]
-    times += [died.at for died in e.died if died.pid == run.pid]
-    times += [other.began for others in e.runs.values() for other in others if _kills(other) and other.pid == run.pid]
-    later = [at for at in times if at >= run.began - 0.1]
-    return min(later, default=0.0)
-
-
-def _kills(run: Run) -> bool:
-    return run.kind == "deadly"
+    times = e.deaths.get(run.pid, []) + e.deaths.get(run.parent, [])
+    return min((at for at in times if at >= run.began - 0.1), default=0.0)
 
 
 def _seen_deaths(e: Evidence, runs: list[Run]) -> int:
     """Deaths under way of a job that a living supervisor saw."""
-    supervised = {pid for f in e.faults if f.effect == "kill" and f.parents for pid in f.pids}
-    supervised |= {died.pid for died in e.died}
-    supervised |= {run.pid for run in runs if _kills(run)}
-    return sum(_ended_by_death(e, run) for run in runs if run.pid in supervised)
+    return sum(_ended_by_death(e, run) for run in runs if run.pid in e.supervised_deaths)
 
 
 def _ended_by_death(e: Evidence, run: Run) -> bool:
@@ -281,7 +271,7 @@ def dead_letters(e: Evidence) -> Iterator[Finding]:
                 text = f"{task} is dead after {left.attempts.get(job_id)} attempt(s), not {kind.fails}"
                 yield Finding("attempts", text, job_id, at, runs)
     for job_id, runs in e.runs.items():
-        died = [run for run in runs if _kills(run)]
+        died = [run for run in runs if run.kills]
         unseen = len(died) - CRASH_LIMIT
         if unseen > 0 and not any(_any(e, DISTURBING, r.began, r.began + 10) for r in died):
             yield Finding("crashes", f"poison ran {len(died)} times", job_id, died[-1].began, runs)
@@ -421,6 +411,8 @@ def leaks(e: Evidence) -> Iterator[Finding]:
     """No key without an owner, no member that nobody removes."""
     for text in e.remains.doctor:
         yield Finding("leak", f"the doctor: {text}")
+    for key in e.remains.lasting:
+        yield Finding("leak", f"{key} does not expire")
     for service, left in e.remains.services.items():
         for name, entries in left.leased.items():
             yield Finding("leak", f"{service}: {len(entries)} job(s) leased by {name}, which is gone")
@@ -453,7 +445,7 @@ def counters(e: Evidence) -> Iterator[Finding]:
 def processes(e: Evidence) -> Iterator[Finding]:
     """They end when they are told to, well, and never by themselves."""
     killed = {pid for f in e.faults if f.effect == "kill" for pid in f.pids}
-    killed |= {run.pid for runs in e.runs.values() for run in runs if _kills(run)}
+    killed |= {run.pid for runs in e.runs.values() for run in runs if run.kills}
     for died in e.died:
         stopped = any(f.effect == "stop" and died.pid in f.pids for f in e.faults)
         if died.pid not in killed and not (stopped and not _calm(e, died.at - GRACE_SECONDS - 10, died.at, STORMS)):

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -40,6 +41,11 @@ class Run:
     end: str = ""
     """end, fail, given-back, cancelled, left (its lease was lost); empty when it never said so."""
 
+    @property
+    def kills(self) -> bool:
+        """It ends its process."""
+        return self.kind == "deadly"
+
 
 @dataclass(frozen=True)
 class Died:
@@ -67,6 +73,26 @@ class Evidence:
     cancels: dict[str, Line] = field(default_factory=dict)
     replays: dict[str, list[float]] = field(default_factory=dict)
     results: list[Line] = field(default_factory=list)
+
+    @cached_property
+    def deaths(self) -> dict[int, list[float]]:
+        """When processes died, by their ids."""
+        found: defaultdict[int, list[float]] = defaultdict(list)
+        for fault in self.faults:
+            for pid in fault.pids if fault.effect == "kill" else ():
+                found[pid].append(fault.began)
+        for died in self.died:
+            found[died.pid].append(died.at)
+        for run in (run for runs in self.runs.values() for run in runs if run.kills):
+            found[run.pid].append(run.began)
+        return found
+
+    @cached_property
+    def supervised_deaths(self) -> set[int]:
+        """The worker processes that died while their supervisors lived."""
+        killed = {pid for fault in self.faults if fault.effect == "kill" and fault.parents for pid in fault.pids}
+        deadly = {run.pid for runs in self.runs.values() for run in runs if run.kills}
+        return killed | deadly | {died.pid for died in self.died}
 
 
 def load(folder: Path) -> Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from tests.servers import Server
 __all__ = ["Left", "Remains", "crashes", "read", "unfinished"]
 
 CONTROL = "!"
+PASSING = re.compile(rf"{NAMESPACE}:{{[^}}]+}}:(result|output|log|progress|once|latest|breaker|claim|taken|lead)\b")
+"""What is bound by its expiry alone (fourlane/queues/keys.py)."""
 OF_KEYS = {"keys", "leases", "types", "results"}
 
 
@@ -49,6 +52,8 @@ class Remains(msgspec.Struct, kw_only=True):
     services: dict[str, Left] = {}
     doctor: list[str] = []
     """What the doctor finds wrong with keys."""
+    lasting: list[str] = []
+    """Keys that are to expire, and do not."""
 
 
 def read(server: Server) -> Remains:
@@ -56,13 +61,16 @@ def read(server: Server) -> Remains:
     with server.client() as client:
         seconds, micros = client.time()
         services = {service: _left(client, service) for service in SERVICES}
+        passing = [k for k in client.scan_iter(match=f"{NAMESPACE}:*", count=1000) if PASSING.match(k)]
+        lasting = [key for key in passing if client.ttl(key) == -1]
     store = Store(Connector(connect(server.url)), namespace=NAMESPACE)
     try:
         findings = doctor.examine(store, workers=browse.workers(store))
     finally:
         store.connector.close()
     wrong = [f"{f.name}: {f.text}" for f in findings if f.name in OF_KEYS and f.level is not doctor.Level.OK]
-    return Remains(now_ms=seconds * 1000 + micros // 1000, services=services, doctor=wrong)
+    now_ms = seconds * 1000 + micros // 1000
+    return Remains(now_ms=now_ms, services=services, doctor=wrong, lasting=lasting)
 
 
 def _left(client: Any, service: str) -> Left:

@@ -45,6 +45,7 @@ class Tale:
         )
     )
     doctor: list[str] = field(default_factory=list)
+    lasting: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
     runs: int = 0
 
@@ -100,7 +101,9 @@ class Tale:
     def evidence(self) -> Evidence:
         made = gather(self.story, self.lines)
         made.faults, made.died, made.tracebacks = self.faults, self.died, self.tracebacks
-        made.remains = Remains(now_ms=int((WALL + 41) * 1000), services=self.left, doctor=self.doctor)
+        made.remains = Remains(
+            now_ms=int((WALL + 41) * 1000), services=self.left, doctor=self.doctor, lasting=self.lasting
+        )
         return made
 
 
@@ -319,6 +322,7 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
     "a mark that stayed": ("leak", lambda: well().leave("bulk", cancels=["x"])),
     "a record that stayed": ("leak", lambda: well().leave("bulk", apart=["x"])),
     "a key of nobody": ("leak", lambda: _doctored("keys: 1 key(s) that Fourlane does not know")),
+    "a key that does not expire": ("leak", lambda: _lasting("chaos:{local:solo}:result:x")),
     "jobs that were not counted": ("counters", lambda: _uncounted(well())),
     "a process that died by itself": ("process", lambda: _died(well())),
     "a worker that ended by itself": ("process", lambda: _told(vanished=["ada pid=1 exit code 1"])),
@@ -339,6 +343,12 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
 def _doctored(text: str) -> Tale:
     tale = well()
     tale.doctor = [text]
+    return tale
+
+
+def _lasting(key: str) -> Tale:
+    tale = well()
+    tale.lasting = [key]
     return tale
 
 
