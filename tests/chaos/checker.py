@@ -19,6 +19,8 @@ __all__ = ["RULES", "Finding", "check"]
 
 SILENCE_SECONDS = 4.0
 """A lease may be lost to a silence of 5 s since the last beat, which may be 1.5 s old when the silence begins."""
+NEWS_SECONDS = 6.0
+"""After a silence a worker hears so late that it has lost its leases: a call that hangs is given up after 5 s."""
 BEAT_SECONDS = 2.0
 SETTLE_SECONDS = 1.5
 """A process may be killed between a job's end and its settling, which is no longer than this where Redis answers."""
@@ -111,7 +113,7 @@ def _ended_by_death(e: Evidence, run: Run) -> bool:
 def _silent(e: Evidence, run: Run, until: float, since: float = inf) -> bool:
     """Whether its worker fell silent for long enough to lose its leases, before ``since``, while others did not."""
     return any(
-        ended - began >= SILENCE_SECONDS and began <= since and ended >= run.began - RECOVERY_SECONDS and began <= until
+        ended - began >= SILENCE_SECONDS and began <= since and ended >= run.began - NEWS_SECONDS and began <= until
         for began, ended in _silences(e, run.parent)
     )
 
