@@ -149,7 +149,8 @@ def explain(e: Evidence, before: Run, after: Run) -> str:
     for fault in e.faults:
         if fault.effect != "stop" or not {before.pid, before.parent} & set(fault.pids):
             continue
-        if not before.end and _overlaps(fault, before.began, after.began):
+        over_grace = before.ended >= fault.began + GRACE_SECONDS - 0.5  # it may still end while its process goes
+        if (not before.end or over_grace) and _overlaps(fault, before.began, after.began):
             return "given back at the end of the grace"
         if before.end and before.ended <= fault.ended <= min(after.began, _settled_by(e, before.ended)):
             return "stopped while Redis was away"

@@ -183,6 +183,7 @@ RIGHT: dict[str, Callable[[], Tale]] = {
     "a death of the supervisor": lambda: again().fault("kill", 11.0, 11.0, pids=[SUPERVISOR, CHILD]),
     "given back": lambda: again(ended=12.0, end="given-back").fault("stop", 11.0, 13.0, pids=[SUPERVISOR, CHILD]),
     "given back at the end of the grace": lambda: again().fault("stop", 11.0, 14.0, pids=[SUPERVISOR, CHILD]),
+    "ended when it had been given back": lambda: again(ended=14.1).fault("stop", 11.0, 14.2, pids=[SUPERVISOR, CHILD]),
     "a silent supervisor": lambda: again(ended=25.0).fault("freeze", 12.0, 19.0, pids=[SUPERVISOR]),
     "a silent link": lambda: again(ended=25.0).fault("link", 12.0, 19.0, who="near"),
     "a link that falls silent twice": lambda: (
