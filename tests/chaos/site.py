@@ -17,7 +17,7 @@ import msgspec
 import fourlane
 from tests.chaos import ledger
 from tests.proxy import FaultyProxy
-from tests.servers import Server
+from tests.servers import Server, server_binary
 
 __all__ = ["Fault", "Process", "Site"]
 
@@ -97,7 +97,8 @@ class Site:
     def __init__(self, folder: Path, *, binary: str | None = None, brief: bool = False) -> None:
         self.brief = brief
         self.folder = folder.resolve()
-        self.binary = binary
+        self.binary = binary or server_binary()
+        self.options = _debugging(self.binary)
         self.book = ledger.Ledger(self.folder / "ledger")
         self.servers = 0
         self.primary = self.new_server()
@@ -113,9 +114,7 @@ class Site:
 
     def new_server(self) -> Server:
         self.servers += 1
-        config = {"appendfsync": "always", "client-output-buffer-limit": "replica 0 0 0"}
-        if _takes(self.binary, "enable-debug-command"):
-            config["enable-debug-command"] = "local"
+        config = {"appendfsync": "always", "client-output-buffer-limit": "replica 0 0 0"} | self.options
         return Server(self.folder / f"redis{self.servers}", binary=self.binary, config=config)
 
     def open(self) -> None:
@@ -256,11 +255,11 @@ WORKERS = {
 """Two serve all services, one of them over a way of its own; one serves two of them and is mostly idle."""
 
 
-def _takes(binary: str | None, option: str) -> bool:
-    """Whether this server knows a line of the config file: Redis 6.2 has DEBUG without being asked."""
-    from tests.servers import server_binary
-
-    said = subprocess.run([binary or server_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+def _debugging(binary: str) -> dict[str, str]:
+    """Lines of the config file that faults need; Redis 6.2 knows none of them and has DEBUG without being asked."""
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     version = re.search(r"v=(\d+)", said)
     assert version, said
-    return option != "enable-debug-command" or int(version[1]) >= 7
+    if int(version[1]) < 7:
+        return {}
+    return {"enable-debug-command": "local", "loading-process-events-interval-bytes": "1024"}
