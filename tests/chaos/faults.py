@@ -34,9 +34,11 @@ class Dice:
     def seconds(self, least: float, most: float) -> float:
         return least if self.brief else self.random.uniform(least, most)
 
-    def pick(self, processes: Sequence[Process]) -> Process | None:
-        """One of them; None when none is there just now."""
-        return self.random.choice(sorted(processes, key=lambda p: p.name)) if processes else None
+    async def victim(self, site: Site, role: str = "worker") -> Process | None:
+        """A process that works; None when none comes up within some seconds."""
+        await site.until(lambda: bool(site.living(role)), 5)
+        living = sorted(site.living(role), key=lambda process: process.name)
+        return self.random.choice(living) if living else None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def noted(site: Site, name: str, effect: str, **facts: object) -> Iterator[Fault
 
 @fault("kills")
 async def kill_child(site: Site, dice: Dice) -> None:
-    worker = dice.pick(site.living("worker"))
+    worker = await dice.victim(site)
     if worker and (children := worker.children()):
         child = dice.random.choice(children)
         with noted(site, "kill-child", "kill", who=worker.name, pids=[child], parents=[worker.pid]):
@@ -107,14 +109,14 @@ async def kill_child(site: Site, dice: Dice) -> None:
 
 @fault("kills")
 async def freeze_child(site: Site, dice: Dice) -> None:
-    worker = dice.pick(site.living("worker"))
+    worker = await dice.victim(site)
     if worker and (children := worker.children()):
         await _freeze(site, "freeze-child", worker, [dice.random.choice(children)], dice.seconds(1.5, 9))
 
 
 @fault("kills")
 async def kill_supervisor(site: Site, dice: Dice) -> None:
-    worker = dice.pick(site.living("worker"))
+    worker = await dice.victim(site)
     if worker:
         with noted(site, "kill-supervisor", "kill", who=worker.name, pids=[worker.pid, *worker.children()]):
             worker.signal(signal.SIGKILL)
@@ -124,13 +126,13 @@ async def kill_supervisor(site: Site, dice: Dice) -> None:
 
 @fault("kills")
 async def freeze_supervisor(site: Site, dice: Dice) -> None:
-    if worker := dice.pick(site.living("worker")):
+    if worker := await dice.victim(site):
         await _freeze(site, "freeze-supervisor", worker, [worker.pid], dice.seconds(6.5, 9))
 
 
 @fault("kills")
 async def freeze_worker(site: Site, dice: Dice) -> None:
-    if worker := dice.pick(site.living("worker")):
+    if worker := await dice.victim(site):
         await _freeze(site, "freeze-worker", worker, [worker.pid, *worker.children()], dice.seconds(2, 9))
 
 
@@ -151,7 +153,7 @@ async def _freeze(site: Site, name: str, process: Process, pids: list[int], seco
 
 @fault("deploys")
 async def restart_worker(site: Site, dice: Dice) -> None:
-    if worker := dice.pick(site.living("worker")):
+    if worker := await dice.victim(site):
         await _stop(site, "restart-worker", worker)
         site.want(worker.name, worker.version)
         await site.ready(worker.name)
@@ -191,7 +193,7 @@ async def roll_out(site: Site, version: str) -> None:
 @fault("deploys")
 async def reload(site: Site, dice: Dice) -> None:
     """SIGHUP: the processes are replaced one by one."""
-    if worker := dice.pick(site.living("worker")):
+    if worker := await dice.victim(site):
         before = worker.children()
         with noted(site, "reload", "stop", who=worker.name, pids=before):
             worker.signal(signal.SIGHUP)
@@ -200,7 +202,7 @@ async def reload(site: Site, dice: Dice) -> None:
 
 @fault("work")
 async def kill_scheduler(site: Site, dice: Dice) -> None:
-    if scheduler := dice.pick(site.living("scheduler")):
+    if scheduler := await dice.victim(site, "scheduler"):
         with noted(site, "kill-scheduler", "kill", who=scheduler.name, pids=[scheduler.pid]):
             scheduler.signal(signal.SIGKILL)
             await asyncio.sleep(0.5)
@@ -208,7 +210,7 @@ async def kill_scheduler(site: Site, dice: Dice) -> None:
 
 @fault("work")
 async def freeze_scheduler(site: Site, dice: Dice) -> None:
-    if scheduler := dice.pick(site.living("scheduler")):
+    if scheduler := await dice.victim(site, "scheduler"):
         await _freeze(site, "freeze-scheduler", scheduler, [scheduler.pid], dice.seconds(2, 8))
 
 
