@@ -85,12 +85,13 @@ def _calm(e: Evidence, began: float, ended: float, effects: frozenset[str] = DIS
     return not _any(e, effects, began - RECOVERY_SECONDS, ended)
 
 
-def _settled_by(e: Evidence, ended: float) -> float:
-    """Until when a job that ended then may not be settled yet: longer while Redis is away, and until all are back."""
-    until = ended + SETTLE_SECONDS
+def _settled_by(e: Evidence, run: Run) -> float:
+    """Until when a run that ended may not be settled yet: longer while Redis is away, and until all are back."""
+    until = run.ended + SETTLE_SECONDS
     for fault in sorted(e.faults, key=lambda f: f.began):
-        if fault.effect in AWAY and fault.began <= until <= fault.ended + AWAY[fault.effect]:
-            until = fault.ended + AWAY[fault.effect]
+        back = fault.ended + AWAY.get(fault.effect, 0.0)
+        if fault.effect in AWAY and fault.ended >= run.began and fault.began <= until <= back:
+            until = back
     return until
 
 
@@ -144,7 +145,7 @@ def explain(e: Evidence, before: Run, after: Run) -> str:
     if death and death <= after.began + 0.2:
         if not before.end:
             return "killed"
-        if death <= _settled_by(e, before.ended):
+        if death <= _settled_by(e, before):
             return "killed before it was settled"
     for fault in e.faults:
         if fault.effect != "stop" or not {before.pid, before.parent} & set(fault.pids):
@@ -152,7 +153,8 @@ def explain(e: Evidence, before: Run, after: Run) -> str:
         over_grace = before.ended >= fault.began + GRACE_SECONDS - 0.5  # it may still end while its process goes
         if (not before.end or over_grace) and _overlaps(fault, before.began, after.began):
             return "given back at the end of the grace"
-        if before.end and before.ended <= fault.ended <= min(after.began, _settled_by(e, before.ended)):
+        away = any(f.effect in ("redis", "link") and _overlaps(f, fault.began - 1, fault.ended) for f in e.faults)
+        if before.ended <= fault.ended <= after.began and away:
             return "stopped while Redis was away"
     # The one who lost the lease may also be the later: then it had the job before the other began.
     if _silent(e, before, after.began) or _silent(e, after, after.began, since=before.began):
@@ -240,7 +242,7 @@ def attempts(e: Evidence) -> Iterator[Finding]:
 def explain_unsettled(e: Evidence, failed: Run, later: Run) -> bool:
     """Whether a failure may not have been counted: its process died, or its lease was lost, before it was told."""
     death = _death(e, failed)
-    return 0 < death <= _settled_by(e, failed.ended) or _silent(e, failed, later.began)
+    return 0 < death <= _settled_by(e, failed) or _silent(e, failed, later.began)
 
 
 @rule

@@ -184,6 +184,9 @@ RIGHT: dict[str, Callable[[], Tale]] = {
     "given back": lambda: again(ended=12.0, end="given-back").fault("stop", 11.0, 13.0, pids=[SUPERVISOR, CHILD]),
     "given back at the end of the grace": lambda: again().fault("stop", 11.0, 14.0, pids=[SUPERVISOR, CHILD]),
     "ended when it had been given back": lambda: again(ended=14.1).fault("stop", 11.0, 14.2, pids=[SUPERVISOR, CHILD]),
+    "a stop while Redis was away": lambda: (
+        again(ended=10.1).fault("redis", 6.0, 13.5).fault("stop", 13.0, 14.0, pids=[SUPERVISOR, CHILD])
+    ),
     "a silent supervisor": lambda: again(ended=25.0).fault("freeze", 12.0, 19.0, pids=[SUPERVISOR]),
     "a silent link": lambda: again(ended=25.0).fault("link", 12.0, 19.0, who="near"),
     "a link that falls silent twice": lambda: (
@@ -238,6 +241,10 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
         lambda: again(ended=25.0).fault("freeze", 12.0, 19.0, pids=[CHILD]),
     ),
     "a lease lost on another link": ("ran-twice", lambda: again(ended=25.0).fault("link", 12, 19, who="far")),
+    "run by its deploy twice, Redis being back": (
+        "ran-twice",
+        lambda: again(ended=10.1).fault("redis", 6.0, 9.9).fault("stop", 13.0, 14.0, pids=[SUPERVISOR, CHILD]),
+    ),
     "run by its deploy twice": (
         "ran-twice",
         lambda: again(ended=10.1).fault("stop", 11.0, 14.0, pids=[SUPERVISOR, CHILD]),
