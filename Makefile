@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: help run test check format bench bench-quick bench-events profile clean
+.PHONY: help run test chaos check format bench bench-quick bench-events profile clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
@@ -21,6 +21,9 @@ run: $(STAMP)    ## the main job on embedded servers: webhook deliveries in four
 
 test: $(STAMP)   ## all tests
 	$(BIN)/python -m pytest
+
+chaos: $(STAMP)  ## ten minutes of faults on real processes (docs/chaos.md); ARGS="--seconds 120 --seed 7 --faults redis,kill-child"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(STAMP)  ## lint, format, types
 	$(BIN)/ruff check .

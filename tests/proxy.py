@@ -31,7 +31,8 @@ class FaultyProxy:
     def __init__(self, target_host: str, target_port: int) -> None:
         self._target = (target_host, target_port)
         self._links: set[_Link] = set()
-        self._mode = _Mode.FORWARD
+        self._silent: frozenset[_Way] = frozenset()
+        self._delay_seconds = 0.0
         self._armed: bytes | None = None
         self._then: Callable[[], object] | None = None
         self._dropped = threading.Event()
@@ -72,9 +73,14 @@ class FaultyProxy:
         """Accept new connections again, after :meth:`refuse`."""
         self._run(self._listen())
 
-    def blackhole(self) -> None:
-        """Keep and accept connections, but swallow all that is sent, both ways: a half-open network."""
-        self._call(lambda: self._set_mode(_Mode.SWALLOW))
+    def blackhole(self, *, requests: bool = True, replies: bool = True) -> None:
+        """Keep and accept connections, but swallow all that is sent, one way or both: a half-open network."""
+        silent = [way for way, wanted in ((_Way.REQUESTS, requests), (_Way.REPLIES, replies)) if wanted]
+        self._call(lambda: self._set_silent(frozenset(silent)))
+
+    def delay(self, seconds: float) -> None:
+        """Hold back each thing that is sent, both ways, for so long."""
+        self._call(lambda: self._set_delay(seconds))
 
     def strand(self) -> None:
         """Make the present connections half open for good, as when a router forgets them; serve new ones."""
@@ -115,7 +121,7 @@ class FaultyProxy:
         assert self._dropped.wait(timeout), f"no reply was dropped within {timeout:g} s"
 
     def heal(self) -> None:
-        """Behave again. Connections that lost data in a black hole are reset: what they carry is garbled."""
+        """Behave again, at full speed. Connections that lost data in a black hole are reset: they carry garbage."""
         self._call(self._heal)
         self.accept()
 
@@ -157,8 +163,11 @@ class FaultyProxy:
             self._listener.close()
             self._listener = None
 
-    def _set_mode(self, mode: _Mode) -> None:
-        self._mode = mode
+    def _set_silent(self, silent: frozenset[_Way]) -> None:
+        self._silent = silent
+
+    def _set_delay(self, seconds: float) -> None:
+        self._delay_seconds = seconds
 
     def _arm(self, containing: bytes, then: Callable[[], object] | None) -> None:
         self._armed, self._then = containing, then
@@ -186,7 +195,8 @@ class FaultyProxy:
         self._target = (self._target[0], port)
 
     def _heal(self) -> None:
-        self._mode = _Mode.FORWARD
+        self._silent = frozenset()
+        self._delay_seconds = 0.0
         self._armed = None
         self._share = 0.0
         for link in self._links:
@@ -205,7 +215,7 @@ class FaultyProxy:
         link = _Link(writer)
         self._links.add(link)
         try:
-            if self._mode is _Mode.SWALLOW:
+            if self._silent == frozenset(_Way):
                 await self._swallow(reader, link)
             else:
                 await self._forward(reader, writer, link)
@@ -232,8 +242,11 @@ class FaultyProxy:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: _Link, *, request: bool
     ) -> None:
         """Carry what one side says to the other, until it has no more to say."""
+        way = _Way.REQUESTS if request else _Way.REPLIES
         while data := await source.read(CHUNK_BYTES):
-            if self._swallows(link):
+            if self._delay_seconds:
+                await asyncio.sleep(self._delay_seconds)
+            if self._swallows(link, way):
                 link.garbled = True
                 continue
             if request and self._to_hold is not None and self._to_hold in data:
@@ -258,18 +271,18 @@ class FaultyProxy:
             await sink.drain()
         if self._held is not None and self._held[0] is link:
             return  # the server is to hear no end of it yet
-        if self._swallows(link) and not request:
+        if self._swallows(link, way) and not request:
             link.garbled = True  # nor does the client learn, in a black hole, that the server hung up
         else:
             link.abort()  # half a connection is of no use to Redis: one side's end is the end of both
 
-    def _swallows(self, link: _Link) -> bool:
-        return self._mode is _Mode.SWALLOW or link.stranded
+    def _swallows(self, link: _Link, way: _Way) -> bool:
+        return way in self._silent or link.stranded
 
 
-class _Mode(enum.Enum):
-    FORWARD = enum.auto()
-    SWALLOW = enum.auto()
+class _Way(enum.Enum):
+    REQUESTS = enum.auto()
+    REPLIES = enum.auto()
 
 
 class _Link:

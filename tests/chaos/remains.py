@@ -1,0 +1,116 @@
+"""What a run left in Redis, read key by key: only the doctor is asked what the product says of itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from fourlane import codec
+from fourlane.job import id_of_entry
+from fourlane.queues import browse, doctor
+from fourlane.queues.connection import Connector, connect
+from fourlane.queues.keys import ServiceKeys
+from fourlane.queues.store import Store
+from tests.chaos.site import NAMESPACE
+from tests.chaos.workload import SERVICES
+from tests.servers import Server
+
+__all__ = ["Left", "Remains", "crashes", "read", "unfinished"]
+
+CONTROL = "!"
+PASSING = re.compile(rf"{NAMESPACE}:{{[^}}]+}}:(result|output|log|progress|once|latest|breaker|claim|taken|lead)\b")
+"""What is bound by its expiry alone (fourlane/queues/keys.py)."""
+OF_KEYS = {"keys", "leases", "types", "results"}
+
+
+class Left(msgspec.Struct, kw_only=True):
+    """What the keys of one service hold."""
+
+    tasks: dict[str, str] = {}
+    """The jobs that have a body, and their tasks."""
+    ready: list[str] = []
+    delayed: dict[str, float] = {}
+    leased: dict[str, list[str]] = {}
+    workers: dict[str, float] = {}
+    attempts: dict[str, int] = {}
+    crashes: dict[str, int] = {}
+    dead: dict[str, str] = {}
+    slots: list[str] = []
+    cancels: list[str] = []
+    apart: list[str] = []
+    """Ids of which something is kept beside the body."""
+    done: int = 0
+    """Jobs counted as done."""
+
+
+class Remains(msgspec.Struct, kw_only=True):
+    """All of it."""
+
+    now_ms: int = 0
+    services: dict[str, Left] = {}
+    doctor: list[str] = []
+    """What the doctor finds wrong with keys."""
+    lasting: list[str] = []
+    """Keys that are to expire, and do not."""
+
+
+def read(server: Server) -> Remains:
+    """Everything, when all workers have stopped."""
+    with server.client() as client:
+        seconds, micros = client.time()
+        services = {service: _left(client, service) for service in SERVICES}
+        passing = [k for k in client.scan_iter(match=f"{NAMESPACE}:*", count=1000) if PASSING.match(k)]
+        lasting = [key for key in passing if client.ttl(key) == -1]
+    store = Store(Connector(connect(server.url)), namespace=NAMESPACE)
+    try:
+        findings = doctor.examine(store, workers=browse.workers(store))
+    finally:
+        store.connector.close()
+    wrong = [f"{f.name}: {f.text}" for f in findings if f.name in OF_KEYS and f.level is not doctor.Level.OK]
+    now_ms = seconds * 1000 + micros // 1000
+    return Remains(now_ms=now_ms, services=services, doctor=wrong, lasting=lasting)
+
+
+def _left(client: Any, service: str) -> Left:
+    keys = ServiceKeys(NAMESPACE, "local", service)
+    bodies = {i: body for i, body in client.hgetall(keys.jobs).items() if i != CONTROL}
+    records = client.hgetall(keys.records)
+    beside = (keys.records, keys.crashes, keys.reasons)
+    leased_keys = list(client.scan_iter(match=f"{NAMESPACE}:{{local:{service}}}:leased:*", count=1000))
+    return Left(
+        tasks={i: codec.decode(body.encode()).task if body else "" for i, body in bodies.items()},
+        ready=[id_of_entry(e) for key in keys.ready for e in client.lrange(key, 0, -1)],
+        delayed={id_of_entry(e): due for e, due in client.zrange(keys.delayed, 0, -1, withscores=True)},
+        leased={k.rpartition(":leased:")[2]: sorted(map(id_of_entry, client.smembers(k))) for k in leased_keys},
+        workers=dict(client.zrange(keys.workers, 0, -1, withscores=True)),
+        attempts={i: msgspec.json.decode(r).get("attempts", 0) for i, r in records.items() if "|" not in i},
+        crashes={i: int(number) for i, number in client.hgetall(keys.crashes).items()},
+        dead={i: client.hget(keys.reasons, i) or "" for key in keys.dead for i in client.zrange(key, 0, -1)},
+        slots=[i for key in keys.slots for i in client.smembers(key)],
+        cancels=client.zrange(keys.cancels, 0, -1),
+        apart=sorted({field.partition("|")[0] for key in beside for field in client.hkeys(key)}),
+        done=sum(int(v) for k, v in client.hgetall(keys.stats).items() if k.startswith("done:")),
+    )
+
+
+def crashes(server: Server) -> dict[str, int]:
+    """The crashes that are counted now. Raises redis.RedisError."""
+    with server.client() as client:
+        found: dict[str, int] = {}
+        for service in SERVICES:
+            counted: dict[str, str] = client.hgetall(ServiceKeys(NAMESPACE, "local", service).crashes)
+            found |= {i: int(number) for i, number in counted.items()}
+        return found
+
+
+def unfinished(server: Server) -> int:
+    """Jobs that are neither done nor dead. Raises redis.RedisError."""
+    total = 0
+    with server.client() as client:
+        for service in SERVICES:
+            keys = ServiceKeys(NAMESPACE, "local", service)
+            bodies: int = client.hlen(keys.jobs) - client.hexists(keys.jobs, CONTROL)
+            total += bodies - sum(client.zcard(key) for key in keys.dead)
+    return total
