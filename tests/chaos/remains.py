@@ -20,6 +20,7 @@ from tests.servers import Server
 __all__ = ["Left", "Remains", "crashes", "read", "unfinished"]
 
 CONTROL = "!"
+SILENCES = "|q"  # beside the crashes: how often a worker that held a job fell silent
 PASSING = re.compile(rf"{NAMESPACE}:{{[^}}]+}}:(result|output|log|progress|once|latest|breaker|claim|taken|lead)\b")
 """What is bound by its expiry alone (fourlane/queues/keys.py)."""
 OF_KEYS = {"keys", "leases", "types", "results"}
@@ -86,7 +87,7 @@ def _left(client: Any, service: str) -> Left:
         leased={k.rpartition(":leased:")[2]: sorted(map(id_of_entry, client.smembers(k))) for k in leased_keys},
         workers=dict(client.zrange(keys.workers, 0, -1, withscores=True)),
         attempts={i: msgspec.json.decode(r).get("attempts", 0) for i, r in records.items() if "|" not in i},
-        crashes={i: int(number) for i, number in client.hgetall(keys.crashes).items()},
+        crashes={i: int(number) for i, number in client.hgetall(keys.crashes).items() if not i.endswith(SILENCES)},
         dead={i: client.hget(keys.reasons, i) or "" for key in keys.dead for i in client.zrange(key, 0, -1)},
         slots=[i for key in keys.slots for i in client.smembers(key)],
         cancels=client.zrange(keys.cancels, 0, -1),
@@ -101,7 +102,7 @@ def crashes(server: Server) -> dict[str, int]:
         found: dict[str, int] = {}
         for service in SERVICES:
             counted: dict[str, str] = client.hgetall(ServiceKeys(NAMESPACE, "local", service).crashes)
-            found |= {i: int(number) for i, number in counted.items()}
+            found |= {i: int(number) for i, number in counted.items() if not i.endswith(SILENCES)}
         return found
 
 

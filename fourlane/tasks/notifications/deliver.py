@@ -148,6 +148,7 @@ def _declare(channel: Channel) -> Task[..., Sent]:
         backoff=Backoff(min_ms=1_000, max_ms=300_000),
         timeout_ms=_JOB_TIMEOUT_MS,
         result_ttl_ms=86_400_000,
+        share=0.75,  # it waits on others' servers
         check=check,
     )
     def send(*, digest_id: str | None = None, **fields: Any) -> Sent:
