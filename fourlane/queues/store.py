@@ -21,7 +21,6 @@ _PART_JOBS = 250  # while Redis works on one part, the next is made
 _DAY_MS = 86_400_000
 _REMEMBER_MS = 3 * _DAY_MS  # the set of a day is read until the end of the next one, by clocks that differ
 _POLL_SECONDS = 0.1
-_MOST_CANCELLED = 1_000  # as beat.lua has it
 _TOLD_AGAIN_MS = 5_000  # a job may have been on its way to its worker when its cancelling was told
 _BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
 
@@ -368,10 +367,10 @@ class Store:
         cancelled: list[str] = []
         while True:
             args = (silence_ms, since_ms, len(cancelled), *names)
-            gone, ids, now = link.run("beat", (keys.workers, keys.cancels), args)
+            gone, ids, now, more = link.run("beat", (keys.workers, keys.cancels, keys.jobs), args)
             lost += [n.decode() for n in gone if n.decode() not in lost]
             cancelled += [i.decode() for i in ids]
-            if len(ids) < _MOST_CANCELLED:
+            if not more:
                 return Beat(lost, cancelled, int(now) - _TOLD_AGAIN_MS)
 
     def leave(self, service: str, name: str, done: str = "") -> int:

@@ -178,7 +178,7 @@ def _enqueue(session: Session, delivery: WebhookDelivery) -> None:
     max_retries=MAX_RETRIES,
     backoff=Backoff(min_ms=1_000, max_ms=4_000, jitter=False),
     timeout_ms=_JOB_MS,
-    share=0.4,  # as webhooks.deliver, which is of the same service
+    share=0.5,  # it waits on others' servers
 )
 def deliver_to_endpoint(delivery_id: str) -> None:
     """Make one attempt at a delivery, and log it.

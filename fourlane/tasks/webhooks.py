@@ -97,7 +97,7 @@ def configure(*, allow_private: bool, timeout_seconds: float, places: int = 4) -
     backoff=Backoff(min_ms=1_000, max_ms=4_000, jitter=False),
     timeout_ms=_JOB_TIMEOUT_MS,
     result_ttl_ms=86_400_000,
-    share=0.4,  # it waits on others' servers
+    share=0.5,  # it waits on others' servers
 )
 def deliver(
     url: str,

@@ -210,7 +210,7 @@ class Executor:
             run = Run(lane, leased, envelope, plan)
             if plan.places:
                 if plan.is_full:
-                    lane.over_share(leased, plan)
+                    lane.over_share(leased)
                     continue
                 plan.held.add(id(run))
             if plan.is_async:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from fourlane.job import enqueued_at_ms, id_of_entry
 from fourlane.names import Tier
-from fourlane.outcome import Back, Dead, Done, Outcome, Result, Stepped
+from fourlane.outcome import Dead, Done, Outcome, Postpone, Result, Stepped
 from fourlane.queues.connection import Link
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Leased, Turn
@@ -18,7 +20,7 @@ from fourlane.worker.run import Run
 if TYPE_CHECKING:
     from fourlane.worker.run import Plan
 
-__all__ = ["NEWS", "Lane", "as_refused"]
+__all__ = ["NEWS", "Lane", "as_refused", "share_pause_ms"]
 
 NEWS: Final = 1 << 4
 """Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs and of workers."""
@@ -41,7 +43,6 @@ class Lane:
         self.maybe = set(tiers)
         self.served = 0
         self.plans: Sequence[Plan] = ()  # its tasks, when each of them has a share; else none
-        self.full: dict[str, Plan] = {}  # by tier: a task that holds its share here, and whose job comes next there
         self.late: set[str] = set()
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
         self.ages_due = False
@@ -80,9 +81,6 @@ class Lane:
         """Tiers that may have jobs, the highest first; none while it may not lease."""
         if not self.maybe or (self.plans and self.fits(1) <= 0):
             return ()
-        if self.full:
-            self.full = {tier: plan for tier, plan in self.full.items() if plan.is_full}
-            return sorted(self.maybe - self.full.keys())
         return sorted(self.maybe)
 
     def fits(self, want: int) -> int:
@@ -91,10 +89,11 @@ class Lane:
             return want
         return min(want, sum(plan.places - len(plan.held) for plan in self.plans))
 
-    def over_share(self, leased: Leased, plan: Plan) -> None:
-        """Its task holds its share here already. The job goes back, and others of its queue are left alone so long."""
-        self.full[leased.entry[0]] = plan
-        self.uncertain.insert(0, (leased.entry, Back()))
+    def over_share(self, leased: Leased) -> None:
+        """Its task holds its share here already: it looks again later, and what stands behind it passes."""
+        enqueued_ms = enqueued_at_ms(id_of_entry(leased.entry)) or 0
+        age_ms = int(time.time() * 1000) - enqueued_ms if enqueued_ms else 0
+        self.uncertain.append((leased.entry, Postpone(share_pause_ms(age_ms))))
 
     # When -----------------------------------------------------------------------------------------------------
 
@@ -156,8 +155,6 @@ class Lane:
         """The tiers to lease from: all when any may have jobs that no token told of, but none below ``down_to``."""
         every = "k" in flags or "n" in flags or (self.maybe and not self.from_token)
         tiers = self.tiers if every else "".join(sorted(self.maybe))
-        if self.full:
-            tiers = "".join(tier for tier in tiers if tier not in self.full)
         return "".join(tier for tier in tiers if tier <= down_to)
 
     # What a turn said -----------------------------------------------------------------------------------------
@@ -234,6 +231,11 @@ class Lane:
         self.beaten_idle, self.told = True, False
         self.maybe = set(self.tiers)
         self.look_at = 0.0
+
+
+def share_pause_ms(age_ms: int) -> int:
+    """How long a job waits that its task's share has no room for: a quarter of its age, 0.2 to 5 s."""
+    return min(5_000, max(200, age_ms // 4))
 
 
 def as_refused(why: str) -> Dead:

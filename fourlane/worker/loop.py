@@ -658,7 +658,7 @@ class Loop:
             lane.watch(now)
         elif led_to_turn:
             pass  # that was its token
-        elif self._want() > 0 and token not in lane.full and lane.fits(1) > 0:
+        elif self._want() > 0 and lane.fits(1) > 0:
             self._ahead = (lane, token)
             # The wait gives the highest tier's token first: right now nothing is known of higher ones.
             lane.from_token = not lane.maybe

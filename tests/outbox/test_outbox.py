@@ -118,6 +118,7 @@ def test_whose_job_it_is_arrives(database: Database, relay: Relay, broker: Redis
 
     class Runs:
         tenant = "initech"
+        lost = False
 
     token = carry.running.set(Runs())
     try:
