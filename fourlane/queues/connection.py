@@ -52,6 +52,7 @@ _LINK_OPTIONS: Final = {
     "decode_responses": False,
     "encoding": "utf-8",
     "encoding_errors": "strict",
+    "driver_info": None,  # else each connection reads the version of redis-py from its files, and tells it in two calls
     "retry": None,
     "retry_on_timeout": False,
     "retry_on_error": [],

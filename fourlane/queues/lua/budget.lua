@@ -20,7 +20,7 @@ if verb == 'reserve' then
     if budget > 0 and before < budget * 0.8 and after >= budget * 0.8 then word = 'warn' end
     before = after
 elseif redis.call('HDEL', SPENT, 'r:' .. id) == 1 then
-    redis.call('HINCRBY', SPENT, 'reserved', -mine)
+    redis.call('HINCRBY', SPENT, 'reserved', 0 - mine) -- never "-0", which Redis refuses
     redis.call('HINCRBY', SPENT, 'spent', amount)
     for i = 5, #ARGV do redis.call('HINCRBY', SPENT, 'of:' .. ARGV[i], amount) end
     before = before - mine + amount
