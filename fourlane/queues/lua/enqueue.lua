@@ -5,24 +5,31 @@
 --       id is the same job given twice: accepted, and nothing is done.
 local JOBS, LIST, WAKE, SENT = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local number, tier = ARGV[1], ARGV[2]
---@include once
 
--- One job, and nothing made that only many need: even a function costs.
-if #ARGV == 4 then
-    local taken = once(SENT, number, function()
+-- Nearly all calls are of one job and come the first time: for these nothing is made that only others need.
+if #ARGV == 4 and number ~= '1' and number ~= '2' then
+    local known = redis.pcall('SET', SENT, number, 'KEEPTTL', 'GET')
+    if type(known) == 'string' and #known <= #number and known ~= number then
         local entry, body = ARGV[3], ARGV[4]
-        local id = string.match(entry, '^[^|]*')
-        if redis.call('HSETNX', JOBS, id, body) == 1 then
-            redis.call('RPUSH', LIST, entry)
-            redis.call('ZADD', WAKE, 0, tier)
-        elseif redis.call('HGET', JOBS, id) ~= body then
-            return { id }
+        local added = redis.pcall('HSETNX', JOBS, string.match(entry, '^[^|]*'), body)
+        if added == 1 then
+            added = redis.pcall('RPUSH', LIST, entry)
+            if type(added) == 'number' then
+                redis.call('ZADD', WAKE, 0, tier)
+                return { 1 }
+            end
         end
-    end)
-    if not taken then return { 1 } end
-    return taken.err and taken or { 1 - #taken, unpack(taken) }
+        if type(added) == 'table' then
+            redis.call('DEL', SENT)
+            return added
+        end
+    end
+    -- As if nothing had been: what follows looks again.
+    if type(known) == 'string' then redis.call('SET', SENT, known, 'KEEPTTL') end
+    if not known then redis.call('DEL', SENT) end
 end
 
+--@include once
 --@include entries
 --@include accept
 
