@@ -13,7 +13,7 @@ import pytest
 import fourlane
 from fourlane.job import State
 from fourlane.outcome import Result
-from fourlane.queues.broker import RedisBroker
+from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.worker.lane import share_pause_ms
 from fourlane.worker.loop import Loop
@@ -333,3 +333,29 @@ def test_a_stop_loses_no_count(broker: RedisBroker, run_worker: RunWorker) -> No
     eventually(lambda: len(done) == 300)
     loop.stop()
     eventually(lambda: int(broker.client.hget(stats, "done:1") or 0) == 300)
+
+
+def test_a_result_that_the_server_does_not_take_harms_no_other(start_server: StartServer) -> None:
+    """The server refuses the whole call, and closes the connection."""
+    server = start_server(config={"proto-max-bulk-len": "1mb"})
+    broker = RedisBroker(url=server.url, defaults=Defaults(max_result_bytes=10_000_000))
+    ran: list[int] = []
+
+    def large() -> str:
+        return "x" * 2_000_000
+
+    too_large = fourlane.task(name="large", broker=broker, result_ttl_ms=60_000)(large)
+    small = fourlane.task(name="small", broker=broker, result_ttl_ms=60_000)(ran.append)
+    loop = Loop(broker, [too_large.queue], name="w", slots=4, grace_seconds=1)
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    try:
+        job = too_large.send()
+        others = small.send_many([[n] for n in range(50)])
+        assert [other.result(10) for other in others] == [None] * 50
+        eventually(lambda: job.status() is State.DEAD)
+        assert "Redis refused" in job.info().detail
+        assert len(ran) == 50
+    finally:
+        loop.stop()
+        thread.join(10)
