@@ -192,17 +192,9 @@ class Loop:
             self._asks += 1
             if self._leased > leased:
                 lane.served = self._asks
+            nothing_new = (known, leased) == (len(lane.maybe), self._leased)
             # Once in a round, but for tiers that it was not asked for: some jobs more end until the next.
-            if (
-                ask.down_to == "9"
-                or not lane.maybe
-                or lane.out_of_step
-                or (known, leased)
-                == (
-                    len(lane.maybe),
-                    self._leased,
-                )
-            ):
+            if ask.down_to == "9" or nothing_new or not lane.maybe or lane.out_of_step:
                 waiting.remove(lane)
         return turned
 
