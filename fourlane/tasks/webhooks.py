@@ -131,29 +131,34 @@ def deliver(
 
 
 _taken: Counter[str] = Counter()
-_places_lock = threading.Lock()
+_places_free = threading.Condition()
+_PLACE_SECONDS: Final = 0.02  # as long as a job may hold a slot that it cannot use
 _SHORTEST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 @contextmanager
 def place(url: str) -> Iterator[None]:
-    """Hold one of a receiver's places in this process: a slow one must leave slots for others. Raises Snooze."""
+    """Hold one of a receiver's places in this process: a slow one must leave slots for others.
+
+    Raises Snooze when none is free in a moment, as of a receiver that answers quickly one is.
+    """
     if current_job() is None:  # a plain call holds nobody's slot, and nobody would call it again
         yield
         return
     receiver, places = urlsplit(url).netloc.lower(), _read_policy().places
-    with _places_lock:
-        if _taken[receiver] >= places:
+    with _places_free:
+        if not _places_free.wait_for(lambda: _taken[receiver] < places, _PLACE_SECONDS):
             raise later()
         _taken[receiver] += 1
     try:
         yield
     finally:
-        with _places_lock:
+        with _places_free:
             _taken[receiver] -= 1
             if not _taken[receiver]:
                 del _taken[receiver]
+            _places_free.notify_all()
 
 
 def later() -> Snooze:

@@ -25,7 +25,7 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 from fourlane import codec, job
 from fourlane.errors import Cancelled, LeaseLost, Reject, UnreadableJob
 from fourlane.options import CHECKED, fault_of
-from fourlane.outcome import PLAIN, Dead, Outcome, Postpone
+from fourlane.outcome import PLAIN, Back, Dead, Outcome, Postpone
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
 from fourlane.queues.store import Leased
@@ -45,6 +45,7 @@ __all__ = ["Executor", "Owner"]
 log = logging.getLogger("fourlane.worker")
 
 _WATCH_SECONDS: Final = 0.05
+_GATE_SECONDS: Final = 0.02  # as long as a job may lie here that no slot takes
 _PING_SECONDS: Final = 1.0
 _DEAF_SECONDS: Final = 60.0  # a coroutine that blocks the event loop for longer than this is no hiccup
 _VAIN_STARTS: Final = 100
@@ -84,6 +85,8 @@ class Executor:
         self.waiting = False
         self.backlog: SimpleQueue[Run | None] = SimpleQueue()
         self.busy: list[Run | None] = [None] * slots
+        self._at_gate: list[Run | None] = [None] * slots
+        self._leaves = False  # the worker stops: nothing begins any more
         self.locks = [threading.Lock() for _ in range(slots)]
         self.async_runs: dict[int, Run] = {}
         self._free_rows = list(range(slots, slots + concurrency))
@@ -111,7 +114,8 @@ class Executor:
         for actor in self.broker.actors.values():
             plan = self.plans[actor.actor_name] = Plan(self.broker, actor)
             if plan.share < 1:
-                plan.places = max(1, int(plan.share * (self.concurrency if plan.is_async else self.slots)))
+                places = int(plan.share * (self.concurrency if plan.is_async else self.slots))
+                plan.gate = threading.Semaphore(max(1, places))
             if plan.is_async:
                 self.has_async = True
             else:
@@ -208,11 +212,6 @@ class Executor:
                 self._refuse(lane, leased, envelope, self._park(leased, envelope.task))
                 continue
             run = Run(lane, leased, envelope, plan)
-            if plan.places:
-                if plan.is_full:
-                    lane.over_share(leased)
-                    continue
-                plan.held.add(id(run))
             if plan.is_async:
                 coroutines.append(run)
                 self.async_runs[id(run)] = run
@@ -270,16 +269,31 @@ class Executor:
                 run = get()
                 if run is None:
                     break
-                run.thread = ident
-                busy[slot] = run
-                self._run(slot, run)
-                busy[slot] = None
+                gate = run.plan.gate
+                if gate is None or self._enter(gate, slot, run):
+                    run.thread = ident
+                    busy[slot] = run
+                    self._run(slot, run)
+                    busy[slot] = None
                 if self.waiting and self.backlog.qsize() <= self.low:
                     self.on_low()
             except BaseException:
                 busy[slot] = None
                 self.broker.logger.critical("A slot's thread met an error of its own.", exc_info=True)
         self._call_thread_hooks("before_worker_thread_shutdown")
+
+    def _enter(self, gate: threading.Semaphore, slot: int, run: Run) -> bool:
+        """Take one of the task's places. None is free in a moment: the job comes again later. False then."""
+        self._at_gate[slot] = run
+        run.gated = gate.acquire(timeout=_GATE_SECONDS)
+        if not run.gated or self._leaves:
+            self.owner.finished(run, Back() if self._leaves else Postpone(run.lane.rest(run.leased.entry)))
+        self._at_gate[slot] = None
+        return run.gated
+
+    def in_hand(self) -> list[Run]:
+        """Runs that are no longer in the backlog: they run, or wait for a place of their task."""
+        return [*(run for run in self._at_gate if run is not None), *self.running()]
 
     def _call_thread_hooks(self, signal: str) -> None:
         for hook in self.broker.hooks(signal):
@@ -395,6 +409,14 @@ class Executor:
         assert self.loop is not None
         create_task = self.loop.create_task
         for run in runs:
+            if run.plan.gate is not None:
+                run.gated = run.plan.gate.acquire(blocking=False)
+                if not run.gated:
+                    self.async_runs.pop(id(run), None)
+                    self.owner.finished(run, Postpone(run.lane.rest(run.leased.entry)))
+                    if self.waiting:
+                        self._quietly(self.on_low)
+                    continue
             coroutine = self._run_async(run)
             try:
                 run.task = create_task(coroutine)
@@ -580,6 +602,7 @@ class Executor:
 
     def tell_shutdown(self) -> None:
         """Tell running jobs that the worker stops; interrupt those that asked for it."""
+        self._leaves = True
         for run in self.running():
             if not run.context.cancel_token:
                 run.context.cancel_token.set("shutdown")

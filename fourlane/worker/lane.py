@@ -6,24 +6,22 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fourlane.job import enqueued_at_ms, id_of_entry
 from fourlane.names import Tier
-from fourlane.outcome import Dead, Done, Outcome, Postpone, Result, Stepped
+from fourlane.outcome import Dead, Done, Outcome, Result, Stepped
 from fourlane.queues.connection import Link
 from fourlane.queues.pulse import SILENCE_MS
-from fourlane.queues.store import Leased, Turn
+from fourlane.queues.store import Turn
 from fourlane.worker.contact import Contact
 from fourlane.worker.run import Run
-
-if TYPE_CHECKING:
-    from fourlane.worker.run import Plan
 
 __all__ = ["NEWS", "Lane", "as_refused", "share_pause_ms"]
 
 NEWS: Final = 1 << 4
 """Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs and of workers."""
+_REST_SECONDS: Final = 0.2
 _TARGETS: Final = {str(int(tier)): tier.target_ms for tier in Tier}
 _BITS: Final = {str(int(tier)): 1 << int(tier) for tier in Tier}
 
@@ -42,7 +40,7 @@ class Lane:
         self.held = 0
         self.maybe = set(tiers)
         self.served = 0
-        self.plans: Sequence[Plan] = ()  # its tasks, when each of them has a share; else none
+        self.rests: dict[str, float] = {}  # by tier: until when to lease none, for its jobs are over their share here
         self.late: set[str] = set()
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
         self.ages_due = False
@@ -78,22 +76,20 @@ class Lane:
 
     @property
     def waiting(self) -> Sequence[str]:
-        """Tiers that may have jobs, the highest first; none while it may not lease."""
-        if not self.maybe or (self.plans and self.fits(1) <= 0):
-            return ()
-        return sorted(self.maybe)
+        """Tiers that may have jobs, the highest first, and may be leased from."""
+        return sorted(self.maybe - self.rests.keys() if self.rests else self.maybe)
 
-    def fits(self, want: int) -> int:
-        """How many more jobs its tasks may hold here."""
-        if not self.plans:
-            return want
-        return min(want, sum(plan.places - len(plan.held) for plan in self.plans))
+    def rest(self, entry: str) -> int:
+        """The task of this job has its share here already: that is so for a while. Returns for how many milliseconds
+        the job shall wait. From any thread."""
+        self.rests[entry[0]] = time.monotonic() + _REST_SECONDS
+        enqueued_ms = enqueued_at_ms(id_of_entry(entry))
+        return share_pause_ms(int(time.time() * 1000) - enqueued_ms if enqueued_ms else 0)
 
-    def over_share(self, leased: Leased) -> None:
-        """Its task holds its share here already: it looks again later, and what stands behind it passes."""
-        enqueued_ms = enqueued_at_ms(id_of_entry(leased.entry)) or 0
-        age_ms = int(time.time() * 1000) - enqueued_ms if enqueued_ms else 0
-        self.uncertain.append((leased.entry, Postpone(share_pause_ms(age_ms))))
+    def rouse(self, now: float) -> None:
+        """Those whose rest is over may be leased from again."""
+        for tier in [tier for tier, until in list(self.rests.items()) if until <= now]:
+            del self.rests[tier]
 
     # When -----------------------------------------------------------------------------------------------------
 
@@ -155,6 +151,8 @@ class Lane:
         """The tiers to lease from: all when any may have jobs that no token told of, but none below ``down_to``."""
         every = "k" in flags or "n" in flags or (self.maybe and not self.from_token)
         tiers = self.tiers if every else "".join(sorted(self.maybe))
+        if self.rests:
+            tiers = "".join(tier for tier in tiers if tier not in self.rests)
         return "".join(tier for tier in tiers if tier <= down_to)
 
     # What a turn said -----------------------------------------------------------------------------------------

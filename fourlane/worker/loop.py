@@ -110,8 +110,9 @@ class Loop:
     def finished(self, run: Run, outcome: Outcome) -> None:
         if self.observer is not None:
             run.ended_at = time.monotonic()
-        if run.plan.places:
-            run.plan.held.discard(id(run))
+        if run.gated and run.plan.gate is not None:
+            run.gated = False
+            run.plan.gate.release()
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
@@ -139,7 +140,6 @@ class Loop:
 
     def run(self) -> None:
         self.executor.boot()
-        self._share_slots()
         self._publish_names()
         while not self.stopping:
             self._listen()
@@ -153,24 +153,20 @@ class Loop:
                 self._wait()
         self._drain()
 
-    def _share_slots(self) -> None:
-        """Of a service whose every task may hold but a share of this process, no more is leased than that."""
-        for lane in self.lanes:
-            plans = [plan for plan in self.executor.plans.values() if plan.service == lane.service]
-            lane.plans = plans if all(plan.places for plan in plans) else ()
-
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
         if self.apart.start(now):
             self._leased_at = now
+        for lane in [lane for lane in self.lanes if lane.rests]:
+            lane.rouse(now)
         for lane in [lane for lane in self.lanes if lane.room_at <= now]:
             self._limits_have_room(lane)
         turned = self._lease(now)
         if turned is None:
             return
         for lane in self._due(now):
-            if lane not in turned and not self._turn(lane, lane.fits(self._want()), ages=lane.ages_due):
+            if lane not in turned and not self._turn(lane, self._want(), ages=lane.ages_due):
                 return
         self._pass_tokens_on(now)
         self._keep_contact(now)
@@ -451,11 +447,9 @@ class Loop:
         meter.count("leases_lost", (lane.service,))
         late = [run for run in self.executor.running() if run.lane is lane]
         log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(late))
-        for run in self._take_back():
+        for run in self.executor.take_back():
             if run.lane is not lane:
                 self.executor.backlog.put(run)
-                if run.plan.places:
-                    run.plan.held.add(id(run))
         self.apart.forget(lane)
         if self.waits.asks_ahead_for(lane):
             self.waits.drop()  # what would be leased by it would be under the lost name
@@ -511,7 +505,7 @@ class Loop:
         except RedisUnavailable as error:
             self._refused_or_failed(lane, error)
             return False
-        known = {run.leased.entry for run in self.executor.running() if run.lane is lane}
+        known = {run.leased.entry for run in self.executor.in_hand() if run.lane is lane}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
         known |= self.apart.held(lane)
         waiting = self.executor.take_back()
@@ -594,8 +588,8 @@ class Loop:
             if self._want() > 0 and any(lane.waiting for lane in lanes if lane.maybe and lane.blocked_until <= now):
                 return 0.0
             moments += [moment for lane, moment in self._ages_at() if lane.blocked_until <= now]
-        for lane in [lane for lane in lanes if lane.pass_on or lane.watches]:
-            moments += lane.pass_on.values()
+        for lane in [lane for lane in lanes if lane.pass_on or lane.watches or lane.rests]:
+            moments += [*lane.pass_on.values(), *lane.rests.values()]
             if lane.watches:
                 moments.append(lane.contact.heard_at + STEP_SECONDS)
         step_at = self.appetite.step_at(now)
@@ -615,16 +609,9 @@ class Loop:
 
     def _give_back(self) -> None:
         """What lies here and no slot takes may run elsewhere: nothing is reserved that cannot run."""
-        for run in self._take_back():
+        for run in self.executor.take_back():
             run.lane.finished.appendleft((run, Back()))
         self.appetite.forget_speed()
-
-    def _take_back(self) -> list[Run]:
-        """What lies here and no slot has begun."""
-        runs = self.executor.take_back()
-        for run in runs:
-            run.plan.held.discard(id(run))
-        return runs
 
     def _sleep(self, seconds: float) -> bool:
         """True when something happened."""
@@ -650,7 +637,7 @@ class Loop:
             lane.watch(now)
         elif led_to_turn:
             pass  # that was its token
-        elif self._want() > 0 and lane.fits(1) > 0:
+        elif self._want() > 0 and token not in lane.rests:
             self._ahead = (lane, token)
             # The wait gives the highest tier's token first: right now nothing is known of higher ones.
             lane.from_token = not lane.maybe
@@ -694,7 +681,7 @@ class Loop:
     def _drain(self) -> None:
         """A deploy is not a failure (DESIGN.md 3.5)."""
         self.waits.drop()
-        for run in self._take_back():
+        for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
         self.apart.give_back()
         self.executor.tell_shutdown()

@@ -29,9 +29,6 @@ class Waiting(Protocol):
     def late(self) -> set[str]:
         """Tiers past their target."""
 
-    def fits(self, want: int) -> int:
-        """How many more jobs it may hold here, of these."""
-
 
 class Ask(NamedTuple):
     """What to ask of one service."""
@@ -101,10 +98,10 @@ def next_ask(services: Sequence[Waiting], want: int, shares: Shares) -> Ask | No
         if due:
             behind = min((s for s in services if tier in s.late and tier in s.waiting), key=_served, default=None)
             if behind is head:
-                return Ask(head, head.fits(want), down_to, f"{tier}:{due}")
+                return Ask(head, want, down_to, f"{tier}:{due}")
             if behind is not None:
-                return Ask(behind, behind.fits(min(want, due)), "", f"{tier}:{due}")
-    return Ask(head, head.fits(want), down_to)
+                return Ask(behind, min(want, due), "", f"{tier}:{due}")
+    return Ask(head, want, down_to)
 
 
 def _served(service: Waiting) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -35,6 +36,7 @@ class Run(MessageProxy):
     # On the class, so that making a Run costs little: most jobs change few of these.
     failed = False
     abandoned = False
+    gated = False  # it has one of its task's places
     lost = False  # its lease: the job runs elsewhere by now
     told: frozenset[str] = frozenset()  # which of the callbacks heard of its end
     ended = False  # the function is over: no interrupt may be sent any more
@@ -141,10 +143,8 @@ class Plan:
         self.encrypt = isinstance(actor, Task) and actor.encrypt
         self.service = actor.service if isinstance(actor, Task) else broker.queue_of(actor.queue_name).service
         self.share = float(options.get("share") or 1.0)
-        self.places = 0
-        """How many of its jobs this process may hold at once; 0 for any number. Set when it boots."""
-        self.held: set[int] = set()
-        """Which runs these are, by their ids in this process; kept where there is such a limit."""
+        self.gate: threading.Semaphore | None = None
+        """Has a place for each of its jobs that this process may run at once, where that is limited. Set at boot."""
         limit: Any = options.get("time_limit")
         if limit is None:
             if self.is_task:
@@ -184,11 +184,6 @@ class Plan:
         # The bare path: nothing but the function itself.
         self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.fault)
 
-    @property
-    def is_full(self) -> bool:
-        """True when this process may hold no more of its jobs."""
-        return 0 < self.places <= len(self.held)
-
 
 class NoPlan:
     """In a Plan's place for a job that cannot be read, or whose task nobody here knows."""
@@ -199,7 +194,7 @@ class NoPlan:
     result_ttl_ms = 0
     name = ""
     notify_shutdown = False
-    places = 0
+    gate = None
     options: Mapping[str, Any] = MappingProxyType({})
     policy = Policy()
 

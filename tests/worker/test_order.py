@@ -16,10 +16,6 @@ class Service:
     waiting: Sequence[str] = ()
     served: int = 0
     late: set[str] = field(default_factory=set)
-    room: int = 100
-
-    def fits(self, want: int) -> int:
-        return min(want, self.room)
 
 
 def ask(*services: Service, want: int = 4, shares: Shares | None = None) -> tuple[str, int, str, str] | None:
@@ -42,8 +38,6 @@ def ask(*services: Service, want: int = 4, shares: Shares | None = None) -> tupl
         ([Service("a", "2", served=5), Service("b", "2", served=3)], ("b", 4, "2", "")),
         ([Service("a", "1", served=5), Service("b", "2", served=3)], ("a", 4, "1", "")),
         ([Service("a", "13", served=5), Service("b", "2"), Service("c", "1", served=9)], ("a", 4, "1", "")),
-        # No more than its share of this worker.
-        ([Service("a", "0", room=1), Service("b", "2")], ("a", 1, "1", "")),
     ],
 )
 def test_who_is_asked(services: list[Service], expected: tuple[str, int, str, str] | None) -> None:
