@@ -358,7 +358,7 @@ def _portable(name: str, data: bytes) -> dict[str, Any]:
     try:
         msgspec.json.decode(data)
         data.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {f"{name}_base64": base64.b64encode(data).decode()}
     # A line must stay one: JSON may have line breaks between its tokens, though no writer of ours puts any.
     return {name: msgspec.Raw(data)} if b"\n" not in data else {f"{name}_base64": base64.b64encode(data).decode()}

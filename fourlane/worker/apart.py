@@ -43,8 +43,9 @@ class _Suspect(NamedTuple):
 class Apart:
     """Decides when suspects may begin in this process."""
 
-    def __init__(self, executor: Executor, crash_limit: int) -> None:
+    def __init__(self, executor: Executor, crash_limit: int, *, tries: bool = True) -> None:
         self.executor = executor
+        self.tries = tries  # of a worker's processes one does; suspects that come to the others wait for it
         self.crash_limit = crash_limit
         self._suspect: _Suspect | None = None  # runs alone as soon as this process is empty
         self._alone_until = 0.0
@@ -63,6 +64,10 @@ class Apart:
         begin = [leased for leased in jobs if not self._is_suspect(leased)]
         suspects = [leased for leased in jobs if self._is_suspect(leased)]
         if not suspects:
+            return begin
+        if not self.tries:
+            for leased in suspects:
+                lane.uncertain.append((leased.entry, Postpone(_LATER_MS)))
             return begin
         if now >= self._trial_until:
             self._begin_trial(suspects, now)

@@ -52,16 +52,16 @@ class Appetite:
         if run.plan.is_async:
             self._run_seconds = 0.0  # it held no slot: there is nothing to keep out of step
         elif run.started:
-            self._run_seconds += (now - run.started - self._run_seconds) / 4
+            self._run_seconds += ((run.ended_at or now) - run.started - self._run_seconds) / 4
 
     def started(self, jobs: int, coroutines: int) -> None:
         """Learn how many of the jobs that come are ``async def``, which take no slot."""
         self._async_share += (coroutines / jobs - self._async_share) / 2
 
-    def leased(self, want: int, more: bool, now: float) -> None:
-        """Learn from a turn that asked for jobs: does Redis have more?"""
+    def leased(self, want: int, jobs: int, more: bool, now: float) -> None:
+        """Learn from a turn that asked for jobs: how many came, and does Redis have more?"""
         self._more_waits = more
-        if want == 1:
+        if want == 1 and jobs:
             step = 0.8 * self._run_seconds / max(1, self.executor.slots)
             self._next_lease = now + min(step, _LONGEST_STEP_SECONDS)
 
@@ -78,11 +78,11 @@ class Appetite:
         return self._next_lease if waits else None
 
     def slot_soon(self) -> bool:
-        """When all slots are taken: is one likely to be free in a moment?"""
-        return self._run_seconds / max(1, self.executor.slots) <= _LONGEST_STEP_SECONDS
+        """Is a slot free, or likely to be in a moment?"""
+        return self._room() > 0 or self._run_seconds / max(1, self.executor.slots) <= _LONGEST_STEP_SECONDS
 
     def _keeps_step(self) -> bool:
-        return self._more_waits and self._run_seconds >= _BACKLOG_SECONDS
+        return self._more_waits and self._run_seconds >= _BACKLOG_SECONDS and self.executor.running_threads() > 0
 
     def _room(self) -> int:
         executor = self.executor

@@ -116,7 +116,7 @@ class Conclusions:
             return _DONE
         try:
             return Result(self._carried(run, result), ttl)
-        except Exception as error:
+        except BaseException as error:
             # The work is done: to repeat it would charge the card again.
             text = _words(error)
             log.error(
@@ -183,7 +183,7 @@ class Conclusions:
         if isinstance(outcome, (Retry, Done)) and run._exception is not None:
             try:
                 self._tell_failure(run)
-            except Exception:  # it runs again: what its own end says is not decided here
+            except BaseException:  # it runs again: what its own end says is not decided here
                 log.critical("on_failure of job %s could not be told", run.id, exc_info=True)
         return self._ack(run, outcome)
 
@@ -220,7 +220,7 @@ class Conclusions:
             for hook in self.broker.hooks(signal, native=False):
                 try:
                     hook(self.broker, run)
-                except Exception:
+                except BaseException:  # whatever it is, the job has ended as it has
                     self.broker.logger.critical("Unexpected failure in %r.", hook, exc_info=True)
 
     def _failure(self, run: Run, error: BaseException) -> Outcome:
@@ -308,7 +308,7 @@ def _was_told(run: Run, error: BaseException | None) -> bool:
 def _text(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as unsaid:
+    except BaseException as unsaid:
         text = f"<its text cannot be had: {type(unsaid).__name__}>"
     return _writable(text[:_WORDS_CHARACTERS])
 
@@ -321,7 +321,7 @@ def _words(error: BaseException) -> str:
 def _trace(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception as unsaid:
+    except BaseException as unsaid:
         text = f"<its traceback cannot be had: {type(unsaid).__name__}>\n"
     return _writable(text[-_TRACEBACK_CHARACTERS:])
 

@@ -264,8 +264,10 @@ class Executor:
         self._call_thread_hooks("after_worker_thread_boot")
         ident = threading.get_ident()
         get, busy = self.backlog.get, self.busy
+        run: Run | None = None
         while True:
             try:
+                run = None
                 run = get()
                 if run is None:
                     break
@@ -278,8 +280,10 @@ class Executor:
                 if self.waiting and self.backlog.qsize() <= self.low:
                     self.on_low()
             except BaseException:
-                busy[slot] = None
+                busy[slot] = self._at_gate[slot] = None
                 self.broker.logger.critical("A slot's thread met an error of its own.", exc_info=True)
+                if run is not None and not run.started and not run.ended_at:
+                    self.owner.finished(run, Back())  # it came between: what somebody else sent this thread
         self._call_thread_hooks("before_worker_thread_shutdown")
 
     def _enter(self, gate: threading.Semaphore, slot: int, run: Run) -> bool:

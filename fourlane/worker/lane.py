@@ -104,8 +104,9 @@ class Lane:
         self.pass_on.clear()
 
     def asks_ages_at(self, best: str) -> float:
-        """When to ask how long its tiers have waited: those that something better than them, of ``best``, delays."""
-        behind = [self.late_at.get(tier, 0.0) for tier in self.maybe if tier > best and tier not in self.late]
+        """When to ask how long its tiers have waited: those that something better, of ``best``, delays. No token tells
+        of them meanwhile."""
+        behind = [self.late_at.get(tier, 0.0) for tier in self.tiers if tier > best and tier not in self.late]
         return min(behind, default=math.inf)
 
     # What to listen for ---------------------------------------------------------------------------------------
@@ -208,6 +209,8 @@ class Lane:
             age = ages[int(tier)]
             if age < 0:
                 self.maybe.discard(tier)
+            else:
+                self.maybe.add(tier)
             late_in = _TARGETS[tier] - max(0, age)
             self.late_at[tier] = now + late_in / 1000
             if late_in < 0:

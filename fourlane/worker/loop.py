@@ -63,6 +63,7 @@ class Loop:
         log_jobs: bool = False,
         table: Table | None = None,
         observer: Observer | None = None,
+        tries_suspects: bool = True,
     ) -> None:
         self.broker = broker
         self.store = broker.store
@@ -103,13 +104,12 @@ class Loop:
         self._asks = self._leased = 0
         self._busy_since = 0.0
         self.shares = Shares()
-        self.apart = Apart(self.executor, self.store.crash_limit)
+        self.apart = Apart(self.executor, self.store.crash_limit, tries=tries_suspects)
 
     # From other threads and from signals --------------------------------------------------------------------
 
     def finished(self, run: Run, outcome: Outcome) -> None:
-        if self.observer is not None:
-            run.ended_at = time.monotonic()
+        run.ended_at = time.monotonic()
         if run.gated and run.plan.gate is not None:
             run.gated = False
             run.plan.gate.release()
@@ -358,7 +358,7 @@ class Loop:
         if want > 0:
             lane.leased(tiers + first[:1], turn.more)
             self._count_shares(first, turn.jobs)
-            self.appetite.leased(want, any(other.maybe for other in self.lanes), now)
+            self.appetite.leased(want, len(turn.jobs), any(other.maybe for other in self.lanes), now)
         for name in turn.expired:
             self._reclaim(lane, name)
         if turn.jobs:
@@ -444,9 +444,7 @@ class Loop:
 
     def _lose(self, lane: Lane) -> None:
         """Our leases ran out: what runs here runs elsewhere too, and its end does not count."""
-        meter.count("leases_lost", (lane.service,))
-        late = [run for run in self.executor.running() if run.lane is lane]
-        log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(late))
+        late = [run for run in self.executor.in_hand() if run.lane is lane]
         for run in self.executor.take_back():
             if run.lane is not lane:
                 self.executor.backlog.put(run)
@@ -457,7 +455,12 @@ class Loop:
         if self.table is not None:
             self.table.publish_held(lane.number, 0)
         self._publish_names()
-        self.executor.lease_lost(late)
+        self._tell_lost(lane, late)
+
+    def _tell_lost(self, lane: Lane, runs: list[Run]) -> None:
+        meter.count("leases_lost", (lane.service,))
+        log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(runs))
+        self.executor.lease_lost(runs)
 
     def _refused_or_failed(self, lane: Lane, error: RedisUnavailable, settling: Settling | None = None) -> None:
         if not is_refusal(error):
@@ -505,7 +508,11 @@ class Loop:
         except RedisUnavailable as error:
             self._refused_or_failed(lane, error)
             return False
-        known = {run.leased.entry for run in self.executor.in_hand() if run.lane is lane}
+        in_hand = [run for run in self.executor.in_hand() if run.lane is lane and run.epoch == lane.epoch]
+        lost = [run for run in in_hand if run.leased.entry not in held]
+        if lost:
+            self._tell_lost(lane, lost)
+        known = {run.leased.entry for run in in_hand}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
         known |= self.apart.held(lane)
         waiting = self.executor.take_back()

@@ -539,6 +539,7 @@ class Supervisor:
             except RedisUnavailable as error:
                 log.warning("%s", error)
                 self._drop_links()
+                self._present_at -= _PRESENCE_SECONDS - 1.0  # soon again: it may have lost what it knew of us
                 return
 
     def _absent(self) -> None:

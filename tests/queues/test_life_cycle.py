@@ -121,7 +121,8 @@ class Life(RuleBasedStateMachine):
         for job_id in mine:
             self.crashes[job_id] = self.crashes.get(job_id, 0) + begun
             # Of several suspects one at most is guilty, and none is taken for it.
-            poison = begun and self.crashes[job_id] >= (2 if suspects <= 1 else 14)
+            most = 14 if suspects > 1 else 4 if len(mine) > 1 else 2
+            poison = begun and self.crashes[job_id] >= most
             self.state[job_id] = State.DEAD if poison else State.READY
             del self.holder[job_id]
         self.forget_jobs_that_tell()

@@ -18,9 +18,10 @@ local LEASED = KEYS[FIRST_OWN_KEY]
 local name, how = ARGV[1], ARGV[2]
 local limit, most, ttl, fate = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 
--- A silence may have any cause: only very many of them are held against a job. Of several suspects that ran when a
--- process died one at most is guilty: they are tried apart, and none is taken for it unless that leads nowhere.
-local MOST_SILENCES, MOST_TRIALS = 10, limit + 12
+-- A silence may have any cause: only very many of them are held against a job. Of several jobs that ran when a process
+-- died one at most is guilty. A suspect beside others, which may be new, is not taken for it as soon as one that ran
+-- alone; of several suspects none is, for they are tried apart, unless that leads nowhere.
+local MOST_SILENCES, MOST_BESIDE_OTHERS, MOST_TRIALS = 10, limit + 2, limit + 12
 
 local now = now_ms()
 local deadline = redis.call('ZSCORE', WORKERS, name)
@@ -39,7 +40,8 @@ for i = 7, #ARGV do
     local crashes = has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
     if crashes and tonumber(crashes) >= limit - 1 then suspects = suspects + 1 end
 end
-local most_crashes = (how == 'guilty' or suspects <= 1) and limit or MOST_TRIALS
+local most_crashes = suspects <= 1 and MOST_BESIDE_OTHERS or MOST_TRIALS
+if how == 'guilty' or #ARGV <= 7 or limit == 1 then most_crashes = limit end
 
 -- Returns whether it is to be a dead letter.
 local function count_loss(entry)
