@@ -245,10 +245,13 @@ class Conclusions:
         """dramatiq's own rules, in its own words: it marks the message failed or enqueues it again."""
         run._exception = error
         run.told |= {"on_retry_exhausted"}
+        frames = error.__traceback__
         try:
             raise error
         except BaseException:
             retries.after_process_message(self.broker, run, exception=error)
+        finally:
+            error.__traceback__ = frames  # without these of the worker's, which hold the error
         if run.failed:
             return self._dead(run, error, "error")
         return self._retry_as_enqueued(run, error) if run.enqueued_again is not None else _DONE

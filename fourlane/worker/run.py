@@ -77,6 +77,10 @@ class Run(MessageProxy):
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
 
+    def let_go(self) -> None:
+        """Of the error: its traceback holds the frames of the job, which hold this run and all that the job had."""
+        self._exception = None
+
     @property
     def tenant(self) -> str:
         return str(self.envelope.options.get("tenant") or "")
