@@ -25,9 +25,9 @@ from dramatiq.middleware import (
 )
 
 from fourlane import codec, job
-from fourlane.errors import EncryptionError, UnreadableJob
+from fourlane.errors import EncryptionError, InvalidArguments, UnreadableJob
 from fourlane.names import Queue, Tier, parse_queue
-from fourlane.options import check_sent
+from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Delayed, Leased, Store
@@ -270,7 +270,7 @@ class RedisBroker(dramatiq.Broker):
             message.args,
             message.kwargs,
             options,
-            enqueued_ms=message.message_timestamp if job_id[1] == "." else 0,
+            enqueued_ms=_timestamp_ms(message) if job_id[1] == "." else 0,
             max_bytes=self.opened.defaults.max_body_bytes,
         )
         if delay:
@@ -284,7 +284,7 @@ class RedisBroker(dramatiq.Broker):
         actor = self.actors.get(message.actor_name)
         limits = [message.options.get("max_age"), None if actor is None else actor.options.get("max_age")]
         limits += [m.max_age for m in self.middleware if isinstance(m, AgeLimit)]
-        return self.store.clock.now_ms() if any(limits) else message.message_timestamp
+        return self.store.clock.now_ms() if any(limits) else _timestamp_ms(message)
 
     # For tests ----------------------------------------------------------------------------------------------
 
@@ -320,6 +320,14 @@ class RedisBroker(dramatiq.Broker):
     def close(self) -> None:
         if self._opened is not None:
             self._opened.store.connector.close()
+
+
+def _timestamp_ms(message: dramatiq.Message[Any]) -> int:
+    """Of packages that build messages themselves it may be a float. Raises InvalidArguments."""
+    given = message.message_timestamp
+    if not isinstance(given, (int, float)) or not 0 <= given <= LONGEST_DELAY_MS:
+        raise InvalidArguments(f"message_timestamp={given!r}: it must be a number of milliseconds since 1970")
+    return int(given)
 
 
 _record_decoder = msgspec.json.Decoder(job.Record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -176,15 +177,16 @@ class Plan:
             or broker.hooks("before_ack", native=False)
             or broker.hooks("after_ack", native=False)
         )
-        self.policy = Policy(
-            max_retries=options.get("max_retries", defaults.max_retries),
-            backoff=options.get("backoff") or Backoff(
-                options.get("min_backoff", defaults.min_backoff_ms),
-                max(options.get("min_backoff", 0), options.get("max_backoff", defaults.max_backoff_ms)),
-            ),
+        policy = Policy(
+            backoff=Backoff(min(defaults.min_backoff_ms, defaults.max_backoff_ms), defaults.max_backoff_ms),
             throws=options.get("throws") or () if self.is_task else (),  # a plain actor's are dramatiq's to read
+        ).with_options(options)
+        self.policy = replace(
+            policy,
+            max_retries=options.get("max_retries", defaults.max_retries),
+            backoff=options.get("backoff") or policy.backoff,
             retry_when=options.get("retry_when"),
-        )  # fmt: skip
+        )
         # The bare path: nothing but the function itself.
         self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.fault)
 

@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import dramatiq
 import pytest
 from dramatiq.errors import Retry
-from dramatiq.middleware import CurrentMessage, Middleware, default_middleware
+from dramatiq.middleware import CurrentMessage, Middleware, TimeLimitExceeded, default_middleware
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 import fourlane
-from fourlane.errors import InvalidName
+from fourlane.errors import InvalidArguments, InvalidName
 from fourlane.queues import dead_letters
 from fourlane.queues.broker import RedisBroker
 from tests.servers import eventually
@@ -241,3 +242,57 @@ def test_results_of_tasks_under_dramatiqs_own_worker(redis_url: str, namespace: 
     finally:
         worker.stop()
         broker.close()
+
+
+@pytest.mark.parametrize("options", [{"max_backoff": 1}, {"max_backoff": 1, "min_backoff": 20_000}, {"min_backoff": 1}])
+def test_the_longest_backoff_may_be_under_the_shortest(
+    broker: RedisBroker, run_worker: RunWorker, options: dict[str, int]
+) -> None:
+    """As dramatiq has it: the longest counts."""
+    runs: list[str] = []
+
+    def fails() -> None:
+        runs.append("x")
+        raise OSError
+
+    actor = dramatiq.actor(actor_name="actor", max_retries=1, **options)(fails)
+    task = fourlane.task(name="task", max_retries=1, **options)(fails)  # type: ignore[arg-type]
+    run_worker(broker)
+    actor.send()
+    task.send()
+    eventually(lambda: dead_letters.count(broker.store) == 2)
+    assert len(runs) == 4
+
+
+def test_a_float_for_a_timestamp(broker: RedisBroker, run_worker: RunWorker) -> None:
+    """Packages build messages themselves, with ``time.time() * 1000``."""
+    ran = threading.Event()
+
+    @dramatiq.actor
+    def work() -> None:
+        ran.set()
+
+    run_worker(broker)
+    broker.enqueue(work.message().copy(message_timestamp=time.time() * 1000))
+    assert ran.wait(5)
+    for wrong in (float("nan"), float("inf"), -1, "now"):
+        with pytest.raises(InvalidArguments, match="message_timestamp"):
+            broker.enqueue(work.message().copy(message_timestamp=wrong))
+
+
+@pytest.mark.parametrize("limit", [float("inf"), None])
+def test_a_message_may_have_no_time_limit(broker: RedisBroker, run_worker: RunWorker, limit: float | None) -> None:
+    ended: list[str] = []
+
+    @dramatiq.actor(time_limit=1, max_retries=0)
+    def work() -> None:
+        try:
+            time.sleep(0.2)
+            ended.append("done")
+        except TimeLimitExceeded:
+            ended.append("interrupted")
+
+    run_worker(broker)
+    work.send_with_options(time_limit=limit)
+    eventually(lambda: ended)
+    assert ended == (["interrupted"] if limit is None else ["done"])  # None: the actor's own
