@@ -29,7 +29,7 @@ from fourlane.errors import EncryptionError, InvalidArguments, UnreadableJob
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import connect
 from fourlane.queues.store import Delayed, Leased, Store
 from fourlane.sealing import is_sealed, open_envelope
 
@@ -75,6 +75,10 @@ class RedisBroker(dramatiq.Broker):
       dead_max: dead letters to keep in each queue.
       crash_limit: workers that may die running a job before it is a dead letter (poison).
       defaults: what tasks take when they do not say otherwise.
+
+    What is not said of these, from ``namespace`` on, is as in the settings (FOURLANE_NAMESPACE, FOURLANE_ENVIRONMENT
+    and so on), for a worker reads them too. They are read on first use.
+
       source: gives all of this on first use, for a broker that is made before settings are read.
       **parameters: passed to ``redis.Redis``, as dramatiq's broker does.
 
@@ -88,11 +92,11 @@ class RedisBroker(dramatiq.Broker):
         url: str | None = None,
         client: Any = None,
         middleware: list[Middleware] | None = None,
-        namespace: str = "fourlane",
-        environment: str = "local",
-        dead_message_ttl: int = 30 * 86_400_000,
-        dead_max: int = 100_000,
-        crash_limit: int = 3,
+        namespace: str | None = None,
+        environment: str | None = None,
+        dead_message_ttl: int | None = None,
+        dead_max: int | None = None,
+        crash_limit: int | None = None,
         defaults: Defaults | None = None,
         source: Callable[[], Opened] | None = None,
         maintenance_chance: int = 0,
@@ -107,17 +111,20 @@ class RedisBroker(dramatiq.Broker):
         self._opened: Opened | None = None
         self._opening = threading.Lock()
 
+        said = {
+            "namespace": namespace,
+            "environment": environment,
+            "dead_ttl_ms": dead_message_ttl,
+            "dead_max": dead_max,
+            "crash_limit": crash_limit,
+            "defaults": defaults,
+        }
+
         def open_from_arguments() -> Opened:
-            opened = client or (connect(url) if url else redis.Redis(**parameters))
-            store = Store(
-                Connector(opened),
-                namespace=namespace,
-                environment=environment,
-                dead_max=dead_max,
-                dead_ttl_ms=dead_message_ttl,
-                crash_limit=crash_limit,
-            )
-            return Opened(store, defaults or Defaults())
+            from fourlane.app import opening_with
+
+            opening = opening_with(**{name: value for name, value in said.items() if value is not None})
+            return opening.open_on(client or (connect(url) if url else redis.Redis(**parameters)))
 
         self._source = source or open_from_arguments
         super().__init__(middleware=middleware)
