@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +27,7 @@ from dramatiq.middleware import (
 )
 
 from fourlane import codec, job
-from fourlane.errors import EncryptionError, InvalidArguments, UnreadableJob
+from fourlane.errors import DuplicateJob, EncryptionError, InvalidArguments, UnreadableJob
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
@@ -35,6 +37,8 @@ from fourlane.sealing import is_sealed, open_envelope
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "message_of"]
 
+_SENT_AS: Final = "fourlane_message_id"
+"""The option by which a job knows its message's id, where an earlier job has that for its own."""
 NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
 """Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
 
@@ -180,8 +184,10 @@ class RedisBroker(dramatiq.Broker):
             in_process.message = args[0]
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        failed = signal == "process_message" and kwargs.get("exception") is not None
         try:
-            self.call_hooks(self.hooks("after_" + signal), args, kwargs)
+            with taking_retry(args[0]) if failed else nullcontext():
+                self.call_hooks(self.hooks("after_" + signal), args, kwargs)
         finally:
             if signal in ("process_message", "skip_message"):
                 in_process.message = None
@@ -244,19 +250,19 @@ class RedisBroker(dramatiq.Broker):
     # Enqueue ------------------------------------------------------------------------------------------------
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
-        """Accept a message; returns only after Redis did.
+        """Accept a message; returns only after Redis did. The same message may be enqueued again: each call is a job.
 
         Parameters:
           delay: milliseconds from now until it may run.
 
         Raises:
-          InvalidArguments, JobTooLarge, DuplicateJob, RedisUnavailable
+          InvalidArguments, JobTooLarge, RedisUnavailable
         """
         self.emit_before("enqueue", message, delay)
-        running = getattr(in_process, "message", None)
-        if running is not None and running.message_id == message.message_id:
-            # A middleware (Retries) puts the job back that runs now: its settling does that, in one step.
-            running.enqueued_again = (message, delay)
+        running = in_process.message
+        if running is not None and getattr(running, "takes_retry", False) and _is_same(running, message):
+            # A middleware (Retries) puts the failed job back that runs now: its settling does that, in one step.
+            running.takes_retry, running.enqueued_again = False, (message, delay)
         else:
             queue, options = self.queue_of(message.queue_name), carry.with_tenant(message.options)
             if carry.sending is None or "traceparent" in options:
@@ -272,12 +278,28 @@ class RedisBroker(dramatiq.Broker):
     ) -> None:
         job_id = job.id_of_message(message.message_id, queue.tier)
         options = check_sent(options)
+        while True:
+            try:
+                return self._accept_as(job_id, queue, message, options, delay)
+            except DuplicateJob:  # it was enqueued before and is not over yet, or runs here: this is another job of it
+                job_id = job.new_id(int(queue.tier), self._accepted_at_ms(message))
+                options = {**options, _SENT_AS: message.message_id}
+
+    def _accept_as(
+        self,
+        job_id: str,
+        queue: Queue,
+        message: dramatiq.Message[Any],
+        options: Mapping[str, Any],
+        delay: int | None,
+    ) -> None:
         body = codec.encode(
             message.actor_name,
             message.args,
             message.kwargs,
             options,
             enqueued_ms=_timestamp_ms(message) if job_id[1] == "." else 0,
+            call=random.getrandbits(32) + 1,
             max_bytes=self.opened.defaults.max_body_bytes,
         )
         if delay:
@@ -329,6 +351,24 @@ class RedisBroker(dramatiq.Broker):
             self._opened.store.connector.close()
 
 
+@contextmanager
+def taking_retry(running: Any) -> Iterator[None]:
+    """Meanwhile a middleware that enqueues the failed message that runs here retries it."""
+    running.takes_retry = True
+    try:
+        yield
+    finally:
+        running.takes_retry = False
+
+
+def _is_same(running: Any, message: Any) -> bool:
+    """A retry changes options only; with other arguments, or on another queue, it is another job."""
+    return all(
+        getattr(running, part) == getattr(message, part)
+        for part in ("message_id", "actor_name", "queue_name", "args", "kwargs")
+    )
+
+
 def _timestamp_ms(message: dramatiq.Message[Any]) -> int:
     """Of packages that build messages themselves it may be a float. Raises InvalidArguments."""
     given = message.message_timestamp
@@ -360,6 +400,7 @@ def message_of(
         envelope = _read(leased.body)
     job_id = job.id_of_entry(leased.entry)
     options = dict(envelope.options)
+    sent_as = options.pop(_SENT_AS, None)
     record = read_record(leased.record)
     if record.attempts or record.options:
         options.update(record.options)
@@ -370,7 +411,7 @@ def message_of(
         args=tuple(envelope.args),
         kwargs=envelope.kwargs,
         options=options,
-        message_id=job.message_id_of(job_id),
+        message_id=sent_as if isinstance(sent_as, str) else job.message_id_of(job_id),
         message_timestamp=envelope.enqueued_ms or job.enqueued_at_ms(job_id) or 0,
     )
 

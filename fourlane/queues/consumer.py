@@ -28,6 +28,7 @@ class LeasedMessage(MessageProxy):
     def __init__(self, message: dramatiq.Message[Any], leased: Leased) -> None:
         super().__init__(message)
         self.leased = leased
+        self.takes_retry = False
         self.enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import traceback
+from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +30,7 @@ from fourlane.errors import (
 from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues import ended
-from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
+from fourlane.queues.broker import RedisBroker, in_process, read_record, taking_retry, write_record
 from fourlane.retry import judge
 from fourlane.sealing import seal_result
 from fourlane.worker.run import Run
@@ -62,7 +63,7 @@ class Conclusions:
     def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome of a run. Never raises."""
         try:
-            if error is None and run.plan.bare and run.enqueued_again is None and not run.failed:
+            if error is None and run.plan.bare and not run.failed:
                 options = run.envelope.options
                 if not options or _CALLED.isdisjoint(options):
                     outcome = self._success(run, result)
@@ -168,7 +169,8 @@ class Conclusions:
                 plan.pipelines.after_process_message(self.broker, run, result=result)
         run.failed = isinstance(outcome, Dead)
         try:
-            self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": run._exception})
+            with taking_retry(run) if error is not None and isinstance(outcome, Done) else nullcontext():
+                self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": run._exception})
         except MiddlewareError as raised:  # dramatiq's meaning of it: the run failed
             run._exception = run._exception or raised
             outcome = self._failure(run, raised)
@@ -249,7 +251,8 @@ class Conclusions:
         try:
             raise error
         except BaseException:
-            retries.after_process_message(self.broker, run, exception=error)
+            with taking_retry(run):
+                retries.after_process_message(self.broker, run, exception=error)
         finally:
             error.__traceback__ = frames  # without these of the worker's, which hold the error
         if run.failed:

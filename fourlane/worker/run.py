@@ -40,6 +40,7 @@ class Run(MessageProxy):
     told: frozenset[str] = frozenset()  # which of the callbacks heard of its end
     ended = False  # the function is over: no interrupt may be sent any more
     interrupted: type[BaseException] | None = None
+    takes_retry = False  # its middleware is being told of its failure
     enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
     deadline = 0.0
     row = -1
