@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from typing import Any
 import dramatiq
 import pytest
 from dramatiq.errors import Retry
-from dramatiq.middleware import CurrentMessage, Middleware, TimeLimitExceeded, default_middleware
+from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, TimeLimitExceeded, default_middleware
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
@@ -296,3 +298,53 @@ def test_a_message_may_have_no_time_limit(broker: RedisBroker, run_worker: RunWo
     work.send_with_options(time_limit=limit)
     eventually(lambda: ended)
     assert ended == (["interrupted"] if limit is None else ["done"])  # None: the actor's own
+
+
+def test_decorators_of_async_actors_run(broker: RedisBroker, run_worker: RunWorker) -> None:
+    """Only dramatiq's own layer around ``async def`` is taken off: sessions and locks are the program's."""
+    heard: list[str] = []
+
+    def session(function: Any) -> Any:
+        @functools.wraps(function)
+        async def call(*args: Any) -> Any:
+            heard.append("opened")
+            return await function(*args)
+
+        return call
+
+    def blocking(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            heard.append("blocking")
+            return asyncio.run(function(*args))
+
+        return call
+
+    def watched(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            heard.append("watched")
+            return function(*args)
+
+        return call
+
+    async def body() -> None:
+        await asyncio.sleep(0)
+        heard.append("body")
+
+    inner = dramatiq.actor(actor_name="inner")(session(body))
+    outer = dramatiq.actor(actor_name="outer")(blocking(body))
+    patched = dramatiq.actor(actor_name="patched")(body)
+    patched.fn = watched(patched.fn)  # around dramatiq's layer: then the program's AsyncIO runs it
+    asyncio_ = AsyncIO()
+    broker.add_middleware(asyncio_)
+    asyncio_.before_worker_boot(broker, None)  # type: ignore[arg-type]
+    try:
+        run_worker(broker)
+        for actor, expected in ((inner, "opened"), (outer, "blocking"), (patched, "watched")):
+            heard.clear()
+            actor.send()
+            broker.join("default", timeout=5_000)
+            assert heard == [expected, "body"]
+    finally:
+        asyncio_.after_worker_shutdown(broker, None)  # type: ignore[arg-type]
