@@ -21,11 +21,11 @@ from fourlane.names import Queue
 from fourlane.outcome import PLAIN, Back, Done, Outcome
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.contact import STEP_SECONDS, Contact
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
 from fourlane.queues.store import Leased, Turn
 from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
-from fourlane.worker.contact import STEP_SECONDS, Contact
 from fourlane.worker.executor import Executor
 from fourlane.worker.lane import Lane, as_refused
 from fourlane.worker.observer import Observer
