@@ -333,14 +333,10 @@ class RedisBroker(dramatiq.Broker):
         Raises:
           QueueJoinTimeout: after ``timeout`` milliseconds.
         """
-        keys = self.store.service(self.queue_of(queue_name).service)
+        service = self.queue_of(queue_name).service
         deadline = time.monotonic() + timeout / 1000 if timeout is not None else None
         while True:
-            counts = [self.store.connector.command(key, "LLEN", key) for key in keys.ready]
-            counts.append(self.store.connector.command(keys.delayed, "ZCARD", keys.delayed))
-            for name in self.store.lease_names(keys.service):
-                counts.append(self.store.connector.command(keys.jobs, "SCARD", keys.leased(name)))
-            if not any(counts):
+            if not self.store.unfinished(service):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]

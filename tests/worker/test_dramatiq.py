@@ -348,3 +348,19 @@ def test_decorators_of_async_actors_run(broker: RedisBroker, run_worker: RunWork
             assert heard == [expected, "body"]
     finally:
         asyncio_.after_worker_shutdown(broker, None)  # type: ignore[arg-type]
+
+
+def test_join_waits_for_a_retry_that_is_pending(broker: RedisBroker, run_worker: RunWorker) -> None:
+    """A job that moves from one state to the next is never overseen; dead letters are over."""
+    runs: list[int] = []
+
+    @dramatiq.actor(max_retries=8, min_backoff=1, max_backoff=1)
+    def fails(number: int) -> None:
+        runs.append(number)
+        raise ValueError
+
+    run_worker(broker)
+    for number in range(10):
+        fails.send(number)
+        broker.join("default", interval=0, timeout=10_000)
+        assert runs.count(number) == 9
