@@ -31,7 +31,7 @@ from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, taking_retry, write_record
-from fourlane.retry import judge
+from fourlane.retry import is_expected, judge
 from fourlane.sealing import seal_result
 from fourlane.worker.run import Run
 
@@ -228,6 +228,7 @@ class Conclusions:
     def _failure(self, run: Run, error: BaseException) -> Outcome:
         """What an error means for the job."""
         plan = run.plan
+        run.expected = is_expected(error, plan.throws)
         if not plan.is_task and not isinstance(error, Steering):
             if plan.retries is None:
                 return _DONE  # without Retries dramatiq marks failed messages done

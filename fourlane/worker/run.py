@@ -36,6 +36,7 @@ class Run(MessageProxy):
     # On the class, so that making a Run costs little: most jobs change few of these.
     failed = False
     abandoned = False
+    expected = False  # its error
     lost = False  # its lease: the job runs elsewhere by now
     told: frozenset[str] = frozenset()  # which of the callbacks heard of its end
     ended = False  # the function is over: no interrupt may be sent any more
@@ -178,9 +179,10 @@ class Plan:
             or broker.hooks("before_ack", native=False)
             or broker.hooks("after_ack", native=False)
         )
+        self.throws = options.get("throws") or ()
         policy = Policy(
             backoff=Backoff(min(defaults.min_backoff_ms, defaults.max_backoff_ms), defaults.max_backoff_ms),
-            throws=options.get("throws") or () if self.is_task else (),  # a plain actor's are dramatiq's to read
+            throws=self.throws if self.is_task else (),  # a plain actor's are dramatiq's to judge
         ).with_options(options)
         self.policy = replace(
             policy,
@@ -208,6 +210,7 @@ class NoPlan:
     notify_shutdown = False
     places = 0
     options: Mapping[str, Any] = MappingProxyType({})
+    throws = ()
     policy = Policy()
 
     def __init__(self, broker: RedisBroker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -364,3 +365,34 @@ def test_join_waits_for_a_retry_that_is_pending(broker: RedisBroker, run_worker:
         fails.send(number)
         broker.join("default", interval=0, timeout=10_000)
         assert runs.count(number) == 9
+
+
+@pytest.mark.parametrize("kind", ["actor", "task"])
+def test_expected_errors_are_no_errors_of_the_log(
+    broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    declare: Any = dramatiq.actor if kind == "actor" else fourlane.task
+
+    def throws() -> None:
+        raise KeyError("expected")
+
+    def again() -> None:
+        raise Retry("not yet", delay=1)
+
+    def fails() -> None:
+        raise OSError("unexpected")
+
+    with caplog.at_level(logging.INFO, logger="fourlane.worker"):
+        jobs = [declare(throws=KeyError)(throws), declare(max_retries=1)(again), declare(max_retries=0)(fails)]
+        run_worker(broker)
+        for made in jobs:
+            made.send()
+        eventually(lambda: dead_letters.count(broker.store) == 3)
+    lines = [(r.getMessage(), r.levelname) for r in caplog.records if "task=" in r.getMessage()]
+    told = [(line.split()[0], line.split("task=")[1].split()[0], level) for line, level in lines]
+    assert sorted(told) == [
+        ("dead", "again", "INFO"),
+        ("dead", "fails", "ERROR"),
+        ("dead", "throws", "INFO"),
+        ("retry", "again", "INFO"),
+    ]
