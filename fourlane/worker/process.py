@@ -111,12 +111,15 @@ def main() -> None:
     if spec.opening is not None:
         # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
         work_on(spec.opening)
-        dramatiq.set_broker(RedisBroker(source=spec.opening.open))
-    before = dramatiq.broker.global_broker
+        from fourlane.tasks.task import keep_beside
+
+        first = RedisBroker(source=spec.opening.open)
+        dramatiq.set_broker(first)
+        keep_beside(first)
     try:
         import_modules(spec.modules)
-        if spec.opening is not None and isinstance(before, RedisBroker):
-            take_over(before)
+        if spec.opening is not None:
+            take_over(first)
         queues = declared_queues(spec.queues, spec.services)
         declare_limits()
     except RedisUnavailable as error:

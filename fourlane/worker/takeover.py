@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Final
 
@@ -12,6 +13,8 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.store import Store
 
 __all__ = ["take_over"]
+
+log = logging.getLogger("fourlane.worker")
 
 _PROBE_MS: Final = 10_000
 
@@ -28,6 +31,11 @@ def take_over(first: RedisBroker) -> None:
     if broker is first or broker is None:
         return
     if not isinstance(broker, RedisBroker):
+        names = ", ".join(sorted(broker.actors)[:5]) or "none yet"
+        log.warning(
+            "the program's broker is %s.%s: its actors (%s) are not served here; set fourlane.RedisBroker() for that",
+            type(broker).__module__, type(broker).__name__, names,
+        )  # fmt: skip
         return
     fault = _difference(broker.store, first.store)
     if fault:
