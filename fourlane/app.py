@@ -57,11 +57,13 @@ __all__ = [
     "open_relay",
     "open_store",
     "opening_of",
+    "opening_with",
     "paypal_api",
     "provider_books",
     "redis_url",
     "webhook_receiver",
     "webhook_senders",
+    "work_on",
     "write_ai_row",
 ]
 
@@ -82,8 +84,12 @@ class Opening(msgspec.Struct, frozen=True):
 
     def open(self) -> Opened:
         """Raises SettingsError: the address cannot be read."""
+        return self.open_on(connect(self.redis_url))
+
+    def open_on(self, client: Any) -> Opened:
+        """On a client of the caller's own."""
         store = Store(
-            Connector(connect(self.redis_url)),
+            Connector(client),
             namespace=self.namespace,
             environment=self.environment,
             dead_max=self.dead_max,
@@ -93,10 +99,30 @@ class Opening(msgspec.Struct, frozen=True):
         return Opened(store, self.defaults)
 
 
-def opening_of(settings: Settings) -> Opening:
-    """Raises SettingsError: there is no server."""
+_of_worker: Opening | None = None
+"""In a worker process: what its supervisor works on."""
+
+
+def work_on(opening: Opening) -> None:
+    """From now on this process takes that where it would read the settings."""
+    global _of_worker
+    _of_worker = opening
+
+
+def opening_with(**said: Any) -> Opening:
+    """What brokers take that are made with an address of their own: all that they do not say themselves.
+
+    Raises SettingsError.
+    """
+    from fourlane.config import load_settings
+
+    return msgspec.structs.replace(_of_worker or opening_of(load_settings(), url=""), **said)
+
+
+def opening_of(settings: Settings, url: str | None = None) -> Opening:
+    """Raises SettingsError: there is no server, and no ``url`` is given."""
     return Opening(
-        redis_url=redis_url(settings),
+        redis_url=redis_url(settings) if url is None else url,
         namespace=settings.namespace,
         environment=settings.environment,
         dead_max=settings.dead_max,

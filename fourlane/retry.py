@@ -11,7 +11,7 @@ import dramatiq.errors
 
 from fourlane.errors import RateLimited, Reject, Snooze
 
-__all__ = ["LONGEST_MS", "Backoff", "Policy", "Verdict", "judge"]
+__all__ = ["LONGEST_MS", "Backoff", "Policy", "Verdict", "is_expected", "judge"]
 
 LONGEST_MS: Final = 315_360_000_000
 """Ten years: the longest limit, backoff and time to keep a result."""
@@ -75,6 +75,12 @@ class Verdict:
     delay_ms: int = 0
     reason: str = ""
     expected: bool = False
+
+
+def is_expected(error: BaseException, throws: Any) -> bool:
+    """An error that a program raises on purpose, to be tried again later or not at all: nobody need be told of it."""
+    steers = isinstance(error, (dramatiq.errors.Retry, dramatiq.errors.RateLimitExceeded))
+    return steers or bool(throws and isinstance(error, throws))
 
 
 def judge(error: BaseException, attempt: int, policy: Policy) -> Verdict:

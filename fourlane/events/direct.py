@@ -41,6 +41,7 @@ from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.store import Leased, Store
+from fourlane.retry import is_expected
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CancelToken, CurrentJob, running
 from fourlane.worker.observer import Observer
@@ -444,6 +445,8 @@ class Direct:
             delivery.disarm()
             self._tell(delivery, run, error)
             running.reset(before)
+            run.let_go()
+            error = None  # its traceback holds this frame
 
     def _tell(self, delivery: _Delivery, run: _HandlerRun, error: BaseException | None) -> None:
         run.ended_at = time.monotonic()
@@ -452,6 +455,7 @@ class Direct:
         run._exception = error
         outcome = self._outcome(delivery, run, error)
         if error is not None:
+            run.expected = is_expected(error, run.plan.throws)
             self.observer.failed(run, error, outcome)
         with self._observed:  # elsewhere one thread calls it
             self.observer.turned(run.lane.service, [(run, outcome)])

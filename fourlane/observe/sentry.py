@@ -74,8 +74,7 @@ class Reports:
             sentry_sdk.capture_event(event, hint=hint)
 
     def _is_reported(self, run: Any, error: BaseException, outcome: Outcome) -> bool:
-        throws = run.plan.policy.throws
-        if isinstance(error, Steering) or (throws and isinstance(error, throws)):
+        if run.expected or isinstance(error, Steering):
             return False
         return isinstance(outcome, Dead) or (self.every_attempt and isinstance(outcome, Retry))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,16 +27,18 @@ from dramatiq.middleware import (
 )
 
 from fourlane import codec, job
-from fourlane.errors import EncryptionError, UnreadableJob
+from fourlane.errors import DuplicateJob, EncryptionError, InvalidArguments, UnreadableJob
 from fourlane.names import Queue, Tier, parse_queue
-from fourlane.options import check_sent
+from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import connect
 from fourlane.queues.store import Delayed, Leased, Store
 from fourlane.sealing import is_sealed, open_envelope
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "message_of"]
 
+_SENT_AS: Final = "fourlane_message_id"
+"""The option by which a job knows its message's id, where an earlier job has that for its own."""
 NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
 """Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
 
@@ -75,6 +79,10 @@ class RedisBroker(dramatiq.Broker):
       dead_max: dead letters to keep in each queue.
       crash_limit: workers that may die running a job before it is a dead letter (poison).
       defaults: what tasks take when they do not say otherwise.
+
+    What is not said of these, from ``namespace`` on, is as in the settings (FOURLANE_NAMESPACE, FOURLANE_ENVIRONMENT
+    and so on), for a worker reads them too. They are read on first use.
+
       source: gives all of this on first use, for a broker that is made before settings are read.
       **parameters: passed to ``redis.Redis``, as dramatiq's broker does.
 
@@ -88,11 +96,11 @@ class RedisBroker(dramatiq.Broker):
         url: str | None = None,
         client: Any = None,
         middleware: list[Middleware] | None = None,
-        namespace: str = "fourlane",
-        environment: str = "local",
-        dead_message_ttl: int = 30 * 86_400_000,
-        dead_max: int = 100_000,
-        crash_limit: int = 3,
+        namespace: str | None = None,
+        environment: str | None = None,
+        dead_message_ttl: int | None = None,
+        dead_max: int | None = None,
+        crash_limit: int | None = None,
         defaults: Defaults | None = None,
         source: Callable[[], Opened] | None = None,
         maintenance_chance: int = 0,
@@ -107,17 +115,20 @@ class RedisBroker(dramatiq.Broker):
         self._opened: Opened | None = None
         self._opening = threading.Lock()
 
+        said = {
+            "namespace": namespace,
+            "environment": environment,
+            "dead_ttl_ms": dead_message_ttl,
+            "dead_max": dead_max,
+            "crash_limit": crash_limit,
+            "defaults": defaults,
+        }
+
         def open_from_arguments() -> Opened:
-            opened = client or (connect(url) if url else redis.Redis(**parameters))
-            store = Store(
-                Connector(opened),
-                namespace=namespace,
-                environment=environment,
-                dead_max=dead_max,
-                dead_ttl_ms=dead_message_ttl,
-                crash_limit=crash_limit,
-            )
-            return Opened(store, defaults or Defaults())
+            from fourlane.app import opening_with
+
+            opening = opening_with(**{name: value for name, value in said.items() if value is not None})
+            return opening.open_on(client or (connect(url) if url else redis.Redis(**parameters)))
 
         self._source = source or open_from_arguments
         super().__init__(middleware=middleware)
@@ -173,8 +184,10 @@ class RedisBroker(dramatiq.Broker):
             in_process.message = args[0]
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        failed = signal == "process_message" and kwargs.get("exception") is not None
         try:
-            self.call_hooks(self.hooks("after_" + signal), args, kwargs)
+            with taking_retry(args[0]) if failed else nullcontext():
+                self.call_hooks(self.hooks("after_" + signal), args, kwargs)
         finally:
             if signal in ("process_message", "skip_message"):
                 in_process.message = None
@@ -237,19 +250,19 @@ class RedisBroker(dramatiq.Broker):
     # Enqueue ------------------------------------------------------------------------------------------------
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
-        """Accept a message; returns only after Redis did.
+        """Accept a message; returns only after Redis did. The same message may be enqueued again: each call is a job.
 
         Parameters:
           delay: milliseconds from now until it may run.
 
         Raises:
-          InvalidArguments, JobTooLarge, DuplicateJob, RedisUnavailable
+          InvalidArguments, JobTooLarge, RedisUnavailable
         """
         self.emit_before("enqueue", message, delay)
-        running = getattr(in_process, "message", None)
-        if running is not None and running.message_id == message.message_id:
-            # A middleware (Retries) puts the job back that runs now: its settling does that, in one step.
-            running.enqueued_again = (message, delay)
+        running = in_process.message
+        if running is not None and getattr(running, "takes_retry", False) and _is_same(running, message):
+            # A middleware (Retries) puts the failed job back that runs now: its settling does that, in one step.
+            running.takes_retry, running.enqueued_again = False, (message, delay)
         else:
             queue, options = self.queue_of(message.queue_name), carry.with_tenant(message.options)
             if carry.sending is None or "traceparent" in options:
@@ -265,12 +278,28 @@ class RedisBroker(dramatiq.Broker):
     ) -> None:
         job_id = job.id_of_message(message.message_id, queue.tier)
         options = check_sent(options)
+        while True:
+            try:
+                return self._accept_as(job_id, queue, message, options, delay)
+            except DuplicateJob:  # it was enqueued before and is not over yet, or runs here: this is another job of it
+                job_id = job.new_id(int(queue.tier), self._accepted_at_ms(message))
+                options = {**options, _SENT_AS: message.message_id}
+
+    def _accept_as(
+        self,
+        job_id: str,
+        queue: Queue,
+        message: dramatiq.Message[Any],
+        options: Mapping[str, Any],
+        delay: int | None,
+    ) -> None:
         body = codec.encode(
             message.actor_name,
             message.args,
             message.kwargs,
             options,
-            enqueued_ms=message.message_timestamp if job_id[1] == "." else 0,
+            enqueued_ms=_timestamp_ms(message) if job_id[1] == "." else 0,
+            call=random.getrandbits(32) + 1,
             max_bytes=self.opened.defaults.max_body_bytes,
         )
         if delay:
@@ -284,7 +313,7 @@ class RedisBroker(dramatiq.Broker):
         actor = self.actors.get(message.actor_name)
         limits = [message.options.get("max_age"), None if actor is None else actor.options.get("max_age")]
         limits += [m.max_age for m in self.middleware if isinstance(m, AgeLimit)]
-        return self.store.clock.now_ms() if any(limits) else message.message_timestamp
+        return self.store.clock.now_ms() if any(limits) else _timestamp_ms(message)
 
     # For tests ----------------------------------------------------------------------------------------------
 
@@ -304,14 +333,10 @@ class RedisBroker(dramatiq.Broker):
         Raises:
           QueueJoinTimeout: after ``timeout`` milliseconds.
         """
-        keys = self.store.service(self.queue_of(queue_name).service)
+        service = self.queue_of(queue_name).service
         deadline = time.monotonic() + timeout / 1000 if timeout is not None else None
         while True:
-            counts = [self.store.connector.command(key, "LLEN", key) for key in keys.ready]
-            counts.append(self.store.connector.command(keys.delayed, "ZCARD", keys.delayed))
-            for name in self.store.lease_names(keys.service):
-                counts.append(self.store.connector.command(keys.jobs, "SCARD", keys.leased(name)))
-            if not any(counts):
+            if not self.store.unfinished(service):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]
@@ -320,6 +345,32 @@ class RedisBroker(dramatiq.Broker):
     def close(self) -> None:
         if self._opened is not None:
             self._opened.store.connector.close()
+
+
+@contextmanager
+def taking_retry(running: Any) -> Iterator[None]:
+    """Meanwhile a middleware that enqueues the failed message that runs here retries it."""
+    running.takes_retry = True
+    try:
+        yield
+    finally:
+        running.takes_retry = False
+
+
+def _is_same(running: Any, message: Any) -> bool:
+    """A retry changes options only; with other arguments, or on another queue, it is another job."""
+    return all(
+        getattr(running, part) == getattr(message, part)
+        for part in ("message_id", "actor_name", "queue_name", "args", "kwargs")
+    )
+
+
+def _timestamp_ms(message: dramatiq.Message[Any]) -> int:
+    """Of packages that build messages themselves it may be a float. Raises InvalidArguments."""
+    given = message.message_timestamp
+    if not isinstance(given, (int, float)) or not 0 <= given <= LONGEST_DELAY_MS:
+        raise InvalidArguments(f"message_timestamp={given!r}: it must be a number of milliseconds since 1970")
+    return int(given)
 
 
 _record_decoder = msgspec.json.Decoder(job.Record)
@@ -345,6 +396,7 @@ def message_of(
         envelope = _read(leased.body)
     job_id = job.id_of_entry(leased.entry)
     options = dict(envelope.options)
+    sent_as = options.pop(_SENT_AS, None)
     record = read_record(leased.record)
     if record.attempts or record.options:
         options.update(record.options)
@@ -355,7 +407,7 @@ def message_of(
         args=tuple(envelope.args),
         kwargs=envelope.kwargs,
         options=options,
-        message_id=job.message_id_of(job_id),
+        message_id=sent_as if isinstance(sent_as, str) else job.message_id_of(job_id),
         message_timestamp=envelope.enqueued_ms or job.enqueued_at_ms(job_id) or 0,
     )
 

@@ -429,6 +429,10 @@ class Store:
         key = self.service(service).wake[tier]
         self.connector.command(key, "ZADD", key, 0, tier)
 
+    def unfinished(self, service: str) -> int:
+        """How many of a service's jobs are ready, delayed or running."""
+        return int(self.connector.run("unfinished", self.service(service).all, ()))
+
     def lease_names(self, service: str) -> list[str]:
         """The workers of a service, dead ones included until they are noticed."""
         key = self.service(service).workers

@@ -26,10 +26,10 @@ from fourlane.errors import (
 from fourlane.names import Queue, Tier, check_service
 from fourlane.options import check_declared, check_delay, check_sent
 from fourlane.queues import carry, ended
-from fourlane.queues.broker import RedisBroker
+from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.output import Piece, Progress
-from fourlane.queues.store import Delayed
+from fourlane.queues.store import Delayed, Store
 from fourlane.retry import Backoff
 from fourlane.sealing import is_sealed, open_result, seal_arguments
 from fourlane.tasks.callables import check_function, name_of
@@ -74,6 +74,13 @@ class EnqueuedJob(Generic[R]):
         """The id under dramatiq's name."""
         return self.id
 
+    @property
+    def _store(self) -> Store:
+        broker: dramatiq.Broker = self.broker
+        if not isinstance(broker, RedisBroker):
+            raise RuntimeError(f"job {self.id} is a message of a {type(broker).__name__}: Redis knows nothing of it")
+        return broker.store
+
     def _stored_id(self) -> str:
         return job.id_of_message(self.id, self.queue.tier)
 
@@ -81,17 +88,17 @@ class EnqueuedJob(Generic[R]):
         """All that is known of it. Raises JobNotFound once it is done and no result is kept."""
         from fourlane.queues import browse
 
-        return browse.job(self.broker.store, self.id, self.queue)
+        return browse.job(self._store, self.id, self.queue)
 
     def status(self) -> job.State:
         """Where it is in its life. ``unknown``: done and no result kept, expired, or never accepted."""
         from fourlane.errors import JobNotFound
 
-        key = self.broker.store.service(self.queue.service).result(self._stored_id())
+        key = self._store.service(self.queue.service).result(self._stored_id())
         try:
             return self.info().state
         except JobNotFound:
-            kept = self.broker.store.connector.command(key, "LINDEX", key, 0)
+            kept = self._store.connector.command(key, "LINDEX", key, 0)
             return job.State.DONE if ended.is_done(kept) else job.State.UNKNOWN
 
     def cancel(self) -> job.State:
@@ -103,19 +110,19 @@ class EnqueuedJob(Generic[R]):
             hooks = self.broker.hooks("before_nack", native=False) or self.broker.hooks("after_nack", native=False)
             return actor is None or bool(hooks) or not actor.options.keys().isdisjoint(_CALLBACKS)
 
-        return control.cancel(self.broker.store, self.id, self.queue, has_callbacks=has_callbacks)
+        return control.cancel(self._store, self.id, self.queue, has_callbacks=has_callbacks)
 
     def progress(self) -> Progress | None:
         """How far it said that it is; None when it said nothing within the last hour."""
         from fourlane.queues.output import read_progress
 
-        return read_progress(self.broker.store, self.queue.service, self._stored_id())
+        return read_progress(self._store, self.queue.service, self._stored_id())
 
     def log_lines(self) -> list[str]:
         """Its last log lines, up to 200."""
         from fourlane.queues.output import read_log
 
-        return read_log(self.broker.store, self.queue.service, self._stored_id())
+        return read_log(self._store, self.queue.service, self._stored_id())
 
     def stream(self, timeout: float | None = None) -> Iterator[Piece]:
         """What it writes, from the start and as it grows, until it ends.
@@ -132,7 +139,7 @@ class EnqueuedJob(Generic[R]):
 
         ended = {job.State.DONE, job.State.DEAD, job.State.CANCELLED, job.State.UNKNOWN}
         return read_output(
-            self.broker.store,
+            self._store,
             self.queue.service,
             self._stored_id(),
             ended=lambda: self.status() in ended,
@@ -162,7 +169,7 @@ class EnqueuedJob(Generic[R]):
                 f"job {self.id} keeps no result; declare its task with result_ttl_ms, such as "
                 "@task(result_ttl_ms=60_000), or send it with that option"
             )
-        store = self.broker.store
+        store = self._store
         key = store.service(self.queue.service).result(self._stored_id())
         deadline = None if timeout is None else time.monotonic() + timeout
         longest = _FIRST_LOOK_SECONDS
@@ -179,7 +186,7 @@ class EnqueuedJob(Generic[R]):
 
     def _look_for_end(self) -> None:
         """Raises what result() tells of a job that is over and left no result."""
-        store, stored = self.broker.store, self._stored_id()
+        store, stored = self._store, self._stored_id()
         keys = store.service(self.queue.service)
         command = store.connector.command
         length = command(keys.jobs, "HSTRLEN", keys.jobs, stored)
@@ -201,7 +208,9 @@ class EnqueuedJob(Generic[R]):
         return await asyncio.to_thread(self.result, timeout)
 
     def __repr__(self) -> str:
-        return f"EnqueuedJob({self.id!r}, queue={self.queue.name(self.broker.store.environment)!r})"
+        broker: dramatiq.Broker = self.broker
+        environment = broker.store.environment if isinstance(broker, RedisBroker) else "local"
+        return f"EnqueuedJob({self.id!r}, queue={self.queue.name(environment)!r})"
 
 
 def _value_of(data: bytes) -> Any:
@@ -224,7 +233,7 @@ class Task(dramatiq.Actor[P, R]):
         self,
         fn: Callable[P, R],
         *,
-        broker: RedisBroker,
+        broker: dramatiq.Broker,
         name: str,
         service: str | None,
         tier: Tier,
@@ -238,6 +247,7 @@ class Task(dramatiq.Actor[P, R]):
         self.check = check
         self.encrypt = encrypt
         self._service = service
+        self._stub = not isinstance(broker, RedisBroker)
         self.original = fn
         check_function(fn)
         kept = check_declared(options)
@@ -251,7 +261,7 @@ class Task(dramatiq.Actor[P, R]):
 
     @property
     def service(self) -> str:
-        return self._service or self.broker.opened.defaults.service
+        return self._service or self._defaults.service
 
     @property
     def queue(self) -> Queue:
@@ -268,11 +278,18 @@ class Task(dramatiq.Actor[P, R]):
 
     @property
     def _is_open(self) -> bool:
-        return self.broker._opened is not None
+        return self._stub or self.broker._opened is not None
+
+    @property
+    def _defaults(self) -> Defaults:
+        return _OF_STUBS if self._stub else self.broker.opened.defaults
 
     @property
     def _full_name(self) -> str:
-        return self.queue.name(self.broker.store.environment)
+        return self._name_of(self.queue)
+
+    def _name_of(self, queue: Queue) -> str:
+        return queue.name("local" if self._stub else self.broker.store.environment)
 
     def send(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:  # type: ignore[override]
         """Enqueue a job; returns once Redis has accepted it.
@@ -329,7 +346,7 @@ class Task(dramatiq.Actor[P, R]):
         """
         own = carry.with_tenant({} if tenant is None else {"tenant": tenant})
         jobs = [(tuple(c), {}) if isinstance(c, (list, tuple)) else ((), dict(c)) for c in calls]
-        if self.broker.hooks("before_enqueue") or self.broker.hooks("after_enqueue"):
+        if self._stub or self.broker.hooks("before_enqueue") or self.broker.hooks("after_enqueue"):
             return [self._enqueue(args, kwargs, own, None) for args, kwargs in jobs]
         queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, self._now_ms(own)
         name, broker, check = self.actor_name, self.broker, self.check
@@ -364,15 +381,15 @@ class Task(dramatiq.Actor[P, R]):
         when: tuple[int, bool] | None,
         lane: Tier | None = None,
     ) -> EnqueuedJob[R]:
-        opened = self.broker.opened
+        defaults = self._defaults
         if self.check is not None:
             self.check(*args, **kwargs)
         if "tenant" in options or carry.running.get() is not None:
             options = carry.with_tenant(options)
-        queue = Queue(self._service or opened.defaults.service, self.tier if lane is None else lane)
+        queue = Queue(self._service or defaults.service, self.tier if lane is None else lane)
         if carry.sending is None:
             return self._enqueue_on(queue, args, kwargs, options, when)
-        with carry.carried(queue.name(opened.store.environment), self.actor_name) as carried:
+        with carry.carried(self._name_of(queue), self.actor_name) as carried:
             return self._enqueue_on(queue, args, kwargs, {**carried, **options}, when)
 
     def _enqueue_on(
@@ -383,9 +400,10 @@ class Task(dramatiq.Actor[P, R]):
         options: Mapping[str, Any],
         when: tuple[int, bool] | None,
     ) -> EnqueuedJob[R]:
-        broker, opened, tier = self.broker, self.broker.opened, int(queue.tier)
-        if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
+        broker, tier = self.broker, int(queue.tier)
+        if self._stub or broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
             return self._enqueue_as_message(queue, args, kwargs, options, when)
+        opened = broker.opened
         body = codec.encode(self.actor_name, args, kwargs, options, max_bytes=opened.defaults.max_body_bytes)
         while True:
             job_id = job.new_id(tier, self._now_ms(options))
@@ -399,12 +417,12 @@ class Task(dramatiq.Actor[P, R]):
             return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=self._keeps_result(options))
 
     def _keeps_result(self, options: Mapping[str, Any]) -> bool:
-        own = self.options.get("result_ttl_ms", self.broker.opened.defaults.result_ttl_ms)
+        own = self.options.get("result_ttl_ms", self._defaults.result_ttl_ms)
         return bool(options.get("result_ttl_ms", own))
 
     def _now_ms(self, options: Mapping[str, Any]) -> int:
         """What a job's id says of its time: Redis's, where its age matters, for it is judged by Redis's clock."""
-        if "max_age" in options or "max_age" in self.options:
+        if not self._stub and ("max_age" in options or "max_age" in self.options):
             return self.broker.store.clock.now_ms()
         return int(time.time() * 1000)
 
@@ -418,7 +436,7 @@ class Task(dramatiq.Actor[P, R]):
     ) -> EnqueuedJob[R]:
         now = self._now_ms(options)
         message: dramatiq.Message[R] = dramatiq.Message(
-            queue_name=queue.name(self.broker.store.environment),
+            queue_name=self._name_of(queue),
             actor_name=self.actor_name,
             args=tuple(args),
             kwargs=dict(kwargs),
@@ -427,6 +445,8 @@ class Task(dramatiq.Actor[P, R]):
             message_timestamp=now,
         )
         delay = None if when is None else max(0, when[0] - (now if when[1] else 0))
+        if self._stub:
+            self.broker.declare_queue(message.queue_name)
         self.broker.enqueue(message, delay=delay)
         return EnqueuedJob(
             self.broker, queue, message.message_id, accepted=True, keeps_result=self._keeps_result(options)
@@ -439,7 +459,7 @@ class Task(dramatiq.Actor[P, R]):
         now = self._now_ms(sent)
         return message.copy(
             options=sent,
-            queue_name=self._full_name if self.broker.opened else "",
+            queue_name=self._full_name,
             message_id=job.new_id(int(self.tier), now),
             message_timestamp=now,
         )
@@ -488,7 +508,7 @@ def task(
     share: float | None = None,
     check: Callable[..., None] | None = None,
     encrypt: bool = False,
-    broker: RedisBroker | None = None,
+    broker: dramatiq.Broker | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, Any]], Task[P, Any]]: ...
 def task(
@@ -511,7 +531,7 @@ def task(
     share: float | None = None,
     check: Callable[..., None] | None = None,
     encrypt: bool = False,
-    broker: RedisBroker | None = None,
+    broker: dramatiq.Broker | None = None,
     **options: Any,
 ) -> Any:
     """Make a function a task.
@@ -539,7 +559,8 @@ def task(
         quarter of its age (0.2 to 5 s). It costs nothing where all tasks of a service have a share.
       check: called with a job's arguments at each enqueue; its error refuses the job. Binding is left to it.
       encrypt: keep arguments and result encrypted in Redis, with FOURLANE_ENCRYPTION_KEYS (docs/tasks.md).
-      broker: the broker; by default the one that settings describe.
+      broker: the broker; by default the one that settings describe, or a global ``StubBroker``. One of dramatiq's
+        ``StubBroker``, for unit tests, gets a job as its message, under dramatiq's rules of a retry.
       **options: those of dramatiq's middleware.
 
     Raises:
@@ -569,7 +590,7 @@ def task(
     kept = {key: value for key, value in given.items() if value is not None} | options
 
     def declare(function: Callable[..., Any]) -> Task[Any, Any]:
-        target = broker or default_broker()
+        target = broker or _broker_of_tasks()
         unknown = set(options) - target.actor_options
         if unknown:
             raise ValueError(f"unknown option(s) {', '.join(sorted(unknown))}: is a middleware missing?")
@@ -588,16 +609,43 @@ def task(
     return declare if fn is None else declare(fn)
 
 
-def default_broker() -> RedisBroker:
-    """dramatiq's global broker when it is ours; else one that reads the settings when it is first used."""
+_OF_STUBS = Defaults()
+_beside: RedisBroker | None = None
+
+
+def _broker_of_tasks() -> dramatiq.Broker:
+    """Where tasks are declared that name no broker: in unit tests on the program's StubBroker."""
+    from dramatiq.brokers.stub import StubBroker
+
     broker = dramatiq.broker.global_broker
-    if not isinstance(broker, RedisBroker):
+    return broker if isinstance(broker, StubBroker) else default_broker()
 
-        def source() -> Any:
-            from fourlane.app import open_from_settings
 
-            return open_from_settings()
+def keep_beside(broker: RedisBroker) -> None:
+    """Let this be the default broker of a program that sets one which is not ours."""
+    global _beside
+    _beside = broker
 
-        broker = RedisBroker(source=source)
-        dramatiq.set_broker(broker)
-    return broker
+
+def default_broker() -> RedisBroker:
+    """dramatiq's global broker when it is ours; else one that reads the settings when it is first used.
+
+    That becomes the global one when there is none, and stays beside one that the program has set.
+    """
+    broker = dramatiq.broker.global_broker
+    if isinstance(broker, RedisBroker):
+        return broker
+    if broker is not None and _beside is not None:
+        return _beside
+
+    def source() -> Any:
+        from fourlane.app import open_from_settings
+
+        return open_from_settings()
+
+    made = RedisBroker(source=source)
+    if broker is None:
+        dramatiq.set_broker(made)
+    else:
+        keep_beside(made)
+    return made

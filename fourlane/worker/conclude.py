@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import traceback
+from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -29,8 +30,8 @@ from fourlane.errors import (
 from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues import ended
-from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
-from fourlane.retry import judge
+from fourlane.queues.broker import RedisBroker, in_process, read_record, taking_retry, write_record
+from fourlane.retry import is_expected, judge
 from fourlane.sealing import seal_result
 from fourlane.worker.run import Run
 
@@ -62,7 +63,7 @@ class Conclusions:
     def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome of a run. Never raises."""
         try:
-            if error is None and run.plan.bare and run.enqueued_again is None and not run.failed:
+            if error is None and run.plan.bare and not run.failed:
                 options = run.envelope.options
                 if not options or _CALLED.isdisjoint(options):
                     outcome = self._success(run, result)
@@ -168,7 +169,8 @@ class Conclusions:
                 plan.pipelines.after_process_message(self.broker, run, result=result)
         run.failed = isinstance(outcome, Dead)
         try:
-            self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": run._exception})
+            with taking_retry(run) if error is not None and isinstance(outcome, Done) else nullcontext():
+                self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": run._exception})
         except MiddlewareError as raised:  # dramatiq's meaning of it: the run failed
             run._exception = run._exception or raised
             outcome = self._failure(run, raised)
@@ -226,6 +228,7 @@ class Conclusions:
     def _failure(self, run: Run, error: BaseException) -> Outcome:
         """What an error means for the job."""
         plan = run.plan
+        run.expected = is_expected(error, plan.throws)
         if not plan.is_task and not isinstance(error, Steering):
             if plan.retries is None:
                 return _DONE  # without Retries dramatiq marks failed messages done
@@ -245,10 +248,14 @@ class Conclusions:
         """dramatiq's own rules, in its own words: it marks the message failed or enqueues it again."""
         run._exception = error
         run.told |= {"on_retry_exhausted"}
+        frames = error.__traceback__
         try:
             raise error
         except BaseException:
-            retries.after_process_message(self.broker, run, exception=error)
+            with taking_retry(run):
+                retries.after_process_message(self.broker, run, exception=error)
+        finally:
+            error.__traceback__ = frames  # without these of the worker's, which hold the error
         if run.failed:
             return self._dead(run, error, "error")
         return self._retry_as_enqueued(run, error) if run.enqueued_again is not None else _DONE

@@ -339,6 +339,7 @@ class Executor:
         if self.table is not None:
             self._quietly(self.table.end, slot)
         self._finish(run, result, error)
+        error = None  # its traceback holds this frame, and with it all that the function had
 
     def _quietly(self, call: Callable[..., Any], *args: Any) -> None:
         """For what belongs to the end of a run, and must not keep its outcome from being told."""
@@ -448,6 +449,7 @@ class Executor:
         if run._output is not None:
             await self._flush(run)
         self._over_on_loop(run, result, error)
+        error = None  # as in _run
 
     async def _flush(self, run: Run) -> None:
         try:
@@ -532,6 +534,7 @@ class Executor:
         if run._output is not None:
             await self._flush(run)
         self._over_on_loop(run, result, error)
+        error = None  # as in _run
 
     def _finish(self, run: Run, result: Any, error: BaseException | None) -> None:
         """Its outcome, told to the owner: nothing else that fails here keeps it from that."""
@@ -542,6 +545,8 @@ class Executor:
             outcome = self.conclusions.of(run, result, error)
         if error is not None and self.observer is not None:
             self._quietly(self.observer.failed, run, error, outcome)
+        if run.abandoned or self.observer is None:
+            run.let_go()  # else the observer wants it once more, when the turn is taken
         if run.abandoned:
             return
         try:

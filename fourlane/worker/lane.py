@@ -12,9 +12,9 @@ from fourlane.job import enqueued_at_ms, id_of_entry
 from fourlane.names import Tier
 from fourlane.outcome import Dead, Done, Outcome, Result, Stepped
 from fourlane.queues.connection import Link
+from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Turn
-from fourlane.worker.contact import Contact
 from fourlane.worker.run import Run
 
 __all__ = ["NEWS", "Lane", "as_refused", "share_pause_ms"]

@@ -18,14 +18,14 @@ from typing import Final
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
 from fourlane.names import Queue
-from fourlane.outcome import Back, Done, Outcome
+from fourlane.outcome import PLAIN, Back, Done, Outcome
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
+from fourlane.queues.contact import STEP_SECONDS, Contact
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
 from fourlane.queues.store import Leased, Turn
 from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
-from fourlane.worker.contact import STEP_SECONDS, Contact
 from fourlane.worker.executor import Executor
 from fourlane.worker.lane import Lane, as_refused
 from fourlane.worker.observer import Observer
@@ -311,10 +311,14 @@ class Loop:
             self.appetite.ran(settling.ended[-1][0], now)
             if self.observer is not None:
                 self.observer.turned(lane.service, settling.ended)
+                for run, outcome in settling.ended:
+                    if outcome is not PLAIN:
+                        run.let_go()
                 settling.ended.clear()  # kept over the turn they would cost the garbage collector more than the count
         if settling.stale:
             self._count_stale(lane, len(settling.stale))
         for run in settling.stale:
+            run.let_go()
             log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
 
     def _count_stale(self, lane: Lane, number: int) -> None:

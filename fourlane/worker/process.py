@@ -19,11 +19,12 @@ import dramatiq
 import msgspec
 
 from fourlane import observe
-from fourlane.app import Opening
-from fourlane.errors import FourlaneError
+from fourlane.app import Opening, work_on
+from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.observe import Observe
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker.declarations import Declarations, declare_limits
+from fourlane.worker.takeover import take_over
 
 __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
 
@@ -111,11 +112,21 @@ def main() -> None:
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
     if spec.opening is not None:
         # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
-        dramatiq.set_broker(RedisBroker(source=spec.opening.open))
+        work_on(spec.opening)
+        from fourlane.tasks.task import keep_beside
+
+        first = RedisBroker(source=spec.opening.open)
+        dramatiq.set_broker(first)
+        keep_beside(first)
     try:
         import_modules(spec.modules)
+        if spec.opening is not None:
+            take_over(first)
         queues = declared_queues(spec.queues, spec.services)
         declare_limits()
+    except RedisUnavailable as error:
+        log.error("cannot start yet: %s", error)
+        os._exit(LOOP_FAILED)
     except BaseException as error:  # SystemExit too: a script may end itself when it is imported
         text = str(error) if isinstance(error, FourlaneError) else f"{type(error).__name__}: {error}"
         log.error("cannot start: %s", " ".join(text.split()), exc_info=log.isEnabledFor(logging.DEBUG))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -37,10 +38,12 @@ class Run(MessageProxy):
     failed = False
     abandoned = False
     gated = False  # it has one of its task's places
+    expected = False  # its error
     lost = False  # its lease: the job runs elsewhere by now
     told: frozenset[str] = frozenset()  # which of the callbacks heard of its end
     ended = False  # the function is over: no interrupt may be sent any more
     interrupted: type[BaseException] | None = None
+    takes_retry = False  # its middleware is being told of its failure
     enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
     deadline = 0.0
     row = -1
@@ -78,6 +81,10 @@ class Run(MessageProxy):
                 fresh.schedule, fresh.scheduled_for_ms = options.get("schedule", ""), options["scheduled_for"]
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
+
+    def let_go(self) -> None:
+        """Of the error: its traceback holds the frames of the job, which hold this run and all that the job had."""
+        self._exception = None
 
     @property
     def tenant(self) -> str:
@@ -172,15 +179,17 @@ class Plan:
             or broker.hooks("before_ack", native=False)
             or broker.hooks("after_ack", native=False)
         )
-        self.policy = Policy(
+        self.throws = options.get("throws") or ()
+        policy = Policy(
+            backoff=Backoff(min(defaults.min_backoff_ms, defaults.max_backoff_ms), defaults.max_backoff_ms),
+            throws=self.throws if self.is_task else (),  # a plain actor's are dramatiq's to judge
+        ).with_options(options)
+        self.policy = replace(
+            policy,
             max_retries=options.get("max_retries", defaults.max_retries),
-            backoff=options.get("backoff") or Backoff(
-                options.get("min_backoff", defaults.min_backoff_ms),
-                max(options.get("min_backoff", 0), options.get("max_backoff", defaults.max_backoff_ms)),
-            ),
-            throws=options.get("throws") or () if self.is_task else (),  # a plain actor's are dramatiq's to read
+            backoff=options.get("backoff") or policy.backoff,
             retry_when=options.get("retry_when"),
-        )  # fmt: skip
+        )
         # The bare path: nothing but the function itself.
         self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.fault)
 
@@ -196,6 +205,7 @@ class NoPlan:
     notify_shutdown = False
     gate = None
     options: Mapping[str, Any] = MappingProxyType({})
+    throws = ()
     policy = Policy()
 
     def __init__(self, broker: RedisBroker) -> None:

@@ -32,9 +32,11 @@ def _tell(run: Run, outcome: Outcome, done: bool) -> None:
     what = (run.id, run.plan.name or run.envelope.task, getattr(run, "attempt", 1), seconds * 1000)
     match outcome:
         case Retry(delay_ms, _, error):
-            log.warning("retry job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d error=%s", *what, delay_ms, error)
+            level = logging.INFO if run.expected else logging.WARNING
+            log.log(level, "retry job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d error=%s", *what, delay_ms, error)
         case Dead(reason, detail):
-            log.error("dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s", *what, reason, detail)
+            level = logging.INFO if run.expected else logging.ERROR
+            log.log(level, "dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s", *what, reason, detail)
         case Postpone(delay_ms, _, unknown) if unknown:
             _parked.tell(run.id, unknown, delay_ms)
         case Postpone(delay_ms):

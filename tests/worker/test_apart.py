@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fourlane.outcome import Postpone
+from fourlane.queues.contact import Contact
 from fourlane.queues.store import Leased
 from fourlane.worker.apart import Apart, halved
-from fourlane.worker.contact import Contact
 from fourlane.worker.lane import Lane
 
 

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import dramatiq
 import pytest
 from dramatiq.errors import Retry
-from dramatiq.middleware import CurrentMessage, Middleware, default_middleware
+from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, TimeLimitExceeded, default_middleware
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 import fourlane
-from fourlane.errors import InvalidName
+from fourlane.errors import InvalidArguments, InvalidName
 from fourlane.queues import dead_letters
 from fourlane.queues.broker import RedisBroker
 from tests.servers import eventually
@@ -241,3 +245,154 @@ def test_results_of_tasks_under_dramatiqs_own_worker(redis_url: str, namespace: 
     finally:
         worker.stop()
         broker.close()
+
+
+@pytest.mark.parametrize("options", [{"max_backoff": 1}, {"max_backoff": 1, "min_backoff": 20_000}, {"min_backoff": 1}])
+def test_the_longest_backoff_may_be_under_the_shortest(
+    broker: RedisBroker, run_worker: RunWorker, options: dict[str, int]
+) -> None:
+    """As dramatiq has it: the longest counts."""
+    runs: list[str] = []
+
+    def fails() -> None:
+        runs.append("x")
+        raise OSError
+
+    actor = dramatiq.actor(actor_name="actor", max_retries=1, **options)(fails)
+    task = fourlane.task(name="task", max_retries=1, **options)(fails)  # type: ignore[arg-type]
+    run_worker(broker)
+    actor.send()
+    task.send()
+    eventually(lambda: dead_letters.count(broker.store) == 2)
+    assert len(runs) == 4
+
+
+def test_a_float_for_a_timestamp(broker: RedisBroker, run_worker: RunWorker) -> None:
+    """Packages build messages themselves, with ``time.time() * 1000``."""
+    ran = threading.Event()
+
+    @dramatiq.actor
+    def work() -> None:
+        ran.set()
+
+    run_worker(broker)
+    broker.enqueue(work.message().copy(message_timestamp=time.time() * 1000))
+    assert ran.wait(5)
+    for wrong in (float("nan"), float("inf"), -1, "now"):
+        with pytest.raises(InvalidArguments, match="message_timestamp"):
+            broker.enqueue(work.message().copy(message_timestamp=wrong))
+
+
+@pytest.mark.parametrize("limit", [float("inf"), None])
+def test_a_message_may_have_no_time_limit(broker: RedisBroker, run_worker: RunWorker, limit: float | None) -> None:
+    ended: list[str] = []
+
+    @dramatiq.actor(time_limit=1, max_retries=0)
+    def work() -> None:
+        try:
+            time.sleep(0.2)
+            ended.append("done")
+        except TimeLimitExceeded:
+            ended.append("interrupted")
+
+    run_worker(broker)
+    work.send_with_options(time_limit=limit)
+    eventually(lambda: ended)
+    assert ended == (["interrupted"] if limit is None else ["done"])  # None: the actor's own
+
+
+def test_decorators_of_async_actors_run(broker: RedisBroker, run_worker: RunWorker) -> None:
+    """Only dramatiq's own layer around ``async def`` is taken off: sessions and locks are the program's."""
+    heard: list[str] = []
+
+    def session(function: Any) -> Any:
+        @functools.wraps(function)
+        async def call(*args: Any) -> Any:
+            heard.append("opened")
+            return await function(*args)
+
+        return call
+
+    def blocking(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            heard.append("blocking")
+            return asyncio.run(function(*args))
+
+        return call
+
+    def watched(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            heard.append("watched")
+            return function(*args)
+
+        return call
+
+    async def body() -> None:
+        await asyncio.sleep(0)
+        heard.append("body")
+
+    inner = dramatiq.actor(actor_name="inner")(session(body))
+    outer = dramatiq.actor(actor_name="outer")(blocking(body))
+    patched = dramatiq.actor(actor_name="patched")(body)
+    patched.fn = watched(patched.fn)  # around dramatiq's layer: then the program's AsyncIO runs it
+    asyncio_ = AsyncIO()
+    broker.add_middleware(asyncio_)
+    asyncio_.before_worker_boot(broker, None)  # type: ignore[arg-type]
+    try:
+        run_worker(broker)
+        for actor, expected in ((inner, "opened"), (outer, "blocking"), (patched, "watched")):
+            heard.clear()
+            actor.send()
+            broker.join("default", timeout=5_000)
+            assert heard == [expected, "body"]
+    finally:
+        asyncio_.after_worker_shutdown(broker, None)  # type: ignore[arg-type]
+
+
+def test_join_waits_for_a_retry_that_is_pending(broker: RedisBroker, run_worker: RunWorker) -> None:
+    """A job that moves from one state to the next is never overseen; dead letters are over."""
+    runs: list[int] = []
+
+    @dramatiq.actor(max_retries=8, min_backoff=1, max_backoff=1)
+    def fails(number: int) -> None:
+        runs.append(number)
+        raise ValueError
+
+    run_worker(broker)
+    for number in range(10):
+        fails.send(number)
+        broker.join("default", interval=0, timeout=10_000)
+        assert runs.count(number) == 9
+
+
+@pytest.mark.parametrize("kind", ["actor", "task"])
+def test_expected_errors_are_no_errors_of_the_log(
+    broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    declare: Any = dramatiq.actor if kind == "actor" else fourlane.task
+
+    def throws() -> None:
+        raise KeyError("expected")
+
+    def again() -> None:
+        raise Retry("not yet", delay=1)
+
+    def fails() -> None:
+        raise OSError("unexpected")
+
+    with caplog.at_level(logging.INFO, logger="fourlane.worker"):
+        jobs = [declare(throws=KeyError)(throws), declare(max_retries=1)(again), declare(max_retries=0)(fails)]
+        run_worker(broker)
+        for made in jobs:
+            made.send()
+        eventually(lambda: dead_letters.count(broker.store) == 3)
+    lines = [(r.getMessage(), r.levelname) for r in caplog.records if "task=" in r.getMessage()]
+    told = [(line.split()[0], line.split("task=")[1].split()[0], level) for line, level in lines]
+    assert sorted(told) == [
+        ("dead", "again", "INFO"),
+        ("dead", "fails", "ERROR"),
+        ("dead", "throws", "INFO"),
+        ("retry", "again", "INFO"),
+    ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,11 +14,12 @@ from typing import Any
 import dramatiq
 import msgspec
 import pytest
-from dramatiq.middleware import Middleware, MiddlewareError
+from dramatiq.middleware import Middleware, MiddlewareError, SkipMessage
 
 import fourlane
 from fourlane import JobCancelled, JobFailed, ResultNotKept, ResultRefused, ResultTimeout, State, codec, job
 from fourlane.errors import InvalidOption, Reject
+from fourlane.names import Queue, Tier
 from fourlane.queues import control, dead_letters
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
@@ -554,3 +557,73 @@ def test_an_expired_job_can_be_replayed_and_a_delay_is_no_age(broker: RedisBroke
     delayed, again = code.send_with_options(delay=650), code.send(True)
     assert (delayed.result(5), again.result(5)) == ("ran", "ran")
     assert len(ran) == 3
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "handed over", "actor", "expected", "retried", "skipped"])
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_failed_job_lets_go_of_all_that_it_had(broker: RedisBroker, kind: str, observed: bool) -> None:
+    """At once, not when the garbage collector comes by: twenty megabytes in each of sixty jobs are a gigabyte."""
+    had: list[weakref.ref[Any]] = []
+
+    class Heavy: ...
+
+    def fail() -> None:
+        heavy = Heavy()
+        had.append(weakref.ref(heavy))
+        raise ValueError("its own")
+
+    async def fail_later() -> None:
+        fail()
+
+    def hand_over() -> Any:
+        return fail_later()
+
+    class Closed(Middleware):
+        def before_process_message(self, broker: Any, message: Any) -> None:
+            try:
+                fail()
+            except ValueError as error:
+                raise SkipMessage("closed") from error
+
+    if kind == "skipped":
+        broker.add_middleware(Closed())
+    sent: Any = {
+        "plain": lambda: task(max_retries=0)(fail),
+        "async": lambda: task(max_retries=0)(fail_later),
+        "handed over": lambda: task(max_retries=0)(hand_over),
+        "actor": lambda: dramatiq.actor(max_retries=0)(fail),
+        "expected": lambda: dramatiq.actor(throws=ValueError)(fail),
+        "retried": lambda: dramatiq.actor(max_retries=2, min_backoff=1, max_backoff=1)(fail),
+        "skipped": lambda: dramatiq.actor(fail),
+    }[kind]()
+    observer = Unmoved() if observed else None
+    worker = loop.Loop(broker, [Queue("default", tier) for tier in Tier], name="w", slots=2, observer=observer)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    gc.disable()
+    try:
+        sent.send()
+        thread.start()
+        eventually(lambda: len(had) == (3 if kind == "retried" else 1))
+        broker.join("default", timeout=5_000)
+        eventually(lambda: not any(ref() for ref in had), 2)
+    finally:
+        gc.enable()
+        worker.stop()
+        thread.join(5)
+
+
+class Unmoved:
+    """An observer that makes nothing of what it hears."""
+
+    begins = False
+
+    def began(self, run: Any) -> None: ...
+
+    def failed(self, run: Any, error: BaseException, outcome: Any) -> None: ...
+
+    def turned(self, service: str, ended: Any) -> None: ...
+
+    def pause(self, now: float) -> float | None:
+        return None
+
+    def close(self) -> None: ...

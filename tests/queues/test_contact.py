@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fourlane.worker.contact import Contact
+from fourlane.queues.contact import Contact
 
 
 @pytest.mark.parametrize(
