@@ -45,6 +45,14 @@ _PREFIX: Final = "FOURLANE_"
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _URLS: Final = ("redis_url", "database_url")
 _NAMESPACE: Final = re.compile(r"[a-zA-Z0-9_-]{1,63}")
+_SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://[0-9a-fA-F.:\[\]]+:\d+")
+# What Kubernetes gives each pod for a Service whose name begins like our variables: names, and the values they have.
+_SERVICE_LINKS: Final = (
+    (re.compile(r"\w+_SERVICE_HOST|\w+_PORT_\d+_(TCP|UDP|SCTP)_ADDR"), re.compile(r"[0-9a-fA-F.:]+")),
+    (re.compile(r"\w+_SERVICE_PORT(_\w+)?|\w+_PORT_\d+_(TCP|UDP|SCTP)_PORT"), re.compile(r"\d+")),
+    (re.compile(r"\w+_PORT(_\d+_(TCP|UDP|SCTP))?"), _SERVICE_URL),
+    (re.compile(r"\w+_PORT_\d+_(TCP|UDP|SCTP)_PROTO"), re.compile(r"tcp|udp|sctp")),
+)
 
 
 def _canonical(environment: Any) -> Any:
@@ -87,6 +95,10 @@ def _port() -> WrapValidator:
             number = validate(value)
         except ValidationError:
             number = -1
+        if _SERVICE_URL.fullmatch(str(value)):
+            raise ValueError(
+                f"{value!r} is what Kubernetes sets for a Service of this name; set enableServiceLinks: false, or a port"
+            )
         if not 0 <= number <= 65_535:
             raise ValueError(f"{value!r} is no port; use 1 to 65535, or 0 for none")
         return number
@@ -561,9 +573,17 @@ def _alias(field: str) -> str | None:
 def _unfit(variables: Mapping[str, str | None]) -> list[str]:
     """Faults that the variables show before their values are read."""
     known = {_variable(field) for field in Settings.model_fields}
-    own = {name: value for name, value in variables.items() if name.startswith(_PREFIX)}
+    own = {
+        name: value
+        for name, value in variables.items()
+        if name.startswith(_PREFIX) and (name in known or not _is_service_link(name, value or ""))
+    }
     empty = [name for name, value in own.items() if not value and name in known]
     return _unknown(own, known) + [f"{name}: is empty; give it a value or remove it" for name in empty]
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    return any(named.fullmatch(name) and valued.fullmatch(value) for named, valued in _SERVICE_LINKS)
 
 
 def _unknown(names: Iterable[str], known: Collection[str]) -> list[str]:
