@@ -36,6 +36,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fourlane.config.folder import from_start
 from fourlane.errors import SettingsError
 from fourlane.names import check_service, parse_queue
 
@@ -97,7 +98,8 @@ def _port() -> WrapValidator:
             number = -1
         if _SERVICE_URL.fullmatch(str(value)):
             raise ValueError(
-                f"{value!r} is what Kubernetes sets for a Service of this name; set enableServiceLinks: false, or a port"
+                f"{value!r} is what Kubernetes sets for a Service of this name; "
+                "set enableServiceLinks: false, or a port"
             )
         if not 0 <= number <= 65_535:
             raise ValueError(f"{value!r} is no port; use 1 to 65535, or 0 for none")
@@ -199,6 +201,7 @@ _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
 Positive = Annotated[int, _at_least(1)]
 ZeroOrMore = Annotated[int, _at_least(0)]
+Folder = Annotated[Path, AfterValidator(from_start), Field(validate_default=True)]
 Switch = Annotated[bool, _or_say("not a switch; use true or false")]
 Environment = Annotated[
     Literal["local", "staging", "production"],
@@ -308,7 +311,7 @@ class Settings(BaseSettings):
     """The first word of every key in Redis."""
     service: Annotated[str, AfterValidator(check_service)] = "default"
     """The service of tasks that name none."""
-    data_dir: Path = Path(".fourlane")
+    data_dir: Folder = Path(".fourlane")
     """Where the embedded server and SQLite keep their data."""
 
     processes: Positive = 1
@@ -381,7 +384,7 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
 
-    notification_templates: Path = Path("templates")
+    notification_templates: Folder = Path("templates")
     """The folder of the templates."""
     notification_user_limits: Annotated[
         dict[Annotated[str, AfterValidator(_channel)], UserLimit], WrapValidator(_read_user_limits), NoDecode
@@ -519,13 +522,13 @@ def load_settings(**overrides: Any) -> Settings:
     """
     process = _variables(os.environ)
     environment = _canonical(overrides.get("environment", process.get("FOURLANE_ENVIRONMENT") or "local"))
-    file = Path(f".env.{environment}")
+    file = from_start(Path(f".env.{environment}"))
     filed = _read_file(file)
 
     faults = _unfit(filed | process) + _unknown(overrides, Settings.model_fields)
     # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
     if _canonical(filed.get("FOURLANE_ENVIRONMENT") or environment) != environment:
-        faults.append(f"FOURLANE_ENVIRONMENT: {file} cannot set it; set it in the process environment")
+        faults.append(f"FOURLANE_ENVIRONMENT: {file.name} cannot set it; set it in the process environment")
     known = {field: value for field, value in overrides.items() if field in Settings.model_fields}
     # By alias where there is one: until pydantic-settings 2.11 the environment wins over a bare field name.
     given = {_alias(field) or field: value for field, value in known.items()}

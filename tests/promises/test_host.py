@@ -1,0 +1,83 @@
+"""A worker is a good host: what others' code does in it works as in a program of their own, and harms no neighbour."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.command import Command
+from tests.command import command as command
+from tests.servers import eventually
+
+HOSTED = """
+import atexit, decimal, logging.config, multiprocessing, os, signal, subprocess, tempfile
+import fourlane
+from fourlane.config import load_settings
+
+@atexit.register
+def at_exit():
+    print("atexit ran")
+
+logging.config.dictConfig({"version": 1})
+
+@fourlane.task(result_ttl_ms=60_000)
+def talk():
+    print("said by the task")
+
+@fourlane.task(result_ttl_ms=60_000)
+def end_program(number):
+    program = subprocess.Popen(["sleep", "20"])
+    program.send_signal(number)
+    return program.wait(10)
+
+@fourlane.task(result_ttl_ms=60_000)
+def end_fork():
+    fork = multiprocessing.get_context("fork").Process(target=signal.pause)
+    fork.start()
+    fork.terminate()
+    fork.join(10)
+    return fork.exitcode
+
+@fourlane.task(max_retries=0)
+def fails():
+    raise ValueError("the only trace of this")
+
+@fourlane.task(result_ttl_ms=60_000)
+def change_folder():
+    os.chdir(tempfile.gettempdir())
+    settings = load_settings()
+    return [settings.webhook_timeout_seconds, str(settings.data_dir), str(settings.notification_templates)]
+"""
+
+
+SENDER = """
+import json
+from signal import SIGHUP, SIGINT
+from hosted import change_folder, end_fork, end_program, fails, talk
+
+fails.send()
+sent = [end_program.send(SIGINT), end_program.send(SIGHUP), end_fork.send(), change_folder.send(), talk.send()]
+print(json.dumps([job.result(timeout=20) for job in sent]))
+"""
+
+
+def test_code_of_others_finds_a_usual_program(command: Command, tmp_path: Path) -> None:
+    module = command.module("hosted", HOSTED)
+    (tmp_path / ".env.local").write_text("FOURLANE_WEBHOOK_TIMEOUT_SECONDS=7\n")
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        worker = command.start("worker", module, stdout=out, stderr=out)
+
+    sender = command.start_other([sys.executable, "-c", SENDER], stdout=subprocess.PIPE, text=True)
+    results = json.loads(sender.communicate(timeout=30)[0].splitlines()[0])
+
+    settings = [7, str(tmp_path / ".fourlane"), str(tmp_path / "templates")]
+    assert results == [-signal.SIGINT, -signal.SIGHUP, -signal.SIGTERM, settings, None]
+    eventually(lambda: "said by the task" in log.read_text())  # while the worker runs
+
+    worker.terminate()
+    assert worker.wait(20) == 0
+    assert "atexit ran" in log.read_text()
