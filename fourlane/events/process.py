@@ -22,6 +22,7 @@ from fourlane.events.direct import Direct
 from fourlane.events.hand import Hand, give_back, left_in, set_receiving
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
+from fourlane.observe import logs
 from fourlane.watchdog import Watchdog, ping_of
 from fourlane.worker import host
 from fourlane.worker.observer import Observer
@@ -56,6 +57,7 @@ def main() -> None:
     from fourlane.worker.process import import_modules
 
     import_modules(spec.modules)
+    logs.hear_ours_again()
     hand = Hand(spec.hand_fd)
     threading.Thread(target=_listen, args=(stopping, hand), name="fourlane-listen", daemon=True).start()
     serve(spec, stopping, hand, observer)

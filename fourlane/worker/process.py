@@ -22,7 +22,7 @@ from fourlane import observe
 from fourlane.app import Opening
 from fourlane.config import folder
 from fourlane.errors import FourlaneError
-from fourlane.observe import Observe
+from fourlane.observe import Observe, logs
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker import host
 from fourlane.worker.declarations import Declarations, declare_limits
@@ -119,10 +119,12 @@ def main() -> None:
         queues = declared_queues(spec.queues, spec.services)
         declare_limits()
     except BaseException as error:  # SystemExit too: a script may end itself when it is imported
+        logs.hear_ours_again()
         text = str(error) if isinstance(error, FourlaneError) else f"{type(error).__name__}: {error}"
         log.error("cannot start: %s", " ".join(text.split()), exc_info=log.isEnabledFor(logging.DEBUG))
         host.leave(CANNOT_START, _LEAVE_SECONDS)
 
+    logs.hear_ours_again()
     from fourlane.tasks.task import default_broker
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table

@@ -78,6 +78,9 @@ def test_code_of_others_finds_a_usual_program(command: Command, tmp_path: Path) 
     assert results == [-signal.SIGINT, -signal.SIGHUP, -signal.SIGTERM, settings, None]
     eventually(lambda: "said by the task" in log.read_text())  # while the worker runs
 
+    eventually(lambda: "ValueError: the only trace of this" in log.read_text())
+    assert log.read_text().count("disable_existing_loggers") == 1
+
     worker.terminate()
     assert worker.wait(20) == 0
     assert "atexit ran" in log.read_text()
