@@ -24,6 +24,7 @@ from redis.cluster import RedisCluster
 
 from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.queues.scripts import FLAG, Script, script
+from fourlane.queues.url import fault_in, understood
 
 __all__ = ["Connector", "Link", "connect"]
 
@@ -64,20 +65,14 @@ def connect(url: str) -> redis.Redis:
     tcp_only = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
         client = redis.Redis.from_url(
-            url,
+            understood(url),
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             **tcp_only,
         )
         _make_connection(client)  # what its options say is looked at only here
     except (ValueError, TypeError, failures.RedisError) as error:
-        # No more of its text than a name: it may hold a part of the password.
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        what = f"its option {unknown[1]} is not known; leave it out" if unknown else (
-            "its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
-            "with signs such as / and @ in the password as %2F and %40"
-        )  # fmt: skip
-        raise SettingsError(f"REDIS_URL: {what}") from None
+        raise SettingsError(f"REDIS_URL: {fault_in(error)}") from None
     return client
 
 

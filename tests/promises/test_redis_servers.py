@@ -22,6 +22,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, rights
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.connection import Connector, connect
 from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
 from tests.servers import Server, eventually
@@ -83,6 +84,9 @@ def test_tls(start_server: StartServer, open_broker: OpenBroker, run_worker: Run
     shown = run_cli(tmp_path, server.url, "queues")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "local.jobs.normal.default" in shown.stdout
+    unchecked = Connector(connect(server.url.partition("?")[0] + "?ssl_cert_reqs=CERT_NONE"))
+    assert unchecked.command(b"key", "PING") == b"PONG"
+    unchecked.close()
 
 
 def faults(told: subprocess.CompletedProcess[str]) -> list[str]:
