@@ -6,6 +6,7 @@ lock but within a transaction, no LISTEN, no temporary table; psycopg2 prepares 
 
 from __future__ import annotations
 
+import importlib
 import logging
 import random
 import sqlite3
@@ -199,14 +200,13 @@ def _without_options_of_others(url: URL) -> tuple[URL, bool | None]:
 
 def _unknown_to_libpq(options: Iterable[str]) -> str:
     try:
-        from psycopg2 import ProgrammingError
-        from psycopg2.extensions import make_dsn
+        driver: Any = importlib.import_module("psycopg2")
     except ModuleNotFoundError:
         raise SettingsError("PostgreSQL needs the package psycopg2; pip install 'fourlane[db]'") from None
     for name in options:
         try:
-            make_dsn(**{name: ""})
-        except ProgrammingError:
+            driver.extensions.make_dsn(**{name: ""})
+        except driver.ProgrammingError:
             return name
     return ""
 

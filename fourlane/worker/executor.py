@@ -263,13 +263,26 @@ class Executor:
 
     def _work(self, slot: int) -> None:
         self._call_thread_hooks("after_worker_thread_boot")
+        fresh = contextvars.copy_context()
+        goes_on = True
+        while goes_on:
+            context = fresh.copy()
+            goes_on = context.run(self._work_in, slot, context, len(fresh))
+        self._call_thread_hooks("before_worker_thread_shutdown")
+
+    def _work_in(self, slot: int, context: contextvars.Context, known: int) -> bool:
+        """Until a job has set context variables, which the next one must not find. False when the thread is to end.
+
+        A context for each job would cost it 200 ns. Where there was no variable before, their number shows it.
+        """
         ident = threading.get_ident()
         get, busy = self.backlog.get, self.busy
+        clean = 1 if known == 0 else 0  # the one is ``running``
         while True:
             try:
                 run = get()
                 if run is None:
-                    break
+                    return False
                 run.thread = ident
                 busy[slot] = run
                 self._run(slot, run)
@@ -279,7 +292,8 @@ class Executor:
             except BaseException:
                 busy[slot] = None
                 self.broker.logger.critical("A slot's thread met an error of its own.", exc_info=True)
-        self._call_thread_hooks("before_worker_thread_shutdown")
+            if len(context) > clean:
+                return True
 
     def _call_thread_hooks(self, signal: str) -> None:
         for hook in self.broker.hooks(signal):
