@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "embedded": {"errors"},
     "providers": {"errors", "meter", "money", "providers", "spans"},
     "db": {"db", "errors", "crypto", "differences", "providers"},
-    "queues": {"queues", "sealing"} | PURE,
+    "queues": {"queues", "sealing", "app"} | PURE,
     "beyond": {"app", "config", "db", "events", "outbox", "queues", "tasks"} | PURE,
     "tasks": {
         "tasks",

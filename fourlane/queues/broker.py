@@ -62,11 +62,21 @@ class Opened:
     defaults: Defaults = Defaults()
 
 
+_DEFAULTS: Final[dict[str, Any]] = {
+    "namespace": "fourlane",
+    "environment": "local",
+    "dead_max": 100_000,
+    "dead_ttl_ms": 30 * 86_400_000,
+    "crash_limit": 3,
+}
+
+
 class RedisBroker(dramatiq.Broker):
     """A dramatiq broker on Fourlane's queues.
 
     Parameters:
-      url: e.g. ``rediss://user:password@host:6379``.
+      url: e.g. ``rediss://user:password@host:6379``. Where neither it nor another server is named, all that is not
+        given here is what the settings say: ``RedisBroker()`` works on the server of ``fourlane worker``.
       client: a ``redis.Redis`` or ``redis.RedisCluster`` to take the place of ``url``.
       middleware: as dramatiq's. By default dramatiq's own default list.
       namespace: what all keys begin with.
@@ -88,11 +98,11 @@ class RedisBroker(dramatiq.Broker):
         url: str | None = None,
         client: Any = None,
         middleware: list[Middleware] | None = None,
-        namespace: str = "fourlane",
-        environment: str = "local",
-        dead_message_ttl: int = 30 * 86_400_000,
-        dead_max: int = 100_000,
-        crash_limit: int = 3,
+        namespace: str | None = None,
+        environment: str | None = None,
+        dead_message_ttl: int | None = None,
+        dead_max: int | None = None,
+        crash_limit: int | None = None,
         defaults: Defaults | None = None,
         source: Callable[[], Opened] | None = None,
         maintenance_chance: int = 0,
@@ -107,19 +117,28 @@ class RedisBroker(dramatiq.Broker):
         self._opened: Opened | None = None
         self._opening = threading.Lock()
 
+        given = {
+            "namespace": namespace,
+            "environment": environment,
+            "dead_max": dead_max,
+            "dead_ttl_ms": dead_message_ttl,
+            "crash_limit": crash_limit,
+        }
+        said = {name: value for name, value in given.items() if value is not None}
+
+        def open_from_settings() -> Opened:
+            from fourlane.app import open_from_settings
+
+            return open_from_settings(**said | ({} if defaults is None else {"defaults": defaults}))
+
         def open_from_arguments() -> Opened:
             opened = client or (connect(url) if url else redis.Redis(**parameters))
-            store = Store(
-                Connector(opened),
-                namespace=namespace,
-                environment=environment,
-                dead_max=dead_max,
-                dead_ttl_ms=dead_message_ttl,
-                crash_limit=crash_limit,
-            )
-            return Opened(store, defaults or Defaults())
+            return Opened(Store(Connector(opened), **_DEFAULTS | said), defaults or Defaults())
 
-        self._source = source or open_from_arguments
+        if source is None:
+            names_server = url is not None or client is not None or bool(parameters)
+            source = open_from_arguments if names_server else open_from_settings
+        self._source = source
         super().__init__(middleware=middleware)
         self.queues: set[str] = set()
 

@@ -592,12 +592,6 @@ def default_broker() -> RedisBroker:
     """dramatiq's global broker when it is ours; else one that reads the settings when it is first used."""
     broker = dramatiq.broker.global_broker
     if not isinstance(broker, RedisBroker):
-
-        def source() -> Any:
-            from fourlane.app import open_from_settings
-
-            return open_from_settings()
-
-        broker = RedisBroker(source=source)
+        broker = RedisBroker()
         dramatiq.set_broker(broker)
     return broker
