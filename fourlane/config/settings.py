@@ -320,6 +320,8 @@ class Settings(BaseSettings):
     """Plain functions that one process runs at once, each in a thread."""
     concurrency: Positive = 1_000
     """Async jobs that one process runs at once."""
+    start_wait_seconds: ZeroOrMore = 60
+    """How long a worker that starts waits for Redis; 0: not at all."""
     grace_seconds: ZeroOrMore = 25
     """How long running jobs may go on after SIGTERM."""
     recycle_jobs: ZeroOrMore = 0

@@ -44,6 +44,7 @@ _LOST = (failures.ConnectionError, failures.TimeoutError, failures.RedisClusterE
 _WORD = re.compile(r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|BUSY|MASTERDOWN|UNBLOCKED|MOVED|ASK|CLUSTERDOWN|"
                    r"TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b")  # fmt: skip
 _PASSING = {"READONLY", "LOADING", "BUSY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN"}
+_LACKS_CA: Final = "CERTIFICATE_VERIFY_FAILED"
 _DENIED = {"NOAUTH", "WRONGPASS", "NOPERM"}
 _WRITES_NOTHING = {"OOM", "MISCONF", "NOREPLICAS"}
 
@@ -413,6 +414,17 @@ def is_passing(error: RedisUnavailable) -> bool:
     return (isinstance(cause, _LOST) or _word(cause) in _PASSING) and not _is_denied(cause)
 
 
+def may_come(error: RedisUnavailable) -> bool:
+    """True when the server may be there later, with nobody changing our settings."""
+    return is_passing(error) and _LACKS_CA not in str(error) and not _lacks_file(error.__cause__)
+
+
+def _lacks_file(error: BaseException | None) -> bool:
+    """Of its certificates: a socket's file may come."""
+    context = error.__context__ if error is not None else None
+    return isinstance(context, FileNotFoundError) and "unix" not in str(error)
+
+
 def is_answer(error: RedisUnavailable) -> bool:
     """True when the server was reached, and said no: for whatever reason."""
     return isinstance(error.__cause__, failures.ResponseError)
@@ -453,9 +465,9 @@ def unavailable(error: Exception) -> RedisUnavailable:
         hint = _HINTS[word]
     elif isinstance(error, failures.ResponseError):
         hint = "Redis answered with an error"
-    elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+    elif _LACKS_CA in str(error):
         hint = "name the CA that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
-    elif isinstance(error.__context__, FileNotFoundError) and "unix" not in str(error):
+    elif _lacks_file(error):
         hint = "a file that REDIS_URL names does not exist: ssl_ca_certs, ssl_certfile or ssl_keyfile"
     elif not isinstance(error, (*_LOST, failures.RedisError)):
         hint = "check the address and the options in REDIS_URL"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from fourlane.observe import Observe, logs
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker import host
 from fourlane.worker.declarations import Declarations, declare_limits
+from fourlane.worker.start import when_reachable
 
 __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
 
@@ -117,7 +119,7 @@ def main() -> None:
     try:
         import_modules(spec.modules)
         queues = declared_queues(spec.queues, spec.services)
-        declare_limits()
+        when_reachable(declare_limits, math.inf)  # as it waits for it later
     except BaseException as error:  # SystemExit too: a script may end itself when it is imported
         logs.hear_ours_again()
         text = str(error) if isinstance(error, FourlaneError) else f"{type(error).__name__}: {error}"

@@ -68,6 +68,7 @@ def test_defaults() -> None:
         "processes": 1,
         "slots": 8,
         "concurrency": 1000,
+        "start_wait_seconds": 60,
         "grace_seconds": 25,
         "max_retries": 5,
         "min_backoff_ms": 1000,
