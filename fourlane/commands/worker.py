@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -140,7 +141,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     with watching, _relaying(settings, opening.open().store) if relays else nullcontext():
         if not settings.probe_port:
             return supervisor.run()
-        return _run_with_probe(supervisor, settings.probe_port)
+        return _run_with_probe(supervisor, settings)
 
 
 @contextmanager
@@ -175,16 +176,20 @@ def _relaying(settings: Settings, store: Store) -> Iterator[None]:
         store.connector.close()
 
 
-def _run_with_probe(supervisor: Supervisor, port: int) -> int:
+def _run_with_probe(supervisor: Supervisor, settings: Settings) -> int:
     from fourlane.worker.pages import pages
     from fourlane.worker.probe import Probe
     from fourlane.worker.process import CANNOT_START
 
+    port, host = settings.probe_port, settings.probe_host
+    if host is None:
+        host = "127.0.0.1" if settings.environment == "local" else ""
     try:
-        probe = Probe(port, supervisor.health, pages(supervisor))
+        probe = Probe(port, supervisor.health, pages(supervisor), host=host)
     except OSError as error:
-        why = os.strerror(error.errno or 0)
-        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)
+        where = f"port {port}" if settings.probe_host is None else f"{host}, port {port}"
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on {where} ({why}); choose another", err=True)
         return CANNOT_START
     try:
         return supervisor.run()

@@ -332,6 +332,8 @@ class Settings(BaseSettings):
     """Replace a process that holds more memory; 0: never."""
     probe_port: Annotated[int, _port()] = 0
     """Where the worker answers GET /live and /ready over HTTP; 0: nowhere."""
+    probe_host: str | None = None
+    """The address that it listens on; None: 127.0.0.1 in ``local``, else all of the machine's (``0.0.0.0``, ``::``)."""
 
     max_retries: ZeroOrMore = 5
     """Runs after the first one, before the job becomes a dead letter."""

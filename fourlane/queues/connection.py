@@ -10,6 +10,7 @@ identity, which the script remembers: ``Connector.run_once`` and ``run_each_once
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -114,19 +115,25 @@ class Link:
     def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run a script. Raises RedisUnavailable; whether the script ran is then unknown."""
         connector = self.connector
-        wanted = script(name, connector.flags_scripts is True)
+        wanted = self._script(name)
         try:
             return self.command("EVALSHA", wanted.sha, len(keys), *keys, *args)
         except failures.NoScriptError:
             if connector.flags_scripts is None:
                 connector.flags_scripts = self._takes_flag()
-            wanted = script(name, connector.flags_scripts)
+            wanted = self._script(name)
         except RedisUnavailable as error:
             return self._run_when_full(wanted, error, keys, args)
         try:
             return self.command("EVAL", wanted.source, len(keys), *keys, *args)
         except RedisUnavailable as error:
             return self._run_when_full(wanted, error, keys, args)
+
+    def _script(self, name: str) -> Script:
+        try:
+            return script(name, self.connector.flags_scripts is True)
+        except OSError as error:  # no descriptor is left to read it with
+            raise unavailable(error) from error
 
     def _run_when_full(self, refused: Script, error: RedisUnavailable, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         # Refused at its first write, so nothing was done.
@@ -145,7 +152,7 @@ class Link:
 
     def send_script(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> None:
         """Send a script's call; ``receive_script`` reads its reply."""
-        wanted = script(name, self.connector.flags_scripts is True)
+        wanted = self._script(name)
         self.send("EVALSHA", wanted.sha, len(keys), *keys, *args)
 
     def receive_script(self) -> Any:
@@ -419,6 +426,11 @@ def may_come(error: RedisUnavailable) -> bool:
     return is_passing(error) and _LACKS_CA not in str(error) and not _lacks_file(error.__cause__)
 
 
+def _errno(error: BaseException) -> int | None:
+    own = error if isinstance(error, OSError) and error.errno else error.__context__
+    return own.errno if isinstance(own, OSError) else None
+
+
 def _lacks_file(error: BaseException | None) -> bool:
     """Of its certificates: a socket's file may come."""
     context = error.__context__ if error is not None else None
@@ -467,6 +479,8 @@ def unavailable(error: Exception) -> RedisUnavailable:
         hint = "Redis answered with an error"
     elif _LACKS_CA in str(error):
         hint = "name the CA that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
+    elif _errno(error) in (errno.EMFILE, errno.ENFILE):
+        hint = "this program has no file descriptor left; raise its limit (ulimit -n)"
     elif _lacks_file(error):
         hint = "a file that REDIS_URL names does not exist: ssl_ca_certs, ssl_certfile or ssl_keyfile"
     elif not isinstance(error, (*_LOST, failures.RedisError)):

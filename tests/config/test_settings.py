@@ -134,6 +134,7 @@ def test_defaults() -> None:
         "recycle_seconds": 0,
         "recycle_rss_mb": 0,
         "probe_port": 0,
+        "probe_host": None,
         "webhook_allow_private": False,
         "webhook_timeout_seconds": 30,
         "webhook_disable_days": 5,
