@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.command import Command
+import pytest
+
+from tests.command import CALL, Command
 from tests.command import command as command
 from tests.servers import eventually
 
@@ -50,6 +53,17 @@ def change_folder():
     os.chdir(tempfile.gettempdir())
     settings = load_settings()
     return [settings.webhook_timeout_seconds, str(settings.data_dir), str(settings.notification_templates)]
+
+@fourlane.task(result_ttl_ms=60_000)
+def leave_behind():
+    return int(subprocess.run("sleep 0.1 & echo $!", shell=True, stdout=subprocess.PIPE).stdout)
+
+@fourlane.task(result_ttl_ms=60_000)
+def state(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
 """
 
 
@@ -84,3 +98,26 @@ def test_code_of_others_finds_a_usual_program(command: Command, tmp_path: Path) 
     worker.terminate()
     assert worker.wait(20) == 0
     assert "atexit ran" in log.read_text()
+
+
+ORPHAN = """
+import time
+from hosted import leave_behind, state
+
+pid = leave_behind.send().result(timeout=20)
+for _ in range(50):
+    found = state.send(pid).result(timeout=20)
+    if found == "":
+        break
+    time.sleep(0.1)
+print(repr(found))
+"""
+
+
+def test_process_1_lets_go_of_what_tasks_leave_behind(command: Command) -> None:
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("this user may not make a namespace of processes")
+    command.start_other([*apart, *CALL, "worker", command.module("hosted", HOSTED)])
+    sender = command.start_other([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True)
+    assert sender.communicate(timeout=40)[0].splitlines()[0] == "''"
