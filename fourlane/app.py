@@ -174,11 +174,11 @@ def observe_of(settings: Settings) -> Observe:
     )
 
 
-def open_from_settings() -> Opened:
-    """What the default broker works on. Raises SettingsError."""
+def open_from_settings(**changes: Any) -> Opened:
+    """What a broker works on that names no server; ``changes`` of an Opening win. Raises SettingsError."""
     from fourlane.config import load_settings
 
-    return opening_of(load_settings()).open()
+    return msgspec.structs.replace(_of_worker or opening_of(load_settings()), **changes).open()
 
 
 def open_store(settings: Settings) -> Store:

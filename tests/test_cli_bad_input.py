@@ -73,7 +73,8 @@ ALL = [
 @pytest.mark.parametrize("args", ALL, ids=lambda args: args[0])
 def test_no_redis_at_the_address(offline: Command, args: list[str]) -> None:
     port = free_port()
-    told(offline(*args, REDIS_URL=f"redis://127.0.0.1:{port}"), f"127.0.0.1:{port}", "is the server running")
+    at_once = {"REDIS_URL": f"redis://127.0.0.1:{port}", "FOURLANE_START_WAIT_SECONDS": "0"}
+    told(offline(*args, **at_once), f"127.0.0.1:{port}", "is the server running")
 
 
 @pytest.mark.parametrize("args", [ALL[0], ALL[4], ALL[6]], ids=lambda args: args[0])
@@ -85,7 +86,7 @@ def test_a_wrong_password(offline: Command, start_server: StartServer, args: lis
     told(offline(*args, REDIS_URL=f"redis://127.0.0.1:{server.port}"), "password in REDIS_URL")
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:port", "redis://:se/cret@127.0.0.1:6379", "redis://h?db=x"])
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:port", "redis://:se/cret@127.0.0.1:6379"])
 def test_an_address_that_cannot_be_read(offline: Command, url: str) -> None:
     done = offline("queues", REDIS_URL=url)
     told(done, "REDIS_URL: ", "redis://USER:PASSWORD@HOST:PORT/0")

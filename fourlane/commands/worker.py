@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -60,6 +62,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
     from fourlane.scheduler.declare import synchronise_maintenance
+    from fourlane.worker.start import when_reachable
     from fourlane.worker.supervisor import Options, Supervisor
 
     observed = observe_of(settings)
@@ -73,27 +76,32 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
         where = store.connector.address + of_dev
     click.echo(f"redis: {where}", err=True)
-    boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
-    rights.check(store)
     served = {
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),
     }
-    policy = browse.eviction_policy(store)
+    maintenance = housekeeping(settings) if given["scheduler"] else {}
+
+    def declare() -> None:
+        control.declare_limits(store, settings.limits, "settings", services=served or None)
+        if given["scheduler"]:
+            synchronise_maintenance(store, maintenance, boot_ms)
+
+    def greet() -> tuple[int, str | None]:
+        store.connector.command(store.keys.services, "EXISTS", store.keys.services)  # not while it loads its data
+        boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
+        rights.check(store)
+        return int(boot_seconds) * 1000, browse.eviction_policy(store)
+
+    with _ending_at_once():
+        boot_ms, policy = when_reachable(greet, settings.start_wait_seconds)
+        when_reachable(declare, settings.start_wait_seconds)
     if policy not in (None, "noeviction"):
         click.echo(
             f"warning: maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
             "set it to noeviction",
             err=True,
         )
-    boot_ms = int(boot_seconds) * 1000
-
-    def declare() -> None:
-        control.declare_limits(store, settings.limits, "settings", services=served or None)
-        if given["scheduler"]:
-            synchronise_maintenance(store, housekeeping(settings), boot_ms)
-
-    declare()
     options = Options(
         modules=list(modules),
         queues=list(given["queues"]),
@@ -133,7 +141,17 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     with watching, _relaying(settings, opening.open().store) if relays else nullcontext():
         if not settings.probe_port:
             return supervisor.run()
-        return _run_with_probe(supervisor, settings.probe_port)
+        return _run_with_probe(supervisor, settings)
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """SIGTERM ends what has nothing in hand; by itself it would not reach the process 1 of a container."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -158,16 +176,20 @@ def _relaying(settings: Settings, store: Store) -> Iterator[None]:
         store.connector.close()
 
 
-def _run_with_probe(supervisor: Supervisor, port: int) -> int:
+def _run_with_probe(supervisor: Supervisor, settings: Settings) -> int:
     from fourlane.worker.pages import pages
     from fourlane.worker.probe import Probe
     from fourlane.worker.process import CANNOT_START
 
+    port, host = settings.probe_port, settings.probe_host
+    if host is None:
+        host = "127.0.0.1" if settings.environment == "local" else ""
     try:
-        probe = Probe(port, supervisor.health, pages(supervisor))
+        probe = Probe(port, supervisor.health, pages(supervisor), host=host)
     except OSError as error:
-        why = os.strerror(error.errno or 0)
-        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} ({why}); choose another", err=True)
+        where = f"port {port}" if settings.probe_host is None else f"{host}, port {port}"
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on {where} ({why}); choose another", err=True)
         return CANNOT_START
     try:
         return supervisor.run()

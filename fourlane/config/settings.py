@@ -36,6 +36,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fourlane.config.folder import from_start
 from fourlane.errors import SettingsError
 from fourlane.names import check_service, parse_queue
 
@@ -45,6 +46,14 @@ _PREFIX: Final = "FOURLANE_"
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _URLS: Final = ("redis_url", "database_url")
 _NAMESPACE: Final = re.compile(r"[a-zA-Z0-9_-]{1,63}")
+_SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://[0-9a-fA-F.:\[\]]+:\d+")
+# What Kubernetes gives each pod for a Service whose name begins like our variables: names, and the values they have.
+_SERVICE_LINKS: Final = (
+    (re.compile(r"\w+_SERVICE_HOST|\w+_PORT_\d+_(TCP|UDP|SCTP)_ADDR"), re.compile(r"[0-9a-fA-F.:]+")),
+    (re.compile(r"\w+_SERVICE_PORT(_\w+)?|\w+_PORT_\d+_(TCP|UDP|SCTP)_PORT"), re.compile(r"\d+")),
+    (re.compile(r"\w+_PORT(_\d+_(TCP|UDP|SCTP))?"), _SERVICE_URL),
+    (re.compile(r"\w+_PORT_\d+_(TCP|UDP|SCTP)_PROTO"), re.compile(r"tcp|udp|sctp")),
+)
 
 
 def _canonical(environment: Any) -> Any:
@@ -87,6 +96,11 @@ def _port() -> WrapValidator:
             number = validate(value)
         except ValidationError:
             number = -1
+        if _SERVICE_URL.fullmatch(str(value)):
+            raise ValueError(
+                f"{value!r} is what Kubernetes sets for a Service of this name; "
+                "set enableServiceLinks: false, or a port"
+            )
         if not 0 <= number <= 65_535:
             raise ValueError(f"{value!r} is no port; use 1 to 65535, or 0 for none")
         return number
@@ -187,6 +201,7 @@ _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
 Positive = Annotated[int, _at_least(1)]
 ZeroOrMore = Annotated[int, _at_least(0)]
+Folder = Annotated[Path, AfterValidator(from_start), Field(validate_default=True)]
 Switch = Annotated[bool, _or_say("not a switch; use true or false")]
 Environment = Annotated[
     Literal["local", "staging", "production"],
@@ -296,7 +311,7 @@ class Settings(BaseSettings):
     """The first word of every key in Redis."""
     service: Annotated[str, AfterValidator(check_service)] = "default"
     """The service of tasks that name none."""
-    data_dir: Path = Path(".fourlane")
+    data_dir: Folder = Path(".fourlane")
     """Where the embedded server and SQLite keep their data."""
 
     processes: Positive = 1
@@ -305,6 +320,8 @@ class Settings(BaseSettings):
     """Plain functions that one process runs at once, each in a thread."""
     concurrency: Positive = 1_000
     """Async jobs that one process runs at once."""
+    start_wait_seconds: ZeroOrMore = 60
+    """How long a worker that starts waits for Redis; 0: not at all."""
     grace_seconds: ZeroOrMore = 25
     """How long running jobs may go on after SIGTERM."""
     recycle_jobs: ZeroOrMore = 0
@@ -315,6 +332,8 @@ class Settings(BaseSettings):
     """Replace a process that holds more memory; 0: never."""
     probe_port: Annotated[int, _port()] = 0
     """Where the worker answers GET /live and /ready over HTTP; 0: nowhere."""
+    probe_host: str | None = None
+    """The address that it listens on; None: 127.0.0.1 in ``local``, else all of the machine's (``0.0.0.0``, ``::``)."""
 
     max_retries: ZeroOrMore = 5
     """Runs after the first one, before the job becomes a dead letter."""
@@ -369,7 +388,7 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
 
-    notification_templates: Path = Path("templates")
+    notification_templates: Folder = Path("templates")
     """The folder of the templates."""
     notification_user_limits: Annotated[
         dict[Annotated[str, AfterValidator(_channel)], UserLimit], WrapValidator(_read_user_limits), NoDecode
@@ -507,13 +526,13 @@ def load_settings(**overrides: Any) -> Settings:
     """
     process = _variables(os.environ)
     environment = _canonical(overrides.get("environment", process.get("FOURLANE_ENVIRONMENT") or "local"))
-    file = Path(f".env.{environment}")
+    file = from_start(Path(f".env.{environment}"))
     filed = _read_file(file)
 
     faults = _unfit(filed | process) + _unknown(overrides, Settings.model_fields)
     # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
     if _canonical(filed.get("FOURLANE_ENVIRONMENT") or environment) != environment:
-        faults.append(f"FOURLANE_ENVIRONMENT: {file} cannot set it; set it in the process environment")
+        faults.append(f"FOURLANE_ENVIRONMENT: {file.name} cannot set it; set it in the process environment")
     known = {field: value for field, value in overrides.items() if field in Settings.model_fields}
     # By alias where there is one: until pydantic-settings 2.11 the environment wins over a bare field name.
     given = {_alias(field) or field: value for field, value in known.items()}
@@ -561,9 +580,17 @@ def _alias(field: str) -> str | None:
 def _unfit(variables: Mapping[str, str | None]) -> list[str]:
     """Faults that the variables show before their values are read."""
     known = {_variable(field) for field in Settings.model_fields}
-    own = {name: value for name, value in variables.items() if name.startswith(_PREFIX)}
+    own = {
+        name: value
+        for name, value in variables.items()
+        if name.startswith(_PREFIX) and (name in known or not _is_service_link(name, value or ""))
+    }
     empty = [name for name, value in own.items() if not value and name in known]
     return _unknown(own, known) + [f"{name}: is empty; give it a value or remove it" for name in empty]
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    return any(named.fullmatch(name) and valued.fullmatch(value) for named, valued in _SERVICE_LINKS)
 
 
 def _unknown(names: Iterable[str], known: Collection[str]) -> list[str]:

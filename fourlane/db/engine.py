@@ -6,10 +6,12 @@ lock but within a transaction, no LISTEN, no temporary table; psycopg2 prepares 
 
 from __future__ import annotations
 
+import importlib
+import logging
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +25,13 @@ from fourlane.errors import DatabaseUnavailable, FourlaneError, SettingsError
 
 __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
 
+log = logging.getLogger("fourlane.db")
+
 _TRANSACTION_POOLER_PORT: Final = 6543
+# Prisma's, in a URL that the web tier and the worker share.
+_OPTIONS_OF_OTHERS: Final = frozenset(
+    ("pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "schema", "statement_cache_size", "sslaccept")
+)
 _RECYCLE_SECONDS: Final = 240  # well under the idle limits of poolers and load balancers
 _IDLE_TRANSACTION_MS: Final = 60_000  # whose program vanished must not keep its locks for hours
 _LOCK_STEP_SECONDS: Final = (0.0005, 0.002)
@@ -95,15 +103,18 @@ def open_database(
       pool_size: connections that may be open at once in this process.
       pool_timeout_seconds: how long to wait for a free one.
       statement_timeout_ms: PostgreSQL ends a statement after this; SQLite waits so long for a writer.
-      transaction_pooler: whether connections change between transactions; by default, whether the port is 6543,
-        which Supabase gives to its transaction pooler.
+      transaction_pooler: whether connections change between transactions; by default, what ``?pgbouncer=`` says,
+        else whether the port is 6543, which Supabase gives to its transaction pooler.
 
     Raises SettingsError for a URL that is none.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         return Database(_sqlite(parsed, statement_timeout_ms), pooled=False)
-    pooled = parsed.port == _TRANSACTION_POOLER_PORT if transaction_pooler is None else transaction_pooler
+    parsed, told = _without_options_of_others(parsed)
+    if transaction_pooler is None:
+        transaction_pooler = told if told is not None else parsed.port == _TRANSACTION_POOLER_PORT
+    pooled = transaction_pooler
     return Database(_postgresql(parsed, pool_size, pool_timeout_seconds, statement_timeout_ms, pooled), pooled=pooled)
 
 
@@ -171,6 +182,35 @@ def _parse(url: str) -> URL:
     )
 
 
+def _without_options_of_others(url: URL) -> tuple[URL, bool | None]:
+    """The URL without what other clients read there; and whether that says that a transaction pooler is in between.
+
+    Raises SettingsError: nobody knows an option.
+    """
+    others = [name for name in url.query if name in _OPTIONS_OF_OTHERS]
+    told = str(url.query["pgbouncer"]).lower() == "true" if "pgbouncer" in url.query else None
+    left_out = [name for name in others if name != "pgbouncer"]
+    if left_out:
+        log.warning("DATABASE_URL: left out what is for other clients: %s", ", ".join(left_out))
+    url = url.difference_update_query(others)
+    if unknown := _unknown_to_libpq(url.query):
+        raise SettingsError(f"DATABASE_URL: its option {unknown} is not known; leave it out")
+    return url, told
+
+
+def _unknown_to_libpq(options: Iterable[str]) -> str:
+    try:
+        driver: Any = importlib.import_module("psycopg2")
+    except ModuleNotFoundError:
+        raise SettingsError("PostgreSQL needs the package psycopg2; pip install 'fourlane[db]'") from None
+    for name in options:
+        try:
+            driver.extensions.make_dsn(**{name: ""})
+        except driver.ProgrammingError:
+            return name
+    return ""
+
+
 def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, pooled: bool) -> Engine:
     arguments: dict[str, Any] = dict(_KEEPALIVES)
     if not pooled:
@@ -178,20 +218,17 @@ def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, poole
         arguments["options"] = (
             f"-c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={_IDLE_TRANSACTION_MS}"
         )
-    try:
-        engine = create_engine(
-            url,
-            connect_args=arguments,
-            # Kept before a pooler too: a worker lives long, and each log-in would cost more than its transaction.
-            poolclass=QueuePool,
-            pool_size=size,
-            max_overflow=0,
-            pool_timeout=wait_seconds,
-            pool_recycle=_RECYCLE_SECONDS,
-            pool_pre_ping=True,
-        )
-    except ModuleNotFoundError:
-        raise SettingsError("PostgreSQL needs the package psycopg2; pip install 'fourlane[db]'") from None
+    engine = create_engine(
+        url,
+        connect_args=arguments,
+        # Kept before a pooler too: a worker lives long, and each log-in would cost more than its transaction.
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=wait_seconds,
+        pool_recycle=_RECYCLE_SECONDS,
+        pool_pre_ping=True,
+    )
     if pooled:
 
         @event.listens_for(engine, "begin")

@@ -14,6 +14,7 @@ from functools import partial
 import msgspec
 
 from fourlane import observe
+from fourlane.config import folder
 from fourlane.errors import FourlaneError
 from fourlane.events import catalogue
 from fourlane.events.beside import Spec, way_of
@@ -21,7 +22,9 @@ from fourlane.events.direct import Direct
 from fourlane.events.hand import Hand, give_back, left_in, set_receiving
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
+from fourlane.observe import logs
 from fourlane.watchdog import Watchdog, ping_of
+from fourlane.worker import host
 from fourlane.worker.observer import Observer
 
 __all__ = ["main"]
@@ -35,8 +38,9 @@ _LAST_SECONDS = 2.0
 
 def main() -> None:
     """Receive until told to stop, or until stdin ends: then the worker is dead."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the worker decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    host.take_signals()
+    host.write_by_line()
+    folder.keep()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     line = sys.stdin.buffer.readline()
@@ -53,13 +57,13 @@ def main() -> None:
     from fourlane.worker.process import import_modules
 
     import_modules(spec.modules)
+    logs.hear_ours_again()
     hand = Hand(spec.hand_fd)
     threading.Thread(target=_listen, args=(stopping, hand), name="fourlane-listen", daemon=True).start()
     serve(spec, stopping, hand, observer)
     if observer is not None:
         observer.close()
-    logging.shutdown()
-    os._exit(0)  # long polls that have nothing in hand are left
+    host.leave(0, _LAST_SECONDS)  # long polls that have nothing in hand are left
 
 
 def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer | None = None) -> None:

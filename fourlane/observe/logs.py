@@ -18,11 +18,13 @@ from fourlane.observe import ids
 from fourlane.observe.redact import redact, redact_text
 from fourlane.tasks.context import running
 
-__all__ = ["AtMostOnce", "configure"]
+__all__ = ["AtMostOnce", "configure", "hear_ours_again"]
 
 _LEVELS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _TERMINAL: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_OURS: Final = ("fourlane", "dramatiq")
+log = logging.getLogger("fourlane.observe")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -44,6 +46,22 @@ def configure(*, level: str, json: bool, service: str, stream: IO[str] | None = 
     handler.setFormatter(_Json(service) if json else _Text(_TERMINAL))
     root.addHandler(handler)
     root.setLevel(level)
+
+
+def hear_ours_again() -> None:
+    """Undo what ``logging.config`` of other modules does to loggers that it does not name, and say so."""
+    ours = [
+        logger
+        for name, logger in list(logging.root.manager.loggerDict.items())
+        if isinstance(logger, logging.Logger) and logger.disabled and name.partition(".")[0] in _OURS
+    ]
+    for logger in ours:
+        logger.disabled = False
+    if ours:
+        log.warning(
+            "a module's logging configuration disabled the worker's loggers; they are enabled again. "
+            "Write disable_existing_loggers: False there"
+        )
 
 
 class _Handler(logging.StreamHandler[IO[str]]):

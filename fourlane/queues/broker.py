@@ -70,7 +70,8 @@ class RedisBroker(dramatiq.Broker):
     """A dramatiq broker on Fourlane's queues.
 
     Parameters:
-      url: e.g. ``rediss://user:password@host:6379``.
+      url: e.g. ``rediss://user:password@host:6379``. Where neither it nor another server is named, all that is not
+        given here is what the settings say: ``RedisBroker()`` works on the server of ``fourlane worker``.
       client: a ``redis.Redis`` or ``redis.RedisCluster`` to take the place of ``url``.
       middleware: as dramatiq's. By default dramatiq's own default list.
       namespace: what all keys begin with.
@@ -115,7 +116,7 @@ class RedisBroker(dramatiq.Broker):
         self._opened: Opened | None = None
         self._opening = threading.Lock()
 
-        said = {
+        given = {
             "namespace": namespace,
             "environment": environment,
             "dead_ttl_ms": dead_message_ttl,
@@ -123,14 +124,22 @@ class RedisBroker(dramatiq.Broker):
             "crash_limit": crash_limit,
             "defaults": defaults,
         }
+        said = {name: value for name, value in given.items() if value is not None}
+
+        def open_from_settings() -> Opened:
+            from fourlane.app import open_from_settings
+
+            return open_from_settings(**said)
 
         def open_from_arguments() -> Opened:
             from fourlane.app import opening_with
 
-            opening = opening_with(**{name: value for name, value in said.items() if value is not None})
-            return opening.open_on(client or (connect(url) if url else redis.Redis(**parameters)))
+            return opening_with(**said).open_on(client or (connect(url) if url else redis.Redis(**parameters)))
 
-        self._source = source or open_from_arguments
+        if source is None:
+            names_server = url is not None or client is not None or bool(parameters)
+            source = open_from_arguments if names_server else open_from_settings
+        self._source = source
         super().__init__(middleware=middleware)
         self.queues: set[str] = set()
 

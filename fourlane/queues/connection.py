@@ -10,6 +10,7 @@ identity, which the script remembers: ``Connector.run_once`` and ``run_each_once
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ from redis.cluster import RedisCluster
 
 from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.queues.scripts import FLAG, Script, script
+from fourlane.queues.url import fault_in, understood
 
 __all__ = ["Connector", "Link", "connect"]
 
@@ -43,6 +45,7 @@ _LOST = (failures.ConnectionError, failures.TimeoutError, failures.RedisClusterE
 _WORD = re.compile(r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|BUSY|MASTERDOWN|UNBLOCKED|MOVED|ASK|CLUSTERDOWN|"
                    r"TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b")  # fmt: skip
 _PASSING = {"READONLY", "LOADING", "BUSY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN"}
+_LACKS_CA: Final = "CERTIFICATE_VERIFY_FAILED"
 _DENIED = {"NOAUTH", "WRONGPASS", "NOPERM"}
 _WRITES_NOTHING = {"OOM", "MISCONF", "NOREPLICAS"}
 
@@ -64,20 +67,14 @@ def connect(url: str) -> redis.Redis:
     tcp_only = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
         client = redis.Redis.from_url(
-            url,
+            understood(url),
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             **tcp_only,
         )
         _make_connection(client)  # what its options say is looked at only here
     except (ValueError, TypeError, failures.RedisError) as error:
-        # No more of its text than a name: it may hold a part of the password.
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        what = f"its option {unknown[1]} is not known; leave it out" if unknown else (
-            "its port or one of its options cannot be read; write redis://USER:PASSWORD@HOST:PORT/0, "
-            "with signs such as / and @ in the password as %2F and %40"
-        )  # fmt: skip
-        raise SettingsError(f"REDIS_URL: {what}") from None
+        raise SettingsError(f"REDIS_URL: {fault_in(error)}") from None
     return client
 
 
@@ -118,19 +115,25 @@ class Link:
     def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run a script. Raises RedisUnavailable; whether the script ran is then unknown."""
         connector = self.connector
-        wanted = script(name, connector.flags_scripts is True)
+        wanted = self._script(name)
         try:
             return self.command("EVALSHA", wanted.sha, len(keys), *keys, *args)
         except failures.NoScriptError:
             if connector.flags_scripts is None:
                 connector.flags_scripts = self._takes_flag()
-            wanted = script(name, connector.flags_scripts)
+            wanted = self._script(name)
         except RedisUnavailable as error:
             return self._run_when_full(wanted, error, keys, args)
         try:
             return self.command("EVAL", wanted.source, len(keys), *keys, *args)
         except RedisUnavailable as error:
             return self._run_when_full(wanted, error, keys, args)
+
+    def _script(self, name: str) -> Script:
+        try:
+            return script(name, self.connector.flags_scripts is True)
+        except OSError as error:  # no descriptor is left to read it with
+            raise unavailable(error) from error
 
     def _run_when_full(self, refused: Script, error: RedisUnavailable, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         # Refused at its first write, so nothing was done.
@@ -149,7 +152,7 @@ class Link:
 
     def send_script(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> None:
         """Send a script's call; ``receive_script`` reads its reply."""
-        wanted = script(name, self.connector.flags_scripts is True)
+        wanted = self._script(name)
         self.send("EVALSHA", wanted.sha, len(keys), *keys, *args)
 
     def receive_script(self) -> Any:
@@ -418,6 +421,22 @@ def is_passing(error: RedisUnavailable) -> bool:
     return (isinstance(cause, _LOST) or _word(cause) in _PASSING) and not _is_denied(cause)
 
 
+def may_come(error: RedisUnavailable) -> bool:
+    """True when the server may be there later, with nobody changing our settings."""
+    return is_passing(error) and _LACKS_CA not in str(error) and not _lacks_file(error.__cause__)
+
+
+def _errno(error: BaseException) -> int | None:
+    own = error if isinstance(error, OSError) and error.errno else error.__context__
+    return own.errno if isinstance(own, OSError) else None
+
+
+def _lacks_file(error: BaseException | None) -> bool:
+    """Of its certificates: a socket's file may come."""
+    context = error.__context__ if error is not None else None
+    return isinstance(context, FileNotFoundError) and "unix" not in str(error)
+
+
 def is_answer(error: RedisUnavailable) -> bool:
     """True when the server was reached, and said no: for whatever reason."""
     return isinstance(error.__cause__, failures.ResponseError)
@@ -458,9 +477,11 @@ def unavailable(error: Exception) -> RedisUnavailable:
         hint = _HINTS[word]
     elif isinstance(error, failures.ResponseError):
         hint = "Redis answered with an error"
-    elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+    elif _LACKS_CA in str(error):
         hint = "name the CA that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
-    elif isinstance(error.__context__, FileNotFoundError) and "unix" not in str(error):
+    elif _errno(error) in (errno.EMFILE, errno.ENFILE):
+        hint = "this program has no file descriptor left; raise its limit (ulimit -n)"
+    elif _lacks_file(error):
         hint = "a file that REDIS_URL names does not exist: ssl_ca_certs, ssl_certfile or ssl_keyfile"
     elif not isinstance(error, (*_LOST, failures.RedisError)):
         hint = "check the address and the options in REDIS_URL"

@@ -638,12 +638,7 @@ def default_broker() -> RedisBroker:
     if broker is not None and _beside is not None:
         return _beside
 
-    def source() -> Any:
-        from fourlane.app import open_from_settings
-
-        return open_from_settings()
-
-    made = RedisBroker(source=source)
+    made = RedisBroker()
     if broker is None:
         dramatiq.set_broker(made)
     else:

@@ -262,15 +262,28 @@ class Executor:
 
     def _work(self, slot: int) -> None:
         self._call_thread_hooks("after_worker_thread_boot")
+        fresh = contextvars.copy_context()
+        goes_on = True
+        while goes_on:
+            context = fresh.copy()
+            goes_on = context.run(self._work_in, slot, context, len(fresh))
+        self._call_thread_hooks("before_worker_thread_shutdown")
+
+    def _work_in(self, slot: int, context: contextvars.Context, known: int) -> bool:
+        """Until a job has set context variables, which the next one must not find. False when the thread is to end.
+
+        A context for each job would cost it 200 ns. Where there was no variable before, their number shows it.
+        """
         ident = threading.get_ident()
         get, busy = self.backlog.get, self.busy
         run: Run | None = None
+        clean = 1 if known == 0 else 0  # the one is ``running``
         while True:
             try:
                 run = None
                 run = get()
                 if run is None:
-                    break
+                    return False
                 gate = run.plan.gate
                 if gate is None or self._enter(gate, slot, run):
                     run.thread = ident
@@ -284,7 +297,8 @@ class Executor:
                 self.broker.logger.critical("A slot's thread met an error of its own.", exc_info=True)
                 if run is not None and not run.started and not run.ended_at:
                     self.owner.finished(run, Back())  # it came between: what somebody else sent this thread
-        self._call_thread_hooks("before_worker_thread_shutdown")
+            if len(context) > clean:
+                return True
 
     def _enter(self, gate: threading.Semaphore, slot: int, run: Run) -> bool:
         """Take one of the task's places. None is free in a moment: the job comes again later. False then."""

@@ -92,6 +92,7 @@ class Loop:
             observer=observer,
         )
         self.stopping = False
+        self._grace_ends_at = 0.0
         self.stop_now = False
         self.turned_at = 0.0
         self.appetite = Appetite(self.executor)
@@ -696,7 +697,7 @@ class Loop:
             run.lane.finished.append((run, Back()))
         self.apart.give_back()
         self.executor.tell_shutdown()
-        deadline = time.monotonic() + self.grace_seconds
+        deadline = self._grace_ends_at = time.monotonic() + self.grace_seconds
         while True:
             self._listen()
             for lane in self.lanes:
@@ -723,6 +724,10 @@ class Loop:
         self.executor.close()
         if self.observer is not None:
             self.observer.close()
+
+    def grace_left(self) -> float:
+        """Seconds of the grace that are left after ``run``; less than 0 when it is over."""
+        return self._grace_ends_at - time.monotonic()
 
     def _publish_names(self) -> None:
         if self.table is not None:

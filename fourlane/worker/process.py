@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -20,10 +21,13 @@ import msgspec
 
 from fourlane import observe
 from fourlane.app import Opening, work_on
-from fourlane.errors import FourlaneError, RedisUnavailable
-from fourlane.observe import Observe
+from fourlane.config import folder
+from fourlane.errors import FourlaneError
+from fourlane.observe import Observe, logs
 from fourlane.queues.broker import RedisBroker
+from fourlane.worker import host
 from fourlane.worker.declarations import Declarations, declare_limits
+from fourlane.worker.start import when_reachable
 from fourlane.worker.takeover import take_over
 
 __all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
@@ -32,6 +36,7 @@ CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
 LOOP_FAILED: Final = 70  # EX_SOFTWARE
 CONTROLLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that the supervisor takes for all
 _PR_SET_PDEATHSIG: Final = 1
+_LEAVE_SECONDS: Final = 2.0  # for the end of a program that has no time left
 
 log = logging.getLogger("fourlane.worker")
 
@@ -102,8 +107,9 @@ def main() -> None:
     """Run until told to stop."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group: the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    host.take_signals()
+    host.write_by_line()
+    folder.keep()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
     control = _take_stdin()
     spec = msgspec.json.decode(control.readline(), type=Spec)
@@ -121,17 +127,16 @@ def main() -> None:
     try:
         import_modules(spec.modules)
         if spec.opening is not None:
-            take_over(first)
+            when_reachable(lambda: take_over(first), math.inf)
         queues = declared_queues(spec.queues, spec.services)
-        declare_limits()
-    except RedisUnavailable as error:
-        log.error("cannot start yet: %s", error)
-        os._exit(LOOP_FAILED)
+        when_reachable(declare_limits, math.inf)  # as it waits for it later
     except BaseException as error:  # SystemExit too: a script may end itself when it is imported
+        logs.hear_ours_again()
         text = str(error) if isinstance(error, FourlaneError) else f"{type(error).__name__}: {error}"
         log.error("cannot start: %s", " ".join(text.split()), exc_info=log.isEnabledFor(logging.DEBUG))
-        os._exit(CANNOT_START)
+        host.leave(CANNOT_START, _LEAVE_SECONDS)
 
+    logs.hear_ours_again()
     from fourlane.tasks.task import default_broker
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table
@@ -170,15 +175,13 @@ def main() -> None:
     except BaseException:
         # Python would wait for threads of the user's, and nobody would work here meanwhile.
         log.critical("the worker's loop met an error of its own", exc_info=True)
-        logging.shutdown()
-        os._exit(LOOP_FAILED)
+        host.leave(LOOP_FAILED, _LEAVE_SECONDS)
     if profile is not None:
         profile.stop()
     broker.emit_before("worker_shutdown", loop)
     broker.emit_after("worker_shutdown", loop)
-    logging.shutdown()
     # A thread that did not end within the grace must not keep the process.
-    os._exit(0)
+    host.leave(0, max(_LEAVE_SECONDS, loop.grace_left()))
 
 
 def _profile(loop: Any) -> Any:

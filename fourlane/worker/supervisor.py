@@ -23,6 +23,7 @@ from fourlane.queues.kept import Keeper
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.worker.child import Child, Options
+from fourlane.worker.orphans import reap_orphans
 from fourlane.worker.probe import Health
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
 from fourlane.worker.restart import End, pause_seconds
@@ -41,6 +42,7 @@ __all__ = ["Options", "Supervisor"]
 log = logging.getLogger("fourlane.supervisor")
 
 STOPPED_AT_ONCE: Final = 130  # what a shell reports of a program that Ctrl-C ended
+_INIT: Final = 1  # the process that inherits orphans
 _PRESENCE_SECONDS: Final = 30.0
 _WATCH_SECONDS: Final = 1.0
 _BEAT_ANSWER_SECONDS: Final = 1.5  # a connection that is half open must not take the whole silence
@@ -173,6 +175,8 @@ class Supervisor:
         for child in list(self.children):
             if child.process.poll() is not None:
                 self._ended(child, now)
+        if os.getpid() == _INIT:
+            reap_orphans([child.process.pid for child in self.children])
         for number, due in list(self._start_at.items()):
             if due <= now:
                 self._start(number, now)

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from fourlane.observe import logs
 from fourlane.worker import stacks
 from fourlane.worker.table import Table, Vitals
 
@@ -52,6 +53,7 @@ class Reporter:
                 due = now + _SECONDS
                 try:
                     self._table.publish_vitals(self._look())
+                    logs.hear_ours_again()
                 except Exception:
                     log.exception("looking after this process met an error of its own")
             heard, _, _ = select.select([self._out], [], [], due - now if due > now else 0)

@@ -68,6 +68,7 @@ def test_defaults() -> None:
         "processes": 1,
         "slots": 8,
         "concurrency": 1000,
+        "start_wait_seconds": 60,
         "grace_seconds": 25,
         "max_retries": 5,
         "min_backoff_ms": 1000,
@@ -133,6 +134,7 @@ def test_defaults() -> None:
         "recycle_seconds": 0,
         "recycle_rss_mb": 0,
         "probe_port": 0,
+        "probe_host": None,
         "webhook_allow_private": False,
         "webhook_timeout_seconds": 30,
         "webhook_disable_days": 5,
@@ -249,6 +251,52 @@ def test_every_scheme_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: st
     ],
 )
 def test_a_fault_is_a_line_with_the_variable_and_the_fix(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, line: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    assert faults() == [line]
+
+
+@pytest.mark.parametrize("name", ["FOURLANE", "FOURLANE_WORKER", "FOURLANE_SERVICE"])
+@pytest.mark.parametrize(("address", "shown"), [("10.0.0.11", "10.0.0.11"), ("fd00::b", "[fd00::b]")])
+def test_what_kubernetes_sets_for_a_service_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str, address: str, shown: str
+) -> None:
+    links = {
+        "SERVICE_HOST": address,
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT": f"tcp://{shown}:80",
+        "PORT_80_TCP": f"tcp://{shown}:80",
+        "PORT_80_TCP_PROTO": "tcp",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_ADDR": address,
+    }
+    for end, value in links.items():
+        monkeypatch.setenv(f"{name}_{end}", value)
+
+    assert load_settings().service == "default"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("FOURLANE_PORT", "8080", "FOURLANE_PORT: there is no such setting; did you mean FOURLANE_PROBE_PORT?"),
+        (
+            "FOURLANE_SERVICE_HOST",
+            "a host",
+            "FOURLANE_SERVICE_HOST: there is no such setting; did you mean FOURLANE_SERVICE?",
+        ),
+        (
+            "FOURLANE_PROBE_PORT",
+            "tcp://10.0.0.11:80",
+            "FOURLANE_PROBE_PORT: 'tcp://10.0.0.11:80' is what Kubernetes sets for a Service of this name; "
+            "set enableServiceLinks: false, or a port",
+        ),
+    ],
+)
+def test_what_only_looks_like_kubernetes_is_a_fault(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, line: str
 ) -> None:
     monkeypatch.setenv(variable, value)

@@ -28,9 +28,12 @@ from tests.servers import eventually, free_port
         ("postgresql://u:p@h:6543/d", None, False),  # Supabase's transaction pooler
         ("postgresql://u:p@h:6543/d", False, True),
         ("postgresql://u:p@h:7777/d", True, False),
+        ("postgresql://u:p@h:7777/d?pgbouncer=true&connection_limit=1", None, False),  # as Prisma has it
+        ("postgresql://u:p@h:6543/d?pgbouncer=false&sslmode=require", None, True),
+        ("postgresql://u:p@h:7777/d?pgbouncer=true", False, True),
     ],
 )
-def test_a_transaction_pooler_is_known_by_its_port(url: str, transaction_pooler: bool | None, listens: bool) -> None:
+def test_a_transaction_pooler_is_known_by_its_url(url: str, transaction_pooler: bool | None, listens: bool) -> None:
     assert open_database(url, transaction_pooler=transaction_pooler).listens is listens
 
 
@@ -42,6 +45,19 @@ def test_what_is_no_database(url: str) -> None:
         open_database(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_options_of_other_clients_are_left_out(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    database = open_database(f"{postgres_url}?pgbouncer=true&connection_limit=1&schema=public&sslmode=prefer")
+    with database.begin() as session:
+        assert session.execute(text("SELECT 1")).scalar() == 1
+    assert "left out what is for other clients: connection_limit, schema" in caplog.text
+    database.close()
+
+
+def test_an_option_that_nobody_knows_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: its option colour is not known; leave it out$"):
+        open_database("postgresql://u:p@h/d?sslmode=require&colour=red")
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -22,6 +22,9 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, rights
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.connection import Connector, connect
+from tests.command import Command
+from tests.command import command as command
 from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
 from tests.servers import Server, eventually
@@ -83,6 +86,9 @@ def test_tls(start_server: StartServer, open_broker: OpenBroker, run_worker: Run
     shown = run_cli(tmp_path, server.url, "queues")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "local.jobs.normal.default" in shown.stdout
+    unchecked = Connector(connect(server.url.partition("?")[0] + "?ssl_cert_reqs=CERT_NONE"))
+    assert unchecked.command(b"key", "PING") == b"PONG"
+    unchecked.close()
 
 
 def faults(told: subprocess.CompletedProcess[str]) -> list[str]:
@@ -519,3 +525,33 @@ def test_a_dead_workers_jobs_come_back_from_a_full_server(
     run_worker(broker)
     eventually(lambda: sorted(ran) == list(range(10)), 15)
     eventually(lambda: is_settled(broker))
+
+
+def test_a_worker_that_starts_waits_for_a_redis_that_is_away_or_loads(
+    command: Command, start_server: StartServer
+) -> None:
+    # Slow to load, as one with much data is; the second line lets it answer meanwhile.
+    slow = {"key-load-delay": "1000", "loading-process-events-interval-bytes": "1024"}
+    server = start_server(config=slow)
+    server.command("EVAL", "for i = 1, 1500 do redis.call('SET', 'k' .. i, string.rep('x', 100)) end", 0)
+    server.command("BGREWRITEAOF")
+    eventually(lambda: server.info("persistence")["aof_rewrite_in_progress"] == "0")
+    server.stop()
+    log = command.folder / "log"
+    with log.open("wb") as out:
+        worker = command.start("worker", url=server.url, stderr=out)
+    eventually(lambda: "; trying again" in log.read_text(), 15)
+    server.start()
+    eventually(lambda: "ready: " in log.read_text(), 20)
+    worker.terminate()
+    assert worker.wait(20) == 0
+
+    server.stop()
+    told = command("worker", REDIS_URL=server.url, FOURLANE_START_WAIT_SECONDS="1")
+    assert told.returncode == 1
+    assert "is the server running" in told.stderr
+    with log.open("wb") as out:
+        worker = command.start("worker", url=server.url, stderr=out)
+    eventually(lambda: "; trying again" in log.read_text(), 15)
+    worker.terminate()
+    assert worker.wait(20) == 0

@@ -599,6 +599,8 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
         assert (code, told[path]) == (200, True)
     assert {p["pid"] for p in told["processes"]} == workers.children(process)
     assert ask(port, "else")[0] == 404
+    with pytest.raises(ConnectionRefusedError):  # in the environment local, on 127.0.0.1 alone
+        socket.create_connection(("127.0.0.2", port), timeout=5)
     for name in "ab":
         workers.send("seize", name, 3)
     eventually(lambda: workers.said("begun", "a") and workers.said("begun", "b"))

@@ -230,10 +230,12 @@ def test_a_cluster_that_is_gone(cluster_urls: list[str]) -> None:
     ("url", "told"),
     [
         ("redis://h:port/0", "its port or one of its options cannot be read"),
-        ("redis://:secret@h/0?family=0", "its option family is not known; leave it out"),
-        ("redis://:secret@h/0?max_connections=many", "its port or one of its options cannot be read"),
+        ("redis://:secret@h/0?connect_timeout=5", "its option connect_timeout is not known; leave it out"),
+        ("redis://:secret@h/0?max_connections=many", "the value of its option max_connections cannot be read"),
+        ("redis://:sec/ret@h/0", "what follows the host is no number of a database"),
+        ("redis://h/abc", "what follows the host is no number of a database"),
         ("redis://:secret@h/0?protocol=5", "its port or one of its options cannot be read"),
-        ("rediss://:secret@h/0?ssl_cert_reqs=CERT_SECRET", "its port or one of its options cannot be read"),
+        ("rediss://:secret@h/0?ssl_cert_reqs=CERT_SECRET", "use none, optional or required"),
         ("http://:secret@h/0", "its port or one of its options cannot be read"),
     ],
 )
@@ -241,6 +243,22 @@ def test_a_url_that_cannot_be_read(url: str, told: str) -> None:
     with pytest.raises(SettingsError, match=told) as caught:
         connect(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("redis://:p%2Fq@h/1?family=0", {"host": "h", "db": 1, "password": "p/q"}),
+        ("unix:///run/redis.sock?family=4&db=1", {"path": "/run/redis.sock", "db": 1}),
+        ("rediss://h?ssl_cert_reqs=CERT_NONE", {"ssl_cert_reqs": "none"}),
+        ("rediss://h?ssl_cert_reqs=CERT_REQUIRED&family=6", {"ssl_cert_reqs": "required"}),
+        ("rediss://h?ssl_cert_reqs=optional", {"ssl_cert_reqs": "optional"}),
+    ],
+)
+def test_urls_as_other_clients_write_them(url: str, options: dict[str, Any]) -> None:
+    understood = connect(url).connection_pool.connection_kwargs
+    assert {name: understood.get(name) for name in options} == options
+    assert "family" not in understood
 
 
 def test_a_unix_socket(tmp_path: Any) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import functools
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import dramatiq
@@ -374,3 +376,30 @@ def test_a_run_whose_lease_was_lost_is_told_and_its_late_effects_are_refused(
     assert len(refused) == 10
     assert sent.result(5) is None  # given back, and run by whoever leases it next
     assert sent.status() is State.DONE
+
+
+@pytest.mark.parametrize("at_boot", [False, True])
+def test_context_variables_do_not_leak_from_job_to_job(
+    broker: RedisBroker, run_worker: RunWorker, at_boot: bool
+) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="default")
+
+    class Boot(dramatiq.Middleware):
+        def after_worker_thread_boot(self, broker: dramatiq.Broker, thread: threading.Thread) -> None:
+            if at_boot:
+                variable.set("of the thread")
+
+    broker.add_middleware(Boot())
+
+    @task(result_ttl_ms=60_000)
+    def change(how: str) -> list[Any]:
+        found = [variable.get(), decimal.getcontext().prec]
+        if how == "variable":
+            variable.set("of a job")
+        elif how == "decimal":
+            decimal.getcontext().prec = 3
+        return found
+
+    run_worker(broker, slots=1)
+    clean = ["of the thread" if at_boot else "default", decimal.DefaultContext.prec]
+    assert [change.send(how).result(5) for how in ("variable", "decimal", "", "")] == [clean] * 4

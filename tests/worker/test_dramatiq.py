@@ -172,6 +172,21 @@ def test_current_message(broker: RedisBroker, run_worker: RunWorker) -> None:
     assert seen == [(sent.message_id, (3,))]
 
 
+def test_a_broker_that_names_no_server_reads_the_settings(
+    redis_url: str, namespace: str, clean_env: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"REDIS_URL": redis_url, "FOURLANE_NAMESPACE": namespace, "FOURLANE_ENVIRONMENT": "staging"}
+    for name, value in (settings | {"FOURLANE_MAX_RETRIES": "7"}).items():
+        monkeypatch.setenv(name, value)
+    broker, other = RedisBroker(middleware=[]), RedisBroker(namespace="other", dead_max=5)
+    assert (broker.store.namespace, broker.store.environment) == (namespace, "staging")
+    assert broker.opened.defaults.max_retries == 7
+    assert broker.store.connector.command(b"key", "PING") == b"PONG"
+    assert (other.store.namespace, other.store.environment, other.store.dead_max) == ("other", "staging", 5)
+    assert RedisBroker(host="elsewhere").store.environment == "local"  # as dramatiq's: all is in the arguments
+    broker.close()
+
+
 def test_under_dramatiqs_own_worker(redis_url: str, namespace: str) -> None:
     middleware = [kind() for kind in default_middleware if kind.__name__ != "Prometheus"]
     broker = RedisBroker(url=redis_url, namespace=namespace, middleware=middleware)

@@ -1,0 +1,59 @@
+"""The probe's port under clients that mean no good."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from fourlane.worker.probe import Health, Probe
+
+
+@pytest.fixture
+def probe() -> Iterator[Probe]:
+    opened = Probe(0, lambda: Health(True, True, {}), host="127.0.0.1")
+    yield opened
+    opened.close()
+
+
+def live(probe: Probe, host: str = "127.0.0.1") -> bool:
+    with urllib.request.urlopen(f"http://{host}:{probe.port}/live", timeout=5) as reply:
+        return bool(json.load(reply)["live"])
+
+
+def test_connections_that_are_only_held_keep_nobody_out(probe: Probe) -> None:
+    before = threading.active_count()
+    with ExitStack() as held:
+        for number in range(100):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", probe.port), timeout=5))
+            connection.sendall(b"GET /live HT" if number % 2 else b"")
+            assert threading.active_count() <= before + 20
+        assert [live(probe) for _ in range(5)] == [True] * 5
+    assert live(probe)
+
+
+def test_connections_that_are_reset_keep_no_place(probe: Probe) -> None:
+    for _ in range(50):
+        connection = socket.create_connection(("127.0.0.1", probe.port), timeout=5)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+    assert live(probe)
+
+
+@pytest.mark.parametrize(("host", "others"), [("127.0.0.1", False), ("0.0.0.0", True), ("", True)])
+def test_it_listens_where_it_is_told(host: str, others: bool) -> None:
+    probe = Probe(0, lambda: Health(True, True, {}), host=host)
+    try:
+        assert live(probe)
+        if others:
+            assert live(probe, "127.0.0.2")
+        else:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.2", probe.port), timeout=5)
+    finally:
+        probe.close()
