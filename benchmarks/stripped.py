@@ -55,6 +55,6 @@ def _without_hooks(function: Callable[..., Any]) -> Callable[..., Any]:
     return stripped
 
 
-for owner, names in ((loop.Loop, ("finished", "_turn", "_wait")), (executor.Executor, ("_begin", "_finish"))):
+for owner, names in ((loop.Loop, ("_tell_ended", "_turn", "_wait")), (executor.Executor, ("_begin", "_finish"))):
     for name in names:
         setattr(owner, name, _without_hooks(getattr(owner, name)))

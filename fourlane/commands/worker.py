@@ -58,9 +58,10 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     from fourlane import observe
     from fourlane.app import housekeeping, observe_of, opening_of
     from fourlane.beyond import Outside
-    from fourlane.errors import SettingsError
+    from fourlane.errors import RedisUnavailable, SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
+    from fourlane.queues.connection import lacks_right
     from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.start import when_reachable
     from fourlane.worker.supervisor import Options, Supervisor
@@ -88,7 +89,11 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
             synchronise_maintenance(store, maintenance, boot_ms)
 
     def greet() -> tuple[int, str | None]:
-        store.connector.command(store.keys.services, "EXISTS", store.keys.services)  # not while it loads its data
+        try:
+            store.connector.command(store.keys.services, "EXISTS", store.keys.services)  # not while it loads its data
+        except RedisUnavailable as error:
+            if not lacks_right(error):
+                raise  # else all rights that are missing are told together
         boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
         rights.check(store)
         return int(boot_seconds) * 1000, browse.eviction_policy(store)

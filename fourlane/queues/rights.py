@@ -30,6 +30,7 @@ eval return 0
 evalsha 0000000000000000000000000000000000000000 0
 blmove K K LEFT LEFT 0.01
 lindex K 0
+hlen K
 llen K
 lpop K 0
 lpush K x

@@ -183,7 +183,7 @@ def test_a_broker_that_names_no_server_reads_the_settings(
     assert broker.opened.defaults.max_retries == 7
     assert broker.store.connector.command(b"key", "PING") == b"PONG"
     assert (other.store.namespace, other.store.environment, other.store.dead_max) == ("other", "staging", 5)
-    assert RedisBroker(host="elsewhere").store.environment == "local"  # as dramatiq's: all is in the arguments
+    assert RedisBroker(host="elsewhere").store.environment == "staging"  # what it does not say is the settings'
     broker.close()
 
 
