@@ -169,6 +169,7 @@ def test_a_cancelled_job_drops_its_steps(broker: RedisBroker, run_worker: RunWor
     eventually(lambda: not kept(broker), 10)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may interrupt a destructor
 def test_only_the_lease_holder_records(broker: RedisBroker, run_worker: RunWorker) -> None:
     begun, go = threading.Event(), threading.Event()
     raised: list[BaseException] = []
