@@ -383,18 +383,28 @@ class Store:
         return int(self.connector.run("leave", [*keys.all, keys.leased(name)], (name, done)))
 
     def reclaim(
-        self, service: str, name: str, fate: str, begun: Iterable[str] | None = None, *, guilty: bool = False
+        self,
+        service: str,
+        name: str,
+        fate: str,
+        begun: Sequence[str] | None = None,
+        *,
+        ran: int | None = None,
+        guilty: bool = False,
     ) -> tuple[int, list[str]]:
         """Take a dead worker's jobs back. Returns how many, and the ids that became dead letters (poison).
 
         Parameters:
           begun: entries of the jobs that were running, when a supervisor saw the death; None when only silence
             tells of it, then nothing happens unless the worker's time has run out.
+          ran: how many jobs of whatever service were running in that process; as many as ``begun`` by default.
           guilty: the process was killed for what these jobs did, and no other counts a crash.
         """
         keys = self.service(service)
+        if ran is None:
+            ran = len(begun or ())
         how = "silent" if begun is None else "guilty" if guilty else "reported"
-        args = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, *(begun or ())]
+        args = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran, *(begun or ())]
         back, poisoned, left = 0, [], 1
         while left > 0:
             some, dead, left = self.connector.run("reclaim", [*keys.all, keys.leased(name)], args)

@@ -345,7 +345,7 @@ class Supervisor:
             fate = f"worker {child.name} died: {child.fate()}"
             try:
                 back, poisoned = self.store.reclaim(
-                    service, names[service], fate, begun=begun, guilty=child.guilty is not None
+                    service, names[service], fate, begun=begun, ran=len(running), guilty=child.guilty is not None
                 )
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)

@@ -3,7 +3,8 @@
 -- ARGV  1 its lease name, 2 "silent" (its time must have run out), "reported" (its supervisor saw it die) or
 --       "guilty" (its supervisor killed it for what some jobs did), 3 crashes that make a dead letter,
 --       4 dead letters to keep, 5 milliseconds to keep them, 6 what befell it, in words;
---       unless silent, then the entries of the jobs that had begun, or of the guilty ones
+--       7 how many jobs had begun in that process, of whatever service;
+--       unless silent, then the entries of those of this service, or of the guilty ones
 -- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
 --@include keys
 --@include entries
@@ -35,13 +36,13 @@ end
 table.sort(held)
 
 local begun, suspects = {}, 0
-for i = 7, #ARGV do
+for i = 8, #ARGV do
     begun[ARGV[i]] = true
     local crashes = has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
     if crashes and tonumber(crashes) >= limit - 1 then suspects = suspects + 1 end
 end
 local most_crashes = suspects <= 1 and MOST_BESIDE_OTHERS or MOST_TRIALS
-if how == 'guilty' or #ARGV <= 7 or limit == 1 then most_crashes = limit end
+if how == 'guilty' or tonumber(ARGV[7]) <= 1 or limit == 1 then most_crashes = limit end
 
 -- Returns whether it is to be a dead letter.
 local function count_loss(entry)
