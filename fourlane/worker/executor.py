@@ -280,12 +280,11 @@ class Executor:
         clean = 1 if known == 0 else 0  # the one is ``running``
         while True:
             try:
-                run = None
+                run = None  # a job that is over is not kept until the next one comes
                 run = get()
                 if run is None:
                     return False
-                gate = run.plan.gate
-                if gate is None or self._enter(gate, slot, run):
+                if run.plan.gate is None or self._enter(run.plan.gate, slot, run):
                     run.thread = ident
                     busy[slot] = run
                     self._run(slot, run)
@@ -351,7 +350,10 @@ class Executor:
         if run._output is not None:
             self._quietly(run._output.flush)
         if self.table is not None:
-            self._quietly(self.table.end, slot)
+            try:  # not by _quietly: each job would feel it
+                self.table.end(slot)
+            except BaseException:
+                self._log_failure(self.table.end)
         self._finish(run, result, error)
         error = None  # its traceback holds this frame, and with it all that the function had
 
@@ -360,7 +362,10 @@ class Executor:
         try:
             call(*args)
         except BaseException:
-            self.broker.logger.critical("Unexpected failure in %r.", call, exc_info=True)
+            self._log_failure(call)
+
+    def _log_failure(self, call: Callable[..., Any]) -> None:
+        self.broker.logger.critical("Unexpected failure in %r.", call, exc_info=True)
 
     def _end(self, slot: int, run: Run) -> None:
         """From here on nothing interrupts: take back what was sent and has not arrived."""
@@ -373,8 +378,9 @@ class Executor:
         plan, options = run.plan, run.envelope.options
         started = run.started = time.monotonic()
         run.row = row
-        if self.table is not None:
-            self._mark_begun(run)
+        if self.table is not None and row >= 0:  # where the supervisor finds it when this process dies
+            hard = plan.hard_ms
+            self.table.begin(row, run.lane.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
         leased = run.leased
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
@@ -391,7 +397,7 @@ class Executor:
             self._began(run)
 
     def _mark_begun(self, run: Run) -> None:
-        """In the table, where the supervisor finds it when this process dies."""
+        """Its row in the table, once more, on the loop (as in _begin, where a call for each job would be felt)."""
         if self.table is not None and run.row >= 0:  # -1: there was no row left
             hard = run.plan.hard_ms
             deadline = run.started + hard / 1000 if hard else 0.0
@@ -446,9 +452,8 @@ class Executor:
         plan, envelope = run.plan, run.envelope
         result: Any = None
         error: BaseException | None = None
-        row = self._take_row()
         try:
-            self._begin(run, row)
+            self._begin(run, self._take_row())
             if run.interrupted is not None:  # before this coroutine was there to be cancelled
                 raise run.interrupted
             if not (plan.bare and not envelope.options):
@@ -475,7 +480,10 @@ class Executor:
         row = run.row
         if row >= 0:
             if self.table is not None:
-                self._quietly(self.table.end, row)
+                try:
+                    self.table.end(row)
+                except BaseException:
+                    self._log_failure(self.table.end)
             self._free_rows.append(row)
         self._finish(run, result, error)
         self.async_runs.pop(id(run), None)
@@ -553,13 +561,13 @@ class Executor:
     def _finish(self, run: Run, result: Any, error: BaseException | None) -> None:
         """Its outcome, told to the owner: nothing else that fails here keeps it from that."""
         plan = run.plan
-        if error is None and plan.bare and not run.envelope.options and not plan.result_ttl_ms:
+        if error is None and plan.plain and not run.envelope.options:
             outcome: Outcome = PLAIN
         else:
             outcome = self.conclusions.of(run, result, error)
         if error is not None and self.observer is not None:
             self._quietly(self.observer.failed, run, error, outcome)
-        if run.abandoned or self.observer is None:
+        if run._exception is not None and (run.abandoned or self.observer is None):
             run.let_go()  # else the observer wants it once more, when the turn is taken
         if run.abandoned:
             return

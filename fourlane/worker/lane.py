@@ -77,7 +77,8 @@ class Lane:
     @property
     def waiting(self) -> Sequence[str]:
         """Tiers that may have jobs, the highest first, and may be leased from."""
-        return sorted(self.maybe - self.rests.keys() if self.rests else self.maybe)
+        tiers = self.maybe - self.rests.keys() if self.rests else self.maybe
+        return sorted(tiers) if len(tiers) > 1 else list(tiers)
 
     def rest(self, entry: str) -> int:
         """The task of this job has its share here already: that is so for a while. Returns for how many milliseconds

@@ -198,8 +198,6 @@ class Loop:
     def _due(self, now: float) -> list[Lane]:
         """The services that want a turn, whether or not there is room for their jobs."""
         settles = not self._settles_with_next_lease(now)
-        for lane in [lane for lane in self.lanes if lane.maybe]:
-            lane.ages_due = False
         for lane, moment in self._ages_at():
             lane.ages_due = moment <= now
         return [
@@ -315,7 +313,7 @@ class Loop:
                 for run, outcome in settling.ended:
                     if outcome is not PLAIN:
                         run.let_go()
-                settling.ended.clear()  # kept over the turn they would cost the garbage collector more than the count
+            settling.ended.clear()  # kept over the turn they would cost the garbage collector more than the count
         if settling.stale:
             self._count_stale(lane, len(settling.stale))
         for run in settling.stale:

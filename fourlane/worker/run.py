@@ -192,12 +192,13 @@ class Plan:
         )
         # The bare path: nothing but the function itself.
         self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.fault)
+        self.plain = self.bare and not self.result_ttl_ms
 
 
 class NoPlan:
     """In a Plan's place for a job that cannot be read, or whose task nobody here knows."""
 
-    bare = True
+    bare = plain = True
     is_async = False
     is_task = False
     result_ttl_ms = 0

@@ -49,11 +49,10 @@ def gather(lane: Lane) -> Settling:
                 lane.uncertain = now[place:] + lane.uncertain
                 return settling
             others.append((entry, outcome))
-    finished = lane.finished
+    finished, epoch = lane.finished, lane.epoch
     while finished and len(done) + len(others) < most:
-        pair = finished.popleft()
-        run, outcome = pair
-        if run.epoch != lane.epoch:
+        pair = run, outcome = finished.popleft()
+        if run.epoch != epoch:
             stale.append(run)
             continue
         if run._steps is not None:
@@ -62,7 +61,7 @@ def gather(lane: Lane) -> Settling:
             done.append(run.leased.entry)
         else:
             weight += _bytes_of(outcome)
-            if weight > _MOST_BYTES and done + others:
+            if weight > _MOST_BYTES and settling.size:
                 finished.appendleft(pair)
                 break
             others.append((run.leased.entry, outcome))

@@ -21,11 +21,10 @@ _HELD_AT: Final = 2_048
 _MOST_SERVICES: Final = 4_096
 _NAMES_AT: Final = _HELD_AT + 4 * _MOST_SERVICES
 _ROWS_AT: Final = 262_144  # room for the names of some 1,700 services; unused pages cost nothing
-_ROW: Final = struct.Struct(
-    "<dHH"
-)  # hard limit on the monotonic clock (0 none), service's number, entry's length (0 free)
-_ROW_BYTES: Final = 320
-_ENTRY_AT: Final = _ROW.size
+_ENTRY_BYTES: Final = 308
+_HEAD: Final = struct.Struct("<dHH")  # hard limit on the monotonic clock (0 none), service's number, entry's length
+_ROW: Final = struct.Struct(f"<{_ENTRY_BYTES}sdHH")  # the entry, which is whole before its length is; 0: a free row
+_ROW_BYTES: Final = _ROW.size
 _READS: Final = 5
 
 T = TypeVar("T")
@@ -67,7 +66,7 @@ class Table:
         self.fd = fd
         self.rows = rows
         self.map = mmap.mmap(fd, _ROWS_AT + rows * _ROW_BYTES)
-        self._ends = [_ROWS_AT + row * _ROW_BYTES for row in range(rows)]
+        self._rows = [_ROWS_AT + row * _ROW_BYTES for row in range(rows)]
 
     @classmethod
     def create(cls, rows: int) -> Table:
@@ -78,20 +77,18 @@ class Table:
         return cls(fd, rows)
 
     def begin(self, row: int, service: int, entry: bytes, hard_deadline: float) -> None:
-        at = self._ends[row]
-        entry = entry[: _ROW_BYTES - _ENTRY_AT]
-        self.map[at + _ENTRY_AT : at + _ENTRY_AT + len(entry)] = entry
-        _ROW.pack_into(self.map, at, hard_deadline, service, len(entry))
+        length = min(len(entry), _ENTRY_BYTES)
+        _ROW.pack_into(self.map, self._rows[row], entry, hard_deadline, service, length)
 
     def end(self, row: int) -> None:
-        _ROW.pack_into(self.map, self._ends[row], 0.0, 0, 0)
+        _HEAD.pack_into(self.map, self._rows[row] + _ENTRY_BYTES, 0.0, 0, 0)
 
     def running(self) -> list[Running]:
         found = []
-        for at in self._ends:
-            hard_deadline, service, length = _ROW.unpack_from(self.map, at)
+        for at in self._rows:
+            hard_deadline, service, length = _HEAD.unpack_from(self.map, at + _ENTRY_BYTES)
             if length:
-                entry = self.map[at + _ENTRY_AT : at + _ENTRY_AT + length]
+                entry = self.map[at : at + length]
                 found.append(Running(service, entry.decode(errors="replace"), hard_deadline))
         return found
 
