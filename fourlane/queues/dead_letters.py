@@ -202,7 +202,7 @@ def replay(
             # How it ended is not how it will end: until it runs, who waits is told by its state.
             kept = [keys.result(letter.at.id) for letter in letters]
             store.connector.command(kept[0], "DEL", *kept)
-            numbers[service], *replayed = store.connector.run("replay", keys.all, args)
+            numbers[service], *replayed = store.connector.run_once("replay", keys.all, args, keys.sent)
             done += len(replayed)
     finally:
         _note(store, "replay", which, done, by)
@@ -224,7 +224,8 @@ def discard(
     try:
         for service, letters in _batches(_chosen(store, which, queue)):
             ids = [letter.at.id for letter in letters]
-            done += int(store.connector.run("discard", store.service(service).all, ids))
+            keys = store.service(service)
+            done += int(store.connector.run_once("discard", keys.all, ids, keys.sent)[0])
     finally:
         _note(store, "discard", which, done, by)
     return done
@@ -301,8 +302,8 @@ def import_(store: Store, lines: Iterable[str | bytes], *, by: str | None = None
         jobs = waiting.pop(service)
         del sizes[service]
         store.announce(service)
-        reply = store.connector.run("bury", store.service(service).all, (store.dead_max, store.dead_ttl_ms, *jobs))
-        return len(reply)
+        keys = store.service(service)
+        return len(store.connector.run_once("bury", keys.all, (store.dead_max, store.dead_ttl_ms, *jobs), keys.sent))
 
     try:
         for number, line in enumerate(lines, 1):
