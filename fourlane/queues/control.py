@@ -16,7 +16,7 @@ from fourlane import codec
 from fourlane.errors import FourlaneError, SettingsError, UnreadableJob
 from fourlane.job import State
 from fourlane.names import Queue, Tier, parse_queue
-from fourlane.queues import ended
+from fourlane.queues import carry, ended
 from fourlane.queues.browse import locate, queue_of
 from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
@@ -145,6 +145,7 @@ def cancel(
     RUNNING means that its worker is told; whether the task heeds it is the task's matter, but the job does
     not run again. CANCELLED means that it was cancelled before, UNKNOWN that there is no such job.
     """
+    carry.refuse_late()
     state = State.UNKNOWN
     for service, stored_id in locate(store, job_id, queue):
         keys = store.service(service)
@@ -175,6 +176,7 @@ def purge(store: Store, queue: Queue | str) -> int:
 
     Stops after as many as there were at the start, so that a busy producer cannot keep it going for ever.
     """
+    carry.refuse_late()
     place = queue_of(store, queue)
     keys = store.service(place.service)
     tier, command = int(place.tier), store.connector.command
@@ -199,6 +201,7 @@ def _cancel(store: Store, service: str, job_id: str, telling: bytes) -> State:
 
 
 def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
+    carry.refuse_late()
     place = queue_of(store, queue)
     tier = str(int(place.tier))
 

@@ -22,7 +22,7 @@ from fourlane import codec
 from fourlane.errors import FourlaneError, InvalidArguments, InvalidName, JobNotFound, SettingsError, UnreadableJob
 from fourlane.job import JobInfo, State, enqueued_at_ms, message_id_of
 from fourlane.names import Tier, parse_queue
-from fourlane.queues import browse
+from fourlane.queues import browse, carry
 from fourlane.queues.broker import read_record, write_record
 from fourlane.queues.store import Store
 from fourlane.sealing import is_sealed
@@ -183,6 +183,7 @@ def replay(
         raise SettingsError(f"the rate must be over 0 a second, not {rate_per_second:g}")
     if dry_run:
         return _count_of(store, which, queue)
+    carry.refuse_late()
     step_ms = 1000 / rate_per_second if rate_per_second else 0.0
     began = time.monotonic()
     at_ms = -step_ms  # since then, when the job before goes
@@ -220,6 +221,7 @@ def discard(
     """Drop dead letters for good. Returns how many. Parameters and errors are those of replay."""
     if dry_run:
         return _count_of(store, which, queue)
+    carry.refuse_late()
     done = 0
     try:
         for service, letters in _batches(_chosen(store, which, queue)):
@@ -247,6 +249,7 @@ def edit(
       UnreadableJob: its body cannot be read, so there is nothing to keep the rest of.
       InvalidArguments, JobTooLarge: as at enqueueing.
     """
+    carry.refuse_late()
     for _ in range(_TRIES):
         letter = _one(store, job_id, queue)
         old = codec.decode(letter.body)
@@ -294,6 +297,7 @@ def import_(store: Store, lines: Iterable[str | bytes], *, by: str | None = None
     Raises:
       UnreadableJob: a line is none of export's; the message has its number. Lines before it may be in.
     """
+    carry.refuse_late()
     taken = given = 0
     waiting: dict[str, list[Any]] = {}
     sizes: dict[str, int] = {}
