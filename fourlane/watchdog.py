@@ -30,10 +30,12 @@ class Watchdog:
 
     Parameters:
       patience_seconds: a loop that was silent for so long is stuck, if Redis answers; well over its longest wait.
+      end: ends the process in its own way; by default it ends on the spot.
     """
 
-    def __init__(self, patience_seconds: float = 60.0) -> None:
+    def __init__(self, patience_seconds: float = 60.0, end: Callable[[], None] | None = None) -> None:
         self._patience = patience_seconds
+        self._end_process = end or _exit
         self._silent_until: dict[int, float] = {}  # by thread: what it asked for
 
     def kick(self, sleep_seconds: float = 0.0) -> None:
@@ -64,18 +66,23 @@ class Watchdog:
             answered = {ident: answered.get(ident, now) for ident in silent}
             for ident, since in answered.items():
                 if now - since >= self._patience / 2 - every and self._is_silent(ident, now):
-                    self._end(ident)
+                    self._tell(ident)
+                    self._end_process()
+                    return
 
     def _is_silent(self, ident: int, now: float) -> bool:
         """Still, after the ping."""
         return now - self._silent_until.get(ident, math.inf) > self._patience / 2
 
-    def _end(self, ident: int) -> None:
+    def _tell(self, ident: int) -> None:
         frame = sys._current_frames().get(ident)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "its thread has ended\n"
         log.critical("no work for %g s though Redis answers, so this process ends:\n%s", self._patience, stack)
-        logging.shutdown()
-        os._exit(STUCK)
+
+
+def _exit() -> None:
+    logging.shutdown()
+    os._exit(STUCK)
 
 
 def ping_of(connector: Connector, key: bytes) -> Callable[[], None]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 import fourlane
 from fourlane import outbox
 from fourlane.db import migrate
@@ -76,6 +78,26 @@ os._exit(0)
 """
 
 
+STUCK_IN_A_WORKER = """
+import sys, threading
+from fourlane import watchdog
+from fourlane.cli import main
+from fourlane.outbox import relay
+from fourlane.queues import schedules
+
+def hang(*args, **kwargs):
+    threading.Event().wait()
+
+watchdog.Watchdog.__init__.__defaults__ = (0.6, None)
+relay.PATIENCE_SECONDS = 0.6
+if sys.argv.pop(1) == "scheduler":
+    schedules.due = hang
+else:
+    relay.Relay.step = hang
+main()
+"""
+
+
 @contextmanager
 def running(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     source = str(Path(fourlane.__file__).parents[1])
@@ -99,6 +121,20 @@ def test_a_stuck_scheduler_ends_and_says_where(redis_server: Server) -> None:
         assert process.returncode == STUCK
         assert "no work for 0.6 s though Redis answers" in told
         assert "in hang" in told
+
+
+@pytest.mark.parametrize("what", ["scheduler", "relay"])
+def test_a_worker_beside_whose_processes_something_is_stuck_ends_as_in_a_deploy(
+    redis_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    monkeypatch.setenv("FOURLANE_DATA_DIR", str(tmp_path))
+    with running(STUCK_IN_A_WORKER, what, "worker", f"--{what}", "--processes", "1") as process:
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == STUCK, told
+    assert "no work for 0.6 s though Redis answers" in told
+    assert "in hang" in told
+    assert "stopping: what runs has" in told
 
 
 def test_what_is_well_goes_on_also_after_a_pause_of_the_process() -> None:

@@ -1,13 +1,17 @@
-"""``fourlane doctor``: what is wrong with the server and the keys."""
+"""``fourlane doctor``: what is wrong with the server, the keys and the event queues."""
 
 from __future__ import annotations
 
-from typing import Final
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from fourlane.commands.shared import open_store, print_json, wants_json
 from fourlane.commands.text import lines
+
+if TYPE_CHECKING:
+    from fourlane.queues.doctor import Finding
 
 __all__ = ["doctor"]
 
@@ -17,12 +21,12 @@ _LEVEL_COLORS: Final = {"ok": "green", "warn": "yellow", "error": "red"}
 @click.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
-    """Look for what is wrong with the server and the keys. Exit code 1 when there is an error."""
+    """Look for what is wrong with the server, the keys and the event queues. Exit code 1 when there is an error."""
     from fourlane.queues import browse
     from fourlane.queues.doctor import Level, examine
 
     with open_store() as store:
-        findings = examine(store, workers=browse.workers(store))
+        findings = [*examine(store, workers=browse.workers(store)), *_event_queues()]
     if wants_json():
         print_json({"findings": findings})
     else:
@@ -33,3 +37,22 @@ def doctor(ctx: click.Context) -> None:
                 click.echo(f"{'':<21}→ {finding.fix}")
     if any(finding.level is Level.ERROR for finding in findings):
         ctx.exit(1)
+
+
+def _event_queues() -> list[Finding]:
+    """Where there are some: the environment says something of AWS, and boto3 is installed."""
+    if find_spec("boto3") is None:
+        return []
+    from fourlane.app import open_aws
+    from fourlane.config import load_settings
+    from fourlane.errors import EventsUnavailable
+    from fourlane.events.aws import is_configured
+    from fourlane.events.doctor import examine_queues
+
+    settings = load_settings()
+    if not is_configured():
+        return []
+    try:
+        return examine_queues(open_aws(settings), settings.environment)
+    except EventsUnavailable:
+        return []  # no region: other AWS settings, for another program

@@ -159,7 +159,7 @@ def events_publish(
 @_fifo_option
 @_module_option
 def events_peek(event: str, limit: int, fifo: bool, modules: tuple[str, ...]) -> None:
-    """Look at events that wait. To SQS each look is a receive: after five, an event is a dead letter."""
+    """Look at events that wait. To SQS each look is a receive, which its redrive policy counts."""
     from fourlane.events import operate
 
     opened = _Open(modules)

@@ -13,8 +13,6 @@ from fourlane.commands.shared import open_store, say
 
 __all__ = ["relay"]
 
-_PATIENCE_SECONDS = 120.0  # databases may take their time
-
 
 @click.command()
 @click.option("--once", is_flag=True, help="Move what is there, then end.")
@@ -22,6 +20,7 @@ def relay(once: bool) -> None:
     """Move committed jobs of the outbox to Redis, until SIGTERM or Ctrl-C. Any number of relays may run."""
     from fourlane import app
     from fourlane.config import load_settings
+    from fourlane.outbox.relay import PATIENCE_SECONDS
     from fourlane.watchdog import Watchdog, ping_of
 
     settings = load_settings()
@@ -41,8 +40,7 @@ def relay(once: bool) -> None:
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, lambda *_: stop.set())
         click.echo(f"ready: relaying from {mover.database} to {store.connector.address}", err=True)
-        watchdog = Watchdog(_PATIENCE_SECONDS)
-        watchdog.kick()
+        watchdog = Watchdog(PATIENCE_SECONDS)
         watchdog.start(ping_of(store.connector, store.keys.services))
         mover.run(stop, watchdog)
         mover.database.close()

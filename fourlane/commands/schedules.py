@@ -300,7 +300,6 @@ def scheduler(modules: tuple[str, ...]) -> None:
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, lambda *_: running.stop())
         click.echo(f"scheduler {running.name} is up", err=True)
-        watchdog.kick()
         watchdog.start(ping_of(store.connector, store.keys.edits))
         running.run()
         keeper.stop()

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +143,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     supervisor.on_ready = ready
     relays = settings.relay if given["relay"] is None else given["relay"]
     watching = closing(outside) if outside is not None else nullcontext()
-    with watching, _relaying(settings, opening.open().store) if relays else nullcontext():
+    with watching, _relaying(settings, opening.open().store, supervisor.end_stuck) if relays else nullcontext():
         if not settings.probe_port:
             return supervisor.run()
         return _run_with_probe(supervisor, settings)
@@ -160,17 +160,21 @@ def _ending_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def _relaying(settings: Settings, store: Store) -> Iterator[None]:
-    """A relay in a thread beside."""
+def _relaying(settings: Settings, store: Store, end_stuck: Callable[[], None]) -> Iterator[None]:
+    """A relay in a thread beside; ``end_stuck`` ends the process when it does nothing any more."""
     from fourlane.app import open_relay
     from fourlane.db import migrate
+    from fourlane.outbox.relay import PATIENCE_SECONDS
+    from fourlane.watchdog import Watchdog, ping_of
 
     relay = open_relay(settings, store)
     if settings.database_url is None:
         migrate.migrate(relay.database)  # SQLite is ready to use, as the embedded server is
     click.echo(f"outbox: {relay.database}", err=True)
     stop = threading.Event()
-    thread = threading.Thread(target=relay.run, args=[stop], name="fourlane-relay", daemon=True)
+    watchdog = Watchdog(PATIENCE_SECONDS, end_stuck)
+    watchdog.start(ping_of(store.connector, store.keys.services))
+    thread = threading.Thread(target=relay.run, args=[stop, watchdog], name="fourlane-relay", daemon=True)
     thread.start()
     try:
         yield

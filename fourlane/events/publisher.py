@@ -128,6 +128,7 @@ class Publisher:
           InvalidEvent: the data breaks its model, or is not JSON.
           EventTooLarge: there is no bucket for it.
           EventsUnavailable: neither SQS nor the buffer took it.
+          LeaseLost: the run that publishes it lost its own job.
         """
         with self._carried(name, 1) as trace:
             return self._send([self._outgoing(name, data, _tenant(tenant), key, id, time, delay, trace)])[0]
@@ -185,6 +186,7 @@ class Publisher:
     @contextmanager
     def _carried(self, name: str, number: int) -> Iterator[tuple[str, str]]:
         """The trace that goes along: a span of this publish, what a hook says, or that of the event handled here."""
+        carry.refuse_late()
         with carry.carried(f"{self.environment}.events.{name}", name, number) as carried:
             if "traceparent" in carried:
                 yield carried["traceparent"], carried.get("tracestate", "")

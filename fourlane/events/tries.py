@@ -92,6 +92,7 @@ class Tries:
     def _count(self, message_id: str, what: str, by: int, most: int, reason: str) -> None:
         key = self._store.keys.tries(message_id)
         try:
-            self._store.connector.run("tries", [key], (RETENTION_SECONDS * 1000, what, by, most, reason))
+            args = (RETENTION_SECONDS * 1000, what, by, most, reason)
+            self._store.connector.run_once("tries", [key], args, self._store.keys.tries_sent())
         except RedisUnavailable as error:
             log.warning("%s; a try of message %s is not counted", error, message_id)

@@ -25,10 +25,12 @@ from fourlane.queues.connection import is_answer, is_refusal
 from fourlane.queues.store import Relayed, Store
 from fourlane.watchdog import Watchdog
 
-__all__ = ["Relay"]
+__all__ = ["PATIENCE_SECONDS", "Relay"]
 
 log = logging.getLogger("fourlane.relay")
 
+PATIENCE_SECONDS: Final = 120.0
+"""A relay that did nothing for so long is stuck (watchdog.py): databases may take their time."""
 _ORDERED_LOCK: Final = 0x6F7264657265640A
 _BATCH_BYTES: Final = 4_000_000  # hosted servers refuse requests over 10 MB
 _LARGE_BATCH_BYTES: Final = 16_000_000
@@ -113,6 +115,7 @@ class Relay:
     def run(self, stop: threading.Event, watchdog: Watchdog | None = None) -> None:
         """Relay until ``stop`` is set. Troubles are logged and waited out. ``watchdog`` is told of each round."""
         watchdog = watchdog or Watchdog()
+        watchdog.kick()
         trouble_wait = 0.1
         self._busy_at = time.monotonic()
         with Bell(self.database) as bell:

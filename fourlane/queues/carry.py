@@ -10,7 +10,17 @@ from typing import Any
 from fourlane.errors import LeaseLost
 from fourlane.names import check_tenant
 
-__all__ = ["LOST", "Sending", "carried", "current_tenant", "refuse_lost", "running", "sending", "with_tenant"]
+__all__ = [
+    "LOST",
+    "Sending",
+    "carried",
+    "current_tenant",
+    "refuse_late",
+    "refuse_lost",
+    "running",
+    "sending",
+    "with_tenant",
+]
 
 Sending = Callable[[str, str, int], AbstractContextManager[Mapping[str, str]]]
 """Given the queue's name, the task and the number of jobs: is entered around the enqueue, gives the options."""
@@ -39,6 +49,12 @@ def refuse_lost(run: Any) -> None:
         raise LeaseLost(LOST)
 
 
+def refuse_late() -> None:
+    """As refuse_lost, of the run that this thread or coroutine belongs to. Whatever acts on jobs, queues, schedules or
+    events comes by here first."""
+    refuse_lost(running.get())
+
+
 def current_tenant() -> str:
     """The tenant of the job that runs here; empty for none, and outside a worker."""
     now = running.get()
@@ -54,7 +70,7 @@ def with_tenant(options: Mapping[str, Any]) -> Mapping[str, Any]:
       InvalidName: of the tenant.
       LeaseLost: the run that sends it lost its own job.
     """
-    refuse_lost(running.get())
+    refuse_late()
     tenant = check_tenant(options["tenant"]) if "tenant" in options else current_tenant()
     if tenant:
         return {**options, "tenant": tenant}

@@ -321,19 +321,22 @@ class Connector:
         """Run a script on an idle link; repeat it after a lost connection. Only for scripts that bear repetition."""
         return self._repeat(keys[0], lambda link: link.run(name, keys, args))
 
-    def run_once(self, name: str, keys: Sequence[Any], args: Sequence[Any], sent: bytes) -> Any:
+    def run_once(self, name: str, keys: Sequence[Any], args: Sequence[Any], sent: bytes, *, marks: bool = False) -> Any:
         """Run a script that remembers its calls (lua/parts/once.lua); it is done once, however often it is repeated.
 
         Parameters:
           sent: what the key begins with under which it remembers, which becomes the last of its keys. Its first
             argument becomes the call's number.
+          marks: put a "+" behind the number of a repeat (lua/parts/first_reply.lua).
         """
         call: tuple[bytes, int] | None = None
+        mark = ""
 
         def use(link: Link) -> Any:
-            nonlocal call
+            nonlocal call, mark
             key, number = call = call or link.next_call(sent)
-            return link.run(name, (*keys, key), (number, *args))
+            numbered, mark = f"{number}{mark}", "+" if marks else ""
+            return link.run(name, (*keys, key), (numbered, *args))
 
         return self._repeat(keys[0], use)
 

@@ -16,7 +16,7 @@ from fourlane import codec
 from fourlane.errors import FourlaneError, SettingsError, UnreadableJob
 from fourlane.job import State
 from fourlane.names import Queue, Tier, parse_queue
-from fourlane.queues import ended
+from fourlane.queues import carry, ended
 from fourlane.queues.browse import locate, queue_of
 from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
@@ -24,6 +24,7 @@ from fourlane.queues.store import Store
 __all__ = ["cancel", "clear", "declare_limits", "limits", "pause", "purge", "resume", "rewrite", "set_limit"]
 
 _TRIES: Final = 50
+_NEVER_RAN: Final = "it was cancelled before it ran"
 _Change = Callable[[Limit], Limit]
 
 
@@ -144,29 +145,30 @@ def cancel(
     RUNNING means that its worker is told; whether the task heeds it is the task's matter, but the job does
     not run again. CANCELLED means that it was cancelled before, UNKNOWN that there is no such job.
     """
+    carry.refuse_late()
     state = State.UNKNOWN
     for service, stored_id in locate(store, job_id, queue):
         keys = store.service(service)
         body = store.connector.command(keys.jobs, "HGET", keys.jobs, stored_id) or b""
-        state = _cancel(store, service, stored_id)
-        if state in (State.READY, State.DELAYED):
-            _tell_cancelled(store, service, stored_id, body, has_callbacks)
+        told = _telling(stored_id, body, has_callbacks)
+        state = _cancel(store, service, stored_id, told or b"")
+        if told is not None and state in (State.READY, State.DELAYED):
+            ended.tell_waiters(store, service, stored_id, _NEVER_RAN, cancelled=True)
         if state is not State.UNKNOWN:
             break
     return state
 
 
-def _tell_cancelled(
-    store: Store, service: str, job_id: str, body: bytes, has_callbacks: Callable[[str], bool] | None
-) -> None:
+def _telling(job_id: str, body: bytes, has_callbacks: Callable[[str], bool] | None) -> bytes | None:
+    """The body of the job that tells its callbacks; empty when it has none, None when nobody is to be told."""
     try:
         envelope = codec.decode(body)
     except UnreadableJob:
-        return  # nobody can have been promised anything of it
+        return None  # nobody can have been promised anything of it
     options = envelope.options
     calls = "on_failure" in options or "on_retry_exhausted" in options
     calls = calls or (has_callbacks is not None and has_callbacks(envelope.task))
-    ended.tell(store, service, job_id, "it was cancelled before it ran", body=body, cancelled=True, calls=calls)
+    return ended.body_of_cancelled(job_id, _NEVER_RAN, body) if calls else b""
 
 
 def purge(store: Store, queue: Queue | str) -> int:
@@ -174,29 +176,32 @@ def purge(store: Store, queue: Queue | str) -> int:
 
     Stops after as many as there were at the start, so that a busy producer cannot keep it going for ever.
     """
+    carry.refuse_late()
     place = queue_of(store, queue)
     keys = store.service(place.service)
     tier, command = int(place.tier), store.connector.command
     most = command(keys.jobs, "LLEN", keys.ready[tier]) + command(keys.jobs, "ZCARD", keys.delayed)
     dropped = skip = done = 0
     while not done and dropped + skip < most:
-        some, passed, done = store.connector.run("purge", keys.all, (tier, skip))
+        some, passed, done = store.connector.run_once("purge", keys.all, (tier, skip), keys.sent)
         dropped += some
         skip += passed
     return dropped
 
 
-def _cancel(store: Store, service: str, job_id: str) -> State:
+def _cancel(store: Store, service: str, job_id: str, telling: bytes) -> State:
     keys = store.service(service)
     for _ in range(_TRIES):
         names = store.lease_names(service)
-        reply = store.connector.run("cancel", [*keys.all, *map(keys.leased, names)], (job_id, *names))
-        if reply != b"again":
-            return State(reply.decode())
+        leased = map(keys.leased, names)
+        (state,) = store.connector.run_once("cancel", [*keys.all, *leased], (job_id, telling, *names), keys.sent)
+        if state != b"again":
+            return State(state.decode())
     raise _too_busy(service)
 
 
 def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
+    carry.refuse_late()
     place = queue_of(store, queue)
     tier = str(int(place.tier))
 

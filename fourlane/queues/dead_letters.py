@@ -22,7 +22,7 @@ from fourlane import codec
 from fourlane.errors import FourlaneError, InvalidArguments, InvalidName, JobNotFound, SettingsError, UnreadableJob
 from fourlane.job import JobInfo, State, enqueued_at_ms, message_id_of
 from fourlane.names import Tier, parse_queue
-from fourlane.queues import browse
+from fourlane.queues import browse, carry
 from fourlane.queues.broker import read_record, write_record
 from fourlane.queues.store import Store
 from fourlane.sealing import is_sealed
@@ -183,6 +183,7 @@ def replay(
         raise SettingsError(f"the rate must be over 0 a second, not {rate_per_second:g}")
     if dry_run:
         return _count_of(store, which, queue)
+    carry.refuse_late()
     step_ms = 1000 / rate_per_second if rate_per_second else 0.0
     began = time.monotonic()
     at_ms = -step_ms  # since then, when the job before goes
@@ -202,7 +203,7 @@ def replay(
             # How it ended is not how it will end: until it runs, who waits is told by its state.
             kept = [keys.result(letter.at.id) for letter in letters]
             store.connector.command(kept[0], "DEL", *kept)
-            numbers[service], *replayed = store.connector.run("replay", keys.all, args)
+            numbers[service], *replayed = store.connector.run_once("replay", keys.all, args, keys.sent)
             done += len(replayed)
     finally:
         _note(store, "replay", which, done, by)
@@ -220,11 +221,13 @@ def discard(
     """Drop dead letters for good. Returns how many. Parameters and errors are those of replay."""
     if dry_run:
         return _count_of(store, which, queue)
+    carry.refuse_late()
     done = 0
     try:
         for service, letters in _batches(_chosen(store, which, queue)):
             ids = [letter.at.id for letter in letters]
-            done += int(store.connector.run("discard", store.service(service).all, ids))
+            keys = store.service(service)
+            done += int(store.connector.run_once("discard", keys.all, ids, keys.sent)[0])
     finally:
         _note(store, "discard", which, done, by)
     return done
@@ -246,6 +249,7 @@ def edit(
       UnreadableJob: its body cannot be read, so there is nothing to keep the rest of.
       InvalidArguments, JobTooLarge: as at enqueueing.
     """
+    carry.refuse_late()
     for _ in range(_TRIES):
         letter = _one(store, job_id, queue)
         old = codec.decode(letter.body)
@@ -293,6 +297,7 @@ def import_(store: Store, lines: Iterable[str | bytes], *, by: str | None = None
     Raises:
       UnreadableJob: a line is none of export's; the message has its number. Lines before it may be in.
     """
+    carry.refuse_late()
     taken = given = 0
     waiting: dict[str, list[Any]] = {}
     sizes: dict[str, int] = {}
@@ -301,8 +306,8 @@ def import_(store: Store, lines: Iterable[str | bytes], *, by: str | None = None
         jobs = waiting.pop(service)
         del sizes[service]
         store.announce(service)
-        reply = store.connector.run("bury", store.service(service).all, (store.dead_max, store.dead_ttl_ms, *jobs))
-        return len(reply)
+        keys = store.service(service)
+        return len(store.connector.run_once("bury", keys.all, (store.dead_max, store.dead_ttl_ms, *jobs), keys.sent))
 
     try:
         for number, line in enumerate(lines, 1):

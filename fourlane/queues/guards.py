@@ -81,7 +81,8 @@ class ProviderStates:
         self._index.announce(f"{provider}|{name}")
         key = self._store.keys.health(provider, name)
         args = (requests_per_minute, tokens_per_minute, tokens, probe_ms, ramp_ms)
-        word, wait_ms, second = self._store.connector.run("provider_reserve", (key,), args)
+        sent = self._store.keys.health_sent(provider)
+        word, wait_ms, second = self._store.connector.run_once("provider_reserve", (key,), args, sent, marks=True)
         return word.decode(), int(wait_ms), int(second)
 
     def settle(
@@ -100,7 +101,8 @@ class ProviderStates:
         """Book how it ended (lua/provider_settle.lua)."""
         key = self._store.keys.health(provider, name)
         args = (verdict, second, extra_tokens, int(probe), failures, open_ms, silence_ms)
-        self._store.connector.run("provider_settle", (key,), args)
+        sent = self._store.keys.health_sent(provider)
+        self._store.connector.run_once("provider_settle", (key,), args, sent)
 
     def look(self) -> list[ProviderState]:
         """All that were used within a day, by provider and name."""
@@ -163,5 +165,8 @@ class Budgets:
         return sorted(tenant for spent_in, _, tenant in found if spent_in == month)
 
     def _run(self, tenant: str, month: str, args: tuple[object, ...]) -> tuple[str, int]:
-        word, so_far = self._store.connector.run("budget", (self._store.keys.spent(tenant, month),), args)
+        keys = self._store.keys
+        word, so_far = self._store.connector.run_once(
+            "budget", (keys.spent(tenant, month),), args, keys.spent_sent(tenant), marks=True
+        )
         return word.decode(), int(so_far)

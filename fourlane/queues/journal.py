@@ -141,7 +141,7 @@ class Journal:
             places = {"log": keys.log, "progress": keys.progress}
             names.append(places.get(item.kind, keys.output)(item.lease.job_id))
             args += [item.lease.entry, item.kind, item.run, item.data]
-        self._store.connector.run("output", names, args)
+        self._store.connector.run_once("output", names, args, keys.sent)
         for item in items:
             item.future.set_result(True)
 

@@ -30,8 +30,8 @@ breaker:KEY    string    there while a receiver is left alone                   
 taken:N        set       ids of jobs that events made, by the time of their      its ttl
                          making: N is a number of days
 claim:ID       string    who runs a handler straight from SQS                    its ttl
-sent:ORIGIN    string    the last call that accepted jobs, of a connection of a  90 seconds
-                         producer: known when it comes again
+sent:ORIGIN    string    the last call of a connection, of those that are known  90 seconds
+                         when they come again
 tries:ID       hash      failures of a message of SQS and why; deaths           4 days, or its end
 schedules      hash      name → definition, of schedules                         who adds and removes them
 states         hash      name → state of the schedule                            likewise
@@ -51,7 +51,7 @@ Those of one service begin with ``{namespace}:{{environment:service}}:``, so tha
 A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
 ``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
 ``{namespace}:{{environment:budget.TENANT}}:``, and what became of messages straight from SQS (``tries:ID``) with
-``{namespace}:{{environment:events.sqs}}:``.
+``{namespace}:{{environment:events.sqs}}:``; each of these has its own ``sent:ORIGIN``.
 Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days),
 ``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
 70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
@@ -177,8 +177,17 @@ class EnvironmentKeys:
     def tries(self, message_id: str) -> bytes:
         return f"{self._tagged}events.sqs}}:tries:{message_id}".encode()
 
+    def tries_sent(self) -> bytes:
+        return f"{self._tagged}events.sqs}}:sent:".encode()
+
     def health(self, provider: str, name: str) -> bytes:
         return f"{self._tagged}provider.{provider}}}:health:{name}".encode()
 
+    def health_sent(self, provider: str) -> bytes:
+        return f"{self._tagged}provider.{provider}}}:sent:".encode()
+
     def spent(self, tenant: str, month: str) -> bytes:
         return f"{self._tagged}budget.{tenant}}}:spent:{tenant}:{month}".encode()
+
+    def spent_sent(self, tenant: str) -> bytes:
+        return f"{self._tagged}budget.{tenant}}}:sent:".encode()

@@ -204,13 +204,13 @@ def write(
         keys.lateness,
         *[keys.runs(w.name) for w in writes],
     )
-    return bool(store.connector.run("schedule_write", names, args))
+    return bool(store.connector.run_once("schedule_write", names, args, keys.sent)[0])
 
 
 def ended(store: Store, service: str, name: str, line: str) -> None:
     """Note the end of a scheduled job; a run that waits for it is made due."""
     keys = store.service(service)
-    if store.connector.run("schedule_ended", (keys.states, keys.fires, keys.runs(name)), (name, line)):
+    if store.connector.run_once("schedule_ended", (keys.states, keys.fires, keys.runs(name)), (name, line), keys.sent):
         tell(store)
 
 

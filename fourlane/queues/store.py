@@ -380,7 +380,7 @@ class Store:
           done: jobs done that it has not told of in a turn, by tier, as ``turn`` takes them.
         """
         keys = self.service(service)
-        return int(self.connector.run("leave", [*keys.all, keys.leased(name)], (name, done)))
+        return int(self.connector.run_once("leave", [*keys.all, keys.leased(name)], (name, done), keys.sent)[0])
 
     def reclaim(
         self,
@@ -404,14 +404,16 @@ class Store:
         if ran is None:
             ran = len(begun or ())
         how = "silent" if begun is None else "guilty" if guilty else "reported"
-        args = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran, *(begun or ())]
+        detail = f"poison: {fate}"
+        args = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran, *ended.body_around_id(detail)]
+        args += begun or ()
         back, poisoned, left = 0, [], 1
         while left > 0:
-            some, dead, left = self.connector.run("reclaim", [*keys.all, keys.leased(name)], args)
+            some, dead, left = self.connector.run_once("reclaim", [*keys.all, keys.leased(name)], args, keys.sent)
             back += some
             poisoned += [i.decode() for i in dead]
             for job_id in dead:
-                ended.tell(self, service, job_id.decode(), f"poison: {fate}")
+                ended.tell_waiters(self, service, job_id.decode(), detail)
         return back, poisoned
 
     def read_result(self, key: bytes, wait_seconds: float) -> bytes | None:

@@ -11,7 +11,7 @@ import msgspec
 from fourlane import codec
 from fourlane.errors import FourlaneError, InvalidSchedule, ScheduleNotFound
 from fourlane.names import Tier, check_service
-from fourlane.queues import schedules
+from fourlane.queues import carry, schedules
 from fourlane.queues.schedules import Fire, Run, Schedule, State, Write
 from fourlane.queues.store import Store
 from fourlane.scheduler.plan import following, next_look_ms, rule_of
@@ -225,6 +225,7 @@ def fire(store: Store, name: str, service: str | None = None) -> str:
 
     Raises as find does.
     """
+    carry.refuse_late()
     place = _place(store, name, service)
     for _ in range(_TRIES):
         found = schedules.read(store, place, [name])
@@ -270,6 +271,7 @@ def _change(
     name: str,
     change: Callable[[dict[str, tuple[Schedule, State, bytes]], int], Write | None],
 ) -> bool:
+    carry.refuse_late()
     for _ in range(_TRIES):
         wanted = change(schedules.read(store, service, [name]), schedules.now_ms(store, service))
         if wanted is None:

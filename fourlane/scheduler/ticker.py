@@ -50,9 +50,9 @@ _IDLE_MS: Final = 60_000
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
-def start_scheduler(store: Store) -> Scheduler:
+def start_scheduler(store: Store, watchdog: Watchdog | None = None) -> Scheduler:
     """Run a scheduler in a thread; ``stop`` ends it."""
-    scheduler = Scheduler(store)
+    scheduler = Scheduler(store, watchdog)
     threading.Thread(target=scheduler.run, name="fourlane-scheduler", daemon=True).start()
     return scheduler
 
@@ -116,6 +116,7 @@ class Scheduler:
     def run(self) -> None:
         """Run until stopped. While Redis is away it tries again and again."""
         pause = 0.1
+        self.watchdog.kick()
         while not self.stopping:
             try:
                 self._sleep(self._round())

@@ -203,7 +203,7 @@ class Conclusions:
         if result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms):
             stored = job.id_of_entry(run.leased.entry)
             try:
-                ended.tell(self.broker.store, run.lane.service, stored, str(error), cancelled=True, calls=False)
+                ended.tell_waiters(self.broker.store, run.lane.service, stored, str(error), cancelled=True)
             except RedisUnavailable as fault:
                 log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)
         return Cancel()

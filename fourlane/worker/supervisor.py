@@ -22,6 +22,7 @@ from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.kept import Keeper
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Store
+from fourlane.watchdog import STUCK, Watchdog, ping_of
 from fourlane.worker.child import Child, Options
 from fourlane.worker.orphans import reap_orphans
 from fourlane.worker.probe import Health
@@ -166,7 +167,14 @@ class Supervisor:
     def _start_scheduler(self) -> Scheduler:
         from fourlane.scheduler.ticker import start_scheduler
 
-        return start_scheduler(self.store)
+        watchdog = Watchdog(end=self.end_stuck)
+        watchdog.start(ping_of(self.store.connector, self.store.keys.edits))
+        return start_scheduler(self.store, watchdog)
+
+    def end_stuck(self) -> None:
+        """Stop as on SIGTERM, but tell by the exit code that something here did no work any more; from any thread."""
+        self.exit_code = STUCK
+        self._signals.append(signal.SIGTERM)
 
     def _tick(self) -> None:
         while self._signals:

@@ -60,6 +60,23 @@ def bury(aws: Aws, publisher: Publisher, queue: EventQueue, number: int, reason:
 # Provisioning -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("most", "told"), [(5, "(5)"), (99, "(99)"), (100, ""), (1_000, "")])
+def test_doctor_warns_where_sqs_gives_events_up_too_soon(aws: Aws, event: str, run: Run, most: int, told: str) -> None:
+    queue = queue_of(event)
+    run("provision", event)
+    kept = aws.on(queue, "get_queue_attributes", AttributeNames=["RedrivePolicy"])["Attributes"]["RedrivePolicy"]
+    few = json.dumps({**json.loads(kept), "maxReceiveCount": most})
+    aws.on(queue, "set_queue_attributes", Attributes={"RedrivePolicy": few})
+    result = CliRunner().invoke(main, ["doctor", "--json"], catch_exceptions=False)
+    [found] = [f for f in read(result)["findings"] if f["name"] == "events"]
+    assert (f"{queue.sqs_name} {told}" in found["text"]) == bool(told)
+    assert found["level"] == ("warn" if told else "ok")
+    assert ("fourlane events provision" in found["fix"]) == bool(told)
+    run("provision", event)  # what it says to do
+    [found] = [f for f in read(CliRunner().invoke(main, ["doctor", "--json"]))["findings"] if f["name"] == "events"]
+    assert found["level"] == "ok"
+
+
 def test_provision_makes_what_an_event_needs(aws: Aws, event: str, run: Run) -> None:
     queue = queue_of(event)
     told = read(run("provision", event, "--dry-run", "--json"))

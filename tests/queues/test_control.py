@@ -143,7 +143,7 @@ def test_a_worker_that_came_meanwhile_is_not_overlooked(store: Store, hand: Hand
     hand.enqueue()
     [leased] = hand.turn(1, name="new").jobs
     keys = store.service("mail")
-    assert store.connector.run("cancel", keys.all, (leased.entry,)) == b"again"
+    assert store.connector.run_once("cancel", keys.all, (leased.entry, ""), keys.sent) == [b"again"]
     assert store.connector.run("control", keys.all, ("", '{"1":{"paused":true}}')) == 0
     assert control.cancel(store, leased.entry) is State.RUNNING
 

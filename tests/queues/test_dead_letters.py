@@ -134,18 +134,18 @@ def test_a_replay_by_filter_of_many_leaves_the_others(store: Store, hand: Hand) 
 def test_a_replay_does_not_follow_jobs_that_die_again(store: Store, hand: Hand) -> None:
     """A worker kills every job anew while the replay runs."""
     hand.kill(700)
-    real, rounds = store.connector.run, 0
+    real, rounds = store.connector.run_once, 0
 
-    def run(name: str, keys: Any, args: Any) -> Any:
+    def run(name: str, keys: Any, args: Any, sent: bytes) -> Any:
         nonlocal rounds
-        reply = real(name, keys, args)
+        reply = real(name, keys, args, sent)
         if name == "replay":
             rounds += 1
             assert rounds < 20
             hand.bury(len(reply) - 1)
         return reply
 
-    store.connector.run = run  # type: ignore[method-assign]
+    store.connector.run_once = run  # type: ignore[method-assign]
     assert dead_letters.replay(store, Filter()) == 700
     assert dead_letters.count(store) == 700
 
@@ -153,7 +153,7 @@ def test_a_replay_does_not_follow_jobs_that_die_again(store: Store, hand: Hand) 
 def test_a_death_after_it_was_read_is_not_replayed(store: Store, hand: Hand) -> None:
     [job_id] = hand.kill()
     keys = store.service("mail")
-    assert store.connector.run("replay", keys.all, ("", 0, job_id, 5, 0, "")) == [0]
+    assert store.connector.run_once("replay", keys.all, ("", 0, job_id, 5, 0, ""), keys.sent) == [0]
     assert dead_letters.count(store) == 1
 
 

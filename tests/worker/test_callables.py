@@ -13,13 +13,18 @@ from typing import Any
 
 import dramatiq
 import pytest
+from sqlalchemy.orm import Session
 
 import fourlane
-from fourlane import JobFailed, State
+from fourlane import JobFailed, State, outbox
 from fourlane.errors import Cancelled, InvalidTask, LeaseLost
+from fourlane.events.aws import Aws
+from fourlane.events.publisher import Publisher
+from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.broker import RedisBroker
+from fourlane.scheduler import manage
 from fourlane.tasks.task import current_job, task
-from fourlane.webhooks.handlers import on_webhook
+from fourlane.webhooks.handlers import enqueue_once, on_webhook
 from fourlane.worker.loop import Loop
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -313,6 +318,9 @@ def test_a_run_whose_lease_was_lost_is_told_and_its_late_effects_are_refused(
     @task(name="other")
     def other() -> None: ...
 
+    yearly = schedules.Schedule(name="s", task="other", service="default", cron="0 0 1 1 *")
+    publisher = Publisher(Aws(endpoint="http://127.0.0.1:9", region="us-east-1"), environment="local", source="/tests")
+
     def late_effects() -> None:
         job = current_job()
         assert job is not None
@@ -333,6 +341,20 @@ def test_a_run_whose_lease_was_lost_is_told_and_its_late_effects_are_refused(
             "options": lambda: other.send_with_options(delay=1_000),
             "group": dramatiq.group([other.message()]).run,
             "pipeline": dramatiq.pipeline([other.message()]).run,
+            "publish": lambda: publisher.publish("platform.late", {}),
+            "publish_many": lambda: publisher.publish_many("platform.late", [{}]),
+            "enqueue_once": lambda: enqueue_once(other, [], key="late"),
+            "outbox": lambda: outbox.enqueue(Session(), other),
+            "cancel": sent.cancel,
+            "pause": lambda: control.pause(broker.store, "default"),
+            "purge": lambda: control.purge(broker.store, "default"),
+            "replay": lambda: dead_letters.replay(broker.store, dead_letters.Filter()),
+            "discard": lambda: dead_letters.discard(broker.store, dead_letters.Filter()),
+            "edit": lambda: dead_letters.edit(broker.store, sent.id, args=[]),
+            "import": lambda: dead_letters.import_(broker.store, []),
+            "schedule": lambda: manage.put(broker.store, yearly),
+            "pause schedule": lambda: manage.pause(broker.store, "s", "default"),
+            "fire": lambda: manage.fire(broker.store, "s", "default"),
         }
         for name, effect in effects.items():
             try:
@@ -373,7 +395,7 @@ def test_a_run_whose_lease_was_lost_is_told_and_its_late_effects_are_refused(
     assert over.wait(5)
     assert reasons == ["lease_lost"]
     assert {name: type(error) for name, error in refused.items()} == dict.fromkeys(refused, LeaseLost)
-    assert len(refused) == 10
+    assert len(refused) == 24
     assert sent.result(5) is None  # given back, and run by whoever leases it next
     assert sent.status() is State.DONE
 

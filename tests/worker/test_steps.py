@@ -139,14 +139,11 @@ def test_a_dead_letter_keeps_its_steps_for_a_replay_and_a_discard_drops_them(
     repaired.set()
     letters = dead_letters.find(broker.store, dead_letters.Filter(), limit=10).letters
     assert {x.id for x in letters} == {first.id, second.id}
-    keys = broker.store.service("default")
-    died = broker.store.connector.command(keys.dead[1], "ZSCORE", keys.dead[1], first.id)
-    score = died.decode() if isinstance(died, bytes) else str(int(died))
-    broker.store.connector.run("replay", keys.all, ("", 0, first.id, score, 0, ""))
+    assert dead_letters.replay(broker.store, [first.id]) == 1
     eventually(lambda: first.status() is State.UNKNOWN)
     assert len(calls) == 2
     assert sorted(kept(broker)) == sorted([second.id.encode(), f"{second.id}|s".encode()])
-    broker.store.connector.run("discard", keys.all, (second.id,))
+    assert dead_letters.discard(broker.store, [second.id]) == 1
     assert kept(broker) == []
 
 

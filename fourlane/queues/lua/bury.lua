@@ -1,6 +1,7 @@
 -- Put a job straight among the dead letters (import).
--- KEYS  the service's
--- ARGV  1 dead letters to keep, 2 milliseconds to keep them, then five for each: id, body, reason, record, died at
+-- KEYS  the service's, then what the caller's connection sent last
+-- ARGV  1 the call's number there, 2 dead letters to keep, 3 milliseconds to keep them, then five for
+--       each: id, body, reason, record, died at
 -- Reply the ids taken in
 --@include keys
 --@include entries
@@ -8,13 +9,16 @@
 --@include batches
 --@include forget
 --@include bury
+--@include once
 
-local now, taken = now_ms(), {}
-for i = 3, #ARGV, 5 do
-    local id = ARGV[i]
-    if redis.call('HSETNX', JOBS, id, ARGV[i + 1]) == 1 then
-        bury(id, tonumber(ARGV[i + 4]), ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[1]), tonumber(ARGV[2]))
-        taken[#taken + 1] = id
+return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
+    local now, taken = now_ms(), {}
+    for i = 4, #ARGV, 5 do
+        local id = ARGV[i]
+        if redis.call('HSETNX', JOBS, id, ARGV[i + 1]) == 1 then
+            bury(id, tonumber(ARGV[i + 4]), ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[2]), tonumber(ARGV[3]))
+            taken[#taken + 1] = id
+        end
     end
-end
-return taken
+    return taken
+end) or {}

@@ -1,7 +1,8 @@
 -- Cancel a job in whatever state it is.
--- KEYS  the service's, then the leased sets of its workers
--- ARGV  1 the job's id, then those workers' names
--- Reply the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"; "again" when
+-- KEYS  the service's, then the leased sets of its workers, and what the caller's connection sent last
+-- ARGV  1 the call's number there, 2 the job's id, 3 the body of the job that tells the callbacks of one that
+--       never ran ("": it has none), then those workers' names
+-- Reply in a list the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"; "again" when
 --       another worker came meanwhile, which may be the one that runs it
 --@include keys
 --@include entries
@@ -10,31 +11,37 @@
 --@include wake
 --@include forget
 --@include leases
+--@include once
+--@include telling
 
-local id = ARGV[1]
-local body = redis.call('HGET', JOBS, id)
-if not body then return 'unknown' end
-if body == '' then return 'cancelled' end
-local tier = tier_of(id)
-if DEAD[tier] and redis.call('ZREM', DEAD[tier], id) == 1 then
-    redis.call('HDEL', REASONS, id)
-    forget({ with_record(id) })
-    return 'dead'
-end
-if redis.call('ZREM', DELAYED, id, with_record(id)) > 0 then
-    forget({ with_record(id) })
-    return 'delayed'
-end
-for i = FIRST_OWN_KEY, #KEYS do
-    for _, entry in ipairs(redis.call('SMEMBERS', KEYS[i])) do
-        if id_of(entry) == id then
-            redis.call('ZADD', CANCELS, now_ms(), id)
-            return 'running'
+return once(KEYS[#KEYS], ARGV[1], function()
+    local id = ARGV[2]
+    local body = redis.call('HGET', JOBS, id)
+    if not body then return { 'unknown' } end
+    if body == '' then return { 'cancelled' } end
+    local tier = tier_of(id)
+    if DEAD[tier] and redis.call('ZREM', DEAD[tier], id) == 1 then
+        redis.call('HDEL', REASONS, id)
+        forget({ with_record(id) })
+        return { 'dead' }
+    end
+    if redis.call('ZREM', DELAYED, id, with_record(id)) > 0 then
+        forget({ with_record(id) })
+        if ARGV[3] ~= '' then send_telling(id, ARGV[3], now_ms()) end
+        return { 'delayed' }
+    end
+    for i = FIRST_OWN_KEY, #KEYS - 1 do
+        for _, entry in ipairs(redis.call('SMEMBERS', KEYS[i])) do
+            if id_of(entry) == id then
+                redis.call('ZADD', CANCELS, now_ms(), id)
+                return { 'running' }
+            end
         end
     end
-end
-if not knows_all_workers(2) then return 'again' end
--- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
-redis.call('HSET', JOBS, id, '')
-redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
-return 'ready'
+    if not knows_all_workers(4) then return { 'again' } end
+    -- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
+    redis.call('HSET', JOBS, id, '')
+    redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
+    if ARGV[3] ~= '' then send_telling(id, ARGV[3], now_ms()) end
+    return { 'ready' }
+end)

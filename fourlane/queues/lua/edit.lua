@@ -7,6 +7,8 @@
 
 local id = ARGV[1]
 if not DEAD[tier_of(id)] or not redis.call('ZSCORE', DEAD[tier_of(id)], id) then return 0 end
-if redis.call('HGET', JOBS, id) ~= ARGV[2] then return -1 end
+local body = redis.call('HGET', JOBS, id)
+if body == ARGV[3] then return 1 end -- by an earlier call, whose reply was lost
+if body ~= ARGV[2] then return -1 end
 redis.call('HSET', JOBS, id, ARGV[3])
 return 1

@@ -1,31 +1,35 @@
 -- A worker leaves: it holds nothing and will take nothing more. What it was given and never heard of goes back.
--- KEYS  the service's, then the worker's leased set
--- ARGV  1 the worker's lease name, 2 jobs done that it has not told of, by tier, such as "1:530,2:7"
--- Reply the number of jobs that went back
+-- KEYS  the service's, then the worker's leased set, and what the caller's connection sent last
+-- ARGV  1 the call's number there, 2 the worker's lease name, 3 jobs done that it has not told of, by tier, such as
+--       "1:530,2:7"
+-- Reply the number of jobs that went back, in a list
 --@include keys
 --@include entries
 --@include batches
 --@include forget
 --@include cancelled
 --@include wake
+--@include once
 
-local held = redis.call('SMEMBERS', KEYS[FIRST_OWN_KEY])
-local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
-table.sort(held)
-for i = #held, 1, -1 do
-    local entry = held[i]
-    if was_cancelled(id_of(entry)) then
-        forget({ with_record(entry) })
-    else
-        redis.call('LPUSH', READY[tier_of(entry)], entry)
+return once(KEYS[#KEYS], ARGV[1], function()
+    local held = redis.call('SMEMBERS', KEYS[FIRST_OWN_KEY])
+    local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
+    table.sort(held)
+    for i = #held, 1, -1 do
+        local entry = held[i]
+        if was_cancelled(id_of(entry)) then
+            forget({ with_record(entry) })
+        else
+            redis.call('LPUSH', READY[tier_of(entry)], entry)
+        end
+        if limited then redis.call('SREM', SLOTS[tier_of(entry)], id_of(entry)) end
     end
-    if limited then redis.call('SREM', SLOTS[tier_of(entry)], id_of(entry)) end
-end
-for tier, count in string.gmatch(ARGV[2], '(%d):(%d+)') do
-    redis.call('HINCRBY', STATS, 'done:' .. tier, count)
-end
-redis.call('DEL', KEYS[FIRST_OWN_KEY])
-redis.call('ZREM', WORKERS, ARGV[1])
--- It may have taken a token that it did not use.
-wake_all()
-return #held
+    for tier, count in string.gmatch(ARGV[3], '(%d):(%d+)') do
+        redis.call('HINCRBY', STATS, 'done:' .. tier, count)
+    end
+    redis.call('DEL', KEYS[FIRST_OWN_KEY])
+    redis.call('ZREM', WORKERS, ARGV[2])
+    -- It may have taken a token that it did not use.
+    wake_all()
+    return { #held }
+end)

@@ -1,17 +1,19 @@
 -- Ask whether a call to a provider may start now, and reserve its request and tokens.
--- KEYS  1 the target's state
--- ARGV  1 requests a minute, 2 tokens a minute (0: no limit), 3 tokens that the call may take,
---       4 milliseconds that a probe may take, 5 milliseconds of the ramp after a breaker closed
+-- KEYS  1 the target's state, 2 what the caller's connection sent last
+-- ARGV  1 the call's number there, 2 requests a minute, 3 tokens a minute (0: no limit), 4 tokens that the call may
+--       take, 5 milliseconds that a probe may take, 6 milliseconds of the ramp after a breaker closed
 -- Reply word, milliseconds, second
 --       "go" or "probe": it may start; the second under which its tokens are booked
 --       "open": the breaker is open, ask again after the milliseconds
 --       "full": a limit has no room, or the provider asked for silence, for so many milliseconds
+--       A call that comes again is booked once.
 --@include time
+--@include first_reply
 
-local STATE = KEYS[1]
-local requests, tokens, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local probe_ms, ramp_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
-local KEEP_MS = 86400000
+local STATE, SENT = KEYS[1], KEYS[2]
+local call, requests, tokens, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local probe_ms, ramp_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
+local KEEP_MS, KEPT_ANEW_MS = 86400000, 3600000
 local WINDOW = 60
 
 local now = now_ms()
@@ -36,44 +38,71 @@ for i = 1, #raw, 2 do
 end
 if #gone > 0 then redis.call('HDEL', STATE, unpack(gone)) end
 
-local word = 'go'
-local opened_until = state.opened_until or 0
-if opened_until > now then return { 'open', opened_until - now, second } end
-if opened_until > 0 then
-    if (state.probe_until or 0) > now then return { 'open', math.min(1000, state.probe_until - now), second } end
-    word = 'probe'
-end
-if (state.silent_until or 0) > now then return { 'full', state.silent_until - now, second } end
+local function at(number) return string.format('%.0f', number) end
 
--- After the breaker closed: 1 call in the first tenth of the ramp, then each time twice as many.
-local since = now - (state.closed_at or 0)
-local ramps = word == 'go' and since < ramp_ms
-if ramps then
-    local tenth = math.floor(since * 10 / ramp_ms)
-    if (state.ramped or 0) >= 2 ^ (tenth + 1) - 1 then
-        return { 'full', math.ceil((tenth + 1) * ramp_ms / 10 - since), second }
+-- Decides: the reply, and what is to be booked.
+local function decide()
+    local word, booked = 'go', {}
+    local opened_until = state.opened_until or 0
+    if opened_until > now then return { 'open', opened_until - now, second }, booked end
+    if opened_until > 0 then
+        if (state.probe_until or 0) > now then
+            return { 'open', math.min(1000, state.probe_until - now), second }, booked
+        end
+        word = 'probe'
     end
-end
+    if (state.silent_until or 0) > now then return { 'full', state.silent_until - now, second }, booked end
 
--- Whole seconds are counted, so that no minute of the provider's clock, wherever it begins, holds more.
-local over_requests = requests > 0 and used_requests + 1 - requests or 0
-local over_tokens = tokens > 0 and used_tokens + wanted - tokens or 0
-if over_requests > 0 or over_tokens > 0 then
-    local order = {}
-    for _, one in pairs(seconds) do order[#order + 1] = one end
-    table.sort(order, function(a, b) return a.at < b.at end)
-    for _, one in ipairs(order) do
-        over_requests, over_tokens = over_requests - one.r, over_tokens - one.t
-        if over_requests <= 0 and over_tokens <= 0 then
-            return { 'full', math.max(1, (one.at + WINDOW + 1) * 1000 - now), second }
+    -- After the breaker closed: 1 call in the first tenth of the ramp, then each time twice as many.
+    local since = now - (state.closed_at or 0)
+    local ramps = word == 'go' and since < ramp_ms
+    if ramps then
+        local tenth = math.floor(since * 10 / ramp_ms)
+        if (state.ramped or 0) >= 2 ^ (tenth + 1) - 1 then
+            return { 'full', math.ceil((tenth + 1) * ramp_ms / 10 - since), second }, booked
         end
     end
-    return { 'full', WINDOW * 1000, second }
+
+    -- Whole seconds are counted, so that no minute of the provider's clock, wherever it begins, holds more.
+    local over_requests = requests > 0 and used_requests + 1 - requests or 0
+    local over_tokens = tokens > 0 and used_tokens + wanted - tokens or 0
+    if over_requests > 0 or over_tokens > 0 then
+        local order = {}
+        for _, one in pairs(seconds) do order[#order + 1] = one end
+        table.sort(order, function(a, b) return a.at < b.at end)
+        for _, one in ipairs(order) do
+            over_requests, over_tokens = over_requests - one.r, over_tokens - one.t
+            if over_requests <= 0 and over_tokens <= 0 then
+                return { 'full', math.max(1, (one.at + WINDOW + 1) * 1000 - now), second }, booked
+            end
+        end
+        return { 'full', WINDOW * 1000, second }, booked
+    end
+
+    local function book(field, value)
+        booked[#booked + 1] = field
+        booked[#booked + 1] = at(value)
+    end
+    local here = seconds[second] or { r = 0, t = 0 }
+    if requests > 0 then book('r:' .. second, here.r + 1) end
+    if tokens > 0 and wanted > 0 then book('t:' .. second, here.t + wanted) end
+    if ramps then book('ramped', (state.ramped or 0) + 1) end
+    if word == 'probe' then book('probe_until', now + probe_ms) end
+    return { word, 0, second }, booked
 end
 
-if requests > 0 then redis.call('HINCRBY', STATE, 'r:' .. second, 1) end
-if tokens > 0 and wanted > 0 then redis.call('HINCRBY', STATE, 't:' .. second, wanted) end
-if ramps then redis.call('HINCRBY', STATE, 'ramped', 1) end
-if word == 'probe' then redis.call('HSET', STATE, 'probe_until', now + probe_ms) end
-redis.call('PEXPIRE', STATE, KEEP_MS)
-return { word, 0, second }
+local before = replied_before(SENT, call)
+if before then return before end
+local reply, booked = decide()
+if #booked == 0 then return reply end
+before = first_reply(SENT, call, reply)
+if before then return before end
+if (state.kept_at or 0) + KEPT_ANEW_MS < now then
+    booked[#booked + 1] = 'kept_at'
+    booked[#booked + 1] = at(now)
+    redis.call('HSET', STATE, unpack(booked))
+    redis.call('PEXPIRE', STATE, KEEP_MS)
+else
+    redis.call('HSET', STATE, unpack(booked))
+end
+return reply

@@ -1,7 +1,8 @@
 -- Make dead letters ready again: same ids, their history kept, attempts counted anew.
--- KEYS  the service's
--- ARGV  1 of a replay at a rate: milliseconds from one job to the next in this service ("" when all may go at once)
---       2 its number here, 0 in its first call
+-- KEYS  the service's, then what the caller's connection sent last
+-- ARGV  1 the call's number there, 2 of a replay at a rate: milliseconds from one job to the next in this
+--       service ("" when all may go at once)
+--       3 its number here, 0 in its first call
 --       then four for each: id, the time of its death as it was read, milliseconds to wait, its record as it shall be
 --       (attempts counted anew; "" leaves it as it is)
 -- Reply the replay's number, then the ids replayed; one that died again meanwhile is not among them
@@ -10,34 +11,37 @@
 --@include time
 --@include wake
 --@include pace
+--@include once
 
-local now, step, number = now_ms(), tonumber(ARGV[1]), tonumber(ARGV[2])
-local pace
-if step then
-    if number == 0 then number = new_pace(now) end
-    pace = ARGV[2] ~= '0' and read_pace(number) or { step = step, last = now, let = 0 }
-end
-local replayed = { number }
-for i = 3, #ARGV, 4 do
-    local id, wait, record = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 3]
-    local tier = tier_of(id)
-    local died = DEAD[tier] and redis.call('ZSCORE', DEAD[tier], id)
-    if died and tonumber(died) == tonumber(ARGV[i + 1]) and redis.call('HEXISTS', JOBS, id) == 1 then
-        redis.call('HDEL', CRASHES, id, id .. '|q')
-        if record ~= '' then redis.call('HSET', RECORDS, id, record) end
-        if pace and wait > 0 then
-            redis.call('ZADD', DELAYED, paced(now + wait, number), id .. '|r')
-            pace.last = math.max(pace.last, now + wait)
-            tell('d')
-        else
-            redis.call('RPUSH', READY[tier], ready_since(id .. '|r', now))
-            wake(tier)
-        end
-        redis.call('HDEL', REASONS, id)
-        redis.call('ZREM', DEAD[tier], id)
-        redis.call('HINCRBY', STATS, 'replayed:' .. tier, 1)
-        replayed[#replayed + 1] = id
+return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
+    local now, step, number = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3])
+    local pace
+    if step then
+        if number == 0 then number = new_pace(now) end
+        pace = ARGV[3] ~= '0' and read_pace(number) or { step = step, last = now, let = 0 }
     end
-end
-if pace then write_pace(number, pace) end
-return replayed
+    local replayed = { number }
+    for i = 4, #ARGV, 4 do
+        local id, wait, record = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 3]
+        local tier = tier_of(id)
+        local died = DEAD[tier] and redis.call('ZSCORE', DEAD[tier], id)
+        if died and tonumber(died) == tonumber(ARGV[i + 1]) and redis.call('HEXISTS', JOBS, id) == 1 then
+            redis.call('HDEL', CRASHES, id, id .. '|q')
+            if record ~= '' then redis.call('HSET', RECORDS, id, record) end
+            if pace and wait > 0 then
+                redis.call('ZADD', DELAYED, paced(now + wait, number), id .. '|r')
+                pace.last = math.max(pace.last, now + wait)
+                tell('d')
+            else
+                redis.call('RPUSH', READY[tier], ready_since(id .. '|r', now))
+                wake(tier)
+            end
+            redis.call('HDEL', REASONS, id)
+            redis.call('ZREM', DEAD[tier], id)
+            redis.call('HINCRBY', STATS, 'replayed:' .. tier, 1)
+            replayed[#replayed + 1] = id
+        end
+    end
+    if pace then write_pace(number, pace) end
+    return replayed
+end)

@@ -1,8 +1,9 @@
--- Run a call that accepts jobs, unless it was run before: its reply may have been lost, and so it comes again, on
+-- Run a call, unless it was run before: its reply may have been lost, and so it comes again, on
 -- another connection, and the first may even come after it. `sent` is the key of a connection of the producer, where
 -- one call waits for its reply at a time: so to know the last one is enough. It is used for half a minute (from calls
 -- 1 and 2 on, for a connection has two in turn), and its time is set by the first call: that costs more than the rest.
--- `run` returns the ids that belong to other jobs, or nil. Returns them too, or an error for the reply.
+-- `run` returns a list for the reply (e.g. the ids that belong to other jobs), which costs a command unless it is
+-- empty, or nil. Returns the same, or an error for the reply.
 local SENT_MS = 90000
 
 local function once(sent, number, run)

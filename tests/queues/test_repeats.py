@@ -1,0 +1,241 @@
+"""Calls whose reply was lost: what is done, and what is told, is what one call does and tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+
+from fourlane.events.tries import Tries
+from fourlane.job import State
+from fourlane.queues import control, dead_letters, schedules
+from fourlane.queues.connection import Connector, connect
+from fourlane.queues.guards import Budgets, ProviderStates
+from fourlane.queues.journal import Lease, journal_of
+from fourlane.queues.output import read_log, read_output
+from fourlane.queues.scripts import script
+from fourlane.queues.store import Store
+from tests.proxy import FaultyProxy
+from tests.queues.conftest import Hand
+
+T = TypeVar("T")
+LIMITS: Final[dict[str, int]] = {"requests_per_minute": 10, "tokens_per_minute": 1_000, "tokens": 100}
+
+
+class Caller:
+    """Calls by way of a proxy that loses the reply to a call's script; ``hand`` prepares and looks another way."""
+
+    def __init__(self, store: Store, hand: Hand, proxy: FaultyProxy, how: str) -> None:
+        self.store = store
+        self.hand = hand
+        self._proxy = proxy
+        self._how = how
+
+    def lose(self, call: Callable[[], T]) -> T:
+        """``lost``: it is done, and its reply is lost. ``late``: it is done only after it was repeated."""
+        if self._how == "lost":
+            self._proxy.drop_next_reply(b"EVAL")
+            told = call()
+            self._proxy.wait_dropped()
+        else:
+            self._proxy.hold_next_request(b"EVAL")
+            told = call()
+            self._proxy.deliver_held()
+        return told
+
+
+@pytest.fixture(params=["lost", "late"])
+def caller(redis_url: str, namespace: str, hand: Hand, request: pytest.FixtureRequest) -> Iterator[Caller]:
+    server = urlsplit(redis_url)
+    for file in (resources.files("fourlane.queues") / "lua").iterdir():
+        if file.name.endswith(".lua"):
+            hand.store.connector.client.script_load(script(file.name[:-4]).source.decode())
+    with FaultyProxy(server.hostname or "", server.port or 0) as proxy:
+        store = Store(Connector(connect(proxy.url(redis_url))), namespace=namespace, environment="local")
+        store.announce("mail")
+        yield Caller(store, hand, proxy, request.param)
+        store.connector.close()
+
+
+def provider_reserve(caller: Caller) -> Any:
+    states = ProviderStates(caller.store)
+    states._index.announce("openai|gpt")
+    word, _, _ = caller.lose(lambda: states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1))
+    [seen] = states.look()
+    return word, seen.requests, seen.tokens
+
+
+def provider_reserve_the_last(caller: Caller) -> Any:
+    states = ProviderStates(caller.store)
+    states._index.announce("openai|gpt")
+    limits = LIMITS | {"requests_per_minute": 1}
+    return caller.lose(lambda: states.reserve("openai", "gpt", **limits, probe_ms=60_000, ramp_ms=1))[0]
+
+
+def _settle(states: ProviderStates, verdict: str, second: int = 1, **given: Any) -> None:
+    rest: dict[str, Any] = {"extra_tokens": 0, "probe": False, "failures": 5, "open_ms": 1, "silence_ms": 0} | given
+    states.settle("openai", "gpt", verdict=verdict, second=second, **rest)
+
+
+def provider_probe(caller: Caller) -> Any:
+    states = ProviderStates(caller.store)
+    states._index.announce("openai|gpt")
+    _settle(states, "down", failures=1, open_ms=0)
+    return caller.lose(lambda: states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1))[0]
+
+
+def provider_settle(caller: Caller) -> Any:
+    states = ProviderStates(caller.store)
+    _, _, second = states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1)
+    caller.lose(lambda: _settle(states, "down", second, extra_tokens=-30))
+    [seen] = states.look()
+    return seen.failures, seen.tokens
+
+
+def provider_silence(caller: Caller) -> Any:
+    states = ProviderStates(caller.store)
+    states._index.announce("openai|gpt")
+    caller.lose(lambda: _settle(states, "limited", silence_ms=-1))
+    [seen] = states.look()
+    return seen.wait_ms <= 1_000
+
+
+def budget_reserve(caller: Caller) -> Any:
+    budgets = Budgets(caller.store)
+    budgets._index.announce("2026-11|acme")
+    return caller.lose(lambda: budgets.reserve("acme", "2026-11", "call", 90, 100)), budgets.look("acme", "2026-11")
+
+
+def budget_settle(caller: Caller) -> Any:
+    budgets = Budgets(caller.store)
+    budgets.reserve("acme", "2026-11", "call", 90, 100)
+    caller.lose(lambda: budgets.settle("acme", "2026-11", "call", 80, ("gpt",)))
+    return budgets.look("acme", "2026-11")
+
+
+def leave(caller: Caller) -> Any:
+    caller.hand.enqueue(2)
+    caller.hand.turn(2)
+    went = caller.lose(lambda: caller.store.leave("mail", "w1", "1:5"))
+    stats = caller.store.service("mail").stats
+    return went, caller.store.connector.command(stats, "HGET", stats, "done:1")
+
+
+def reclaim(caller: Caller) -> Any:
+    [lost] = caller.hand.enqueue()
+    [leased] = caller.hand.turn(1).jobs
+    caller.store.crash_limit = 1
+    back, poisoned = caller.lose(lambda: caller.store.reclaim("mail", "w1", "it died", begun=[leased.entry]))
+    return back, poisoned == [lost], [job.body[:17] for job in caller.hand.turn(9).jobs]
+
+
+def purge(caller: Caller) -> Any:
+    caller.hand.enqueue(3)
+    return caller.lose(lambda: control.purge(caller.store, "mail"))
+
+
+def discard(caller: Caller) -> Any:
+    died = caller.hand.kill(2)
+    return caller.lose(lambda: dead_letters.discard(caller.store, died))
+
+
+def replay(caller: Caller) -> Any:
+    died = caller.hand.kill(2)
+    return caller.lose(lambda: dead_letters.replay(caller.store, died)), len(caller.hand.turn(9).jobs)
+
+
+def edit(caller: Caller) -> Any:
+    [died] = caller.hand.kill()
+    return caller.lose(lambda: dead_letters.edit(caller.store, died, args=[7])).args
+
+
+def import_(caller: Caller) -> Any:
+    caller.hand.kill(2)
+    lines = list(dead_letters.export(caller.store))
+    dead_letters.discard(caller.hand.store, dead_letters.Filter())
+    taken = caller.lose(lambda: dead_letters.import_(caller.store, lines))
+    return taken.taken
+
+
+def audit(caller: Caller) -> Any:
+    caller.lose(lambda: dead_letters._note(caller.store, "discard", ["1a"], 1, "me"))
+    return len(dead_letters.audit(caller.store))
+
+
+def cancel_ready(caller: Caller) -> Any:
+    [job_id] = caller.hand.enqueue()
+    state = caller.lose(lambda: control.cancel(caller.store, job_id, has_callbacks=lambda _: True))
+    return state, [job.body[:17] for job in caller.hand.turn(9).jobs]
+
+
+def cancel_delayed(caller: Caller) -> Any:
+    job_id = caller.hand.delay()
+    state = caller.lose(lambda: control.cancel(caller.store, job_id, has_callbacks=lambda _: True))
+    return state, [job.body[:17] for job in caller.hand.turn(9).jobs]
+
+
+def tries(caller: Caller) -> Any:
+    counted = Tries(caller.store)
+    caller.lose(lambda: counted.failed("m", "handler", "boom", 5))
+    return counted.read("m").failures
+
+
+def output(caller: Caller) -> Any:
+    caller.hand.enqueue()
+    [leased] = caller.hand.turn(1).jobs
+    lease, journal = Lease("mail", "w1", leased.entry), journal_of(caller.store)
+
+    def say() -> None:
+        heard = [journal.say(lease, "text", "r", "abc"), journal.say(lease, "log", "r", "line", now=True)]
+        for said in heard:
+            said.result(10)
+
+    caller.lose(say)
+    pieces = read_output(caller.store, "mail", lease.job_id, ended=lambda: True, timeout_seconds=1)
+    return [piece.text for piece in pieces], read_log(caller.store, "mail", lease.job_id)
+
+
+def schedule_ended(caller: Caller) -> Any:
+    store, keys = caller.store, caller.store.service("mail")
+    store.connector.command(keys.states, "HSET", keys.states, "s", '{"version":"1"}')
+    caller.lose(lambda: schedules.ended(store, "mail", "s", "e 1 1a done 1 1"))
+    return store.connector.command(keys.states, "LLEN", keys.runs("s"))
+
+
+def schedule_write(caller: Caller) -> Any:
+    write = schedules.Write("s", b"", b"{}", b'{"version":"1"}', 1)
+    return caller.lose(lambda: schedules.write(caller.store, "mail", [write]))
+
+
+TOLD_ONCE = [b'["fourlane.ended"']
+CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
+    (provider_reserve, ("go", 1, 100)),
+    (provider_reserve_the_last, "go"),
+    (provider_probe, "probe"),
+    (provider_settle, (1, 70)),
+    (provider_silence, True),
+    (budget_reserve, (("warn", 90), {"reserved": 90})),
+    (budget_settle, {"reserved": 0, "spent": 80, "gpt": 80}),
+    (leave, (2, b"5")),
+    (reclaim, (0, True, TOLD_ONCE)),
+    (purge, 3),
+    (discard, 2),
+    (replay, (2, 2)),
+    (edit, [7]),
+    (import_, 2),
+    (audit, 1),
+    (cancel_ready, (State.READY, TOLD_ONCE)),
+    (cancel_delayed, (State.DELAYED, TOLD_ONCE)),
+    (tries, {"handler": 1}),
+    (output, (["abc"], ["line"])),
+    (schedule_ended, 1),
+    (schedule_write, True),
+]
+
+
+@pytest.mark.parametrize(("call", "expected"), CASES, ids=[call.__name__ for call, _ in CASES])
+def test_a_call_whose_reply_was_lost(caller: Caller, call: Callable[[Caller], Any], expected: Any) -> None:
+    assert call(caller) == expected
