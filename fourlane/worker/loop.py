@@ -111,13 +111,17 @@ class Loop:
 
     def finished(self, run: Run, outcome: Outcome) -> None:
         run.ended_at = time.monotonic()
-        if run.gated and run.plan.gate is not None:
-            run.gated = False
-            run.plan.gate.release()
+        if run.gated:
+            run.leave_gate()
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
             tell(run, outcome, done=self.log_jobs)
+
+    def mislaid(self) -> None:
+        for lane in [lane for lane in self.lanes if lane.held]:
+            lane.out_of_step, lane.look_at = True, 0.0
+        self.wake()
 
     def wake(self) -> None:
         self.executor.waiting = False
@@ -508,10 +512,21 @@ class Loop:
 
     def _resync(self, lane: Lane) -> bool:
         """After a lost reply: give back what Redis says we hold and we never received. False when it fails too."""
+        lane.out_of_step = False
+        # Before Redis is asked: a thread that just takes a job has it in hand until Redis has answered.
+        waiting = self.executor.take_back()
+        fault: RedisUnavailable | None = None
+        held: set[str] = set()
         try:
             held = self.store.held(lane.service, lane.name)
         except RedisUnavailable as error:
-            self._refused_or_failed(lane, error)
+            fault = error
+        for run in waiting:
+            if fault is not None or run.lane is not lane or run.leased.entry in held:  # else it runs elsewhere
+                self.executor.backlog.put(run)
+        if fault is not None:
+            lane.out_of_step = True
+            self._refused_or_failed(lane, fault)
             return False
         in_hand = [run for run in self.executor.in_hand() if run.lane is lane and run.epoch == lane.epoch]
         lost = [run for run in in_hand if run.leased.entry not in held]
@@ -520,16 +535,11 @@ class Loop:
         known = {run.leased.entry for run in in_hand}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
         known |= self.apart.held(lane)
-        waiting = self.executor.take_back()
-        for run in waiting:
-            if run.lane is lane:
-                known.add(run.leased.entry)
-            self.executor.backlog.put(run)
+        known |= {run.leased.entry for run in waiting if run.lane is lane}
         lane.uncertain = [(entry, outcome) for entry, outcome in lane.uncertain if entry in held]
         known |= {entry for entry, _ in lane.uncertain}
         lane.uncertain += [(entry, Back()) for entry in held - known]
         lane.held = len(held)
-        lane.out_of_step = False
         return True
 
     # Wait ---------------------------------------------------------------------------------------------------
