@@ -555,6 +555,7 @@ class Executor:
     def _not_made(self, run: Run, coroutine: Coroutine[Any, Any, None], error: BaseException) -> None:
         """Of a task factory that a job has set."""
         coroutine.close()
+        _drop(run.awaitable)
         self._over_on_loop(run, None, error)
 
     async def _await(self, run: Run) -> None:
