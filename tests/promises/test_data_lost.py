@@ -60,7 +60,9 @@ def troubles(store: Store) -> set[str]:
     return found | {f.name for f in doctor.examine(store, workers=[]) if f.level is doctor.Level.ERROR}
 
 
-def test_a_worker_and_what_it_declared_come_back_after_flushall_and_after_a_restart_without_data(workers: Workers, server: Server) -> None:
+def test_a_worker_and_what_it_declared_come_back_after_flushall_and_after_a_restart_without_data(
+    workers: Workers, server: Server
+) -> None:
     worker = workers.start("--scheduler", module="declaring", FOURLANE_LIMITS=START_LIMITS)
     store = workers.broker.store
     before = eventually(lambda: (now := declared(store)) and len(now[0]) == 2 and now[1] and now)

@@ -314,9 +314,7 @@ def test_a_task_factory_that_raises_harms_no_other(
         return "ran"
 
     setter = task(name="setter", result_ttl_ms=60_000)(sets)
-    made = task(name="made", max_retries=0, result_ttl_ms=60_000, share=0.001)(
-        traced(works) if handed_over else works
-    )
+    made = task(name="made", max_retries=0, result_ttl_ms=60_000, share=0.001)(traced(works) if handed_over else works)
     plain = task(name="plain", result_ttl_ms=60_000)(lambda: "ran")
     worker = run_worker(broker, slots=1)
     setter.send().result(5)
