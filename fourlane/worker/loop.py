@@ -45,6 +45,7 @@ _GIVE_BACK_SECONDS: Final = 0.020
 _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _BLOCK_SECONDS: Final = 2.0
+_SHORT_CALL_SECONDS: Final = 0.1  # then its reply tells Redis's time well enough
 _BUSY_SECONDS: Final = 0.005  # from then on a backlog is worked on, and what other services get must be listened for
 
 
@@ -214,9 +215,7 @@ class Loop:
                 (settles and lane.finished)
                 or lane.uncertain
                 or (lane.ages_due and lane.maybe)
-                or lane.look_at <= now
-                or lane.due_at <= now
-                or lane.beat_by <= now
+                or lane.time_has_come(now)
             )
         ]
 
@@ -306,7 +305,10 @@ class Loop:
             lane.done.clear()
         lane.count_done(settling.done, settling.others)
         self.turned_at = now
-        lane.contact.heard(time.monotonic())
+        heard_at = time.monotonic()
+        lane.contact.heard(heard_at)
+        if turn.now_ms and heard_at - now < _SHORT_CALL_SECONDS:
+            self.store.clock.learn(turn.now_ms, now, heard_at)
         meter.count("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want, tiers, first)
         return not turn.lost
@@ -671,16 +673,21 @@ class Loop:
     def _take_ahead(self, lane: Lane, turn: Turn) -> None:
         """Take what a turn gave that was asked ahead."""
         now = time.monotonic()
-        if turn.jobs and (self._want() <= 0 or lane.out_of_step):  # what made it want them has changed meanwhile
+        if turn.jobs and (self._want() <= 0 or lane.out_of_step or self._is_old(turn)):
+            # What made it want them has changed meanwhile, or they may be another's by now.
             lane.held += len(turn.jobs)
             lane.uncertain += [(leased.entry, Back()) for leased in turn.jobs]
             return
         maybe = lane.maybe
-        if turn.jobs and (lane.beaten_idle or now - lane.beaten_at >= 1.0):
-            lane.beat_by = now + _SHORT_JOB_SECONDS
         self.turned_at = now
+        if turn.jobs and not turn.now_ms and (lane.beaten_idle or now - lane.beaten_at >= 1.0):
+            lane.beat_by = now + _SHORT_JOB_SECONDS
         self._take_in(lane, turn, now, "a", max(1, len(turn.jobs)), self._ahead[1])
         lane.maybe |= maybe
+
+    def _is_old(self, turn: Turn) -> bool:
+        """Its leases may have run out: it lay unread for long, and nobody beat for what nobody here knew of."""
+        return turn.now_ms > 0 and self.store.clock.now_ms() - turn.now_ms > SILENCE_MS / 2
 
     def _pass_on(self, lane: Lane, token: str) -> None:
         """No slot is free here: another worker shall have it."""

@@ -147,7 +147,7 @@ def test_a_job_whose_lease_was_lost_while_redis_was_away_is_told(
                 told.append(error)
                 raise
 
-    loop = run_worker(behind, slots=1)
+    loop = run_worker(behind, slots=2)  # one is free, so that it asks for more
     sent = long.send()
     assert begun.wait(5)
     proxy.cut()
