@@ -200,6 +200,8 @@ HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor", "notifications", "ale
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 
 Positive = Annotated[int, _at_least(1)]
+Size = Annotated[int, _between(1_024, 512 * 1_048_576)]
+"""Of a value in Redis, which takes no larger one."""
 ZeroOrMore = Annotated[int, _at_least(0)]
 Folder = Annotated[Path, AfterValidator(from_start), Field(validate_default=True)]
 Switch = Annotated[bool, _or_say("not a switch; use true or false")]
@@ -347,8 +349,8 @@ class Settings(BaseSettings):
     """A job that took so many processes down becomes a dead letter."""
     result_ttl_ms: Annotated[int, _between(0, 315_360_000_000)] = 0
     """How long results are kept; 0: not at all."""
-    max_body_bytes: Positive = 1_048_576
-    max_result_bytes: Positive = 1_048_576
+    max_body_bytes: Size = 1_048_576
+    max_result_bytes: Size = 1_048_576
     """The size limit of a result that is kept."""
     dead_ttl_days: Positive = 30
     dead_max: Positive = 100_000

@@ -81,6 +81,8 @@ class Turn(NamedTuple):
     """Old dead letters that went to keep their number and age."""
     faults: list[tuple[str, str]]
     """Entries whose outcome Redis refused to write, with its words: they are held still."""
+    now_ms: int = 0
+    """Redis's time, when it was needed; else 0."""
 
 
 class Beat(NamedTuple):
@@ -346,13 +348,20 @@ class Store:
         reply = link.run("turn", names, args)
         return _read_turn(reply)
 
-    def ask_ahead(self, link: Link, service: str, name: str, *, want: int, tiers: str) -> None:
-        """Send a turn that only leases, without waiting for its reply: behind a blocking wait on the same link."""
+    def ask_ahead(
+        self, link: Link, service: str, name: str, *, want: int, tiers: str, silence_ms: int, wait_ms: int = 0
+    ) -> None:
+        """Send a turn that only leases, without waiting for its reply: behind a blocking wait on the same link.
+
+        Parameters:
+          wait_ms: how long that may last. Only of an idle worker nobody expects to hear until after it and a silence.
+        """
         keys = self.service(service)
+        idle_from_ms = self.clock.now_ms() + wait_ms + silence_ms
         link.send_script(
             "turn",
             [*keys.all, keys.leased(name)],
-            [name, "a", 0, 0, 0, self.dead_max, self.dead_ttl_ms, want, tiers, "", "", 0],
+            [name, "a", silence_ms, idle_from_ms, 0, self.dead_max, self.dead_ttl_ms, want, tiers, "", "", 0],
         )
 
     def hear_ahead(self, link: Link) -> Turn | None:
@@ -503,7 +512,7 @@ def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:
 
 def _read_turn(reply: list[Any]) -> Turn:
     (word, refused, news, more, due_in, expired, expires_in, workers, ages, controlled, room_in,
-     entries, bodies, records, _now, dropped, faults) = reply  # fmt: skip
+     entries, bodies, records, now, dropped, faults) = reply  # fmt: skip
     jobs: list[Leased] = []
     marked = iter(records)
     for entry, body in zip(entries, bodies, strict=True):
@@ -529,6 +538,7 @@ def _read_turn(reply: list[Any]) -> Turn:
         jobs,
         dropped,
         [(faults[i].decode(), faults[i + 1].decode("utf-8", "replace")) for i in range(0, len(faults), 2)],
+        now,
     )
 
 

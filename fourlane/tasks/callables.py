@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from fourlane.errors import InvalidTask, Reject
 
@@ -32,11 +33,11 @@ def is_awaitable(result: Any) -> bool:
     """Whether a function's result is still to be awaited.
 
     Raises:
-      Reject: it is a generator, of which nothing has run.
+      Reject: it is a generator or lazy as one, and nothing of it has run.
     """
     if result is None:
         return False
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+    if type(result) in _LAZY or inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise Reject(f"the function returned a {type(result).__name__}, and nothing of it ran: {_ADVICE}")
     return inspect.isawaitable(result)
 
@@ -59,6 +60,10 @@ def name_of(function: Any) -> str:
     return name
 
 
-_ADVICE = (
+_LAZY: Final = frozenset(
+    [map, filter, zip, enumerate, *(kind for kind in vars(itertools).values() if isinstance(kind, type))]
+)
+"""What calls functions only while somebody goes through it. Not every iterator: a file or a cursor is a value."""
+_ADVICE: Final = (
     "go through it inside the function; current_job().write() sends pieces to readers, resume() goes on after a stop"
 )

@@ -49,12 +49,16 @@ _GATE_SECONDS: Final = 0.02  # as long as a job may lie here that no slot takes
 _PING_SECONDS: Final = 1.0
 _DEAF_SECONDS: Final = 60.0  # a coroutine that blocks the event loop for longer than this is no hiccup
 _VAIN_STARTS: Final = 100
+_BEGINS_WITHIN_SECONDS: Final = 1.0  # on a loop that runs
 
 
 class Owner(Protocol):
     """What the executor tells about each job: it began, it ended so."""
 
     def finished(self, run: Run, outcome: Outcome) -> None: ...
+
+    def mislaid(self) -> None:
+        """A job may be in no place any more, though Redis says that it is held here."""
 
 
 class Executor:
@@ -173,7 +177,19 @@ class Executor:
             error = raised
         what = "loop.stop()" if error is None else type(error).__name__
         self.broker.logger.error("A job's %s ended the event loop; it goes on.", what, exc_info=error)
+        if error is not None:
+            loop.call_later(_BEGINS_WITHIN_SECONDS, self._find_mislaid, list(self.async_runs.values()))
         return not isinstance(error, RuntimeError) or time.monotonic() - began > 1.0
+
+    def _find_mislaid(self, runs: list[Run]) -> None:
+        """Of those that were here when an error came to the loop: jobs that it kept from beginning, or from ending."""
+        for run in runs:
+            begins = run.started > 0 and not run.on_loop if run.task is None else not run.task.done()
+            if not begins and self.async_runs.get(id(run)) is run:
+                _drop(run.awaitable)
+                run.leave_gate()
+                self._leave_loop(run)
+                self.owner.mislaid()
 
     def _cannot_go_on(self, fault: str) -> None:
         """The process would linger with its jobs: it ends instead, and its supervisor starts another."""
@@ -291,11 +307,12 @@ class Executor:
                     busy[slot] = None
                 if self.waiting and self.backlog.qsize() <= self.low:
                     self.on_low()
-            except BaseException:
+            except BaseException:  # of somebody who sent it to this thread; a job may just have come, or ended
                 busy[slot] = self._at_gate[slot] = None
                 self.broker.logger.critical("A slot's thread met an error of its own.", exc_info=True)
-                if run is not None and not run.started and not run.ended_at:
-                    self.owner.finished(run, Back())  # it came between: what somebody else sent this thread
+                if run is not None:
+                    run.leave_gate()
+                self.owner.mislaid()
             if len(context) > clean:
                 return True
 
@@ -477,15 +494,22 @@ class Executor:
             self.broker.logger.critical("Unexpected failure in the output of job %s.", run.id, exc_info=True)
 
     def _over_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
-        row = run.row
-        if row >= 0:
+        self._free_row(run)
+        self._finish(run, result, error)
+        self._leave_loop(run)
+
+    def _free_row(self, run: Run) -> None:
+        row, run.row = run.row, -1
+        if row >= self.slots:  # else it is of the thread that it came from
             if self.table is not None:
                 try:
                     self.table.end(row)
                 except BaseException:
                     self._log_failure(self.table.end)
             self._free_rows.append(row)
-        self._finish(run, result, error)
+
+    def _leave_loop(self, run: Run) -> None:
+        self._free_row(run)
         self.async_runs.pop(id(run), None)
         if self._threads_wait:
             with self._room:
@@ -539,6 +563,7 @@ class Executor:
     def _not_made(self, run: Run, coroutine: Coroutine[Any, Any, None], error: BaseException) -> None:
         """Of a task factory that a job has set."""
         coroutine.close()
+        _drop(run.awaitable)
         self._over_on_loop(run, None, error)
 
     async def _await(self, run: Run) -> None:

@@ -176,6 +176,9 @@ class Lane:
         holds = self.held > 0 or bool(turn.jobs)
         if "a" not in flags:
             self.beat_by = math.inf
+        if "a" in flags and turn.now_ms:  # it was idle, and the script has told of its leases
+            self.beaten_at, self.beaten_idle = now, False
+            self.told, self.told_at = self.others, now
         if "b" in flags:
             self.beaten_at = now
             self.beaten_idle = not holds

@@ -45,6 +45,7 @@ _GIVE_BACK_SECONDS: Final = 0.020
 _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _BLOCK_SECONDS: Final = 2.0
+_SHORT_CALL_SECONDS: Final = 0.1  # then its reply tells Redis's time well enough
 _BUSY_SECONDS: Final = 0.005  # from then on a backlog is worked on, and what other services get must be listened for
 
 
@@ -111,13 +112,17 @@ class Loop:
 
     def finished(self, run: Run, outcome: Outcome) -> None:
         run.ended_at = time.monotonic()
-        if run.gated and run.plan.gate is not None:
-            run.gated = False
-            run.plan.gate.release()
+        if run.gated:
+            run.leave_gate()
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
             tell(run, outcome, done=self.log_jobs)
+
+    def mislaid(self) -> None:
+        for lane in [lane for lane in self.lanes if lane.held]:
+            lane.out_of_step, lane.look_at = True, 0.0
+        self.wake()
 
     def wake(self) -> None:
         self.executor.waiting = False
@@ -208,9 +213,7 @@ class Loop:
                 (settles and lane.finished)
                 or lane.uncertain
                 or (lane.ages_due and lane.maybe)
-                or lane.look_at <= now
-                or lane.due_at <= now
-                or lane.beat_by <= now
+                or lane.time_has_come(now)
             )
         ]
 
@@ -300,7 +303,10 @@ class Loop:
             lane.done.clear()
         lane.count_done(settling.done, settling.others)
         self.turned_at = now
-        lane.contact.heard(time.monotonic())
+        heard_at = time.monotonic()
+        lane.contact.heard(heard_at)
+        if turn.now_ms and heard_at - now < _SHORT_CALL_SECONDS:
+            self.store.clock.learn(turn.now_ms, now, heard_at)
         meter.count("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want, tiers, first)
         return not turn.lost
@@ -506,10 +512,21 @@ class Loop:
 
     def _resync(self, lane: Lane) -> bool:
         """After a lost reply: give back what Redis says we hold and we never received. False when it fails too."""
+        lane.out_of_step = False
+        # Before Redis is asked: a thread that just takes a job has it in hand until Redis has answered.
+        waiting = self.executor.take_back()
+        fault: RedisUnavailable | None = None
+        held: set[str] = set()
         try:
             held = self.store.held(lane.service, lane.name)
         except RedisUnavailable as error:
-            self._refused_or_failed(lane, error)
+            fault = error
+        for run in waiting:
+            if fault is not None or run.lane is not lane or run.leased.entry in held:  # else it runs elsewhere
+                self.executor.backlog.put(run)
+        if fault is not None:
+            lane.out_of_step = True
+            self._refused_or_failed(lane, fault)
             return False
         in_hand = [run for run in self.executor.in_hand() if run.lane is lane and run.epoch == lane.epoch]
         lost = [run for run in in_hand if run.leased.entry not in held]
@@ -518,16 +535,11 @@ class Loop:
         known = {run.leased.entry for run in in_hand}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
         known |= self.apart.held(lane)
-        waiting = self.executor.take_back()
-        for run in waiting:
-            if run.lane is lane:
-                known.add(run.leased.entry)
-            self.executor.backlog.put(run)
+        known |= {run.leased.entry for run in waiting if run.lane is lane}
         lane.uncertain = [(entry, outcome) for entry, outcome in lane.uncertain if entry in held]
         known |= {entry for entry, _ in lane.uncertain}
         lane.uncertain += [(entry, Back()) for entry in held - known]
         lane.held = len(held)
-        lane.out_of_step = False
         return True
 
     # Wait ---------------------------------------------------------------------------------------------------
@@ -659,16 +671,21 @@ class Loop:
     def _take_ahead(self, lane: Lane, turn: Turn) -> None:
         """Take what a turn gave that was asked ahead."""
         now = time.monotonic()
-        if turn.jobs and (self._want() <= 0 or lane.out_of_step):  # what made it want them has changed meanwhile
+        if turn.jobs and (self._want() <= 0 or lane.out_of_step or self._is_old(turn)):
+            # What made it want them has changed meanwhile, or they may be another's by now.
             lane.held += len(turn.jobs)
             lane.uncertain += [(leased.entry, Back()) for leased in turn.jobs]
             return
         maybe = lane.maybe
-        if turn.jobs and (lane.beaten_idle or now - lane.beaten_at >= 1.0):
-            lane.beat_by = now + _SHORT_JOB_SECONDS
         self.turned_at = now
+        if turn.jobs and not turn.now_ms and (lane.beaten_idle or now - lane.beaten_at >= 1.0):
+            lane.beat_by = now + _SHORT_JOB_SECONDS
         self._take_in(lane, turn, now, "a", max(1, len(turn.jobs)), self._ahead[1])
         lane.maybe |= maybe
+
+    def _is_old(self, turn: Turn) -> bool:
+        """Its leases may have run out: it lay unread for long, and nobody beat for what nobody here knew of."""
+        return turn.now_ms > 0 and self.store.clock.now_ms() - turn.now_ms > SILENCE_MS / 2
 
     def _pass_on(self, lane: Lane, token: str) -> None:
         """No slot is free here: another worker shall have it."""

@@ -82,6 +82,12 @@ class Run(MessageProxy):
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
 
+    def leave_gate(self) -> None:
+        """Give its place back, when it has one."""
+        if self.gated and self.plan.gate is not None:
+            self.gated = False
+            self.plan.gate.release()
+
     def let_go(self) -> None:
         """Of the error: its traceback holds the frames of the job, which hold this run and all that the job had."""
         self._exception = None

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Tier
 from fourlane.queues.connection import Link, is_refusal, lacks_right
+from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store, Turn
 from fourlane.worker.lane import NEWS, Lane
 
@@ -69,7 +70,10 @@ class Wait:
         self.until = time.monotonic() + seconds + _ANSWER_SECONDS
         if ahead is not None and ahead.lane in self.lanes:
             self.ahead = ahead
-            self.store.ask_ahead(self.link, ahead.lane.service, ahead.lane.name, want=ahead.want, tiers=ahead.tier)
+            lane, silence, wait = ahead.lane, SILENCE_MS, int(seconds * 1000)
+            self.store.ask_ahead(
+                self.link, lane.service, lane.name, want=ahead.want, tiers=ahead.tier, silence_ms=silence, wait_ms=wait
+            )
 
     def _open(self) -> None:
         self.link = self.store.connector.open(self.store.service(self.lanes[0].service).jobs)

@@ -197,6 +197,11 @@ def test_every_scheme_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: st
         ("FOURLANE_PROBE_PORT", "70000", "FOURLANE_PROBE_PORT: '70000' is no port; use 1 to 65535, or 0 for none"),
         ("FOURLANE_SLOTS", "0", "FOURLANE_SLOTS: '0' is too small; use 1 or more"),
         ("FOURLANE_MAX_RETRIES", "-1", "FOURLANE_MAX_RETRIES: '-1' is too small; use 0 or more"),
+        *(
+            (variable, value, f"{variable}: {value!r} does not fit; use a whole number from 1024 to 536870912")
+            for variable in ("FOURLANE_MAX_RESULT_BYTES", "FOURLANE_MAX_BODY_BYTES")
+            for value in ("0", "-1", "536870913")
+        ),
         (  # longer than the job's own limit
             "FOURLANE_WEBHOOK_TIMEOUT_SECONDS",
             "60",

@@ -60,7 +60,9 @@ def troubles(store: Store) -> set[str]:
     return found | {f.name for f in doctor.examine(store, workers=[]) if f.level is doctor.Level.ERROR}
 
 
-def test_what_a_worker_declared_comes_back_after_flushall(workers: Workers, server: Server) -> None:
+def test_a_worker_and_what_it_declared_come_back_after_flushall_and_after_a_restart_without_data(
+    workers: Workers, server: Server
+) -> None:
     worker = workers.start("--scheduler", module="declaring", FOURLANE_LIMITS=START_LIMITS)
     store = workers.broker.store
     before = eventually(lambda: (now := declared(store)) and len(now[0]) == 2 and now[1] and now)
@@ -72,8 +74,9 @@ def test_what_a_worker_declared_comes_back_after_flushall(workers: Workers, serv
     eventually(lambda: declared(store) == before, 8)
     eventually(lambda: troubles(store) == set(), interval=0.5)
     assert "ERROR fourlane.kept Redis has no data any more" in workers.log(worker)
-    workers.db.flushall()
-    eventually(lambda: declared(store) == before, 8)
+    server.kill()
+    server.start()
+    eventually(lambda: declared(store) == before and len(browse.workers(store)) == 1, 8)
 
 
 def test_what_a_scheduler_declared_comes_back_after_a_restart_without_data(workers: Workers, server: Server) -> None:

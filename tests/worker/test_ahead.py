@@ -12,7 +12,9 @@ import fourlane
 from fourlane import codec
 from fourlane.job import State, new_id
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.connection import Link
 from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.store import Turn
 from fourlane.worker.loop import Loop
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
@@ -102,11 +104,11 @@ def test_a_worker_that_left_is_given_nothing(broker: RedisBroker) -> None:
     sent = task.send(0)
     store = broker.store
     link = store.connector.open(store.service("default").jobs)
-    store.ask_ahead(link, "default", "left.0", want=2, tiers="1")
+    store.ask_ahead(link, "default", "left.0", want=2, tiers="1", silence_ms=SILENCE_MS)
     assert store.hear_ahead(link) is None
     assert sent.status() is State.READY
     store.turn(link, "default", "here.0", flags="b", silence_ms=SILENCE_MS, idle_silence_ms=60_000)
-    store.ask_ahead(link, "default", "here.0", want=2, tiers="1")
+    store.ask_ahead(link, "default", "here.0", want=2, tiers="1", silence_ms=SILENCE_MS)
     turn = store.hear_ahead(link)
     assert turn is not None
     assert [leased.entry for leased in turn.jobs] == [sent.id]
@@ -141,3 +143,72 @@ def test_leases_that_a_worker_does_not_know_are_found_at_its_look(
     eventually(lambda: broker.client.hlen(keys.jobs) == 0)
     assert not threading.Event().wait(0.7), "two more looks"
     assert "out of step" not in caplog.text
+
+
+def test_a_lease_that_nobody_hears_of_counts_as_lost_after_the_short_silence(broker: RedisBroker) -> None:
+    """Its worker died with the answer on the way: who waits is told to watch, and does not wait for an idle look."""
+    task = fourlane.task(broker=broker, name="note")(lambda number: None)
+    store = broker.store
+    keys = store.service("default")
+    link = store.connector.open(keys.jobs)
+    for name in ("dies.0", "other.0"):
+        store.turn(link, "default", name, flags="b", silence_ms=SILENCE_MS, idle_silence_ms=60_000)
+
+    def ahead() -> list[str]:
+        store.ask_ahead(link, "default", "dies.0", want=1, tiers="1", silence_ms=SILENCE_MS)
+        turn = store.hear_ahead(link)
+        assert turn is not None
+        return [leased.entry for leased in turn.jobs]
+
+    def left_ms() -> float:
+        return float(broker.client.zscore(keys.workers, "dies.0")) - store.clock.now_ms()
+
+    assert ahead() == []
+    assert left_ms() > SILENCE_MS
+    assert not broker.client.exists(keys.news)
+    sent = task.send(0)
+    assert ahead() == [sent.id]
+    assert SILENCE_MS - 1_000 < left_ms() <= SILENCE_MS + 50
+    assert broker.client.zrange(keys.news, 0, -1) == [b"w"]
+    broker.client.delete(keys.news)
+    until = broker.client.zscore(keys.workers, "dies.0")
+    task.send(1)
+    assert len(ahead()) == 1
+    assert broker.client.zscore(keys.workers, "dies.0") == until  # lone jobs one after the other need no more
+    assert not broker.client.exists(keys.news)
+    broker.client.zadd(keys.workers, {"dies.0": until - SILENCE_MS})
+    assert store.reclaim("default", "dies.0", "it fell silent") == (2, [])
+    link.close()
+
+
+def test_what_lay_unread_for_long_is_given_back(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """User code held the interpreter meanwhile, say: by now the job may be another worker's."""
+    ran: list[int] = []
+
+    @fourlane.task
+    def note(number: int) -> None:
+        ran.append(number)
+
+    loop = run_worker(broker)
+    note.send(0)
+    eventually(lambda: ran == [0] and asks_ahead(loop))
+    heard: list[list[str]] = []
+    hear = broker.store.hear_ahead
+
+    def hear_late(link: Link) -> Turn | None:
+        turn = hear(link)
+        if turn is None or heard:
+            return turn
+        heard.append([leased.entry for leased in turn.jobs])
+        # Meanwhile its silence was over, and another took the job.
+        broker.client.zadd(broker.store.service("default").workers, {"w0.0": 1})
+        assert broker.store.reclaim("default", "w0.0", "it fell silent") == (1, [])
+        return turn._replace(now_ms=broker.store.clock.now_ms() - SILENCE_MS)
+
+    monkeypatch.setattr(broker.store, "hear_ahead", hear_late)
+    sent = note.send(1)
+    eventually(lambda: sent.status() is State.UNKNOWN)
+    assert heard == [[sent.id]]
+    assert ran == [0, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import decimal
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 import fourlane
-from fourlane import JobFailed, State, outbox
+from fourlane import JobFailed, ResultRefused, State, outbox
 from fourlane.errors import Cancelled, InvalidTask, LeaseLost
 from fourlane.events.aws import Aws
 from fourlane.events.publisher import Publisher
@@ -170,6 +171,37 @@ def test_a_generator_that_comes_at_run_time_is_an_error(
         made.send().result(5)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("lazy", [map, filter, itertools.starmap])
+def test_what_is_lazy_as_a_generator_is_an_error_too(
+    broker: RedisBroker, run_worker: RunWorker, lazy: Any, is_async: bool
+) -> None:
+    ran: list[Any] = []
+
+    def plain() -> Any:
+        return lazy(ran.append, [(1,), (2,)])
+
+    async def later() -> Any:
+        return plain()
+
+    made = task(name="made")(later if is_async else plain)
+    run_worker(broker)
+    sent = made.send()
+    eventually(lambda: sent.status() is State.DEAD)
+    info = sent.info()
+    assert (info.reason, info.attempts, ran) == ("rejected", 1, [])
+    assert f"returned a {lazy.__name__}, and nothing of it ran" in info.detail
+
+
+def test_other_iterators_are_results_like_any(broker: RedisBroker, run_worker: RunWorker) -> None:
+    made = task(name="made")(lambda: iter([1, 2]))
+    run_worker(broker)
+    sent, waited = made.send(), made.send_with_options(result_ttl_ms=60_000)
+    with pytest.raises(ResultRefused, match="list_iterator"):
+        waited.result(5)
+    eventually(lambda: sent.status() is State.UNKNOWN)  # done
+
+
 @pytest.mark.parametrize("function", [3, None, functools.partial(real)])
 def test_what_is_no_function_or_has_no_name(broker: RedisBroker, function: Any) -> None:
     with pytest.raises(InvalidTask):
@@ -274,6 +306,32 @@ def test_no_job_ends_the_event_loop_of_the_others(
     assert any("ended the event loop; it goes on" in r.message and r.levelname == "ERROR" for r in caplog.records)
     assert worker.executor.healthy() == ""
     assert ("uvloop" in type(worker.executor.loop).__module__) == (loop_kind == "uvloop")
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_task_factory_that_raises_harms_no_other(
+    broker: RedisBroker, run_worker: RunWorker, loop_kind: str, handed_over: bool
+) -> None:
+    async def sets() -> None:
+        asyncio.get_running_loop().set_task_factory(lambda *given, **more: 1 // 0)
+
+    async def works() -> str:
+        return "ran"
+
+    setter = task(name="setter", result_ttl_ms=60_000)(sets)
+    made = task(name="made", max_retries=0, result_ttl_ms=60_000, share=0.001)(traced(works) if handed_over else works)
+    plain = task(name="plain", result_ttl_ms=60_000)(lambda: "ran")
+    worker = run_worker(broker, slots=1)
+    setter.send().result(5)
+    sent = [made.send() for _ in range(3)]
+    for each in sent:
+        with pytest.raises(JobFailed, match="ZeroDivisionError"):
+            each.result(5)
+    eventually(lambda: worker.executor.running() == [] and worker.executor.free() == (1, worker.executor.concurrency))
+    assert worker.executor.loop is not None
+    worker.executor.loop.call_soon_threadsafe(worker.executor.loop.set_task_factory, None)
+    assert (made.send().result(5), plain.send().result(5)) == ("ran", "ran")
+    assert worker.executor.healthy() == ""
 
 
 def test_what_keeps_jobs_from_running_is_told(

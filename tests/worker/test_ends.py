@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import sys
 import threading
@@ -106,10 +107,10 @@ def test_whatever_raises_the_job_ends(
 SIGNALS = ("before_process_message", "after_process_message", "before_ack", "after_ack", "before_nack", "after_nack")
 
 
-@pytest.mark.parametrize("kind", [MiddlewareError, ValueError])
+@pytest.mark.parametrize("kind", [MiddlewareError, ValueError, SystemExit])
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_whatever_hook_raises_the_job_ends(
-    broker: RedisBroker, run_worker: RunWorker, signal: str, kind: type[Exception]
+    broker: RedisBroker, run_worker: RunWorker, signal: str, kind: type[BaseException]
 ) -> None:
     def hook(self: Any, *args: Any, **options: Any) -> None:
         raise kind("the hook's")
@@ -129,14 +130,78 @@ def test_whatever_hook_raises_the_job_ends(
     failed, fine = bad.send(), good.send()
     dead(failed)
     eventually(lambda: fine.status() in (State.UNKNOWN, State.DEAD) and idle(worker))
-    stops = kind is MiddlewareError and signal.endswith("process_message")
+    stops = kind is not ValueError and signal.endswith("process_message")
     assert (fine.status() is State.DEAD) == stops
     assert ran == ([] if stops and signal.startswith("before") else ["good"])
+
+
+def test_a_callback_that_cannot_be_sent_keeps_no_job_from_its_retry(broker: RedisBroker, run_worker: RunWorker) -> None:
+    class Odd(Middleware):
+        def before_enqueue(self, broker: Any, message: Any, delay: Any) -> None:
+            if message.actor_name == "hears" and not told:
+                told.append("not yet")
+                raise SystemExit(2)
+
+    broker.add_middleware(Odd())
+    told: list[str] = []
+    task(name="hears")(lambda *words: told.append("told"))
+    made = task(name="bad", max_retries=1, backoff=Backoff(0, 0), on_failure="hears")(raises(ValueError("its own")))
+    run_worker(broker)
+    assert dead(made.send()).attempts == 2
+    eventually(lambda: told == ["not yet", "told"])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_an_error_that_somebody_sends_to_an_idle_slot_loses_no_job(
+    broker: RedisBroker, run_worker: RunWorker, share: float
+) -> None:
+    ran: list[int] = []
+    made = task(name="note", share=share)(ran.append)
+    worker = run_worker(broker, "default", "other", slots=2)
+    eventually(lambda: worker.waits.armed())
+    for thread in worker.executor.threads:
+        assert thread.ident is not None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+    made.send_many([[number] for number in range(6)])
+    eventually(lambda: sorted(ran) == list(range(6)))
+    eventually(lambda: broker.client.hlen(broker.store.service("default").jobs) == 0 and idle(worker))
+    assert worker.executor.healthy() == ""
+
+
+@pytest.mark.parametrize("kind", ["async", "handed over"])
+def test_an_error_that_somebody_sends_to_the_idle_event_loop_loses_no_job(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("fourlane.worker.executor._BEGINS_WITHIN_SECONDS", 0.2)
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    made: Any = task(name="note", share=0.5)(note if kind == "async" else lambda number: note(number))
+    worker = run_worker(broker, slots=2)
+    if kind == "handed over":
+        made.send(-1)
+    eventually(lambda: worker.executor.loop is not None and worker.executor.running() == [] and worker.waits.armed())
+    ran.clear()
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(worker.executor.loop_thread), ctypes.py_object(SystemExit)
+    )
+    made.send_many([[number] for number in range(6)])
+    eventually(lambda: sorted(ran) == list(range(6)))
+    eventually(lambda: broker.client.hlen(broker.store.service("default").jobs) == 0)
+    eventually(lambda: worker.executor.async_runs == {})
+    assert worker.executor.healthy() == ""
 
 
 class Odd(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+class Exits(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no words")
 
 
 def deep() -> None:
@@ -154,6 +219,7 @@ def raises(error: BaseException) -> Callable[[], None]:
     ("run", "options", "reason", "words"),
     [
         (raises(Odd()), {}, "error", "Odd: <its text cannot be had: RuntimeError>"),
+        (raises(Exits()), {}, "error", "Exits: <its text cannot be had: SystemExit>"),
         (raises(ValueError("caf\udce9")), {}, "error", r"ValueError: caf\udce9"),
         (raises(Reject("caf\udce9")), {"max_retries": 3}, "rejected", r"Reject: caf\udce9"),
         (deep, {}, "error", "RecursionError"),

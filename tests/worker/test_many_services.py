@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,11 +15,15 @@ import pytest
 
 import fourlane
 from fourlane.job import State
-from fourlane.outcome import Result
+from fourlane.outcome import PLAIN, Outcome, Postpone, Result
 from fourlane.queues.broker import Defaults, RedisBroker
+from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
-from fourlane.worker.lane import share_pause_ms
+from fourlane.queues.store import Leased
+from fourlane.worker.executor import Executor
+from fourlane.worker.lane import Lane, share_pause_ms
 from fourlane.worker.loop import Loop
+from fourlane.worker.run import Run
 from tests.conftest import StartServer
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -78,18 +85,25 @@ def test_an_urgent_job_of_another_service_comes_before_a_backlog(
 def test_tiers_come_in_their_order_and_services_of_one_tier_take_turns(
     broker: RedisBroker, run_worker: RunWorker, gate: Gate
 ) -> None:
-    tasks = {(s, t): declare(gate, s, t) for s in ("a", "b", "c") for t in ("P0", "P1", "P2")}
+    tiers = ("P0", "P1", "P2", "P3")
+    tasks = {(s, t): declare(gate, s, t) for s in "abc" for t in tiers}
     hold = declare(gate, "hold", "P0")
-    loop = run_worker(broker, "a", "b", "c", "hold", slots=1)
+    loop = run_worker(broker, *"abc", "hold", slots=1)
     hold.send("hold")
     eventually(lambda: gate.begun == ["hold"])
-    for tier in ("P2", "P1", "P0"):
+    for tier in reversed(tiers):
         for service in "abc":
-            tasks[service, tier].send_many([[f"{tier} {service}"] for _ in range(2)])
+            tasks[service, tier].send_many([[f"{tier} {service}"] for _ in range(8)])
     eventually(lambda: all(has_heard(loop, service, "0") for service in "abc"))
-    order = [gate.step() for _ in range(18)]
-    assert [name[:2] for name in order] == ["P0"] * 6 + ["P1"] * 6 + ["P2"] * 6
-    assert order[:3] == order[3:6], order
+    order = [gate.step() for _ in range(96)]
+    assert [name[:2] for name in order] == [tier for tier in tiers for _ in range(24)]
+    assert order[:24] == order[:3] * 8
+    for start in range(24, 96, 24):
+        # That a service has jobs of a lower tier is heard when its higher ones are done: some steps late.
+        got = Counter[str]()
+        for name in order[start : start + 15]:
+            got[name] += 1
+            assert max(got.values()) - (min(got.values()) if len(got) == 3 else 0) <= 3, order[start : start + 24]
 
 
 def test_a_full_worker_hears_and_passes_on_what_it_cannot_take(
@@ -236,6 +250,58 @@ def test_jobs_over_the_share_let_those_behind_them_pass(broker: RedisBroker, run
         assert len(gate.begun) == number
     gate.let.release()
     eventually(lambda: not broker.client.hlen(broker.store.service("mixed").jobs))
+
+
+class Owner:
+    """Hears what an executor tells of its runs."""
+
+    def __init__(self) -> None:
+        self.ended: SimpleQueue[Outcome] = SimpleQueue()
+        self.woken = threading.Event()
+
+    def finished(self, run: Run, outcome: Outcome) -> None:
+        if run.gated:
+            run.leave_gate()
+        self.ended.put(outcome)
+
+    def mislaid(self) -> None: ...
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_many_jobs_over_the_share_are_told_at_once(broker: RedisBroker, is_async: bool) -> None:
+    """The loop is woken for each that has to wait, as it is for one that ended; and no place is lost by it."""
+    free = threading.Event()
+
+    def plain() -> None:
+        assert free.wait(10)
+
+    async def later() -> None:
+        while not free.is_set():
+            await asyncio.sleep(0.01)
+
+    fourlane.task(name="slow", share=0.5)(later if is_async else plain)
+    owner = Owner()
+    executor = Executor(broker, owner, slots=2, concurrency=2, on_low=owner.woken.set)
+    executor.boot()
+    lane = Lane("default", 0, "0123", "w", Contact(0.0))
+    try:
+        for round_ in range(3):
+            free.clear()
+            executor.start(lane, [Leased(f"1a{round_}", b'["slow"]', b"", 0)])
+            eventually(lambda: len(executor.running()) == 1 and executor.running()[0].started)
+            for number in range(3):
+                owner.woken.clear()
+                executor.waiting = True
+                executor.start(lane, [Leased(f"1b{round_}{number}", b'["slow"]', b"", 0)])
+                assert owner.woken.wait(5)
+                assert isinstance(owner.ended.get(timeout=5), Postpone)
+                assert lane.rests.keys() == {"1"}
+            free.set()
+            assert owner.ended.get(timeout=5) == PLAIN
+            eventually(lambda: executor.running() == [])
+    finally:
+        free.set()
+        executor.close()
 
 
 @pytest.mark.parametrize(("age_ms", "pause_ms"), [(-5, 200), (0, 200), (900, 225), (8_000, 2_000), (3_600_000, 5_000)])

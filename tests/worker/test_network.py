@@ -15,7 +15,7 @@ import redis
 
 import fourlane
 from fourlane import codec, job
-from fourlane.errors import RedisUnavailable
+from fourlane.errors import LeaseLost, RedisUnavailable
 from fourlane.queues import browse, control
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import SOCKET_TIMEOUT_SECONDS, Link
@@ -128,6 +128,36 @@ def test_jobs_of_a_lost_reply_come_back_when_the_server_stays_away_for_a_while(
     eventually(lambda: loop._failures >= 3, 10)
     proxy.accept()
     eventually(lambda: set(ran) == set(range(20)), 15)
+
+
+def test_a_job_whose_lease_was_lost_while_redis_was_away_is_told(
+    broker: RedisBroker, behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+) -> None:
+    told: list[BaseException] = []
+    begun = threading.Event()
+
+    @fourlane.task(broker=behind)
+    def long() -> None:
+        if not begun.is_set():
+            begun.set()
+            try:
+                while True:
+                    time.sleep(0.01)
+            except BaseException as error:
+                told.append(error)
+                raise
+
+    loop = run_worker(behind, slots=2)  # one is free, so that it asks for more
+    sent = long.send()
+    assert begun.wait(5)
+    proxy.cut()
+    proxy.refuse()
+    eventually(lambda: loop.lanes[0].out_of_step)  # a turn failed
+    assert broker.store.reclaim("default", "w0.0", "it was away", begun=[sent.id]) == (1, [])
+    proxy.accept()
+    eventually(lambda: told)
+    assert type(told[0]) is LeaseLost
+    behind.join("default", timeout=10_000)
 
 
 def test_a_wait_that_cannot_be_armed_is_armed_again(

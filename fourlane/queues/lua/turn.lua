@@ -4,7 +4,8 @@
 -- ARGV  1 the worker's lease name
 --       2 flags: a asked ahead, to run when a wait ends; b beat, c the service has a control, k keep house,
 --                n read the news, s tell how long each tier has waited, w tell the others to watch this worker
---       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none
+--       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none;
+--         asked ahead 4 is a moment: the worker counts as idle when it need not be heard of before
 --       5 the number of leases that it believes to hold besides those settled here
 --       6 dead letters to keep, 7 milliseconds to keep them
 --       8 how many jobs it wants, 9 tiers to try in their order, such as "013"
@@ -66,7 +67,8 @@ local finished = {}
 for i = 13, others - 1 do finished[#finished + 1] = ARGV[i] end
 for i = others, #ARGV, 6 do finished[#finished + 1] = ARGV[i + 1] end
 
-if asked('a') and not redis.call('ZSCORE', WORKERS, me) then
+local alive_until = asked('a') and redis.call('ZSCORE', WORKERS, me)
+if asked('a') and not alive_until then
     return { 'gone', {}, {}, '', -2, {}, -2, -2, {}, 0, -2, {}, {}, {}, 0, 0, {} }
 end
 if held > 0 and redis.call('EXISTS', LEASED) == 0 then
@@ -416,6 +418,11 @@ if asked('b') then
     redis.call('ZADD', WORKERS, clock() + (held + #entries > 0 and silence or idle_silence), me)
 end
 if asked('w') and held + #entries > 0 then tell('w') end
+if alive_until and #entries > 0 and tonumber(alive_until) > tonumber(idle_silence) then
+    -- Whether its answer is heard or not: from now on the short silence counts, and somebody watches.
+    redis.call('ZADD', WORKERS, clock() + silence, me)
+    if redis.call('ZCARD', WORKERS) > 1 then tell('w') end
+end
 if due_changed then due_in = next_due() end
 
 return {
