@@ -12,12 +12,12 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
-from fourlane.names import Queue
+from fourlane.names import Queue, Tier
 from fourlane.outcome import PLAIN, Back, Done, Outcome
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
@@ -102,6 +102,9 @@ class Loop:
         self._ahead: tuple[Lane | None, str] = (None, "")  # where the last job came from, for the next one
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[tuple[str, str]] = deque()
+        self._declared: deque[str] = deque()
+        self.on_drain: Callable[[], None] = lambda: None
+        """Called when it stops leasing, while jobs still run."""
         self._asks = self._leased = 0
         self._busy_since = 0.0
         self.shares = Shares()
@@ -135,6 +138,11 @@ class Loop:
 
     def told_lost(self, service: str, name: str) -> None:
         self._lost.append((service, name))
+        self.wake()
+
+    def told_declared(self, queue: Queue) -> None:
+        """An actor was declared: its service is to be served."""
+        self._declared.append(queue.service)
         self.wake()
 
     # The loop -----------------------------------------------------------------------------------------------
@@ -689,6 +697,20 @@ class Loop:
             for lane in self.lanes:
                 if (lane.service, lane.name) == (service, name) and lane.held:
                     self._lose(lane)
+        while self._declared:
+            self._serve(self._declared.popleft())
+
+    def _serve(self, service: str) -> None:
+        """One more service."""
+        if self.stopping or any(lane.service == service for lane in self.lanes):
+            return
+        contact = Contact(time.monotonic()) if self._clustered else self.lanes[0].contact
+        tiers = "".join(str(int(tier)) for tier in Tier)
+        lane = Lane(service, len(self.lanes), tiers, self.lanes[0].base_name, contact)
+        self.lanes.append(lane)
+        self.waits.add(lane)
+        self._publish_names()
+        log.info("serving service=%s too: it was declared since the start", service)
 
     def _drain(self) -> None:
         """A deploy is not a failure (DESIGN.md 3.5)."""
@@ -696,8 +718,9 @@ class Loop:
         for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
         self.apart.give_back()
-        self.executor.tell_shutdown()
         deadline = self._grace_ends_at = time.monotonic() + self.grace_seconds
+        self.executor.tell_shutdown()
+        self.on_drain()
         while True:
             self._listen()
             for lane in self.lanes:
