@@ -27,7 +27,7 @@ from fourlane.errors import (
     RedisUnavailable,
     Steering,
 )
-from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms
+from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms, without_end
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, taking_retry, write_record
@@ -295,7 +295,7 @@ class Conclusions:
     def _tell_exhausted(self, run: Run) -> None:
         """``on_retry_exhausted`` hears of each end that is not done."""
         options = run.envelope.options
-        most = options.get("max_retries", run.plan.policy.max_retries)
+        most = without_end(options.get("max_retries", run.plan.policy.max_retries))
         self._send_once(run, "on_retry_exhausted", {"retries": run.attempt - 1, "max_retries": most})
 
     def _send_once(self, run: Run, option: str, told: dict[str, Any]) -> None:

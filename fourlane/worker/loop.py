@@ -12,8 +12,10 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
+
+from dramatiq.middleware import AsyncIO
 
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
@@ -103,8 +105,7 @@ class Loop:
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[tuple[str, str]] = deque()
         self._declared: deque[str] = deque()
-        self.on_drain: Callable[[], None] = lambda: None
-        """Called when it stops leasing, while jobs still run."""
+        self._tells_shutdown = False
         self._asks = self._leased = 0
         self._busy_since = 0.0
         self.shares = Shares()
@@ -144,6 +145,13 @@ class Loop:
         """An actor was declared: its service is to be served."""
         self._declared.append(queue.service)
         self.wake()
+
+    def tell_boot(self) -> None:
+        """Middleware hears that the worker boots, and later that it stops. Call it before ``run``."""
+        for hook in self.broker.hooks("before_worker_boot"):
+            own = getattr(hook, "__func__", None) is AsyncIO.before_worker_boot
+            self.broker.call_hooks([self.executor.provide_loop if own else hook], (self,), {})
+        self._tells_shutdown = True
 
     # The loop -----------------------------------------------------------------------------------------------
 
@@ -720,7 +728,8 @@ class Loop:
         self.apart.give_back()
         deadline = self._grace_ends_at = time.monotonic() + self.grace_seconds
         self.executor.tell_shutdown()
-        self.on_drain()
+        if self._tells_shutdown:
+            self.broker.emit_before("worker_shutdown", self)
         while True:
             self._listen()
             for lane in self.lanes:

@@ -18,7 +18,6 @@ from typing import IO, Any, Final
 
 import dramatiq
 import msgspec
-from dramatiq.middleware import AsyncIO
 
 from fourlane import observe
 from fourlane.app import Opening, work_on
@@ -163,10 +162,7 @@ def main() -> None:
     gc.set_threshold(25_000, 10, 10)
     if not spec.queues and not spec.services:
         broker.on_declared = loop.told_declared
-    for hook in broker.hooks("before_worker_boot"):
-        own = getattr(hook, "__func__", None) is AsyncIO.before_worker_boot
-        broker.call_hooks([loop.executor.provide_loop if own else hook], (loop,), {})
-    loop.on_drain = lambda: broker.emit_before("worker_shutdown", loop)
+    loop.tell_boot()
     forks = Forks(forks_of(broker) if spec.is_first else [])
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
     profile = _profile(loop) if spec.profile else None
