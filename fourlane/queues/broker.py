@@ -113,6 +113,8 @@ class RedisBroker(dramatiq.Broker):
         self._hooks: dict[str, list[Any]] = {}
         self._adds_middleware = False
         self._parsed: dict[str, Queue] = {}
+        self.on_declared: Callable[[Queue], None] | None = None
+        """In a worker: told of the queue of each actor that is declared from then on."""
         self._opened: Opened | None = None
         self._opening = threading.Lock()
 
@@ -229,10 +231,12 @@ class RedisBroker(dramatiq.Broker):
         """Declare an actor, and its queue, but not that of a task: a task's queue is named when settings are read."""
         if actor.queue_name:
             super().declare_actor(actor)
-            return
-        self.emit_before("declare_actor", actor)
-        self.actors[actor.actor_name] = actor
-        self.emit_after("declare_actor", actor)
+        else:
+            self.emit_before("declare_actor", actor)
+            self.actors[actor.actor_name] = actor
+            self.emit_after("declare_actor", actor)
+        if self.on_declared is not None:
+            self.on_declared(self.queue_of(actor.queue_name))
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:

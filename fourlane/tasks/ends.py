@@ -8,6 +8,7 @@ from typing import Any
 from dramatiq.broker import MessageProxy
 
 from fourlane.errors import JobCancelled, JobFailed
+from fourlane.options import without_end
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, message_of, read_record
 from fourlane.queues.store import Leased
@@ -43,9 +44,10 @@ def _tell(broker: RedisBroker, job_id: str, error: JobFailed, body: bytes) -> No
     message = message_of(broker, service, Leased(job_id, body, record, 0))
     actor = broker.actors.get(message.actor_name)
     options = ({} if actor is None else actor.options) | message.options
+    most = without_end(options.get("max_retries"))
     told = {
         "on_failure": {"type": type(error).__name__, "message": str(error)},
-        "on_retry_exhausted": {"retries": read_record(record).attempts, "max_retries": options.get("max_retries")},
+        "on_retry_exhausted": {"retries": read_record(record).attempts, "max_retries": most},
     }
     for option, words in told.items():
         if isinstance(options.get(option), str):

@@ -9,6 +9,7 @@ import re
 import traceback
 from typing import Any, Final
 
+import dramatiq
 import dramatiq.broker
 
 from fourlane.errors import ModuleError
@@ -21,6 +22,8 @@ _TWICE: Final = re.compile(r"An actor named '(.+)' is already registered\.")
 def import_module(module: str) -> None:
     """Import ``package.module``, or ``package.module:attribute``, which must be there then.
 
+    As for dramatiq's own worker, the attribute may be the broker to serve, or a function that sets one up.
+
     Raises ModuleError: it cannot be imported; says why, and where.
     """
     name, _, attribute = module.partition(":")
@@ -28,6 +31,10 @@ def import_module(module: str) -> None:
         loaded: Any = importlib.import_module(name)
         for part in attribute.split(".") if attribute else ():
             loaded = getattr(loaded, part)
+        if isinstance(loaded, dramatiq.Broker):
+            dramatiq.set_broker(loaded)
+        elif attribute and callable(loaded) and not isinstance(loaded, dramatiq.Actor):
+            loaded()
     except (Exception, SystemExit) as error:
         raise ModuleError(f"module {module!r} cannot be imported: {_reason(error, name)}") from error
 

@@ -95,7 +95,7 @@ class Child:
                 opening=options.opening,
                 boot_ms=options.boot_ms,
                 declare=declare,
-                tries_suspects=number == 0,
+                is_first=number == 0,
                 path=[os.getcwd(), *[p for p in sys.path if p]],
             )
         )

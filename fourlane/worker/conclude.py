@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
-from dramatiq.middleware import MiddlewareError, Shutdown
+from dramatiq.middleware import Callbacks, MiddlewareError, Pipelines, Shutdown
 
 from fourlane import codec, job
 from fourlane.errors import (
@@ -27,7 +27,7 @@ from fourlane.errors import (
     RedisUnavailable,
     Steering,
 )
-from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms
+from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms, without_end
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, taking_retry, write_record
@@ -43,6 +43,7 @@ _TRACEBACK_CHARACTERS: Final = 8_000
 _WORDS_CHARACTERS: Final = 1_000
 _CALLED: Final = frozenset(("on_success", "pipe_target"))
 _DONE: Final = Done()
+_OWN_AFTER: Final = (Callbacks, Pipelines)
 
 
 class Skipped(Exception):
@@ -145,36 +146,15 @@ class Conclusions:
 
     def _judged(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome, after all that dramatiq's middleware has to say of it."""
-        plan, options = run.plan, run.envelope.options
         if run.lost or isinstance(error, LeaseLost):
             return Back()  # refused by Redis, for the job runs elsewhere
         in_process.message = run
         run._exception = error
         if _was_told(run, error):
             return Back() if run.context.cancel_token.reason == "shutdown" else self._cancelled(run)
-        if isinstance(error, Expired):
-            return self._over(run, self._dead(run, error, "expired", spent=False))
-        if isinstance(error, Skipped):
-            self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
-            if run.failed:
-                return self._over(run, self._dead(run, error.__cause__ or error, "rejected"))
-            return self._ack(run, _DONE)
-
-        outcome = self._success(run, result) if error is None else self._failure(run, error)
-        if type(outcome) in (Done, Result) and error is None:
-            # What is not sent on is an error of this job, not one to be logged only: others wait for it.
-            if plan.callbacks and (plan.has_callbacks or "on_success" in options):
-                plan.callbacks.after_process_message(self.broker, run, result=result, exception=None)
-            if plan.pipelines and "pipe_target" in options:
-                plan.pipelines.after_process_message(self.broker, run, result=result)
-        run.failed = isinstance(outcome, Dead)
-        try:
-            with taking_retry(run) if error is not None and isinstance(outcome, Done) else nullcontext():
-                self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": run._exception})
-        except MiddlewareError as raised:  # dramatiq's meaning of it: the run failed
-            run._exception = run._exception or raised
-            outcome = self._failure(run, raised)
-            run.failed = isinstance(outcome, Dead)
+        if isinstance(error, (Expired, Skipped)):
+            return self._skipped(run, error)
+        outcome = self._heard(run, result)
         if run.enqueued_again is not None and isinstance(outcome, Done):
             outcome = self._retry_as_enqueued(run, run._exception)
         if run.failed and not isinstance(outcome, Dead):
@@ -188,6 +168,51 @@ class Conclusions:
             except BaseException:  # it runs again: what its own end says is not decided here
                 log.critical("on_failure of job %s could not be told", run.id, exc_info=True)
         return self._ack(run, outcome)
+
+    def _skipped(self, run: Run, error: Expired | Skipped) -> Outcome:
+        """No function was called, and middleware hears of that in place of the end."""
+        expired = isinstance(error, Expired)
+        cause = error.__cause__ or error
+        run.failed = run.failed or expired
+        run._exception = cause if run.failed else None
+        if not expired:
+            log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, _words(cause))
+        self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
+        if expired:
+            return self._over(run, self._dead(run, error, "expired", spent=False))
+        return self._over(run, self._dead(run, cause, "rejected")) if run.failed else self._ack(run, _DONE)
+
+    def _heard(self, run: Run, result: Any) -> Outcome:
+        """The verdict, in the midst of all that middleware does after a message was processed (run.py)."""
+        plan = run.plan
+        outcome: Outcome = _DONE
+        try:
+            for m in plan.after:
+                if m is None:
+                    outcome = (
+                        self._success(run, result) if run._exception is None else self._failure(run, run._exception)
+                    )
+                    run.failed = run.failed or isinstance(outcome, Dead)
+                elif type(m) in _OWN_AFTER:
+                    # What is not sent on is an error of this job, not one to be logged only: others wait for it.
+                    if run._exception is None and not run.failed:
+                        self._send_on(run, m, result)
+                else:
+                    takes_retry = run._exception is not None and plan.retries is None and not plan.is_task
+                    with taking_retry(run) if takes_retry else nullcontext():
+                        told = {"result": result, "exception": run._exception}
+                        self.broker.call_hooks([m.after_process_message], (run,), told)
+        except MiddlewareError as raised:  # dramatiq's meaning of it: the run failed
+            run._exception = run._exception or raised
+            outcome = self._failure(run, raised)
+            run.failed = isinstance(outcome, Dead)
+        return outcome
+
+    def _send_on(self, run: Run, middleware: Any, result: Any) -> None:
+        plan, options = run.plan, run.envelope.options
+        calls = type(middleware) is Callbacks and (plan.has_callbacks or "on_success" in options)
+        if calls or (type(middleware) is Pipelines and "pipe_target" in options):
+            middleware.after_process_message(self.broker, run, result=result)
 
     def _over(self, run: Run, outcome: Dead) -> Outcome:
         """It ended otherwise than done. What cannot be told is told with the job's own error."""
@@ -270,7 +295,7 @@ class Conclusions:
     def _tell_exhausted(self, run: Run) -> None:
         """``on_retry_exhausted`` hears of each end that is not done."""
         options = run.envelope.options
-        most = options.get("max_retries", run.plan.policy.max_retries)
+        most = without_end(options.get("max_retries", run.plan.policy.max_retries))
         self._send_once(run, "on_retry_exhausted", {"retries": run.attempt - 1, "max_retries": most})
 
     def _send_once(self, run: Run, option: str, told: dict[str, Any]) -> None:

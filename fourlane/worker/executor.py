@@ -2,7 +2,8 @@
 
 1. start() takes leased jobs and hands each to a thread or to the loop.
 2. The function runs, with its timeout and its cancel token. One that returns something to await, and is not
-   ``async def`` itself, goes on on the loop and frees its thread.
+   ``async def`` itself, goes on on the loop and frees its thread. So does ``async def`` where middleware is told of
+   jobs: that is called in threads, before and after. Where it may keep something by the thread, the thread waits.
 3. _finish() asks what its end means (conclude.py) and tells the owner.
 It knows nothing of Redis.
 """
@@ -17,13 +18,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
+import dramatiq
+from dramatiq.asyncio import set_event_loop_thread
 from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 
 from fourlane import codec, job
-from fourlane.errors import Cancelled, LeaseLost, Reject, UnreadableJob
+from fourlane.errors import Cancelled, FourlaneError, LeaseLost, Reject, UnreadableJob
 from fourlane.options import CHECKED, fault_of
 from fourlane.outcome import PLAIN, Back, Dead, Outcome, Postpone
 from fourlane.queues import ended
@@ -36,6 +40,7 @@ from fourlane.tasks.context import running
 from fourlane.worker import unknown
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.ends import Ends
+from fourlane.worker.eventloop import EventLoop, awaited, drop, loop_of_dramatiq
 from fourlane.worker.observer import Observer
 from fourlane.worker.run import NoPlan, Plan, Run
 from fourlane.worker.table import Table
@@ -48,7 +53,6 @@ _WATCH_SECONDS: Final = 0.05
 _GATE_SECONDS: Final = 0.02  # as long as a job may lie here that no slot takes
 _PING_SECONDS: Final = 1.0
 _DEAF_SECONDS: Final = 60.0  # a coroutine that blocks the event loop for longer than this is no hiccup
-_VAIN_STARTS: Final = 100
 _BEGINS_WITHIN_SECONDS: Final = 1.0  # on a loop that runs
 
 
@@ -97,7 +101,6 @@ class Executor:
         self.plans: dict[str, Plan] = {}
         self._no_plan: Any = NoPlan(broker)
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.loop_thread = 0
         self._loop_runner: threading.Thread | None = None
         self._starting_loop = threading.Lock()
         self._asked_at = self._answered_at = 0.0
@@ -105,6 +108,7 @@ class Executor:
         self._room = threading.Condition()  # for a thread whose job goes on on the loop, when that is full
         self.threads: list[threading.Thread] = []
         self._watcher: threading.Thread | None = None
+        self._tellers: ThreadPoolExecutor | None = None
         self._fault = ""
         self.end_process: Callable[[], None] = _end_process
         self.stopping = False
@@ -116,77 +120,83 @@ class Executor:
 
     def boot(self) -> None:
         for actor in self.broker.actors.values():
-            plan = self.plans[actor.actor_name] = Plan(self.broker, actor)
-            if plan.share < 1:
-                places = int(plan.share * (self.concurrency if plan.is_async else self.slots))
-                plan.gate = threading.Semaphore(max(1, places))
-            if plan.is_async:
-                self.has_async = True
-            else:
-                self.has_plain = True
+            self._plan(actor)
         ends.declare(self.broker, is_async=self.has_async and not self.has_plain)
-        self.plans[ended.TASK] = Plan(self.broker, self.broker.actors[ended.TASK])
+        self._plan(self.broker.actors[ended.TASK])
         if self.has_async:
             self._start_loop()
         if self.has_plain or not self.has_async:
-            for slot in range(self.slots):
-                thread = threading.Thread(target=self._work, args=(slot,), name=f"fourlane-slot-{slot}", daemon=True)
-                thread.start()
-                self.threads.append(thread)
+            self._start_threads()
         watcher = threading.Thread(target=self._watch, name="fourlane-watch", daemon=True)
         watcher.start()
         self._watcher = watcher
 
+    def _plan(self, actor: dramatiq.Actor[Any, Any]) -> Plan:
+        plan = self.plans[actor.actor_name] = Plan(self.broker, actor)
+        if plan.share < 1:
+            most = self.concurrency if plan.is_coroutine and not plan.keeps_thread else self.slots
+            plan.gate = threading.Semaphore(max(1, int(plan.share * most)))
+        if plan.is_async:
+            self.has_async = True
+        else:
+            self.has_plain = True
+        return plan
+
+    def _late_plan(self, name: str) -> Plan | None:
+        """Of an actor that was declared since the start."""
+        actor = self.broker.actors.get(name)
+        if actor is None:
+            return None
+        try:
+            plan = self._plan(actor)
+        except FourlaneError as error:
+            log.error("actor %r was declared since the start, and its jobs cannot run: %s", name, error)
+            return None
+        if plan.is_async:
+            self._start_loop()
+        elif not self.threads:
+            self._start_threads()
+        return plan
+
+    def _start_threads(self) -> None:
+        for slot in range(self.slots):
+            thread = threading.Thread(target=self._work, args=(slot,), name=f"fourlane-slot-{slot}", daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
     def _start_loop(self) -> asyncio.AbstractEventLoop:
+        """dramatiq's, where a program's middleware has set one up: its pools belong to that. Else one of our own."""
         with self._starting_loop:
             if self.loop is None:
-                ready = threading.Event()
-                runner = threading.Thread(target=self._run_loop, args=(ready,), name="fourlane-loop", daemon=True)
-                runner.start()
-                ready.wait()
-                self._loop_runner = runner
+                runner = loop_of_dramatiq() or self._own_loop()
+                self.loop, self._loop_runner = runner.loop, runner
                 self.has_async = True
-        assert self.loop is not None
         return self.loop
 
-    def _run_loop(self, ready: threading.Event) -> None:
-        try:
-            import uvloop
+    def _own_loop(self) -> EventLoop:
+        runner = EventLoop(self._cannot_go_on, self._look_for_mislaid)
+        runner.start()
+        return runner
 
-            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-        except ImportError:
-            loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        self.loop, self.loop_thread = loop, threading.get_ident()
-        loop.call_soon(ready.set)
-        vain = 0
-        while not loop.is_closed() and vain < _VAIN_STARTS:
-            vain += 1
-            ran = self._run_until_stopped(loop)
-            vain = 0 if ran else vain
-        self._cannot_go_on("the event loop does not run any more")
+    def provide_loop(self, broker: dramatiq.Broker, worker: Any) -> None:
+        """In place of what ``AsyncIO`` does before a worker boots: its loop is the one on which jobs run."""
+        set_event_loop_thread(self._own_loop())
 
-    def _run_until_stopped(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Nothing but a job's code ends the loop, and the other jobs on it go on. False when it did not even start."""
-        began = time.monotonic()
-        error: BaseException | None = None
-        try:
-            loop.run_forever()
-        except BaseException as raised:
-            # Of a child of a job or of a callback: who awaits the child gets the error besides.
-            error = raised
-        what = "loop.stop()" if error is None else type(error).__name__
-        self.broker.logger.error("A job's %s ended the event loop; it goes on.", what, exc_info=error)
-        if error is not None:
-            loop.call_later(_BEGINS_WITHIN_SECONDS, self._find_mislaid, list(self.async_runs.values()))
-        return not isinstance(error, RuntimeError) or time.monotonic() - began > 1.0
+    @property
+    def loop_thread(self) -> int:
+        return (self._loop_runner.ident if self._loop_runner is not None else None) or 0
+
+    def _look_for_mislaid(self) -> None:
+        """An error came to the event loop: it may have taken the place of a job's own step."""
+        if self.loop is not None:
+            self.loop.call_later(_BEGINS_WITHIN_SECONDS, self._find_mislaid, list(self.async_runs.values()))
 
     def _find_mislaid(self, runs: list[Run]) -> None:
         """Of those that were here when an error came to the loop: jobs that it kept from beginning, or from ending."""
         for run in runs:
             begins = run.started > 0 and not run.on_loop if run.task is None else not run.task.done()
             if not begins and self.async_runs.get(id(run)) is run:
-                _drop(run.awaitable)
+                drop(run.awaitable)
                 run.leave_gate()
                 self._leave_loop(run)
                 self.owner.mislaid()
@@ -220,7 +230,7 @@ class Executor:
         for leased in jobs:
             try:
                 envelope = decode(leased.body)
-                plan = plans.get(envelope.task)
+                plan = plans.get(envelope.task) or self._late_plan(envelope.task)
             except UnreadableJob as error:
                 self._refuse(lane, leased, codec.Envelope(""), Dead("rejected", str(error), leased.record))
                 continue
@@ -303,7 +313,10 @@ class Executor:
                 if run.plan.gate is None or self._enter(run.plan.gate, slot, run):
                     run.thread = ident
                     busy[slot] = run
-                    self._run(slot, run)
+                    if run.plan.told:
+                        self._run_told(slot, run)
+                    elif self._run(slot, run):
+                        self._hand_over(slot, run, contextvars.copy_context())
                     busy[slot] = None
                 if self.waiting and self.backlog.qsize() <= self.low:
                     self.on_low()
@@ -336,7 +349,14 @@ class Executor:
             except Exception:
                 self.broker.logger.critical("Unexpected failure in %r.", hook, exc_info=True)
 
-    def _run(self, slot: int, run: Run) -> None:
+    def _run_told(self, slot: int, run: Run) -> None:
+        """All that middleware does around it, and its coroutine, are in one context, of its own."""
+        context = contextvars.copy_context()
+        if context.run(self._run, slot, run):
+            self._hand_over(slot, run, context)
+
+    def _run(self, slot: int, run: Run) -> bool:
+        """True when it is to go on on the event loop."""
         plan, envelope = run.plan, run.envelope
         result: Any = None
         awaitable: Any = None
@@ -348,7 +368,10 @@ class Executor:
             else:
                 result = self._run_dressed(run)
             if result is not None and is_awaitable(result):
-                awaitable = result
+                if plan.keeps_thread:
+                    result = awaited(result, self._start_loop(), run)
+                else:
+                    awaitable = result
         except BaseException as raised:
             error = raised
         try:
@@ -360,10 +383,13 @@ class Executor:
         if awaitable is not None:
             if error is None:
                 run.awaitable = awaitable
-                error = self._hand_over(slot, run)
-                if error is None:
-                    return
-            _drop(awaitable)
+                return True
+            drop(awaitable)
+        self._over_in_thread(slot, run, result, error)
+        error = None  # its traceback holds this frame, and with it all that the function had
+        return False
+
+    def _over_in_thread(self, slot: int, run: Run, result: Any, error: BaseException | None) -> None:
         if run._output is not None:
             self._quietly(run._output.flush)
         if self.table is not None:
@@ -372,7 +398,6 @@ class Executor:
             except BaseException:
                 self._log_failure(self.table.end)
         self._finish(run, result, error)
-        error = None  # its traceback holds this frame, and with it all that the function had
 
     def _quietly(self, call: Callable[..., Any], *args: Any) -> None:
         """For what belongs to the end of a run, and must not keep its outcome from being told."""
@@ -437,7 +462,8 @@ class Executor:
         if max_age:
             since = job.ready_since_ms(run.leased.entry) or run.envelope.enqueued_ms
             if since and self.broker.store.clock.now_ms() - since >= max_age:
-                raise Expired(f"it waited longer than {max_age} ms")
+                cause = None if plan.is_task else SkipMessage("Message age limit exceeded")  # dramatiq's own words
+                raise Expired(f"it waited longer than {max_age} ms") from cause
         try:
             self.broker.call_hooks(plan.before, (run,), {})
         except SkipMessage as skip:
@@ -494,7 +520,26 @@ class Executor:
             self.broker.logger.critical("Unexpected failure in the output of job %s.", run.id, exc_info=True)
 
     def _over_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
-        self._free_row(run)
+        if run.row >= 0:
+            self._free_row(run)
+        if run.plan.told:
+            # When its coroutine has left the context, which one thread at a time may be in.
+            assert self.loop is not None
+            run.ended = True
+            self.loop.call_soon(self._tell_in_thread, run, result, error)
+        else:
+            self._finish_on_loop(run, result, error)
+
+    def _tell_in_thread(self, run: Run, result: Any, error: BaseException | None) -> None:
+        if self.stopping:
+            return  # it was given back, and its end does not count
+        if self._tellers is None:
+            self._tellers = ThreadPoolExecutor(self.slots, thread_name_prefix="fourlane-tell")
+        context = run.goes_on_in or contextvars.copy_context()
+        self._tellers.submit(context.run, self._finish_on_loop, run, result, error)
+
+    def _finish_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
+        """Of a run that was on the event loop; in a thread where middleware is told."""
         self._finish(run, result, error)
         self._leave_loop(run)
 
@@ -509,7 +554,8 @@ class Executor:
             self._free_rows.append(row)
 
     def _leave_loop(self, run: Run) -> None:
-        self._free_row(run)
+        if run.row >= 0:
+            self._free_row(run)
         self.async_runs.pop(id(run), None)
         if self._threads_wait:
             with self._room:
@@ -526,11 +572,8 @@ class Executor:
 
     # From a thread to the event loop
 
-    def _hand_over(self, slot: int, run: Run) -> BaseException | None:
-        """What a plain function returned is to be awaited: on the loop, for its clients and locks belong to that.
-
-        Returns what keeps it from there.
-        """
+    def _hand_over(self, slot: int, run: Run, context: contextvars.Context) -> None:
+        """What a plain function returned is to be awaited: on the loop, for its clients and locks belong to that."""
         try:
             loop = self._start_loop()
             with self._room:
@@ -539,14 +582,14 @@ class Executor:
                 self._threads_wait -= 1
                 self.async_runs[id(run)] = run
             with self.locks[slot]:
-                run.on_loop, run.interrupted = True, run.late_interrupt
+                run.on_loop, run.interrupted, run.ended = True, run.late_interrupt, False
+            run.goes_on_in = context
             in_process.message = None
-            loop.call_soon_threadsafe(self._go_on, run, slot, contextvars.copy_context())
+            loop.call_soon_threadsafe(self._go_on, run, slot, context)
         except BaseException as error:
             self.async_runs.pop(id(run), None)
-            return error
-        self.busy[slot] = None
-        return None
+            drop(run.awaitable)
+            self._over_in_thread(slot, run, None, error)
 
     def _go_on(self, run: Run, slot: int, context: contextvars.Context) -> None:
         run.row = self._take_row()
@@ -563,7 +606,7 @@ class Executor:
     def _not_made(self, run: Run, coroutine: Coroutine[Any, Any, None], error: BaseException) -> None:
         """Of a task factory that a job has set."""
         coroutine.close()
-        _drop(run.awaitable)
+        drop(run.awaitable)
         self._over_on_loop(run, None, error)
 
     async def _await(self, run: Run) -> None:
@@ -577,7 +620,7 @@ class Executor:
                 result = await result
         except BaseException as raised:
             error = _cause(run, raised)
-            _drop(run.awaitable)
+            drop(run.awaitable)
         if run._output is not None:
             await self._flush(run)
         self._over_on_loop(run, result, error)
@@ -637,7 +680,7 @@ class Executor:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread), ctypes.py_object(kind))
 
     def _interrupt_async(self, run: Run, kind: type[BaseException]) -> None:
-        if run.interrupted is None and self.loop is not None:
+        if run.interrupted is None and not run.ended and self.loop is not None:
             run.interrupted, run.deadline = kind, 0.0
             if run.task is not None:
                 self.loop.call_soon_threadsafe(run.task.cancel)
@@ -677,6 +720,8 @@ class Executor:
         self.stopping = True
         for _ in self.threads:
             self.backlog.put(None)
+        if self._tellers is not None:
+            self._tellers.shutdown(wait=False)
         self.ends.close(timeout_seconds=2.0)
 
 
@@ -685,15 +730,6 @@ def _cause(run: Run, raised: BaseException) -> BaseException:
     if run.interrupted is not None and isinstance(raised, asyncio.CancelledError):
         return run.interrupted()
     return raised
-
-
-def _drop(awaitable: Any) -> None:
-    """Of what is not awaited to its end: its ``finally`` clauses run now."""
-    if asyncio.iscoroutine(awaitable):
-        try:
-            awaitable.close()
-        except BaseException as error:
-            log.warning("a coroutine could not be closed: %s", type(error).__name__)
 
 
 def _end_process() -> None:

@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from dramatiq.middleware import AsyncIO
+
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
-from fourlane.names import Queue
+from fourlane.names import Queue, Tier
 from fourlane.outcome import PLAIN, Back, Done, Outcome
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
@@ -103,6 +105,8 @@ class Loop:
         self._ahead: tuple[Lane | None, str] = (None, "")  # where the last job came from, for the next one
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[tuple[str, str]] = deque()
+        self._declared: deque[str] = deque()
+        self._tells_shutdown = False
         self._asks = self._leased = 0
         self._busy_since = 0.0
         self.shares = Shares()
@@ -141,6 +145,18 @@ class Loop:
     def told_lost(self, service: str, name: str) -> None:
         self._lost.append((service, name))
         self.wake()
+
+    def told_declared(self, queue: Queue) -> None:
+        """An actor was declared: its service is to be served."""
+        self._declared.append(queue.service)
+        self.wake()
+
+    def tell_boot(self) -> None:
+        """Middleware hears that the worker boots, and later that it stops. Call it before ``run``."""
+        for hook in self.broker.hooks("before_worker_boot"):
+            own = getattr(hook, "__func__", None) is AsyncIO.before_worker_boot
+            self.broker.call_hooks([self.executor.provide_loop if own else hook], (self,), {})
+        self._tells_shutdown = True
 
     # The loop -----------------------------------------------------------------------------------------------
 
@@ -704,6 +720,20 @@ class Loop:
             for lane in self.lanes:
                 if (lane.service, lane.name) == (service, name) and lane.held:
                     self._lose(lane)
+        while self._declared:
+            self._serve(self._declared.popleft())
+
+    def _serve(self, service: str) -> None:
+        """One more service."""
+        if self.stopping or any(lane.service == service for lane in self.lanes):
+            return
+        contact = Contact(time.monotonic()) if self._clustered else self.lanes[0].contact
+        tiers = "".join(str(int(tier)) for tier in Tier)
+        lane = Lane(service, len(self.lanes), tiers, self.lanes[0].base_name, contact)
+        self.lanes.append(lane)
+        self.waits.add(lane)
+        self._publish_names()
+        log.info("serving service=%s too: it was declared since the start", service)
 
     def _drain(self) -> None:
         """A deploy is not a failure (DESIGN.md 3.5)."""
@@ -711,8 +741,10 @@ class Loop:
         for run in self.executor.take_back():
             run.lane.finished.append((run, Back()))
         self.apart.give_back()
-        self.executor.tell_shutdown()
         deadline = self._grace_ends_at = time.monotonic() + self.grace_seconds
+        self.executor.tell_shutdown()
+        if self._tells_shutdown:
+            self.broker.emit_before("worker_shutdown", self)
         while True:
             self._listen()
             for lane in self.lanes:

@@ -61,8 +61,9 @@ class Spec(msgspec.Struct, frozen=True):
     observe: Observe = Observe()
     metrics_folder: str = ""
     profile: bool = False
-    tries_suspects: bool = True
-    """Whether jobs that may be poison begin here: of several processes in one only, so that the others go on."""
+    is_first: bool = True
+    """Of its worker's processes. Jobs that may be poison begin in that one only, so that the others go on, and it
+    starts what middleware wants to run beside."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -113,14 +114,14 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
     control = _take_stdin()
     spec = msgspec.json.decode(control.readline(), type=Spec)
+    from fourlane.tasks.task import default_broker, keep_beside
+
     observe.configure_logs(spec.observe)
     observer = observe.begin(spec.observe, name=spec.name, metrics_folder=spec.metrics_folder)
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
     if spec.opening is not None:
         # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
         work_on(spec.opening)
-        from fourlane.tasks.task import keep_beside
-
         first = RedisBroker(source=spec.opening.open)
         dramatiq.set_broker(first)
         keep_beside(first)
@@ -128,6 +129,8 @@ def main() -> None:
         import_modules(spec.modules)
         if spec.opening is not None:
             when_reachable(lambda: take_over(first), math.inf)
+        broker = default_broker()
+        broker.call_hooks(broker.hooks("after_process_boot"), (), {})
         queues = declared_queues(spec.queues, spec.services)
         when_reachable(declare_limits, math.inf)  # as it waits for it later
     except BaseException as error:  # SystemExit too: a script may end itself when it is imported
@@ -137,14 +140,11 @@ def main() -> None:
         host.leave(CANNOT_START, _LEAVE_SECONDS)
 
     logs.hear_ours_again()
-    from fourlane.tasks.task import default_broker
+    from fourlane.worker.forks import Forks, forks_of
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table
     from fourlane.worker.vitals import Reporter
 
-    broker = default_broker()
-    for hook in broker.hooks("after_process_boot"):
-        hook(broker)
     table = Table(spec.table_fd, spec.slots + spec.concurrency)
     loop = Loop(
         broker,
@@ -156,11 +156,14 @@ def main() -> None:
         log_jobs=spec.log_jobs,
         table=table,
         observer=observer,
-        tries_suspects=spec.tries_suspects,
+        tries_suspects=spec.is_first,
     )
     # A thousand jobs at once are young objects that live; a look at them each 700 allocations took a fifth of the time.
     gc.set_threshold(25_000, 10, 10)
-    broker.emit_before("worker_boot", loop)
+    if not spec.queues and not spec.services:
+        broker.on_declared = loop.told_declared
+    loop.tell_boot()
+    forks = Forks(forks_of(broker) if spec.is_first else [])
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
     profile = _profile(loop) if spec.profile else None
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
@@ -178,8 +181,8 @@ def main() -> None:
         host.leave(LOOP_FAILED, _LEAVE_SECONDS)
     if profile is not None:
         profile.stop()
-    broker.emit_before("worker_shutdown", loop)
     broker.emit_after("worker_shutdown", loop)
+    forks.stop()
     # A thread that did not end within the grace must not keep the process.
     host.leave(0, max(_LEAVE_SECONDS, loop.grace_left()))
 

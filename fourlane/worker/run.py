@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import dramatiq
 from dramatiq.asyncio import async_to_sync
 from dramatiq.broker import MessageProxy
-from dramatiq.middleware import AgeLimit, Callbacks, Pipelines, Retries, ShutdownNotifications, TimeLimit
+from dramatiq.middleware import AgeLimit, Middleware, Retries, ShutdownNotifications, TimeLimit
 
 from fourlane import codec, job
 from fourlane.options import fault_of
-from fourlane.queues.broker import RedisBroker, message_of
+from fourlane.queues.broker import NATIVE, RedisBroker, message_of
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.store import Leased, Store
 from fourlane.retry import Backoff, Policy
@@ -56,6 +57,7 @@ class Run(MessageProxy):
     on_loop = False  # it went over there from a thread
     late_interrupt: type[BaseException] | None = None  # came when its function in a thread was over
     awaitable: Any = None  # what its function returned in a slot's thread, for the event loop to await
+    goes_on_in: contextvars.Context | None = None  # the one context of its hooks and its coroutine
     _exception: BaseException | None = None
     _built: dramatiq.Message[Any] | None = None
     _steps: Steps | None = None
@@ -149,8 +151,15 @@ class Plan:
         if self.fault:  # each job of it is refused with that
             options = {name: value for name, value in options.items() if not fault_of({name: value})}
         native = {type(m): m for m in broker.middleware}
-        function = actor.original if isinstance(actor, Task) else _without_dramatiq(actor.fn)
-        self.is_async = is_async(function)
+        function = actor.original if isinstance(actor, Task) else _called(actor)
+        told = [m for m in broker.middleware if _is_told(m)]
+        self.told = bool(told)
+        """Middleware is told of its jobs, in threads: that may block, and an event loop may not."""
+        self.keeps_thread = any(_keeps_thread(m) for m in told)
+        """The thread in which middleware heard of a job's begin waits for its coroutine, and tells of the end."""
+        self.is_coroutine = is_async(function)
+        self.is_async = self.is_coroutine and not self.told
+        """Its jobs are made on the event loop, and take no slot."""
         self.fn = function
         self.is_task = isinstance(actor, Task)
         self.encrypt = isinstance(actor, Task) and actor.encrypt
@@ -170,18 +179,16 @@ class Plan:
         self.max_age_ms = options.get("max_age", age.max_age if isinstance(age, AgeLimit) else None)
         self.hard_ms = options.get("hard_timeout_ms", defaults.hard_timeout_ms)
         self.result_ttl_ms = options.get("result_ttl_ms", defaults.result_ttl_ms if self.is_task else 0)
-        self.callbacks = native.get(Callbacks)
-        self.pipelines = native.get(Pipelines)
         self.retries = native.get(Retries)
         shutdown = native.get(ShutdownNotifications)
-        told = shutdown.notify_shutdown if isinstance(shutdown, ShutdownNotifications) else False
-        self.notify_shutdown = bool(options.get("notify_shutdown", told))
+        notifies = shutdown.notify_shutdown if isinstance(shutdown, ShutdownNotifications) else False
+        self.notify_shutdown = bool(options.get("notify_shutdown", notifies))
         self.has_callbacks = bool(options.get("on_success") or options.get("on_failure"))
         self.before = broker.hooks("before_process_message", native=False)
-        self.after = broker.hooks("after_process_message", native=False)
+        self.after = _in_order_of_after(broker.middleware)
         self.hooked = bool(
             self.before
-            or self.after
+            or broker.hooks("after_process_message", native=False)
             or broker.hooks("before_ack", native=False)
             or broker.hooks("after_ack", native=False)
         )
@@ -205,7 +212,7 @@ class NoPlan:
     """In a Plan's place for a job that cannot be read, or whose task nobody here knows."""
 
     bare = plain = True
-    is_async = False
+    is_async = is_coroutine = told = keeps_thread = False
     is_task = False
     result_ttl_ms = 0
     name = ""
@@ -219,12 +226,83 @@ class NoPlan:
         self.broker = broker
 
 
+# What middleware is told ------------------------------------------------------------------------------------------
+
+_OF_JOBS: Final = (
+    "before_process_message",
+    "after_process_message",
+    "after_skip_message",
+    "before_ack",
+    "after_ack",
+    "before_nack",
+    "after_nack",
+    "before_enqueue",
+    "after_enqueue",
+)
+"""Signals that come where jobs run; those of enqueueing too, for a retry is one."""
+
+_LEAVE_THREAD: Final = frozenset(
+    (
+        "dramatiq.middleware.current_message.CurrentMessage",
+        "dramatiq.middleware.group_callbacks.GroupCallbacks",
+        "dramatiq.middleware.prometheus.Prometheus",
+        "dramatiq.results.middleware.Results",
+        "sentry_sdk.integrations.dramatiq.SentryMiddleware",
+    )
+)
+"""Middleware that keeps nothing by the thread: others may do, and so may what they call."""
+
+
+def _is_told(middleware: Middleware) -> bool:
+    kind = type(middleware)
+    return kind not in NATIVE and any(_overrides(kind, signal) for signal in _OF_JOBS)
+
+
+def _overrides(kind: type[Middleware], signal: str) -> bool:
+    return getattr(kind, signal, None) is not getattr(Middleware, signal)
+
+
+def _keeps_thread(middleware: Middleware) -> bool:
+    """It interrupts the thread, or keeps a state by it, unless it is known or says that it does not."""
+    kind = type(middleware)
+    known = f"{kind.__module__}.{kind.__qualname__}" in _LEAVE_THREAD
+    return bool(getattr(middleware, "keeps_thread", not known))
+
+
+_WITHOUT_AFTER: Final = (AgeLimit, TimeLimit, ShutdownNotifications)
+
+
+def _in_order_of_after(middleware: list[Middleware]) -> list[Middleware | None]:
+    """Who hears that a message was processed, as dramatiq orders them: who was added last comes first.
+
+    None stands for the verdict: what the end means for the job. That is ``Retries``' turn; where there is none, the
+    verdict comes before all.
+    """
+    order: list[Middleware | None] = []
+    for m in reversed(middleware):
+        if type(m) is Retries:
+            order += [] if None in order else [None]
+        elif type(m) not in _WITHOUT_AFTER and _overrides(type(m), "after_process_message"):
+            order.append(m)
+    return order if None in order else [None, *order]
+
+
+# Functions --------------------------------------------------------------------------------------------------------
+
+
 async def _nothing() -> None: ...
 
 
 _DRAMATIQ_SYNC: Final = async_to_sync(_nothing).__code__
+_DRAMATIQ_CALL: Final = dramatiq.Actor.__call__
 
 
-def _without_dramatiq(function: Any) -> Any:
-    """An actor's own function: dramatiq wraps ``async def`` so that threads of its own worker can run it."""
+def _called(actor: dramatiq.Actor[Any, Any]) -> Any:
+    """What dramatiq calls: the actor, where its class has its own way of that, else its function.
+
+    Without dramatiq's wrapper of ``async def``, which is for the threads of its own worker.
+    """
+    if type(actor).__call__ is not _DRAMATIQ_CALL:
+        return actor
+    function: Any = actor.fn
     return function.__wrapped__ if getattr(function, "__code__", None) is _DRAMATIQ_SYNC else function

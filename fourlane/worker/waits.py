@@ -160,15 +160,25 @@ class Waits:
     """One wait for all services, or on a cluster one for each."""
 
     def __init__(self, store: Store, lanes: Sequence[Lane]) -> None:
-        groups = [[lane] for lane in lanes] if store.connector.clustered else [list(lanes)]
-        self.waits = [Wait(store, group, leaves_out=len(lanes) > 1) for group in groups]
-        self._seconds_factor = max(1.0, len(groups) / 4)
+        self._store = store
+        self.waits: list[Wait] = []
+        self._group(list(lanes))
         self._pipe_out, self._pipe_in = os.pipe()
         os.set_blocking(self._pipe_in, False)
         os.set_blocking(self._pipe_out, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe_out, selectors.EVENT_READ, None)
         self._registered: dict[int, Wait] = {}
+
+    def _group(self, lanes: list[Lane]) -> None:
+        groups = [[lane] for lane in lanes] if self._store.connector.clustered else [lanes]
+        self.waits = [Wait(self._store, group, leaves_out=len(lanes) > 1) for group in groups]
+        self._seconds_factor = max(1.0, len(groups) / 4)
+
+    def add(self, lane: Lane) -> None:
+        """Hear of one more service."""
+        self.drop()
+        self._group([*(known for wait in self.waits for known in wait.lanes), lane])
 
     def wake(self) -> None:
         """End the sleep; from any thread, and from signal handlers."""

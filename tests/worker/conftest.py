@@ -27,10 +27,18 @@ def run_worker() -> Iterator[RunWorker]:
         name: str = "",
         grace_seconds: float = 2.0,
         table: Table | None = None,
+        boots: bool = False,
     ) -> Loop:
+        """``boots``: middleware hears of it, and all queues of the broker are served, as in a worker process."""
+        if boots:
+            services = tuple({broker.queue_of(name).service for name in broker.get_declared_queues()})
         queues = [Queue(service, tier) for service in services or ("default",) for tier in Tier]
         name = name or f"w{len(started)}"
         loop = Loop(broker, queues, name=name, slots=slots, grace_seconds=grace_seconds, table=table)
+        if boots:
+            broker.on_declared = loop.told_declared
+            loop.tell_boot()
+            broker.emit_after("worker_boot", loop)
         thread = threading.Thread(target=loop.run, name=f"loop-{len(started)}", daemon=True)
         thread.start()
         started.append((loop, thread))
