@@ -63,7 +63,6 @@ class Loop:
         log_jobs: bool = False,
         table: Table | None = None,
         observer: Observer | None = None,
-        tries_suspects: bool = True,
     ) -> None:
         self.broker = broker
         self.store = broker.store
@@ -105,7 +104,7 @@ class Loop:
         self._asks = self._leased = 0
         self._busy_since = 0.0
         self.shares = Shares()
-        self.apart = Apart(self.executor, self.store.crash_limit, tries=tries_suspects)
+        self.apart = Apart(self.executor, self.store.crash_limit, table=table)
 
     # From other threads and from signals --------------------------------------------------------------------
 
@@ -157,7 +156,7 @@ class Loop:
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
-        if self.apart.start(now):
+        if self.apart.has_suspects and self.apart.start(now, self.appetite.want(now)):
             self._leased_at = now
         for lane in [lane for lane in self.lanes if lane.rests]:
             lane.rouse(now)
@@ -519,6 +518,7 @@ class Loop:
             self._tell_lost(lane, lost)
         known = {run.leased.entry for run in in_hand}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
+        self.apart.forget(lane, but=held)
         known |= self.apart.held(lane)
         waiting = self.executor.take_back()
         for run in waiting:
@@ -683,7 +683,9 @@ class Loop:
 
     def _listen(self) -> None:
         while self._cancelled:
-            self.executor.cancel(self._cancelled.popleft())
+            job_ids = self._cancelled.popleft()
+            self.executor.cancel(job_ids)
+            self.apart.cancel(job_ids)
         while self._lost:
             service, name = self._lost.popleft()
             for lane in self.lanes:

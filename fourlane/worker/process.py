@@ -61,8 +61,6 @@ class Spec(msgspec.Struct, frozen=True):
     observe: Observe = Observe()
     metrics_folder: str = ""
     profile: bool = False
-    tries_suspects: bool = True
-    """Whether jobs that may be poison begin here: of several processes in one only, so that the others go on."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -156,7 +154,6 @@ def main() -> None:
         log_jobs=spec.log_jobs,
         table=table,
         observer=observer,
-        tries_suspects=spec.tries_suspects,
     )
     # A thousand jobs at once are young objects that live; a look at them each 700 allocations took a fifth of the time.
     gc.set_threshold(25_000, 10, 10)

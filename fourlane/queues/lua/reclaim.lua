@@ -3,7 +3,8 @@
 -- ARGV  1 its lease name, 2 "silent" (its time must have run out), "reported" (its supervisor saw it die) or
 --       "guilty" (its supervisor killed it for what some jobs did), 3 crashes that make a dead letter,
 --       4 dead letters to keep, 5 milliseconds to keep them, 6 what befell it, in words;
---       7 how many jobs had begun in that process, of whatever service;
+--       7 how many jobs had begun in that process, of whatever service,
+--       8 milliseconds that those wait which had not begun, 0: they go to the front too;
 --       unless silent, then the entries of those of this service, or of the guilty ones
 -- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
 --@include keys
@@ -18,6 +19,7 @@
 local LEASED = KEYS[FIRST_OWN_KEY]
 local name, how = ARGV[1], ARGV[2]
 local limit, most, ttl, fate = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local unbegun_ms = tonumber(ARGV[8])
 
 -- A silence may have any cause: only very many of them are held against a job. Of several jobs that ran when a process
 -- died one at most is guilty. A suspect beside others, which may be new, is not taken for it as soon as one that ran
@@ -36,7 +38,7 @@ end
 table.sort(held)
 
 local begun, suspects = {}, 0
-for i = 8, #ARGV do
+for i = 9, #ARGV do
     begun[ARGV[i]] = true
     local crashes = has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
     if crashes and tonumber(crashes) >= limit - 1 then suspects = suspects + 1 end
@@ -68,7 +70,11 @@ for i = #held, 1, -1 do -- the last first: each goes to the front
             bury(entry, now, 'poison\n' .. fate, '', most, ttl)
             poisoned[#poisoned + 1] = id
         else
-            redis.call('LPUSH', READY[tier], entry)
+            if unbegun_ms > 0 and how ~= 'silent' and not begun[held[i]] then
+                redis.call('ZADD', DELAYED, now + unbegun_ms, has_record(entry) and with_record(entry) or id)
+            else
+                redis.call('LPUSH', READY[tier], entry)
+            end
             back = back + 1
         end
     end
