@@ -80,9 +80,10 @@ class Apart:
         least = 1 if self._leave().wary else self.crash_limit - 1
         begin = [leased for leased in jobs if not 0 < leased.crashes >= least]
         self._waiting += [_Suspect(lane, leased, now) for leased in jobs if 0 < leased.crashes >= least]
+        self._waiting.sort(key=_tier)
         return begin
 
-    def start(self, now: float, room: int) -> bool:
+    def start(self, now: float) -> bool:
         """Let suspects begin whose time has come, no more than find room. True when some did."""
         if self._alone is not None:
             return self._start_alone(now)
@@ -92,14 +93,12 @@ class Apart:
             return False
         leave = self._leave()
         first = [suspect for suspect in self._waiting if suspect.leased.crashes < self.crash_limit - 1]
-        if first and room > 0 and (leave.tries or not leave.wary):
-            self._begin(first[:room])
-            return True
-        if not first and leave.tries and now >= self._rest_until:
-            return self._try(now, room)
-        return False
+        if first:
+            best = [suspect for suspect in first if _tier(suspect) == _tier(first[0])]
+            return (leave.tries or not leave.wary) and self._begin(best)
+        return leave.tries and now >= self._rest_until and self._try(now)
 
-    def _try(self, now: float, room: int) -> bool:
+    def _try(self, now: float) -> bool:
         most = max(suspect.leased.crashes for suspect in self._waiting)
         group = [suspect for suspect in self._waiting if suspect.leased.crashes == most]
         together = len(self._waiting) if self._half_lived else len(group) // 2
@@ -107,17 +106,16 @@ class Apart:
             self._alone = group[0]._replace(since=now)
             self._waiting.remove(group[0])
             return self._start_alone(now)
-        if room <= 0:
+        some = self._fitting(self._waiting if self._half_lived else self._choose(group, together))
+        if not some:
             return False
-        some = self._waiting[:room] if self._half_lived else self._choose(group, min(together, room))
         if self.table is not None:
             self.table.publish_rest_on_trial(self._half_lived)
         self._half_lived = not self._half_lived
         self._trial = {suspect.leased.entry for suspect in some}
         self._most = most
         self._trial_until = now + trial_seconds(most - self.crash_limit + 1)
-        self._begin(some)
-        return True
+        return self._begin(some)
 
     def _is_tried(self, now: float) -> bool:
         """Whether those on trial lived long enough, or have all ended."""
@@ -133,11 +131,25 @@ class Apart:
         self._half_lived = self._half_lived and bool(self._waiting)
         return True
 
-    def _begin(self, suspects: Sequence[_Suspect]) -> None:
+    def _fitting(self, suspects: Sequence[_Suspect]) -> list[_Suspect]:
+        """Those that find room."""
+        threads, places = self.executor.free()
+        threads -= self.executor.backlog.qsize()
+        fitting: list[_Suspect] = []
+        for suspect in suspects:
+            is_async = self.executor.is_async(suspect.leased)
+            if (places if is_async else threads) > 0:
+                fitting.append(suspect)
+                places, threads = places - is_async, threads - (not is_async)
+        return fitting
+
+    def _begin(self, suspects: Sequence[_Suspect]) -> bool:
+        suspects = self._fitting(suspects)
         begun = {suspect.leased.entry for suspect in suspects}
         self._waiting = [suspect for suspect in self._waiting if suspect.leased.entry not in begun]
         for suspect in suspects:
             self.executor.start(suspect.lane, [suspect.leased])
+        return bool(suspects)
 
     def _start_alone(self, now: float) -> bool:
         assert self._alone is not None
@@ -200,3 +212,7 @@ class Apart:
 
     def _is_empty(self) -> bool:
         return not self.executor.running() and not self.executor.backlog.qsize()
+
+
+def _tier(suspect: _Suspect) -> str:
+    return suspect.leased.entry[0]

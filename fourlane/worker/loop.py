@@ -156,7 +156,7 @@ class Loop:
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
-        if self.apart.has_suspects and self.apart.start(now, self.appetite.want(now)):
+        if self.apart.has_suspects and self.apart.start(now):
             self._leased_at = now
         for lane in [lane for lane in self.lanes if lane.rests]:
             lane.rouse(now)

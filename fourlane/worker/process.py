@@ -136,6 +136,7 @@ def main() -> None:
 
     logs.hear_ours_again()
     from fourlane.tasks.task import default_broker
+    from fourlane.worker.deputy import Deputy
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table
     from fourlane.worker.vitals import Reporter
@@ -163,6 +164,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
     declarations = Declarations(broker, spec.boot_ms, spec.declare, lambda: loop.turned_at > 0)
     Reporter(loop, table, declarations)
+    Deputy(loop, broker.store, table).start()
     threading.Thread(target=_listen, args=(loop, control, declarations), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     gc.collect()

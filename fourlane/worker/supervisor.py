@@ -497,6 +497,7 @@ class Supervisor:
 
     def _beat(self) -> None:
         """Say of each process that holds jobs that it lives, and only of the services in which it does."""
+        now = time.monotonic()
         by_service: dict[str, dict[str, Child]] = {}
         for child in self.children:
             holding = child.table.holding()
@@ -514,6 +515,8 @@ class Supervisor:
                 self._drop_links()
                 self._beaten_at -= BEAT_SECONDS - _BEAT_AGAIN_SECONDS  # the silence runs
                 return
+        for child in self.children:
+            child.table.beat(now)
 
     def _beat_for(self, service: str, holders: dict[str, Child]) -> None:
         link = self._link(self.store.service(service).jobs)

@@ -144,6 +144,14 @@ class Table:
         bits = self.map[_LEAVE_AT]
         return Leave(bool(bits & 1), bool(bits & 2))
 
+    def beat(self, at: float) -> None:
+        """The supervisor's word: it told Redis that this process lives."""
+        struct.pack_into("<d", self.map, _BEATEN_AT, at)
+
+    @property
+    def beaten_at(self) -> float:
+        return float(struct.unpack_from("<d", self.map, _BEATEN_AT)[0])
+
     def publish(self, turned_at: float, held: int, finished: int) -> None:
         struct.pack_into("<dIQ", self.map, 0, turned_at, held, finished)
 

@@ -4,7 +4,7 @@
 --       "guilty" (its supervisor killed it for what some jobs did), 3 crashes that make a dead letter,
 --       4 dead letters to keep, 5 milliseconds to keep them, 6 what befell it, in words;
 --       7 how many jobs had begun in that process, of whatever service,
---       8 milliseconds that those wait which had not begun, 0: they go to the front too;
+--       8 milliseconds that those wait which had not begun and have no record, 0: they go to the front too;
 --       unless silent, then the entries of those of this service, or of the guilty ones
 -- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
 --@include keys
@@ -70,8 +70,8 @@ for i = #held, 1, -1 do -- the last first: each goes to the front
             bury(entry, now, 'poison\n' .. fate, '', most, ttl)
             poisoned[#poisoned + 1] = id
         else
-            if unbegun_ms > 0 and how ~= 'silent' and not begun[held[i]] then
-                redis.call('ZADD', DELAYED, now + unbegun_ms, has_record(entry) and with_record(entry) or id)
+            if unbegun_ms > 0 and not begun[held[i]] and not has_record(entry) then
+                redis.call('ZADD', DELAYED, now + unbegun_ms, id)
             else
                 redis.call('LPUSH', READY[tier], entry)
             end
