@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -66,3 +68,24 @@ def test_an_outage_of_redis_costs_no_lease(start_server: StartServer, namespace:
             assert "stale" not in workers.log(worker)
     finally:
         workers.close()
+
+
+def test_a_supervisor_that_stands_still_costs_no_lease(workers: Workers) -> None:
+    """Its process runs on, and beats for itself, long enough for the silence to be over twice."""
+    held = workers.start("--slots", "2")
+    other = workers.start("--slots", "2")
+    job = workers.send("hold", "a")
+    eventually(lambda: workers.said("begun", "a"))
+    (pid,) = workers.said("begun", "a")
+    stopped = held if pid in workers.children(held) else other
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        time.sleep(2 * SILENCE_MS / 1000)  # the standstill itself
+        assert job.info().crashes == 0
+        assert workers.said("begun", "a") == [pid]
+        workers.open_gate("a")
+        eventually(lambda: workers.said("done", "a") == [pid])
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+    assert "the supervisor does not beat" in workers.log(stopped)
+    assert all("reclaimed" not in workers.log(worker) and "lost" not in workers.log(worker) for worker in (held, other))

@@ -134,3 +134,22 @@ def test_a_module_that_does_not_import(workers: Workers, module: str) -> None:
     assert len(lines) == 1
     assert ("no_such_module" if module == "no_such_module" else "this module is broken") in lines[0]
     assert "Traceback" not in workers.log(process)
+
+
+def test_innocents_beside_killers_of_several_services_are_no_poison(workers: Workers) -> None:
+    services = ("one", "two", "three")
+    (workers.folder / "several.py").write_text(
+        "from held_tasks import *\nimport asyncio\n\n"
+        "async def wait(name):\n    say('begun', name)\n    await asyncio.sleep(3)\n    say('done', name)\n\n"
+        "def shoot(name):\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        f"for service in {services}:\n"
+        "    fourlane.task(wait, service=service, name=f'wait_{service}')\n"
+        "    fourlane.task(shoot, service=service, name=f'shoot_{service}')\n"
+    )
+    workers.start("--slots", "4", "--processes", "2", module="several", FOURLANE_CRASH_LIMIT="2")
+    waiting = [workers.send(f"wait_{service}", f"{service}{n}", service=service) for service in services for n in "ab"]
+    killers = [workers.send(f"shoot_{service}", service, service=service) for service in services]
+    eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 40)
+    assert [killer.info().reason for killer in killers] == ["poison"] * 3
+    eventually(lambda: all(job.status() is State.UNKNOWN for job in waiting), 40)  # done
+    assert all(len(workers.said("done", f"{service}{n}")) == 1 for service in services for n in "ab")
