@@ -72,20 +72,25 @@ def test_an_outage_of_redis_costs_no_lease(start_server: StartServer, namespace:
 
 def test_a_supervisor_that_stands_still_costs_no_lease(workers: Workers) -> None:
     """Its process runs on, and beats for itself, long enough for the silence to be over twice."""
-    held = workers.start("--slots", "2")
-    other = workers.start("--slots", "2")
-    job = workers.send("hold", "a")
-    eventually(lambda: workers.said("begun", "a"))
-    (pid,) = workers.said("begun", "a")
-    stopped = held if pid in workers.children(held) else other
-    os.kill(stopped.pid, signal.SIGSTOP)
+    (workers.folder / "several.py").write_text(
+        "from held_tasks import *\n\nfor service in ('one', 'two'):\n"
+        "    fourlane.task(hold.fn, service=service, name=f'hold_{service}')\n"
+    )
+    first = workers.start("--slots", "2", module="several")
+    jobs = [workers.send(f"hold_{service}", service, service=service) for service in ("one", "two")]
+    eventually(lambda: workers.said("begun", "one") and workers.said("begun", "two"))
+    second = workers.start("--slots", "2", module="several")
+    os.kill(first.pid, signal.SIGSTOP)
     try:
-        time.sleep(2 * SILENCE_MS / 1000)  # the standstill itself
-        assert job.info().crashes == 0
-        assert workers.said("begun", "a") == [pid]
-        workers.open_gate("a")
-        eventually(lambda: workers.said("done", "a") == [pid])
+        time.sleep(2 * SILENCE_MS / 1000 + 1)  # the standstill itself
+        for job, name in zip(jobs, ("one", "two"), strict=True):
+            assert job.info().crashes == 0
+            assert len(workers.said("begun", name)) == 1
+            workers.open_gate(name)
+        eventually(lambda: all(len(workers.said("done", name)) == 1 for name in ("one", "two")))
     finally:
-        os.kill(stopped.pid, signal.SIGCONT)
-    assert "the supervisor does not beat" in workers.log(stopped)
-    assert all("reclaimed" not in workers.log(worker) and "lost" not in workers.log(worker) for worker in (held, other))
+        os.kill(first.pid, signal.SIGCONT)
+    assert "the supervisor does not beat" in workers.log(first)
+    assert all(
+        "reclaimed" not in workers.log(worker) and "lost" not in workers.log(worker) for worker in (first, second)
+    )
