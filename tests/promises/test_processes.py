@@ -49,8 +49,7 @@ def test_a_task_that_kills_its_process_is_poison(workers: Workers) -> None:
     beside = [workers.send("quick", f"q{number}") for number in range(20)]
     eventually(lambda: poison.status() is State.DEAD, 20)
     info = poison.info()
-    assert info.reason == "poison"
-    assert 3 <= info.crashes <= 5  # the third, or a later one when another job had just begun beside it
+    assert (info.reason, info.crashes) == ("poison", 3)  # twice beside others, then alone
     assert "SIGKILL" in info.detail
     assert len(workers.said("begun", "p")) == info.crashes
     eventually(lambda: all(workers.said("done", f"q{number}") for number in range(20)), 20)
