@@ -400,6 +400,7 @@ class Store:
         *,
         ran: int | None = None,
         guilty: bool = False,
+        unbegun_ms: int = 0,
     ) -> tuple[int, list[str]]:
         """Take a dead worker's jobs back. Returns how many, and the ids that became dead letters (poison).
 
@@ -408,13 +409,15 @@ class Store:
             tells of it, then nothing happens unless the worker's time has run out.
           ran: how many jobs of whatever service were running in that process; as many as ``begun`` by default.
           guilty: the process was killed for what these jobs did, and no other counts a crash.
+          unbegun_ms: how long those wait that had not begun: what killed this process may lie among them.
         """
         keys = self.service(service)
         if ran is None:
             ran = len(begun or ())
         how = "silent" if begun is None else "guilty" if guilty else "reported"
         detail = f"poison: {fate}"
-        args = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran, *ended.body_around_id(detail)]
+        args: list[Any] = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran]
+        args += [*ended.body_around_id(detail), unbegun_ms]
         args += begun or ()
         back, poisoned, left = 0, [], 1
         while left > 0:

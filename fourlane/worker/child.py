@@ -64,6 +64,7 @@ class Child:
         self.stopping_since: float | None = None
         self.killed = ""  # why we killed it
         self.guilty: list[str] | None = None  # the entries whose fault it was; None: all that ran
+        self.serves_since = 0.0
         self.condemned = ""  # why it is killed in a moment
         self.condemned_at = 0.0
         self.quiet_seconds = 0.0  # watchdog.py

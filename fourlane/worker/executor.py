@@ -265,6 +265,13 @@ class Executor:
         threads = self.slots - self.running_threads() if self.threads else 0
         return threads, self.concurrency - len(self.async_runs) if self.has_async else 0
 
+    def is_async(self, leased: Leased) -> bool:
+        try:
+            plan = self.plans.get(codec.decode(leased.body).task)
+        except UnreadableJob:
+            return False
+        return plan is not None and plan.is_async
+
     def running_threads(self) -> int:
         return self.slots - self.busy.count(None)
 

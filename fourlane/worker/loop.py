@@ -66,7 +66,6 @@ class Loop:
         log_jobs: bool = False,
         table: Table | None = None,
         observer: Observer | None = None,
-        tries_suspects: bool = True,
     ) -> None:
         self.broker = broker
         self.store = broker.store
@@ -110,7 +109,7 @@ class Loop:
         self._asks = self._leased = 0
         self._busy_since = 0.0
         self.shares = Shares()
-        self.apart = Apart(self.executor, self.store.crash_limit, tries=tries_suspects)
+        self.apart = Apart(self.executor, self.store.crash_limit, table=table)
 
     # From other threads and from signals --------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ class Loop:
     def _round(self) -> None:
         now = time.monotonic()
         self.appetite.measure(now)
-        if self.apart.start(now):
+        if self.apart.has_suspects and self.apart.start(now):
             self._leased_at = now
         for lane in [lane for lane in self.lanes if lane.rests]:
             lane.rouse(now)
@@ -550,6 +549,7 @@ class Loop:
             self._tell_lost(lane, lost)
         known = {run.leased.entry for run in in_hand}
         known |= {run.leased.entry for run, _ in list(lane.finished)}
+        self.apart.forget(lane, but=held)
         known |= self.apart.held(lane)
         known |= {run.leased.entry for run in waiting if run.lane is lane}
         lane.uncertain = [(entry, outcome) for entry, outcome in lane.uncertain if entry in held]
@@ -714,7 +714,9 @@ class Loop:
 
     def _listen(self) -> None:
         while self._cancelled:
-            self.executor.cancel(self._cancelled.popleft())
+            job_ids = self._cancelled.popleft()
+            self.executor.cancel(job_ids)
+            self.apart.cancel(job_ids)
         while self._lost:
             service, name = self._lost.popleft()
             for lane in self.lanes:

@@ -62,8 +62,7 @@ class Spec(msgspec.Struct, frozen=True):
     metrics_folder: str = ""
     profile: bool = False
     is_first: bool = True
-    """Of its worker's processes. Jobs that may be poison begin in that one only, so that the others go on, and it
-    starts what middleware wants to run beside."""
+    """Of its worker's processes: it starts what middleware wants to run beside."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -140,6 +139,7 @@ def main() -> None:
         host.leave(CANNOT_START, _LEAVE_SECONDS)
 
     logs.hear_ours_again()
+    from fourlane.worker.deputy import Deputy
     from fourlane.worker.forks import Forks, forks_of
     from fourlane.worker.loop import Loop
     from fourlane.worker.table import Table
@@ -156,7 +156,6 @@ def main() -> None:
         log_jobs=spec.log_jobs,
         table=table,
         observer=observer,
-        tries_suspects=spec.is_first,
     )
     # A thousand jobs at once are young objects that live; a look at them each 700 allocations took a fifth of the time.
     gc.set_threshold(25_000, 10, 10)
@@ -169,6 +168,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
     declarations = Declarations(broker, spec.boot_ms, spec.declare, lambda: loop.turned_at > 0)
     Reporter(loop, table, declarations)
+    Deputy(loop, broker.store, table).start()
     threading.Thread(target=_listen, args=(loop, control, declarations), name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     gc.collect()

@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +29,8 @@ from fourlane.worker.orphans import reap_orphans
 from fourlane.worker.probe import Health
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
 from fourlane.worker.restart import End, pause_seconds
-from fourlane.worker.table import Vitals
+from fourlane.worker.table import Leave, Vitals
+from fourlane.worker.triers import Place, is_wary, triers
 from fourlane.worker.watch import Watch
 from fourlane.worker.watchdog import PROBE_AFTER, Look, quiet_seconds
 
@@ -53,6 +55,10 @@ _PROBE_SECONDS: Final = 5.0
 _DECLARE_SECONDS: Final = 30.0
 _OVERRUN_SECONDS: Final = 10.0  # a job that was interrupted may need a moment to end
 _LIVE_SECONDS: Final = 60.0  # longer than a Redis that does not answer can hold up one look
+_DEATHS_KEPT: Final = 10
+_TICK_SECONDS: Final = 0.25
+_START_TICK_SECONDS: Final = 0.05  # while one starts, of which others wait to hear
+_UNBEGUN_MS: Final = 1_000
 _READY_SECONDS: Final = 45.0  # an idle process takes a turn every 25 s
 
 
@@ -81,6 +87,8 @@ class Supervisor:
         self._served = False  # whether any process ever did
         self._start_at: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
+        self._died_at: dict[int, float] = {}
+        self._deaths: deque[float] = deque(maxlen=_DEATHS_KEPT)
         self._broken: list[int] = []  # processes that wait for an edit of the code
         self._to_reload: list[Child] = []
         self._looked_at = time.monotonic()
@@ -114,7 +122,7 @@ class Supervisor:
             browse.workers(self.store)  # forgets those long lost, which bounds their list
             while self.children or not self.stopping:
                 self._tick()
-                select.select([woken], [], [], 0.25)
+                select.select([woken], [], [], _TICK_SECONDS if self._all_serve() else _START_TICK_SECONDS)
                 try:
                     woken.recv(4096)
                 except BlockingIOError:
@@ -188,6 +196,7 @@ class Supervisor:
         for number, due in list(self._start_at.items()):
             if due <= now:
                 self._start(number, now)
+        self._grant(now)
         if now - self._beaten_at >= BEAT_SECONDS:
             self._beaten_at = now
             self._beat()
@@ -205,6 +214,22 @@ class Supervisor:
             if changed := self._watch.changed():
                 self._reload(f"{changed[0]} changed")
         self._go_on_reloading()
+
+    def _all_serve(self) -> bool:
+        return all(child.serves for child in self.children)
+
+    def _grant(self, now: float) -> None:
+        """Say which processes may try suspects."""
+        places = [Place(0.0, 0.0, self._died_at.get(number, 0.0)) for number in range(self.options.processes)]
+        for child in self.children:
+            if child.serves and child.stopping_since is None:
+                child.serves_since = child.serves_since or now
+                places[child.number] = Place(
+                    child.serves_since, child.serves_since - child.started_at, places[child.number].died_at
+                )
+        trying, wary = triers(places, now), is_wary(self._deaths, now)
+        for child in self.children:
+            child.table.grant(Leave(child.number in trying, wary))
 
     def _tell_ready(self) -> None:
         """Once, when all processes serve for the first time."""
@@ -307,6 +332,9 @@ class Supervisor:
             self.metrics.process_ended(child.name)
         left = child.left()
         if not left:
+            self._died_at[child.number] = now
+            if child.table.running():
+                self._deaths.append(now)
             self._count("crashes")
             level = logging.WARNING if child.killed else logging.ERROR
             log.log(level, "died process=%d pid=%d %s", child.number, child.process.pid, child.fate())
@@ -345,7 +373,8 @@ class Supervisor:
     def _reclaim(self, child: Child) -> None:
         """Its jobs are back at once, not after its silence. Only those that had begun count a crash."""
         names = child.table.names()
-        running = child.table.running()
+        running = child.table.blamed()
+        wary = is_wary(self._deaths, time.monotonic())
         for number, service in enumerate(names):
             begun = child.guilty
             if begun is None:
@@ -353,8 +382,10 @@ class Supervisor:
             fate = f"worker {child.name} died: {child.fate()}"
             try:
                 back, poisoned = self.store.reclaim(
-                    service, names[service], fate, begun=begun, ran=len(running), guilty=child.guilty is not None
-                )
+                    service, names[service], fate,
+                    begun=begun, ran=len(child.table.running()), guilty=child.guilty is not None,
+                    unbegun_ms=_UNBEGUN_MS if wary else 0,
+                )  # fmt: skip
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
                 continue
@@ -474,6 +505,7 @@ class Supervisor:
 
     def _beat(self) -> None:
         """Say of each process that holds jobs that it lives, and only of the services in which it does."""
+        now = time.monotonic()
         by_service: dict[str, dict[str, Child]] = {}
         for child in self.children:
             holding = child.table.holding()
@@ -491,6 +523,8 @@ class Supervisor:
                 self._drop_links()
                 self._beaten_at -= BEAT_SECONDS - _BEAT_AGAIN_SECONDS  # the silence runs
                 return
+        for child in self.children:
+            child.table.beat(now)
 
     def _beat_for(self, service: str, holders: dict[str, Child]) -> None:
         link = self._link(self.store.service(service).jobs)

@@ -1,7 +1,8 @@
-"""The table that a worker process shares with its supervisor: what it holds and what it runs.
+"""The table that a worker process shares with its supervisor: what it holds, what it runs, and what it may.
 
 It lives in a file mapped by both, so that it can be read after the process died and while user code holds the
-interpreter's lock. One writer, the worker process; a torn read can at worst misjudge one crash.
+interpreter's lock. Each field has one writer: the supervisor of what it grants, the worker process of all else. A torn
+read can at worst misjudge one crash.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import mmap
 import os
 import struct
 import tempfile
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-__all__ = ["Running", "Table", "Vitals"]
+__all__ = ["Leave", "Running", "Table", "Vitals"]
 
+_LEAVE_AT: Final = 48
+_REST_ON_TRIAL_AT: Final = 49
+_BEATEN_AT: Final = 56
 _VITALS_AT: Final = 64
 _HELD_AT: Final = 2_048
 _MOST_SERVICES: Final = 4_096
@@ -25,6 +29,7 @@ _ENTRY_BYTES: Final = 308
 _HEAD: Final = struct.Struct("<dHH")  # hard limit on the monotonic clock (0 none), service's number, entry's length
 _ROW: Final = struct.Struct(f"<{_ENTRY_BYTES}sdHH")  # the entry, which is whole before its length is; 0: a free row
 _ROW_BYTES: Final = _ROW.size
+_ACQUITTED: Final = 1 << 15  # beside a service's number
 _READS: Final = 5
 
 T = TypeVar("T")
@@ -36,6 +41,20 @@ class Running(msgspec.Struct, frozen=True):
     service: int
     entry: str
     hard_deadline: float
+    acquitted: bool = False
+    """It lived through a trial (worker/apart.py)."""
+
+
+class Leave(NamedTuple):
+    """What the supervisor allows a process in respect of suspects (worker/apart.py).
+
+    Parameters:
+      tries: they may begin here now.
+      wary: processes die one after the other.
+    """
+
+    tries: bool = True
+    wary: bool = False
 
 
 class Vitals(msgspec.Struct, frozen=True):
@@ -74,7 +93,9 @@ class Table:
             fd = os.dup(file.fileno())
         os.ftruncate(fd, _ROWS_AT + rows * _ROW_BYTES)
         os.set_inheritable(fd, True)
-        return cls(fd, rows)
+        table = cls(fd, rows)
+        table.grant(Leave())
+        return table
 
     def begin(self, row: int, service: int, entry: bytes, hard_deadline: float) -> None:
         length = min(len(entry), _ENTRY_BYTES)
@@ -88,9 +109,43 @@ class Table:
         for at in self._rows:
             hard_deadline, service, length = _HEAD.unpack_from(self.map, at + _ENTRY_BYTES)
             if length:
-                entry = self.map[at : at + length]
-                found.append(Running(service, entry.decode(errors="replace"), hard_deadline))
+                entry = self.map[at : at + length].decode(errors="replace")
+                acquitted = bool(service & _ACQUITTED)
+                found.append(Running(service & ~_ACQUITTED, entry, hard_deadline, acquitted))
         return found
+
+    def acquit(self, row: int) -> None:
+        """Its job lived through a trial."""
+        at = self._rows[row] + _ENTRY_BYTES
+        hard_deadline, service, length = _HEAD.unpack_from(self.map, at)
+        if length:
+            _HEAD.pack_into(self.map, at, hard_deadline, service | _ACQUITTED, length)
+
+    def blamed(self) -> list[Running]:
+        """Of the running jobs those that may have ended the process: not who lived, while the rest is on trial."""
+        running = self.running()
+        if not self.map[_REST_ON_TRIAL_AT]:
+            return running
+        return [job for job in running if not job.acquitted] or running
+
+    def publish_rest_on_trial(self, is_on_trial: bool) -> None:
+        self.map[_REST_ON_TRIAL_AT] = is_on_trial
+
+    def grant(self, leave: Leave) -> None:
+        """The supervisor's word."""
+        self.map[_LEAVE_AT] = leave.tries | leave.wary << 1
+
+    def leave(self) -> Leave:
+        bits = self.map[_LEAVE_AT]
+        return Leave(bool(bits & 1), bool(bits & 2))
+
+    def beat(self, at: float) -> None:
+        """The supervisor's word: it told Redis that this process lives."""
+        struct.pack_into("<d", self.map, _BEATEN_AT, at)
+
+    @property
+    def beaten_at(self) -> float:
+        return float(struct.unpack_from("<d", self.map, _BEATEN_AT)[0])
 
     def publish(self, turned_at: float, held: int, finished: int) -> None:
         struct.pack_into("<dIQ", self.map, 0, turned_at, held, finished)

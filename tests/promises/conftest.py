@@ -136,10 +136,10 @@ class Workers:
     def log(self, process: subprocess.Popen[bytes]) -> str:
         return (self.folder / f"log{self.started.index(process)}").read_text()
 
-    def send(self, task: str, name: str, *more: Any) -> EnqueuedJob[Any]:
+    def send(self, task: str, name: str, *more: Any, service: str = "default") -> EnqueuedJob[Any]:
         job_id = new_id(1, int(self.db.time()[0]) * 1000)
-        self.broker.store.enqueue("default", 1, (job_id, codec.encode(task, [name, *more])))
-        return EnqueuedJob(self.broker, Queue("default", Tier.P1), job_id)
+        self.broker.store.enqueue(service, 1, (job_id, codec.encode(task, [name, *more])))
+        return EnqueuedJob(self.broker, Queue(service, Tier.P1), job_id)
 
     def said(self, what: str, name: str) -> list[int]:
         """The process ids that said this."""

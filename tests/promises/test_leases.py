@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -66,3 +68,29 @@ def test_an_outage_of_redis_costs_no_lease(start_server: StartServer, namespace:
             assert "stale" not in workers.log(worker)
     finally:
         workers.close()
+
+
+def test_a_supervisor_that_stands_still_costs_no_lease(workers: Workers) -> None:
+    """Its process runs on, and beats for itself, long enough for the silence to be over twice."""
+    (workers.folder / "several.py").write_text(
+        "from held_tasks import *\n\nfor service in ('one', 'two'):\n"
+        "    fourlane.task(hold.fn, service=service, name=f'hold_{service}')\n"
+    )
+    first = workers.start("--slots", "2", module="several")
+    jobs = [workers.send(f"hold_{service}", service, service=service) for service in ("one", "two")]
+    eventually(lambda: workers.said("begun", "one") and workers.said("begun", "two"))
+    second = workers.start("--slots", "2", module="several")
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        time.sleep(2 * SILENCE_MS / 1000 + 1)  # the standstill itself
+        for job, name in zip(jobs, ("one", "two"), strict=True):
+            assert job.info().crashes == 0
+            assert len(workers.said("begun", name)) == 1
+            workers.open_gate(name)
+        eventually(lambda: all(len(workers.said("done", name)) == 1 for name in ("one", "two")))
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert "the supervisor does not beat" in workers.log(first)
+    assert all(
+        "reclaimed" not in workers.log(worker) and "lost" not in workers.log(worker) for worker in (first, second)
+    )

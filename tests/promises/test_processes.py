@@ -49,8 +49,7 @@ def test_a_task_that_kills_its_process_is_poison(workers: Workers) -> None:
     beside = [workers.send("quick", f"q{number}") for number in range(20)]
     eventually(lambda: poison.status() is State.DEAD, 20)
     info = poison.info()
-    assert info.reason == "poison"
-    assert 3 <= info.crashes <= 5  # the third, or a later one when another job had just begun beside it
+    assert (info.reason, info.crashes) == ("poison", 3)  # twice beside others, then alone
     assert "SIGKILL" in info.detail
     assert len(workers.said("begun", "p")) == info.crashes
     eventually(lambda: all(workers.said("done", f"q{number}") for number in range(20)), 20)
@@ -134,3 +133,22 @@ def test_a_module_that_does_not_import(workers: Workers, module: str) -> None:
     assert len(lines) == 1
     assert ("no_such_module" if module == "no_such_module" else "this module is broken") in lines[0]
     assert "Traceback" not in workers.log(process)
+
+
+def test_innocents_beside_killers_of_several_services_are_no_poison(workers: Workers) -> None:
+    services = ("one", "two", "three")
+    (workers.folder / "several.py").write_text(
+        "from held_tasks import *\nimport asyncio\n\n"
+        "async def wait(name):\n    say('begun', name)\n    await asyncio.sleep(3)\n    say('done', name)\n\n"
+        "def shoot(name):\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        f"for service in {services}:\n"
+        "    fourlane.task(wait, service=service, name=f'wait_{service}')\n"
+        "    fourlane.task(shoot, service=service, name=f'shoot_{service}')\n"
+    )
+    workers.start("--slots", "4", "--processes", "2", module="several", FOURLANE_CRASH_LIMIT="2")
+    waiting = [workers.send(f"wait_{service}", f"{service}{n}", service=service) for service in services for n in "ab"]
+    killers = [workers.send(f"shoot_{service}", service, service=service) for service in services]
+    eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 40)
+    assert [killer.info().reason for killer in killers] == ["poison"] * 3
+    eventually(lambda: all(job.status() is State.UNKNOWN for job in waiting), 40)  # done
+    assert all(len(workers.said("done", f"{service}{n}")) == 1 for service in services for n in "ab")

@@ -1,44 +1,56 @@
-"""Suspects of poison: how many begin together, and that others go on meanwhile."""
+"""Suspects of poison: when they begin, how many together, and that others go on meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fourlane.outcome import Postpone
+from fourlane.outcome import Back, Postpone
 from fourlane.queues.contact import Contact
 from fourlane.queues.store import Leased
-from fourlane.worker.apart import Apart, halved
+from fourlane.worker.apart import Apart, trial_seconds
 from fourlane.worker.lane import Lane
+from fourlane.worker.table import Leave, Table
+
+FREE, SUSPECTS_WAIT, WARY, WARY_AND_TRIES = Leave(), Leave(False, False), Leave(False, True), Leave(True, True)
 
 
-@pytest.mark.parametrize(
-    ("suspects", "one_half_lived", "together"),
-    [(1, False, 1), (2, False, 1), (3, False, 1), (4, False, 2), (400, False, 200), (400, True, 400)],
-)
-def test_half_of_them_begin_together(suspects: int, one_half_lived: bool, together: int) -> None:
-    assert halved(suspects, one_half_lived=one_half_lived) == together
+class Running:
+    """An executor that runs what it gets until it is told that all ended."""
 
-
-class Idle:
-    """An executor that runs nothing."""
-
-    def __init__(self) -> None:
+    def __init__(self, table: Table, threads: int = 1000) -> None:
         self.backlog: SimpleQueue[Any] = SimpleQueue()
+        self.runs: list[Any] = []
         self.begun: list[str] = []
+        self.table = table
+        self.threads = threads
 
     def running(self) -> list[Any]:
-        return []
+        return self.runs
+
+    in_hand = running
+
+    def free(self) -> tuple[int, int]:
+        return self.threads - len(self.runs), 0
+
+    def is_async(self, leased: Leased) -> bool:
+        return False
 
     def start(self, lane: Lane, jobs: list[Leased]) -> int:
-        self.begun += [leased.entry for leased in jobs]
+        for leased in jobs:
+            row = len(self.begun)
+            self.table.begin(row, lane.number, leased.entry.encode(), 0.0)
+            self.runs.append(SimpleNamespace(leased=leased, row=row))
+            self.begun.append(leased.entry)
         return 0
 
 
-def jobs(number: int, crashes: int, mark: str = "s") -> list[Leased]:
-    return [Leased(f"1{mark}{n}|r", b"", b"", crashes) for n in range(number)]
+def jobs(number: int, crashes: int, mark: str = "1s") -> list[Leased]:
+    return [Leased(f"{mark}{n}|r", b"", b"", crashes) for n in range(number)]
 
 
 @pytest.fixture
@@ -46,37 +58,126 @@ def lane() -> Lane:
     return Lane("work", 0, "0123", "me", Contact(0.0))
 
 
-def test_a_hundred_suspects_begin_in_some_steps_and_nobody_else_waits(lane: Lane) -> None:
-    apart = Apart(Idle(), 3)  # type: ignore[arg-type]
-    waiting, now, steps = jobs(100, 2), 100.0, 0
-    while waiting and steps < 10:
-        begun = apart.divide(lane, [*waiting[:60], *jobs(3, 0, "good")], now)
-        assert [leased.entry for leased in begun[:3]] == [leased.entry for leased in jobs(3, 0, "good")]
-        begun += apart.divide(lane, waiting[60:], now)  # leased in two turns
-        assert not apart.wants_room()
-        waiting = [leased for leased in waiting if leased not in begun]
-        now, steps = now + 1.05, steps + 1
-    assert steps <= 4
-    assert all(isinstance(outcome, Postpone) for _, outcome in lane.uncertain)
+@pytest.fixture
+def table() -> Iterator[Table]:
+    made = Table.create(1000)
+    yield made
+    made.close()
 
 
-def test_one_that_is_left_runs_alone_and_the_others_have_their_half_of_the_time(lane: Lane) -> None:
-    executor = Idle()
-    apart = Apart(executor, 3)  # type: ignore[arg-type]
-    now = 100.0
-    assert apart.divide(lane, jobs(2, 2), now) == []
-    assert apart.wants_room()
-    assert [entry for entry, _ in lane.uncertain] == ["1s1|r"]  # the second waits in Redis
-    assert apart.start(now)
-    assert executor.begun == ["1s0|r"]
-    lane.uncertain.clear()
-    assert apart.divide(lane, jobs(1, 2, "t"), now + 0.6) == []
-    assert [entry for entry, _ in lane.uncertain] == ["1t0|r"]
-    assert apart.divide(lane, jobs(1, 2, "t"), now + 2.0) == []
-    assert apart.start(now + 2.0)
-    assert executor.begun == ["1s0|r", "1t0|r"]
+def make(table: Table, threads: int = 1000) -> tuple[Apart, Running]:
+    executor = Running(table, threads)
+    apart = Apart(executor, 3, table=table, choose=lambda group, count: group[:count])  # type: ignore[arg-type]
+    return apart, executor
 
 
-def test_the_first_crashes_make_no_suspect(lane: Lane) -> None:
-    apart = Apart(Idle(), 3)  # type: ignore[arg-type]
-    assert len(apart.divide(lane, jobs(5, 1), 100.0)) == 5
+@pytest.mark.parametrize(
+    ("leave", "crashes", "at_once"),
+    [
+        (FREE, 0, True),
+        (FREE, 1, True),
+        (FREE, 2, False),
+        (SUSPECTS_WAIT, 1, True),
+        (WARY, 0, True),
+        (WARY, 1, False),
+        (WARY_AND_TRIES, 1, False),
+    ],
+)
+def test_who_is_a_suspect(table: Table, lane: Lane, leave: Leave, crashes: int, at_once: bool) -> None:
+    table.grant(leave)
+    apart, _ = make(table)
+    begins = apart.divide(lane, jobs(1, crashes), 100.0)
+    assert bool(begins) is at_once
+    assert apart.held(lane) == (set() if at_once else {"1s0|r"})
+
+
+@pytest.mark.parametrize(
+    ("leave", "crashes", "begins"), [(SUSPECTS_WAIT, 2, False), (WARY, 1, False), (WARY_AND_TRIES, 1, True)]
+)
+def test_suspects_begin_where_they_may(table: Table, lane: Lane, leave: Leave, crashes: int, begins: bool) -> None:
+    table.grant(leave)
+    apart, executor = make(table)
+    apart.divide(lane, jobs(3, crashes), 100.0)
+    assert apart.start(100.0) is begins
+    assert len(executor.begun) == (3 if begins else 0)
+    assert not apart.wants_room()
+
+
+def test_half_of_those_with_most_crashes_begin_and_the_rest_when_they_lived(table: Table, lane: Lane) -> None:
+    apart, executor = make(table)
+    assert apart.divide(lane, [*jobs(8, 3), *jobs(5, 2, "1few"), *jobs(2, 0, "1good")], 100.0) == jobs(2, 0, "1good")
+    assert apart.start(100.0)
+    assert executor.begun == [f"1s{n}|r" for n in range(4)]
+    assert not apart.start(100.0 + trial_seconds(1) - 0.1)
+    assert [running.entry for running in table.blamed()] == executor.begun
+    assert apart.start(100.0 + trial_seconds(1))
+    assert executor.begun[4:] == [f"1s{n}|r" for n in range(4, 8)]
+    assert len(lane.uncertain) == 5  # those with fewer crashes need not wait here so long
+    assert [running.entry for running in table.blamed()] == executor.begun[4:]  # who lived is not blamed
+    executor.runs.clear()
+    assert not apart.start(101.0 + trial_seconds(1))
+    assert not apart.has_suspects
+    assert len(table.blamed()) == 8  # all, when nobody is on trial
+
+
+def test_a_trial_ends_when_all_ended(table: Table, lane: Lane) -> None:
+    apart, executor = make(table)
+    apart.divide(lane, jobs(8, 2), 100.0)
+    apart.start(100.0)
+    executor.runs.clear()
+    assert apart.start(100.1)
+    assert len(executor.begun) == 8
+
+
+def test_one_that_is_left_runs_alone_and_the_others_have_their_half_of_the_time(table: Table, lane: Lane) -> None:
+    apart, executor = make(table)
+    executor.start(lane, jobs(1, 0, "1good"))
+    apart.divide(lane, jobs(2, 2), 100.0)
+    assert not apart.start(100.0)
+    assert apart.wants_room()  # nothing else begins, so that this process runs empty
+    executor.runs.clear()
+    assert apart.start(100.1)
+    assert executor.begun == ["1good0|r", "1s0|r"]
+    executor.runs.clear()
+    assert not apart.start(100.7)  # the others' time
+    assert apart.start(101.3)
+    assert executor.begun[2:] == ["1s1|r"]
+
+
+def test_no_more_begin_than_find_room_and_the_highest_tier_first(table: Table, lane: Lane) -> None:
+    table.grant(WARY_AND_TRIES)
+    apart, executor = make(table, threads=2)
+    apart.divide(lane, [*jobs(5, 1), *jobs(1, 1, "0urgent")], 100.0)
+    assert apart.start(100.0)
+    assert executor.begun == ["0urgent0|r"]
+    assert apart.start(100.0)
+    assert executor.begun[1:] == ["1s0|r"]
+
+
+def test_what_finds_no_room_here_is_another_processes(table: Table, lane: Lane) -> None:
+    table.grant(WARY)
+    apart, _ = make(table)
+    apart.divide(lane, jobs(2, 1), 100.0)
+    assert not apart.start(102.9)
+    assert lane.uncertain == []
+    assert not apart.start(103.0)
+    assert [(entry, type(outcome)) for entry, outcome in lane.uncertain] == [("1s0|r", Postpone), ("1s1|r", Postpone)]
+    assert not apart.has_suspects
+
+
+def test_suspects_that_wait_are_cancelled_lost_and_given_back(table: Table, lane: Lane) -> None:
+    table.grant(WARY)
+    apart, _ = make(table)
+    apart.divide(lane, jobs(4, 2), 100.0)
+    apart.cancel({"1s0"})
+    assert lane.uncertain == [("1s0|r", Back())]  # the turn knows that it was cancelled
+    apart.forget(lane, but={"1s1|r", "1s2|r"})
+    assert apart.held(lane) == {"1s1|r", "1s2|r"}
+    apart.give_back()
+    assert lane.uncertain[1:] == [("1s1|r", Back()), ("1s2|r", Back())]
+    assert not apart.has_suspects
+
+
+@pytest.mark.parametrize(("trials", "seconds"), [(0, 1), (1, 4), (2, 16), (3, 60), (99, 60)])
+def test_trials_grow_longer(trials: int, seconds: float) -> None:
+    assert trial_seconds(trials) == seconds

@@ -6,6 +6,7 @@
 --       5 dead letters to keep, 6 milliseconds to keep them, 7 what befell it, in words;
 --       8 how many jobs had begun in that process, of whatever service;
 --       9 and 10 what is before and behind a dead letter's id in the body of the job that tells of it;
+--       11 milliseconds that those wait which had not begun and have no record, 0: they go to the front too;
 --       unless silent, then the entries of those of this service, or of the guilty ones
 -- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
 --@include keys
@@ -22,6 +23,7 @@
 local LEASED = KEYS[FIRST_OWN_KEY]
 local name, how = ARGV[2], ARGV[3]
 local limit, most, ttl, fate = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local unbegun_ms = tonumber(ARGV[11])
 
 -- A silence may have any cause: only very many of them are held against a job. Of several jobs that ran when a process
 -- died one at most is guilty. A suspect beside others, which may be new, is not taken for it as soon as one that ran
@@ -41,7 +43,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
     table.sort(held)
 
     local begun, suspects = {}, 0
-    for i = 11, #ARGV do
+    for i = 12, #ARGV do
         begun[ARGV[i]] = true
         local crashes = has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
         if crashes and tonumber(crashes) >= limit - 1 then suspects = suspects + 1 end
@@ -74,7 +76,11 @@ return once(KEYS[#KEYS], ARGV[1], function()
                 if not is_telling(id) then send_telling(id, ARGV[9] .. cjson.encode(id) .. ARGV[10], now) end
                 poisoned[#poisoned + 1] = id
             else
-                redis.call('LPUSH', READY[tier], entry)
+                if unbegun_ms > 0 and not begun[held[i]] and not has_record(entry) then
+                    redis.call('ZADD', DELAYED, now + unbegun_ms, id)
+                else
+                    redis.call('LPUSH', READY[tier], entry)
+                end
                 back = back + 1
             end
         end

@@ -1,0 +1,92 @@
+"""Beats for its own process while the supervisor does not: that may be stopped, or held up, and the jobs run on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final, Protocol
+
+from fourlane.errors import RedisUnavailable
+from fourlane.queues.connection import Link
+from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.store import Store
+from fourlane.worker.table import Table
+
+__all__ = ["Deputy"]
+
+log = logging.getLogger("fourlane.worker")
+
+_LOOK_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 2.5  # longer than the supervisor needs when all is well; two tries are left in a silence
+_AGAIN_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 1.0
+
+
+class Told(Protocol):
+    """Who hears what a beat was answered."""
+
+    def told_lost(self, service: str, name: str) -> None: ...
+
+    def told_cancelled(self, job_ids: set[str]) -> None: ...
+
+
+class Deputy:
+    """A thread of a worker process. It asks Redis nothing while the supervisor beats, or nothing is held."""
+
+    def __init__(self, told: Told, store: Store, table: Table) -> None:
+        self._told = told
+        self._store = store
+        self._table = table
+        self._links: dict[bytes, Link] = {}
+        self._cancels_since: dict[str, int] = {}
+        self._acts = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="fourlane-deputy", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_AGAIN_SECONDS if self._acts else _LOOK_SECONDS)
+            try:
+                self.look(time.monotonic())
+            except Exception:
+                log.exception("beating in the supervisor's place met an error of its own")
+
+    def look(self, now: float) -> None:
+        """Beat when the supervisor has not for too long."""
+        silent = now - self._table.beaten_at >= _PATIENCE_SECONDS
+        holding = self._table.holding() if silent else set()
+        acts = bool(holding)
+        if acts and not self._acts:
+            log.warning("the supervisor does not beat; this process does so itself")
+        elif self._acts and not acts:
+            self._drop_links()
+            self._cancels_since.clear()
+        self._acts = acts
+        try:
+            for number, (service, name) in enumerate(self._table.names().items() if acts else ()):
+                if number in holding:
+                    self._beat(service, name)
+        except RedisUnavailable as error:
+            log.debug("%s", error)
+            self._drop_links()
+
+    def _beat(self, service: str, name: str) -> None:
+        key = self._store.service(service).jobs
+        place = key if self._store.connector.clustered else b""
+        link = self._links.get(place)
+        if link is None:
+            link = self._links[place] = self._store.connector.open(key)
+            link.answer_within(_ANSWER_SECONDS)
+        told = self._store.beat(link, service, [name], SILENCE_MS, self._cancels_since.get(service, 0))
+        self._cancels_since[service] = told.since_ms
+        for lost in told.lost:
+            self._told.told_lost(service, lost)
+        if told.cancelled:
+            self._told.told_cancelled(set(told.cancelled))
+
+    def _drop_links(self) -> None:
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
