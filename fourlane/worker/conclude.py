@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
-from dramatiq.middleware import MiddlewareError, Shutdown
+from dramatiq.middleware import MiddlewareError, Shutdown, SkipMessage
 
 from fourlane import codec, job
 from fourlane.errors import (
@@ -114,6 +114,8 @@ class Conclusions:
         options = run.envelope.options
         ttl = result_ttl_ms(options, run.plan.result_ttl_ms) if options else run.plan.result_ttl_ms
         if not ttl:
+            if result is not None and run.plan.discards and "pipe_target" not in options:
+                log.warning("result-discarded task=%s: add dramatiq's Results or set result_ttl_ms", run.plan.name)
             return _DONE
         try:
             return Result(self._carried(run, result), ttl)
@@ -153,11 +155,13 @@ class Conclusions:
         if _was_told(run, error):
             return Back() if run.context.cancel_token.reason == "shutdown" else self._cancelled(run)
         if isinstance(error, Expired):
-            return self._over(run, self._dead(run, error, "expired", spent=False))
+            return self._expired(run, error)
         if isinstance(error, Skipped):
-            self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
+            log.info("skipped job=%s task=%s: a middleware chose to", run.id, plan.name)
+            self._skip_hooks(run)
             if run.failed:
-                return self._over(run, self._dead(run, error.__cause__ or error, "rejected"))
+                run._exception = error.__cause__ or error
+                return self._over(run, self._dead(run, run._exception, "rejected"))
             return self._ack(run, _DONE)
 
         outcome = self._success(run, result) if error is None else self._failure(run, error)
@@ -188,6 +192,19 @@ class Conclusions:
             except BaseException:  # it runs again: what its own end says is not decided here
                 log.critical("on_failure of job %s could not be told", run.id, exc_info=True)
         return self._ack(run, outcome)
+
+    def _expired(self, run: Run, error: Expired) -> Outcome:
+        """Callbacks hear it in our words; middleware, and whoever waits for its results, in dramatiq's."""
+        outcome = self._dead(run, error, "expired", spent=False)
+        run.failed = True
+        self._tell_failure(run)
+        self._tell_exhausted(run)
+        run._exception = SkipMessage("Message age limit exceeded")
+        self._skip_hooks(run)
+        return self._over(run, outcome)
+
+    def _skip_hooks(self, run: Run) -> None:
+        self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
 
     def _over(self, run: Run, outcome: Dead) -> Outcome:
         """It ended otherwise than done. What cannot be told is told with the job's own error."""
