@@ -43,6 +43,9 @@ _TRACEBACK_CHARACTERS: Final = 8_000
 _WORDS_CHARACTERS: Final = 1_000
 _CALLED: Final = frozenset(("on_success", "pipe_target"))
 _DONE: Final = Done()
+_DISCARDED: Final = (
+    "discarded job=%s task=%s: nobody keeps what it returns. Consider adding the Results middleware, or send it on."
+)
 
 
 class Skipped(Exception):
@@ -115,7 +118,7 @@ class Conclusions:
         ttl = result_ttl_ms(options, run.plan.result_ttl_ms) if options else run.plan.result_ttl_ms
         if not ttl:
             if result is not None and run.plan.discards and "pipe_target" not in options:
-                log.warning("result-discarded task=%s: add dramatiq's Results or set result_ttl_ms", run.plan.name)
+                log.warning(_DISCARDED, run.id, run.plan.name)
             return _DONE
         try:
             return Result(self._carried(run, result), ttl)

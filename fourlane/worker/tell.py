@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.worker.run import Run
@@ -36,7 +37,9 @@ def _tell(run: Run, outcome: Outcome, done: bool) -> None:
             log.log(level, "retry job=%s task=%s attempt=%d ms=%.1f again_in_ms=%d error=%s", *what, delay_ms, error)
         case Dead(reason, detail):
             level = logging.INFO if run.expected else logging.ERROR
-            log.log(level, "dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s", *what, reason, detail)
+            raised = None if run.expected else _printable(run._exception)
+            line = "dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s"
+            log.log(level, line, *what, reason, detail, exc_info=raised)
         case Postpone(delay_ms, _, unknown) if unknown:
             _parked.tell(run.id, unknown, delay_ms)
         case Postpone(delay_ms):
@@ -47,3 +50,14 @@ def _tell(run: Run, outcome: Outcome, done: bool) -> None:
             log.info("given-back job=%s task=%s attempt=%d ms=%.1f", *what)
         case _ if done:
             log.info("done job=%s task=%s attempt=%d ms=%.1f", *what)
+
+
+def _printable(error: BaseException | None) -> BaseException | None:
+    """The error, when it has a traceback that any handler can write."""
+    if error is None or error.__traceback__ is None:
+        return None
+    try:
+        "".join(traceback.format_exception(error)).encode()
+    except BaseException:  # its text raises, or has half of a surrogate pair
+        return None
+    return error

@@ -1,4 +1,4 @@
-"""dramatiq-crontab: its scheduler, in a process of its own, sends plain and async actors, watched by Sentry's monitor."""
+"""dramatiq-crontab: its scheduler, in a process of its own, sends plain and async actors, in Sentry's monitors."""
 
 import os
 import subprocess
@@ -41,7 +41,9 @@ if __name__ == "__main__" and "schedule" in sys.argv:
 
     call_command("crontab", "--no-task-loading", "--no-heartbeat")
 elif __name__ == "__main__":
-    scheduler = subprocess.Popen([sys.executable, "with_crontab.py", "schedule"], stdout=subprocess.DEVNULL, env=os.environ)
+    scheduler = subprocess.Popen(
+        [sys.executable, "with_crontab.py", "schedule"], stdout=subprocess.DEVNULL, env=os.environ
+    )
     try:
         with seen.running("with_crontab"):
             seen.check("an actor at its interval", lambda: seen.notes().count("ticks") >= 3)

@@ -1,7 +1,7 @@
 """django_dramatiq: rows of the admin say how each job ended; results; connections are closed."""
 
-import dramatiq
 import django
+import dramatiq
 import seen
 from django.conf import settings
 
@@ -60,7 +60,12 @@ if __name__ == "__main__":
     with seen.running("with_django"):
         sent = doubles.send(4)
         seen.check("a result", lambda: sent.get_result(block=True, timeout=5_000) == 8)
-        expected = [(sent, "done"), (awaits.send(), "done"), (fails.send(), "failed"), (fails_for_now.send(), "delayed")]
+        expected = [
+            (sent, "done"),
+            (awaits.send(), "done"),
+            (fails.send(), "failed"),
+            (fails_for_now.send(), "delayed"),
+        ]
         for message, wanted in expected:
             seen.check(f"the row of {message.actor_name} is {wanted}", lambda m=message, w=wanted: status(m) == w, 5)
         seen.check("no hook fails", lambda: "CRITICAL" not in seen.log(), 0.1)

@@ -1,4 +1,4 @@
-"""dramatiq-gevent: a stop settles what ran; the jobs of a killed worker are back in seconds; ours sends from greenlets."""
+"""dramatiq-gevent: a stop settles what ran; the jobs of a killed worker are back in seconds."""
 
 import os
 import signal

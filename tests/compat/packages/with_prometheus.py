@@ -6,19 +6,19 @@ import urllib.request
 
 import seen
 
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = os.environ.setdefault("dramatiq_prom_port", str(probe.getsockname()[1]))
-os.environ["dramatiq_prom_host"] = "127.0.0.1"
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(seen.FOLDER))
+PORT, HOST, FOLDER = "dramatiq_prom_port", "dramatiq_prom_host", "dramatiq_prom_db"
+if PORT not in os.environ:  # the worker has it from the program
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        os.environ |= {PORT: str(probe.getsockname()[1]), HOST: "127.0.0.1", FOLDER: str(seen.FOLDER / "prometheus")}
 
-import dramatiq  # noqa: E402 - the port is read when it is imported
+import dramatiq  # noqa: E402 - these settings are read when it is imported
 from dramatiq.middleware.prometheus import Prometheus  # noqa: E402
 
 import fourlane  # noqa: E402
 
 broker = fourlane.RedisBroker(url=seen.URL)
-broker.add_middleware(Prometheus(http_host="127.0.0.1", http_port=int(port)))
+broker.add_middleware(Prometheus())
 dramatiq.set_broker(broker)
 
 
@@ -28,7 +28,7 @@ def works() -> None:
 
 
 def shown() -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{os.environ[PORT]}/", timeout=5) as answer:
         return str(answer.read().decode())
 
 

@@ -29,4 +29,6 @@ if __name__ == "__main__":
     with seen.running("with_workflow"):
         Workflow(flow).run()
         seen.check("all steps run", lambda: len(seen.notes()) == 10)
-        seen.check("first comes first, last comes last", lambda: (seen.notes()[0], seen.notes()[-1]) == ("first", "last"))
+        seen.check(
+            "first comes first, last comes last", lambda: (seen.notes()[0], seen.notes()[-1]) == ("first", "last")
+        )

@@ -24,6 +24,12 @@ from .loop_worker import LoopWorker
 
 logging.basicConfig(level=logging.INFO)
 URL = os.environ["REDIS_URL"]
+LONGEST_JOIN_MS = 30_000
+
+
+def begin_workers() -> None:
+    for waiting in list(LoopWorker.begun):
+        waiting.begin()
 
 
 class Failures(Middleware):
@@ -32,7 +38,7 @@ class Failures(Middleware):
     def __init__(self) -> None:
         self.noted: list[tuple[type[BaseException], tuple[Any, ...]]] = []
 
-    def after_nack(self, broker: Any, message: Any) -> None:
+    def before_nack(self, broker: Any, message: Any) -> None:
         error = message._exception
         self.noted.append((Exception, ("failed",)) if error is None else (type(error), error.args))
 
@@ -47,12 +53,12 @@ class Broker(fourlane.RedisBroker):
         self.add_middleware(self.failures)
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
-        for worker in list(LoopWorker.begun):
-            worker.begin()
+        begin_workers()
         return super().enqueue(message, delay=delay)
 
     def join(self, queue_name: str, *, fail_fast: bool | None = None, **options: Any) -> None:
-        super().join(queue_name, **options)
+        begin_workers()
+        super().join(queue_name, **{"timeout": LONGEST_JOIN_MS, **options})
         if self.fail_fast if fail_fast is None else fail_fast:
             for kind, args in self.failures.noted:
                 raise kind(*args)

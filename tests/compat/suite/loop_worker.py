@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 from fourlane.names import Queue, Tier
+from fourlane.queues import control
 from fourlane.worker.loop import Loop
 
 
 class LoopWorker:
     """Begins with the first message, for these tests declare actors and middleware after they start their worker."""
 
-    begun: list[LoopWorker] = []
+    begun: ClassVar[list[LoopWorker]] = []
     """Those that wait for a message or run."""
 
     def __init__(
@@ -20,7 +21,9 @@ class LoopWorker:
     ) -> None:
         self.broker = broker
         self._queues = queues
+        self.worker_timeout = worker_timeout
         self._slots = worker_threads
+        self._paused = False
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
 
@@ -30,6 +33,8 @@ class LoopWorker:
     def begin(self) -> None:
         if self._loop is not None:
             return
+        if self._paused:
+            self.pause()  # queues that are declared by now
         served = self.broker.get_declared_queues()
         if self._queues is not None:
             served &= self._queues
@@ -43,11 +48,22 @@ class LoopWorker:
 
     def join(self) -> None:
         for name in self.broker.get_declared_queues():
-            self.broker.join(name)
+            self.broker.join(name, fail_fast=False)
+
+    def pause(self) -> None:
+        self._paused = True
+        for name in self.broker.get_declared_queues():
+            control.pause(self.broker.store, self.broker.queue_of(name))
+
+    def resume(self) -> None:
+        self._paused = False
+        for name in self.broker.get_declared_queues():
+            control.resume(self.broker.store, self.broker.queue_of(name))
 
     def stop(self, timeout: int = 600_000) -> None:
-        self.begun.remove(self)
-        if self._loop is None or self._thread is None:
+        if self in self.begun:
+            self.begun.remove(self)
+        if self._loop is None or self._thread is None or self._loop.stopping:
             return
         self.broker.emit_before("worker_shutdown", self._loop)
         self._loop.stop()
