@@ -114,10 +114,11 @@ class Loop:
         if run.gated and run.plan.gate is not None:
             run.gated = False
             run.plan.gate.release()
+        error = run._exception  # which the turn lets go of
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
-            tell(run, outcome, done=self.log_jobs)
+            tell(run, outcome, error, done=self.log_jobs)
 
     def wake(self) -> None:
         self.executor.waiting = False

@@ -35,7 +35,7 @@ def notes() -> list[str]:
     return list(found)
 
 
-def check(what: str, so: Callable[[], Any], seconds: float = 15.0) -> None:
+def check(what: str, so: Callable[[], Any], seconds: float = 30.0) -> None:
     """Print whether this comes to be."""
     deadline = time.monotonic() + seconds
     fault = "not so"

@@ -9,7 +9,13 @@ if not settings.configured:
     middleware = ["AgeLimit", "TimeLimit", "Callbacks", "Retries"]
     settings.configure(
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_dramatiq"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": seen.FOLDER / "django.sqlite"}},
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": seen.FOLDER / "django.sqlite",
+                "OPTIONS": {"timeout": 30},
+            }
+        },
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         USE_TZ=True,
         DRAMATIQ_BROKER={
