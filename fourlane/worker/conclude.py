@@ -175,6 +175,7 @@ class Conclusions:
             if plan.pipelines and "pipe_target" in options:
                 plan.pipelines.after_process_message(self.broker, run, result=result)
         run.failed = isinstance(outcome, Dead)
+        frames = None if error is None else error.__traceback__
         try:
             with taking_retry(run) if error is not None and isinstance(outcome, Done) else nullcontext():
                 self.broker.call_hooks(plan.after, (run,), {"result": result, "exception": run._exception})
@@ -182,6 +183,9 @@ class Conclusions:
             run._exception = run._exception or raised
             outcome = self._failure(run, raised)
             run.failed = isinstance(outcome, Dead)
+        finally:
+            if error is not None:
+                error.__traceback__ = frames  # which a middleware's context manager takes away
         if run.enqueued_again is not None and isinstance(outcome, Done):
             outcome = self._retry_as_enqueued(run, run._exception)
         if run.failed and not isinstance(outcome, Dead):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
@@ -466,6 +467,19 @@ def test_middleware_hears_that_a_message_is_too_old_in_dramatiqs_words(
 def test_an_unexpected_error_is_logged_with_its_traceback_once_it_is_final(
     broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    class Scoped(Middleware):
+        """Ends a context manager with the error, as Sentry's does."""
+
+        def after_process_message(
+            self, broker: Any, message: Any, *, result: Any = None, exception: Any = None
+        ) -> None:
+            scope = contextlib.contextmanager(lambda: (yield))()
+            scope.__enter__()
+            if exception is not None:
+                scope.__exit__(type(exception), exception, None)
+
+    broker.add_middleware(Scoped())
+
     def fails() -> None:
         raise OSError("unexpected")
 
@@ -478,5 +492,7 @@ def test_an_unexpected_error_is_logged_with_its_traceback_once_it_is_final(
         for actor in made:
             actor.send()
         broker.join("default", timeout=5_000)
-    with_traceback = {r.getMessage().split()[0]: r.exc_info[0] for r in caplog.records if r.exc_info}
-    assert with_traceback == {"dead": OSError}
+    with_traceback = [
+        (r.getMessage().split()[0], r.exc_info[0], r.exc_info[2] is None) for r in caplog.records if r.exc_info
+    ]
+    assert with_traceback == [("dead", OSError, False)]
