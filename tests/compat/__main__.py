@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.compat.expected import EXPECTED
 from tests.compat.packages import run_packages
 from tests.compat.place import Place
-from tests.compat.results import Result, judge, table
+from tests.compat.results import Result, judge, reason_for, table
 from tests.compat.suite import run_suite
 
 WORKERS = ("dramatiq", "fourlane")
@@ -31,7 +31,7 @@ def main() -> int:
     found: list[Result] = []
     if options.only != "packages":
         tests = place.unpack_tests(options.source)
-        found += run_suite(place, tests, WORKERS, options.k)
+        found += run_suite(place, tests, WORKERS, options.k, lambda result: reason_for(result, EXPECTED))
     if options.only != "suite":
         found += run_packages(place, WORKERS, options.k)
     print(table(found, EXPECTED))

@@ -29,10 +29,14 @@ class Place:
         self.bin = self.folder / "env" / "bin"
 
     def make(self) -> None:
-        """The environment: made once, brought up to date each time."""
+        """The environment: made once, and brought up to date when what it needs has changed."""
+        stamp, needs = self.folder / "needs", (ROOT / "setup.cfg").read_text() + "\n".join(NEEDS)
+        if stamp.exists() and stamp.read_text() == needs:
+            return
         if not (self.bin / "python").exists():
             subprocess.run([sys.executable, "-m", "venv", self.folder / "env"], check=True)
         self._pip("install", "--editable", f"{ROOT}[prometheus,sentry,otel]", *NEEDS)
+        stamp.write_text(needs)
 
     def unpack_tests(self, source: Path | None) -> Path:
         """dramatiq's tests of the version that is installed, with our fixtures. Returns the folder above them."""
