@@ -117,10 +117,11 @@ class Loop:
         run.ended_at = time.monotonic()
         if run.gated:
             run.leave_gate()
+        error = run._exception  # which the turn lets go of
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
-            tell(run, outcome, done=self.log_jobs)
+            tell(run, outcome, error, done=self.log_jobs)
 
     def mislaid(self) -> None:
         for lane in [lane for lane in self.lanes if lane.held]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import sys
 import threading
 import weakref
@@ -627,8 +628,11 @@ def test_an_expired_job_can_be_replayed_and_a_delay_is_no_age(broker: RedisBroke
 
 @pytest.mark.parametrize("kind", ["plain", "async", "handed over", "actor", "expected", "retried", "skipped"])
 @pytest.mark.parametrize("observed", [False, True])
-def test_a_failed_job_lets_go_of_all_that_it_had(broker: RedisBroker, kind: str, observed: bool) -> None:
+def test_a_failed_job_lets_go_of_all_that_it_had(
+    broker: RedisBroker, kind: str, observed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """At once, not when the garbage collector comes by: twenty megabytes in each of sixty jobs are a gigabyte."""
+    caplog.set_level(logging.CRITICAL, logger="fourlane.worker")  # for caplog keeps the errors that it hears of
     had: list[weakref.ref[Any]] = []
 
     class Heavy: ...
