@@ -44,7 +44,7 @@ class MemberCallbacks(GroupCallbacks):
 
     def __init__(self, given: GroupCallbacks, broker: RedisBroker) -> None:
         super().__init__(given.rate_limiter_backend, barrier_ttl=given.barrier_ttl)
-        self._given = given
+        self._given: Any = given
         self.rate_limiter_backend = _Groups(broker)
         self._broker = broker
 
