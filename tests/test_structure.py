@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "watchdog": {"errors", "queues"},
     "scheduler": {"scheduler", "tasks", "queues", "watchdog"} | PURE,
     "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app", "beyond", "config"}
+    | {"watchdog"}
     | PURE,
     "crypto": {"errors"},
     "events": {"events", "observe", "worker", "tasks", "queues", "config", "app", "watchdog"} | PURE,

@@ -18,6 +18,7 @@ from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import (
     AgeLimit,
     Callbacks,
+    GroupCallbacks,
     Middleware,
     MiddlewareError,
     Pipelines,
@@ -32,6 +33,7 @@ from fourlane.names import Queue, Tier, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
 from fourlane.queues.connection import connect
+from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.store import Delayed, Leased, Store
 from fourlane.sealing import is_sealed, open_envelope
 
@@ -166,6 +168,8 @@ class RedisBroker(dramatiq.Broker):
     # Hooks --------------------------------------------------------------------------------------------------
 
     def add_middleware(self, middleware: Middleware, **place: Any) -> None:
+        if type(middleware) is GroupCallbacks:
+            middleware = MemberCallbacks(middleware, self)
         self._adds_middleware = True  # which asks for the queues declared so far: nothing is opened for that
         try:
             super().add_middleware(middleware, **place)

@@ -199,6 +199,14 @@ def _place(left: Left, job_id: str) -> str:
 
 
 @rule
+def rows(e: Evidence) -> Iterator[Finding]:
+    """A row of the outbox that was committed becomes a job."""
+    for job_id, line in e.accepted.items():
+        if KINDS[line.kind].outbox and (state := e.remains.rows.get(job_id, "gone")) != "relayed":
+            yield Finding("row", f"its row in the outbox is {state}", job_id, line.at, e.runs.get(job_id, []))
+
+
+@rule
 def ran_twice(e: Evidence) -> Iterator[Finding]:
     """Once, but for what failed, was killed, given back, replayed, or lost to a silence."""
     for job_id, runs in e.runs.items():

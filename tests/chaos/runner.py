@@ -14,7 +14,7 @@ import redis
 
 from tests.chaos import remains
 from tests.chaos.faults import CATALOGUE, Dice, Kind, order, roll_out
-from tests.chaos.site import SCHEDULER, WORKERS, Fault, Process, Site
+from tests.chaos.site import RELAY, SCHEDULER, WORKERS, Fault, Process, Site
 
 __all__ = ["Plan", "Story", "brief", "run"]
 
@@ -92,7 +92,7 @@ async def _run(plan: Plan, site: Site) -> None:
             if not task.cancelled():
                 task.result()  # it failed before
         await _stop(site, story)
-        left = remains.read(site.primary)
+        left = remains.read(site.primary, "" if plan.brief else site.database_url)
         (site.folder / "remains.json").write_bytes(msgspec.json.encode(left))
     finally:
         site.close()
@@ -103,7 +103,7 @@ async def _run(plan: Plan, site: Site) -> None:
 
 async def _begin(site: Site, story: Story) -> list[Process]:
     plan = story.plan
-    names = (*WORKERS, SCHEDULER)
+    names = (*WORKERS, SCHEDULER, *(() if plan.brief else (RELAY,)))
     for name in names:
         site.want(name, site.version)
     for name in names:
@@ -168,6 +168,7 @@ async def _drain(site: Site, story: Story, producers: Sequence[Process]) -> None
     ends = time.monotonic() + plan.drain_seconds
     while time.monotonic() < ends:
         left = await asyncio.to_thread(remains.unfinished, site.primary)
+        left += 0 if plan.brief else len(remains.unsent(site.database_url))
         if left == 0 and story.drained == 0.0:
             story.drained = time.monotonic()
         if story.drained and time.monotonic() >= quiet_until:

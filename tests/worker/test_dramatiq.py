@@ -15,7 +15,15 @@ from typing import Any
 import dramatiq
 import pytest
 from dramatiq.errors import Retry
-from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, TimeLimitExceeded, default_middleware
+from dramatiq.middleware import (
+    AsyncIO,
+    CurrentMessage,
+    GroupCallbacks,
+    Middleware,
+    TimeLimitExceeded,
+    default_middleware,
+)
+from dramatiq.rate_limits.backends import StubBackend
 from dramatiq.results import ResultFailure, Results
 from dramatiq.results.backends import RedisBackend
 
@@ -46,6 +54,43 @@ def test_groups_and_pipelines(broker: RedisBroker, run_worker: RunWorker, result
     assert list(group.get_results()) == [2 * n for n in range(20)]
     pipe = (double.message(1) | double.message() | double.message()).run()
     assert pipe.get_result(block=True, timeout=5000) == 8
+
+
+def test_a_member_that_ran_twice_counts_once_and_completes_its_group_again(broker: RedisBroker) -> None:
+    """Its worker died before it was settled: after the others, before them, or with the callbacks still to send."""
+    broker.add_middleware(GroupCallbacks(StubBackend()))
+
+    @dramatiq.actor
+    def member(number: int) -> None: ...
+
+    @dramatiq.actor(queue_name="after")
+    def complete() -> None: ...
+
+    group = dramatiq.group(member.message(n) for n in range(3))
+    group.add_completion_callback(complete.message())
+    sent: list[dramatiq.Message[Any]] = []
+    enqueue = broker.enqueue
+    broker.enqueue = lambda message, **_: sent.append(message) or message  # type: ignore[method-assign, func-returns-value]
+    group.run()
+    broker.enqueue = enqueue  # type: ignore[method-assign]
+
+    def ends(*numbers: int) -> int:
+        """How many callbacks that makes."""
+        before = waiting()
+        for number in numbers:
+            broker.emit_after("process_message", sent[number], result=None)
+        return waiting() - before
+
+    def waiting() -> int:
+        keys = broker.store.service("after")
+        return int(broker.store.connector.command(keys.jobs, "LLEN", keys.ready[1]))
+
+    assert ends(0, 0, 0, 1, 0, 1) == 0
+    assert ends(2) == 1
+    assert ends(0, 1) == 0
+    keys = broker.store.service("after")
+    broker.store.connector.command(keys.jobs, "DEL", keys.jobs, keys.ready[1])  # as if they had not been sent
+    assert ends(2) == 1
 
 
 def test_callbacks(broker: RedisBroker, run_worker: RunWorker) -> None:
