@@ -19,6 +19,7 @@ from fourlane.job import new_id
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob
+from tests import warm
 from tests.servers import eventually
 
 START = 15.0
@@ -120,8 +121,9 @@ class Workers:
         """Start one, or another program, and wait until its log has these words, or it has ended."""
         log = self.folder / f"log{len(self.started)}"
         with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-c", program or "from fourlane.cli import main; main()", command, module, *arguments],
+            kind = subprocess.Popen if program else warm.Process
+            process = kind(
+                [*([sys.executable, "-c", program] if program else ["fourlane"]), command, module, *arguments],
                 cwd=self.folder,
                 env=self.env | env,
                 stdin=subprocess.DEVNULL,
