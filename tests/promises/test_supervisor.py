@@ -220,7 +220,7 @@ def test_the_hard_limit_ends_a_job_that_holds_the_interpreter(workers: Workers) 
     assert len(workers.said("begun", "s")) == 3
     workers.open_gate("n")
     eventually(lambda: is_done(workers, "n"), 10)
-    assert neighbour.status() is State.UNKNOWN
+    eventually(lambda: neighbour.status() is State.UNKNOWN, 10)
     assert f"hard-limit job={seizing.id}" in workers.log(supervisor)
 
 
