@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -19,10 +19,16 @@ from fourlane.job import new_id
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob
-from tests import warm
-from tests.servers import eventually
+from tests import servers, warm
 
 START = 15.0
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T | None], timeout: float = START, *, interval: float = 0.01) -> T:
+    """As that of tests/servers.py, with time for processes to begin on a busy machine."""
+    return servers.eventually(predicate, timeout, interval=interval)
+
 
 TASKS = '''
 """Tasks that say in Redis what they do."""

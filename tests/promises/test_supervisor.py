@@ -27,8 +27,8 @@ from fourlane.worker.process import Told
 from fourlane.worker.supervisor import Supervisor
 from fourlane.worker.watch import Watch
 from tests.conftest import StartServer
-from tests.promises.conftest import Workers, alive
-from tests.servers import Server, eventually, free_port
+from tests.promises.conftest import Workers, alive, eventually
+from tests.servers import Server, free_port
 
 VERSION = """
 import fourlane
