@@ -118,15 +118,24 @@ class Producer:
         book.write("no-result", n=n, id=job.id, kind=kind, due=asked)
 
     def _cancel(self, n: str, kind: str, job: EnqueuedJob[Any], after_seconds: float) -> None:
+        """As an operator, who asks again when Redis was away: else the job would run for all its time."""
         time.sleep(after_seconds)
-        asked = time.monotonic()
-        try:
-            state = job.cancel().value
-        except Exception as error:
-            book.write("cancel", n=n, id=job.id, kind=kind, text="error", due=asked)
-            book.write("refused", n=n, kind=kind, text=f"{type(error).__name__}: {error}")
+        failed = False
+        while not (failed and self._enough()):
+            asked = time.monotonic()
+            try:
+                state = job.cancel().value
+            except Exception as error:
+                failed = True
+                book.write("cancel", n=n, id=job.id, kind=kind, text="error", due=asked)
+                book.write("refused", n=n, kind=kind, text=f"{type(error).__name__}: {error}")
+                if not isinstance(error, RedisUnavailable):
+                    return
+                time.sleep(0.5)
+                continue
+            if not (failed and state == "unknown"):  # the call whose answer was lost has done it
+                book.write("cancel", n=n, id=job.id, kind=kind, text=state, due=asked)
             return
-        book.write("cancel", n=n, id=job.id, kind=kind, text=state, due=asked)
 
 
 def at_once(kind: Kind, count: int, prefix: str) -> None:

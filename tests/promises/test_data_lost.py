@@ -15,8 +15,8 @@ from fourlane.queues.connection import Connector, connect
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
-from tests.promises.conftest import Workers
-from tests.servers import Server, eventually
+from tests.promises.conftest import Workers, eventually
+from tests.servers import Server
 
 DECLARING = """
 import fourlane

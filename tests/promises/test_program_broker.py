@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fourlane.job import State
-from tests.promises.conftest import Workers
-from tests.servers import eventually
+from tests.promises.conftest import Workers, eventually
 
 PROGRAM = """
 import os, dramatiq, fourlane, redis

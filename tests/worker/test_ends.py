@@ -8,6 +8,7 @@ import gc
 import logging
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
@@ -575,6 +576,16 @@ def test_waiting_goes_by_a_clock_that_nobody_sets(broker: RedisBroker, monkeypat
     monkeypatch.setattr("time.time", lambda: 0.0)
     with pytest.raises(ResultTimeout):
         sent.result(0.3)
+
+
+def test_the_shortest_wait_ends(broker: RedisBroker) -> None:
+    @task(result_ttl_ms=60_000)
+    def never() -> None: ...
+
+    began = time.monotonic()
+    with pytest.raises(ResultTimeout):
+        never.send().result(0.0004)
+    assert time.monotonic() - began < 2
 
 
 # Age ----------------------------------------------------------------------------------------------------------------
