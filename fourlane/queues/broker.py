@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from fourlane.queues.connection import connect
 from fourlane.queues.store import Delayed, Leased, Store
 from fourlane.sealing import is_sealed, open_envelope
 
-__all__ = ["Defaults", "Opened", "RedisBroker", "message_of"]
+__all__ = ["Defaults", "Opened", "RedisBroker", "made", "message_of"]
 
 _SENT_AS: Final = "fourlane_message_id"
 """The option by which a job knows its message's id, where an earlier job has that for its own."""
@@ -64,6 +65,10 @@ class Opened:
 
     store: Store
     defaults: Defaults = Defaults()
+
+
+made: Final[weakref.WeakSet[RedisBroker]] = weakref.WeakSet()
+"""All that this program has made, as far as they live."""
 
 
 class RedisBroker(dramatiq.Broker):
@@ -113,8 +118,9 @@ class RedisBroker(dramatiq.Broker):
         self._hooks: dict[str, list[Any]] = {}
         self._adds_middleware = False
         self._parsed: dict[str, Queue] = {}
-        self.on_declared: Callable[[Queue], None] | None = None
-        """In a worker: told of the queue of each actor that is declared from then on."""
+        self.on_declared: Callable[[dramatiq.Actor[Any, Any]], None] | None = None
+        """In a worker: told of each actor that is declared from then on."""
+        made.add(self)
         self._opened: Opened | None = None
         self._opening = threading.Lock()
 
@@ -236,7 +242,7 @@ class RedisBroker(dramatiq.Broker):
             self.actors[actor.actor_name] = actor
             self.emit_after("declare_actor", actor)
         if self.on_declared is not None:
-            self.on_declared(self.queue_of(actor.queue_name))
+            self.on_declared(actor)
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:

@@ -73,9 +73,13 @@ class Table:
     def create(cls, rows: int) -> Table:
         with tempfile.TemporaryFile(prefix="fourlane-") as file:
             fd = os.dup(file.fileno())
-        os.ftruncate(fd, _ROWS_AT + rows * _ROW_BYTES)
-        os.set_inheritable(fd, True)
-        return cls(fd, rows)
+        try:
+            os.ftruncate(fd, _ROWS_AT + rows * _ROW_BYTES)
+            os.set_inheritable(fd, True)
+            return cls(fd, rows)
+        except OSError:
+            os.close(fd)
+            raise
 
     def begin(self, row: int, service: int, entry: bytes, hard_deadline: float) -> None:
         at = self._ends[row]
