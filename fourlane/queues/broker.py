@@ -120,6 +120,7 @@ class RedisBroker(dramatiq.Broker):
         self._parsed: dict[str, Queue] = {}
         self.on_declared: Callable[[dramatiq.Actor[Any, Any]], None] | None = None
         """In a worker: told of each actor that is declared from then on."""
+        self._encoder_told = False
         made.add(self)
         self._opened: Opened | None = None
         self._opening = threading.Lock()
@@ -277,6 +278,8 @@ class RedisBroker(dramatiq.Broker):
         Raises:
           InvalidArguments, JobTooLarge, RedisUnavailable
         """
+        if not self._encoder_told and type(dramatiq.get_encoder()) is not dramatiq.JSONEncoder:
+            self._tell_of_encoder()
         self.emit_before("enqueue", message, delay)
         running = in_process.message
         if running is not None and getattr(running, "takes_retry", False) and _is_same(running, message):
@@ -291,6 +294,13 @@ class RedisBroker(dramatiq.Broker):
                     self._accept(queue, message, {**carried, **options}, delay)
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _tell_of_encoder(self) -> None:
+        self._encoder_told = True
+        self.logger.warning(
+            "%s, which dramatiq.set_encoder() was given, is not used for jobs: their arguments are kept as JSON, and "
+            "what JSON cannot carry is refused (docs/tasks.md)", type(dramatiq.get_encoder()).__name__,
+        )  # fmt: skip
 
     def _accept(
         self, queue: Queue, message: dramatiq.Message[Any], options: Mapping[str, Any], delay: int | None
