@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -522,6 +523,24 @@ def run(self):
 
 Loop.run = run
 """
+
+
+def test_out_of_descriptors_the_supervisor_says_so_and_tries_again(workers: Workers) -> None:
+    """It can start no process, and opens no file; what it watches has not changed for that."""
+    supervisor = workers.start("--watch")
+    [process] = workers.children(supervisor)
+    usual = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+    os.kill(process, signal.SIGKILL)
+    eventually(lambda: workers.log(supervisor).count("process 0 cannot be started") >= 2, 15)
+    assert "Too many open files" in workers.log(supervisor)
+    assert supervisor.poll() is None
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, usual)
+    workers.send("quick", "after")
+    eventually(lambda: workers.said("done", "after"), 15)
+    log = workers.log(supervisor)
+    assert "reload" not in log
+    assert "Traceback" not in log
 
 
 def test_a_process_whose_loop_fails_ends_at_once(workers: Workers) -> None:
