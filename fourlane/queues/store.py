@@ -399,6 +399,7 @@ class Store:
         begun: Sequence[str] | None = None,
         *,
         ran: int | None = None,
+        suspects: int = 1,
         guilty: bool = False,
         unbegun_ms: int = 0,
     ) -> tuple[int, list[str]]:
@@ -408,6 +409,7 @@ class Store:
           begun: entries of the jobs that were running, when a supervisor saw the death; None when only silence
             tells of it, then nothing happens unless the worker's time has run out.
           ran: how many jobs of whatever service were running in that process; as many as ``begun`` by default.
+          suspects: how many of these one more death could make poison: more than one, and none of them is taken for it.
           guilty: the process was killed for what these jobs did, and no other counts a crash.
           unbegun_ms: how long those wait that had not begun: what killed this process may lie among them.
         """
@@ -417,7 +419,7 @@ class Store:
         how = "silent" if begun is None else "guilty" if guilty else "reported"
         detail = f"poison: {fate}"
         args: list[Any] = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran]
-        args += [*ended.body_around_id(detail), unbegun_ms]
+        args += [*ended.body_around_id(detail), unbegun_ms, suspects]
         args += begun or ()
         back, poisoned, left = 0, [], 1
         while left > 0:

@@ -433,6 +433,7 @@ class Executor:
         leased = run.leased
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
+            self._mark_suspect(run)
         running.set(run)
         limit = plan.timeout_ms
         if options and not CHECKED.isdisjoint(options):
@@ -445,12 +446,17 @@ class Executor:
         if self._began is not None and options:
             self._began(run)
 
+    def _mark_suspect(self, run: Run) -> None:
+        if self.table is not None and run.row >= 0 and run.leased.crashes >= self.broker.store.crash_limit - 1:
+            self.table.suspect(run.row)
+
     def _mark_begun(self, run: Run) -> None:
         """Its row in the table, once more, on the loop (as in _begin, where a call for each job would be felt)."""
         if self.table is not None and run.row >= 0:  # -1: there was no row left
             hard = run.plan.hard_ms
             deadline = run.started + hard / 1000 if hard else 0.0
             self.table.begin(run.row, run.lane.number, run.leased.entry.encode(), deadline)
+            self._mark_suspect(run)
 
     def _run_dressed(self, run: Run) -> Any:
         """With everything that dramatiq's manual describes around the function."""

@@ -382,8 +382,8 @@ class Supervisor:
             try:
                 back, poisoned = self.store.reclaim(
                     service, names[service], fate,
-                    begun=begun, ran=len(child.table.running()), guilty=child.guilty is not None,
-                    unbegun_ms=_UNBEGUN_MS if wary else 0,
+                    begun=begun, ran=len(child.table.running()), suspects=sum(job.suspected for job in running),
+                    guilty=child.guilty is not None, unbegun_ms=_UNBEGUN_MS if wary else 0,
                 )  # fmt: skip
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)

@@ -29,7 +29,7 @@ _ENTRY_BYTES: Final = 308
 _HEAD: Final = struct.Struct("<dHH")  # hard limit on the monotonic clock (0 none), service's number, entry's length
 _ROW: Final = struct.Struct(f"<{_ENTRY_BYTES}sdHH")  # the entry, which is whole before its length is; 0: a free row
 _ROW_BYTES: Final = _ROW.size
-_ACQUITTED: Final = 1 << 15  # beside a service's number
+_ACQUITTED, _SUSPECT = 1 << 15, 1 << 14  # beside a service's number
 _READS: Final = 5
 
 T = TypeVar("T")
@@ -43,6 +43,8 @@ class Running(msgspec.Struct, frozen=True):
     hard_deadline: float
     acquitted: bool = False
     """It lived through a trial (worker/apart.py)."""
+    suspected: bool = False
+    """One more death could make it poison."""
 
 
 class Leave(NamedTuple):
@@ -114,16 +116,23 @@ class Table:
             hard_deadline, service, length = _HEAD.unpack_from(self.map, at + _ENTRY_BYTES)
             if length:
                 entry = self.map[at : at + length].decode(errors="replace")
-                acquitted = bool(service & _ACQUITTED)
-                found.append(Running(service & ~_ACQUITTED, entry, hard_deadline, acquitted))
+                marks = bool(service & _ACQUITTED), bool(service & _SUSPECT)
+                found.append(Running(service & ~(_ACQUITTED | _SUSPECT), entry, hard_deadline, *marks))
         return found
+
+    def suspect(self, row: int) -> None:
+        """One more death could make its job poison."""
+        self._mark(row, _SUSPECT)
 
     def acquit(self, row: int) -> None:
         """Its job lived through a trial."""
+        self._mark(row, _ACQUITTED)
+
+    def _mark(self, row: int, mark: int) -> None:
         at = self._rows[row] + _ENTRY_BYTES
         hard_deadline, service, length = _HEAD.unpack_from(self.map, at)
         if length:
-            _HEAD.pack_into(self.map, at, hard_deadline, service | _ACQUITTED, length)
+            _HEAD.pack_into(self.map, at, hard_deadline, service | mark, length)
 
     def blamed(self) -> list[Running]:
         """Of the running jobs those that may have ended the process: not who lived, while the rest is on trial."""

@@ -4,7 +4,7 @@
 --       2 its lease name, 3 "silent" (its time must have run out), "reported" (its supervisor saw it die) or
 --       "guilty" (its supervisor killed it for what some jobs did), 4 crashes that make a dead letter,
 --       5 dead letters to keep, 6 milliseconds to keep them, 7 what befell it, in words;
---       8 how many jobs had begun in that process, of whatever service;
+--       8 how many jobs had begun in that process, of whatever service, and 12 how many of these were suspects;
 --       9 and 10 what is before and behind a dead letter's id in the body of the job that tells of it;
 --       11 milliseconds that those wait which had not begun and have no record, 0: they go to the front too;
 --       unless silent, then the entries of those of this service, or of the guilty ones
@@ -42,13 +42,9 @@ return once(KEYS[#KEYS], ARGV[1], function()
     end
     table.sort(held)
 
-    local begun, suspects = {}, 0
-    for i = 12, #ARGV do
-        begun[ARGV[i]] = true
-        local crashes = has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
-        if crashes and tonumber(crashes) >= limit - 1 then suspects = suspects + 1 end
-    end
-    local most_crashes = suspects <= 1 and MOST_BESIDE_OTHERS or MOST_TRIALS
+    local begun = {}
+    for i = 13, #ARGV do begun[ARGV[i]] = true end
+    local most_crashes = tonumber(ARGV[12]) <= 1 and MOST_BESIDE_OTHERS or MOST_TRIALS
     if how == 'guilty' or tonumber(ARGV[8]) <= 1 or limit == 1 then most_crashes = limit end
 
     -- Returns whether it is to be a dead letter.
