@@ -49,7 +49,7 @@ class Appetite:
 
     def ran(self, run: Run, now: float) -> None:
         """Learn from one run, the last that finished before a turn."""
-        if run.plan.is_async:
+        if run.plan.is_async or run.on_loop:
             self._run_seconds = 0.0  # it held no slot: there is nothing to keep out of step
         elif run.started:
             self._run_seconds += ((run.ended_at or now) - run.started - self._run_seconds) / 4

@@ -108,7 +108,7 @@ class _Waited:
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         coroutine = self._whole()
         try:
-            self.task = loop.create_task(coroutine)
+            self.task = self.run.task = loop.create_task(coroutine)
         except BaseException as error:  # of a task factory that a job has set
             coroutine.close()
             self._over(None, error)

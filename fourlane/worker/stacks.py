@@ -29,7 +29,7 @@ def show(executor: Executor) -> None:
     log.info("stacks: %d of %d slot(s) busy, %d coroutine(s)", len(busy), executor.slots, len(coroutines))
     log.info("the worker's loop\n%s", _stack_of_thread(frames, threading.main_thread().ident))
     for slot, run in busy:
-        log.info("slot=%d %s\n%s", slot, _words(run), _stack_of_thread(frames, run.thread))
+        log.info("slot=%d %s\n%s", slot, _words(run), _stack_of_thread(frames, run.thread) + _stack_of(run.task))
     for run in coroutines:
         log.info("coroutine %s\n%s", _words(run), _stack_of(run.task))
 

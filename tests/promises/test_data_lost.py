@@ -170,12 +170,15 @@ def crowded() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, usual)
 
 
-def test_a_program_with_many_files_open_notices_too(crowded: None, server: Server, start: StartDeclared) -> None:
+def test_a_program_with_many_files_open_notices_too(
+    crowded: None, server: Server, start: StartDeclared, caplog: pytest.LogCaptureFixture
+) -> None:
     with redis.Redis.from_url(server.url) as db:
         _, declared = start(server.url)
         eventually(lambda: keepers(db) == 1)
         db.flushall()
         eventually(lambda: declared.times == 1)
+    assert "an error of its own" not in caplog.text
 
 
 def test_a_server_that_does_not_tell_is_asked(

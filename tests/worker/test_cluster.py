@@ -39,6 +39,7 @@ def test_services_on_all_nodes_are_served_by_one_loop(broker: RedisBroker) -> No
 
         tasks[service] = add
     loop = Loop(broker, [Queue(service, tier) for service in SERVICES for tier in Tier], name="worker", slots=4)
+    broker.on_declared = loop.told_declared
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:
@@ -61,6 +62,9 @@ def test_services_on_all_nodes_are_served_by_one_loop(broker: RedisBroker) -> No
         assert {queue.name for queue in browse.queues(broker.store) if queue.paused} == {"local.jobs.normal.beta"}
         control.resume(broker.store, "jobs.normal.beta")
         assert waiting.result(10) == 2
+
+        later = fourlane.task(name="later", service="epsilon", result_ttl_ms=60_000)(lambda: "declared later")
+        assert later.send().result(10) == "declared later"
     finally:
         loop.stop()
         thread.join(10)
