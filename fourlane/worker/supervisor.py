@@ -196,6 +196,8 @@ class Supervisor:
         for number, due in list(self._start_at.items()):
             if due <= now:
                 self._start(number, now)
+        for child in self.children:
+            child.flush()
         self._grant(now)
         if now - self._beaten_at >= BEAT_SECONDS:
             self._beaten_at = now
