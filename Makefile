@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: help run test chaos check format bench bench-quick bench-events profile clean
+.PHONY: help run test chaos compat check format bench bench-quick bench-events profile clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
@@ -24,6 +24,9 @@ test: $(STAMP)   ## all tests
 
 chaos: $(STAMP)  ## ten minutes of faults on real processes (docs/chaos.md); ARGS="--seconds 120 --seed 7 --faults redis,kill-child"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+compat: $(STAMP) ## dramatiq's own tests and packages on our broker, its worker and ours; ARGS="--only packages -k flask"
+	$(BIN)/python -m tests.compat $(ARGS)
 
 check: $(STAMP)  ## lint, format, types
 	$(BIN)/ruff check .

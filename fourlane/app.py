@@ -8,6 +8,7 @@ import importlib.util
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -227,6 +228,8 @@ def open_database(settings: Settings) -> Database:
     """
     if settings.database_url is None and settings.environment == "production":
         raise SettingsError("DATABASE_URL: is not set, and production needs it; set it to postgresql://…")
+    from fourlane.config.folder import from_start
+
     try:
         from fourlane.db import engine
     except ModuleNotFoundError as error:
@@ -242,6 +245,7 @@ def open_database(settings: Settings) -> Database:
         pool_timeout_seconds=settings.database_pool_timeout_seconds,
         statement_timeout_ms=settings.database_statement_timeout_ms,
         transaction_pooler=settings.database_transaction_pooler,
+        folder=from_start(Path()),
     )
 
 

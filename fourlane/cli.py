@@ -25,6 +25,7 @@ _HOMES: Final = {
     "doctor": "fourlane.commands.doctor",
     "enqueue": "fourlane.commands.enqueue",
     "events": "fourlane.commands.events",
+    "forward": "fourlane.commands.forward",
     "jobs": "fourlane.commands.jobs",
     "limits": "fourlane.commands.limits",
     "queues": "fourlane.commands.queues",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import fourlane
+from tests import warm
 
 CALL = [sys.executable, "-c", "from fourlane.cli import main; main(prog_name='fourlane')"]
 SECONDS = 45
@@ -34,25 +35,30 @@ class Command:
 
     def __call__(self, *args: str, input: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """Run to the end."""
-        return subprocess.run(
-            [*CALL, *args],
-            cwd=self.folder,
-            env=self.env | env,
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        files = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = warm.Process(["fourlane", *args], cwd=self.folder, env=self.env | env, text=True, **files)
+        with process:
+            try:
+                out, err = process.communicate(input, SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def start(self, *args: str, url: str | None = None, **options: Any) -> subprocess.Popen[Any]:
         """Start it, in a process group of its own, on another server if ``url`` says so; it ends with the test."""
-        return self.start_other([*CALL, *args], url=url, **options)
+        return self._start(warm.Process, ["fourlane", *args], url, options)
 
     def start_other(self, command: list[str], *, url: str | None = None, **options: Any) -> subprocess.Popen[Any]:
         """Likewise a program that is not fourlane."""
+        return self._start(subprocess.Popen, command, url, options)
+
+    def _start(
+        self, kind: type[subprocess.Popen[Any]], command: list[str], url: str | None, options: dict[str, Any]
+    ) -> subprocess.Popen[Any]:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True} | options
         env = self.env if url is None else self.env | {"REDIS_URL": url}
-        process = subprocess.Popen(command, cwd=self.folder, env=env, **given)
+        process = kind(command, cwd=self.folder, env=env, **given)
         self.started.append(process)
         return process
 

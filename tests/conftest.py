@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +21,15 @@ from tests.servers import Server, cluster
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
+
+
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    # Where nothing waits for a disk: tests that need a full or slow one make it.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+# Each of the many interpreters that tests start would compile all of Fourlane.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 class StartServer(Protocol):

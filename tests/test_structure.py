@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "options", "retry", "money", "meter", "spans"}
+PURE = {"errors", "names", "job", "codec", "outcome", "options", "retry", "money", "meter", "readable", "spans"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "money": {"errors"},
     "differences": {"money", "providers"},
     "meter": set(),
+    "readable": set(),
     "spans": set(),
     "sealing": {"app", "codec", "crypto", "errors"},
     "config": {"config", "errors", "names"},
@@ -52,6 +53,7 @@ MAY_IMPORT = {
     "watchdog": {"errors", "queues"},
     "scheduler": {"scheduler", "tasks", "queues", "watchdog"} | PURE,
     "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app", "beyond", "config"}
+    | {"watchdog"}
     | PURE,
     "crypto": {"errors"},
     "events": {"events", "observe", "worker", "tasks", "queues", "config", "app", "watchdog"} | PURE,

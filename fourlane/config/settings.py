@@ -292,7 +292,10 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     """Where the queues are; production needs it, elsewhere None means the embedded server."""
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
-    """PostgreSQL; production needs it where the database is used, elsewhere None means a SQLite file in data_dir."""
+    """PostgreSQL; production needs it where the database is used, elsewhere None means a SQLite file in data_dir.
+
+    The relative name of a SQLite file, as that of data_dir, starts from the folder in which a program was started.
+    """
     stripe_secret_key: SecretStr | None = Field(None, validation_alias="STRIPE_SECRET_KEY")
     stripe_publishable_key: str | None = Field(None, validation_alias="STRIPE_PUBLISHABLE_KEY")
     paypal_client_id: str | None = Field(None, validation_alias="PAYPAL_CLIENT_ID")

@@ -95,6 +95,7 @@ def open_database(
     pool_timeout_seconds: int = 10,
     statement_timeout_ms: int = 30_000,
     transaction_pooler: bool | None = None,
+    folder: Path | None = None,
 ) -> Database:
     """Open the database of a URL. No connection is made yet.
 
@@ -105,17 +106,26 @@ def open_database(
       statement_timeout_ms: PostgreSQL ends a statement after this; SQLite waits so long for a writer.
       transaction_pooler: whether connections change between transactions; by default, what ``?pgbouncer=`` says,
         else whether the port is 6543, which Supabase gives to its transaction pooler.
+      folder: what a file of SQLite with a relative name is in; by default the present one.
 
     Raises SettingsError for a URL that is none.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        return Database(_sqlite(parsed, statement_timeout_ms), pooled=False)
+        return Database(_sqlite(_fixed(parsed, folder or Path()), statement_timeout_ms), pooled=False)
     parsed, told = _without_options_of_others(parsed)
     if transaction_pooler is None:
         transaction_pooler = told if told is not None else parsed.port == _TRANSACTION_POOLER_PORT
     pooled = transaction_pooler
     return Database(_postgresql(parsed, pool_size, pool_timeout_seconds, statement_timeout_ms, pooled), pooled=pooled)
+
+
+def _fixed(url: URL, folder: Path) -> URL:
+    """The same file for as long as it is open, wherever code in this process changes to."""
+    name = url.database
+    if not name or name == ":memory:" or name.startswith("file:"):
+        return url
+    return url.set(database=str(Path(folder, name).absolute()))
 
 
 def sqlite_url(file: Path) -> str:

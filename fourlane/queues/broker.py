@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import (
     AgeLimit,
     Callbacks,
+    GroupCallbacks,
     Middleware,
     MiddlewareError,
     Pipelines,
@@ -32,10 +34,11 @@ from fourlane.names import Queue, Tier, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
 from fourlane.queues.connection import connect
+from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.store import Delayed, Leased, Store
 from fourlane.sealing import is_sealed, open_envelope
 
-__all__ = ["Defaults", "Opened", "RedisBroker", "message_of"]
+__all__ = ["Defaults", "Opened", "RedisBroker", "made", "message_of"]
 
 _SENT_AS: Final = "fourlane_message_id"
 """The option by which a job knows its message's id, where an earlier job has that for its own."""
@@ -64,6 +67,10 @@ class Opened:
 
     store: Store
     defaults: Defaults = Defaults()
+
+
+made: Final[weakref.WeakSet[RedisBroker]] = weakref.WeakSet()
+"""All that this program has made, as far as they live."""
 
 
 class RedisBroker(dramatiq.Broker):
@@ -113,8 +120,10 @@ class RedisBroker(dramatiq.Broker):
         self._hooks: dict[str, list[Any]] = {}
         self._adds_middleware = False
         self._parsed: dict[str, Queue] = {}
-        self.on_declared: Callable[[Queue], None] | None = None
-        """In a worker: told of the queue of each actor that is declared from then on."""
+        self.on_declared: Callable[[dramatiq.Actor[Any, Any]], None] | None = None
+        """In a worker: told of each actor that is declared from then on."""
+        self._encoder_told = False
+        made.add(self)
         self._opened: Opened | None = None
         self._opening = threading.Lock()
 
@@ -166,6 +175,8 @@ class RedisBroker(dramatiq.Broker):
     # Hooks --------------------------------------------------------------------------------------------------
 
     def add_middleware(self, middleware: Middleware, **place: Any) -> None:
+        if type(middleware) is GroupCallbacks:
+            middleware = MemberCallbacks(middleware, self)
         self._adds_middleware = True  # which asks for the queues declared so far: nothing is opened for that
         try:
             super().add_middleware(middleware, **place)
@@ -236,7 +247,7 @@ class RedisBroker(dramatiq.Broker):
             self.actors[actor.actor_name] = actor
             self.emit_after("declare_actor", actor)
         if self.on_declared is not None:
-            self.on_declared(self.queue_of(actor.queue_name))
+            self.on_declared(actor)
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
@@ -271,6 +282,8 @@ class RedisBroker(dramatiq.Broker):
         Raises:
           InvalidArguments, JobTooLarge, RedisUnavailable
         """
+        if not self._encoder_told and type(dramatiq.get_encoder()) is not dramatiq.JSONEncoder:
+            self._tell_of_encoder()
         self.emit_before("enqueue", message, delay)
         running = in_process.message
         if running is not None and getattr(running, "takes_retry", False) and _is_same(running, message):
@@ -285,6 +298,13 @@ class RedisBroker(dramatiq.Broker):
                     self._accept(queue, message, {**carried, **options}, delay)
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _tell_of_encoder(self) -> None:
+        self._encoder_told = True
+        self.logger.warning(
+            "%s, which dramatiq.set_encoder() was given, is not used for jobs: their arguments are kept as JSON, and "
+            "what JSON cannot carry is refused (docs/tasks.md)", type(dramatiq.get_encoder()).__name__,
+        )  # fmt: skip
 
     def _accept(
         self, queue: Queue, message: dramatiq.Message[Any], options: Mapping[str, Any], delay: int | None

@@ -27,7 +27,7 @@ from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.queues.scripts import FLAG, Script, script
 from fourlane.queues.url import fault_in, understood
 
-__all__ = ["Connector", "Link", "connect"]
+__all__ = ["Connector", "Link", "blocks_for", "connect"]
 
 _pack: Callable[[tuple[Any, ...]], bytes] | None
 try:  # straight to the C function, past a layer of redis-py that looks at each word
@@ -38,6 +38,7 @@ except ImportError:
 SOCKET_TIMEOUT_SECONDS = 5.0
 _RETRIES = 3
 _PATIENCE_SECONDS = SOCKET_TIMEOUT_SECONDS + 1  # one more try after a silent socket, not three
+_SHORTEST_BLOCK_SECONDS: Final = 0.002  # Redis 6.2 makes 0 of 0.001, and 0 means for ever
 _MOST_IDLE = 256
 _ORIGIN_SECONDS = 30.0  # a third of what Redis remembers a key's last call for (lua/parts/once.lua)
 _LOST = (failures.ConnectionError, failures.TimeoutError, failures.RedisClusterException, OSError)
@@ -76,6 +77,11 @@ def connect(url: str) -> redis.Redis:
     except (ValueError, TypeError, failures.RedisError) as error:
         raise SettingsError(f"REDIS_URL: {fault_in(error)}") from None
     return client
+
+
+def blocks_for(seconds: float) -> str:
+    """The last word of a blocking command: how long it waits, never for ever."""
+    return f"{max(seconds, _SHORTEST_BLOCK_SECONDS):.3f}"
 
 
 def _make_connection(client: Any) -> Any:

@@ -21,7 +21,7 @@ from fourlane import job
 from fourlane.errors import RedisUnavailable, UnreadableJob
 from fourlane.outcome import Back, Dead, Done, Outcome, Retry
 from fourlane.queues.broker import RedisBroker, message_of, read_record, write_record
-from fourlane.queues.connection import Link
+from fourlane.queues.connection import Link, blocks_for
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Leased, Turn
@@ -138,8 +138,8 @@ class LeaseConsumer(Consumer):
         if len(self.held) >= self.prefetch:
             self.freed.wait(left)
         elif self.due_at > now:
-            seconds = max(0.001, min(left, self.due_at - now))
-            self.waiter.command("BZPOPMIN", self.keys.wake[self.queue.tier], self.keys.news, f"{seconds:.3f}")
+            seconds = blocks_for(min(left, self.due_at - now))
+            self.waiter.command("BZPOPMIN", self.keys.wake[self.queue.tier], self.keys.news, seconds)
         return True
 
     def ack(self, message: MessageProxy) -> None:

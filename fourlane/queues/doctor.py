@@ -72,6 +72,8 @@ _SERVICE_TYPES: Final = {
     r"declared": "hash",
     r"lead": "string",
     r"runs:.+": "list",
+    r"relayed": "zset",
+    r"group": "hash",
 }
 _ENVIRONMENT_TYPES: Final = {
     "services": "set",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import select
 import socket
 import threading
 import time
@@ -23,6 +22,7 @@ from typing import Final, NamedTuple
 from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.queues.connection import Link, is_unsupported
 from fourlane.queues.store import Store
+from fourlane.readable import readable
 
 __all__ = ["Data", "Keeper", "is_lost", "look"]
 
@@ -104,8 +104,7 @@ class Keeper:
                     opened_at = time.monotonic()
                     link = self._open()
                 self._look(link)
-                heard, _, _ = select.select([link.fileno(), self._out.fileno()], [], [], self._pause)
-                if heard:
+                if readable((link.fileno(), self._out.fileno()), self._pause):
                     link.close()
                     link = None  # it was ended, or the key has changed: a new one is told of the next change
             except RedisUnavailable as error:

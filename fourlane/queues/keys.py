@@ -51,7 +51,9 @@ Those of one service begin with ``{namespace}:{{environment:service}}:``, so tha
 A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
 ``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
 ``{namespace}:{{environment:budget.TENANT}}:``, and what became of messages straight from SQS (``tries:ID``) with
-``{namespace}:{{environment:events.sqs}}:``; each of these has its own ``sent:ORIGIN``.
+``{namespace}:{{environment:events.sqs}}:``; each of these has its own ``sent:ORIGIN``. A group of
+dramatiq's (``group``, hash of those of its members that are done, an hour after the last, or the barrier's time) begins
+with ``{namespace}:{{environment:group.ID}}:``.
 Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days),
 ``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
 70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
@@ -188,6 +190,9 @@ class EnvironmentKeys:
 
     def spent(self, tenant: str, month: str) -> bytes:
         return f"{self._tagged}budget.{tenant}}}:spent:{tenant}:{month}".encode()
+
+    def group(self, group_id: str) -> bytes:
+        return f"{self._tagged}group.{group_id}}}:group".encode()
 
     def spent_sent(self, tenant: str) -> bytes:
         return f"{self._tagged}budget.{tenant}}}:sent:".encode()

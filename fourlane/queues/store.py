@@ -11,7 +11,7 @@ from fourlane.job import id_of_entry, new_ids
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues import ended
 from fourlane.queues.clock import RedisClock
-from fourlane.queues.connection import Connector, Link, is_full
+from fourlane.queues.connection import Connector, Link, blocks_for, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 
 __all__ = ["Accepting", "Beat", "Delayed", "Leased", "Relayed", "Store", "Turn"]
@@ -433,7 +433,7 @@ class Store:
         if wait_seconds > 0:
             try:
                 # Moving the only element of a list onto the same list leaves it for others who wait.
-                data = self.connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", f"{wait_seconds:.3f}")
+                data = self.connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", blocks_for(wait_seconds))
             except RedisUnavailable as error:
                 if not is_full(error):
                     raise

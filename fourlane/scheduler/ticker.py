@@ -27,7 +27,7 @@ from fourlane import codec, job
 from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.names import Queue, Tier
 from fourlane.queues import control, schedules
-from fourlane.queues.connection import Link, is_answer
+from fourlane.queues.connection import Link, blocks_for, is_answer
 from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
 from fourlane.scheduler.plan import Missed, Nominal, due_ms, next_look_ms, plan
@@ -302,7 +302,7 @@ class Scheduler:
         fd, stop = self._waiter.fileno(), self._out.fileno()
         now = time.monotonic()
         if not self._waits_until:
-            self._waiter.send("BZPOPMIN", key, f"{_WAIT_SECONDS:.0f}")
+            self._waiter.send("BZPOPMIN", key, blocks_for(_WAIT_SECONDS))
             self._waits_until = now + _WAIT_SECONDS
         silent_at = self._waits_until + _SILENT_SECONDS
         wait = max(0.0, min(seconds, silent_at - now))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fourlane.tasks.output import Output
     from fourlane.tasks.steps import Steps
 
-__all__ = ["CancelToken", "CurrentJob", "Running", "current_job", "refuse_lost", "running"]
+__all__ = ["CancelToken", "CurrentJob", "Running", "current_job", "refuse_late", "running"]
 
 
 class CancelToken:
@@ -128,7 +128,7 @@ def _output() -> Output:
 
 
 running: ContextVar[Running | None] = carry.running
-refuse_lost = carry.refuse_lost
+refuse_late = carry.refuse_late
 
 
 def current_job() -> CurrentJob | None:

@@ -18,8 +18,8 @@ from typing import Any, Final
 from fourlane import codec, job
 from fourlane.errors import DuplicateJob
 from fourlane.names import Tier
-from fourlane.queues import carry
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
+from fourlane.tasks.context import refuse_late
 from fourlane.tasks.task import Task, task
 from fourlane.webhooks.verify import PROVIDERS
 
@@ -197,7 +197,7 @@ def enqueue_once(made: Task[Any, Any], args: list[Any], *, key: str) -> str:
       RedisUnavailable: it is not known to be accepted; the same call may be repeated.
       LeaseLost: the run that sends it lost its own job.
     """
-    carry.refuse_late()
+    refuse_late()
     broker, tier = made.broker, int(made.tier)
     body = codec.encode(made.actor_name, args, max_bytes=broker.opened.defaults.max_body_bytes)
     while True:

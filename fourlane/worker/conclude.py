@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
-from dramatiq.middleware import Callbacks, MiddlewareError, Pipelines, Shutdown
+from dramatiq.middleware import Callbacks, MiddlewareError, Pipelines, Shutdown, SkipMessage
 
 from fourlane import codec, job
 from fourlane.errors import (
@@ -49,6 +49,9 @@ _CALLED_AFTER_ERRORS: Final = frozenset(("on_failure", "on_retry_exhausted"))
 _AGAIN_SECONDS: Final = 0.5
 _DONE: Final = Done()
 _OWN_AFTER: Final = (Callbacks, Pipelines)
+_DISCARDED: Final = (
+    "discarded job=%s task=%s: nobody keeps what it returns. Consider adding the Results middleware, or send it on."
+)
 
 
 class Skipped(Exception):
@@ -135,6 +138,8 @@ class Conclusions:
         options = run.envelope.options
         ttl = result_ttl_ms(options, run.plan.result_ttl_ms) if options else run.plan.result_ttl_ms
         if not ttl:
+            if result is not None and run.plan.discards and "pipe_target" not in options:
+                log.warning(_DISCARDED, run.id, run.plan.name)
             return _DONE
         try:
             return Result(self._carried(run, result), ttl)
@@ -191,21 +196,30 @@ class Conclusions:
 
     def _skipped(self, run: Run, error: Expired | Skipped) -> Outcome:
         """No function was called, and middleware hears of that in place of the end."""
-        expired = isinstance(error, Expired)
+        if isinstance(error, Expired):
+            # Callbacks hear it in our words; middleware, and whoever waits for its results, in dramatiq's.
+            outcome = self._dead(run, error, "expired", spent=False)
+            run.failed = True
+            self._tell_failure(run)
+            self._tell_exhausted(run)
+            run._exception = SkipMessage("Message age limit exceeded")
+            self._skip_hooks(run)
+            return self._over(run, outcome)
         cause = error.__cause__ or error
-        run.failed = run.failed or expired
         run._exception = cause if run.failed else None
-        if not expired:
-            log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, _words(cause))
-        self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
-        if expired:
-            return self._over(run, self._dead(run, error, "expired", spent=False))
+        log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, _words(cause))
+        self._skip_hooks(run)
         return self._over(run, self._dead(run, cause, "rejected")) if run.failed else self._ack(run, _DONE)
+
+    def _skip_hooks(self, run: Run) -> None:
+        self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
 
     def _heard(self, run: Run, result: Any) -> Outcome:
         """The verdict, in the midst of all that middleware does after a message was processed (run.py)."""
         plan = run.plan
         outcome: Outcome = _DONE
+        error = run._exception
+        frames = error.__traceback__ if error is not None else None
         try:
             for m in plan.after:
                 if m is None:
@@ -226,6 +240,9 @@ class Conclusions:
             run._exception = run._exception or raised
             outcome = self._failure(run, raised)
             run.failed = isinstance(outcome, Dead)
+        finally:
+            if error is not None:
+                error.__traceback__ = frames  # which a middleware's context manager takes away
         return outcome
 
     def _send_on(self, run: Run, middleware: Any, result: Any) -> None:

@@ -657,20 +657,21 @@ class Executor:
     def _finish(self, run: Run, result: Any, error: BaseException | None) -> None:
         """Its outcome, told to the owner: nothing else that fails here keeps it from that."""
         plan = run.plan
-        if error is None and plan.plain and not run.envelope.options:
+        if error is None and plan.plain and not run.envelope.options and (result is None or not plan.discards):
             outcome: Outcome = PLAIN
         else:
             outcome = self.conclusions.of(run, result, error)
         if error is not None and self.observer is not None:
             self._quietly(self.observer.failed, run, error, outcome)
-        if run._exception is not None and (run.abandoned or self.observer is None):
-            run.let_go()  # else the observer wants it once more, when the turn is taken
         if run.abandoned:
+            run.let_go()
             return
         try:
             self.owner.finished(run, outcome)
         except BaseException:
             self.broker.logger.critical("The end of job %s could not be told to the loop.", run.id, exc_info=True)
+        if self.observer is None and run._exception is not None:
+            run.let_go()  # else the observer wants it once more, when the turn is taken
         if run.envelope.options and "scheduled_for" in run.envelope.options:
             self._quietly(self.ends.tell, run, outcome)
 

@@ -13,14 +13,16 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+import dramatiq
 from dramatiq.middleware import AsyncIO
 
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
 from fourlane.names import Queue, Tier
 from fourlane.outcome import PLAIN, Back, Done, Outcome
+from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.contact import STEP_SECONDS, Contact
@@ -117,10 +119,11 @@ class Loop:
         run.ended_at = time.monotonic()
         if run.gated:
             run.leave_gate()
+        error = run._exception  # which the turn lets go of
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done or self.log_jobs:
-            tell(run, outcome, done=self.log_jobs)
+            tell(run, outcome, error, done=self.log_jobs)
 
     def mislaid(self) -> None:
         for lane in [lane for lane in self.lanes if lane.held]:
@@ -145,10 +148,11 @@ class Loop:
         self._lost.append((service, name))
         self.wake()
 
-    def told_declared(self, queue: Queue) -> None:
-        """An actor was declared: its service is to be served."""
-        self._declared.append(queue.service)
-        self.wake()
+    def told_declared(self, actor: dramatiq.Actor[Any, Any]) -> None:
+        """Its service is to be served."""
+        if actor.actor_name != ended.TASK:  # that runs in each service
+            self._declared.append(self.broker.queue_of(actor.queue_name).service)
+            self.wake()
 
     def tell_boot(self) -> None:
         """Middleware hears that the worker boots, and later that it stops. Call it before ``run``."""

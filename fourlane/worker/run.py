@@ -14,6 +14,7 @@ import dramatiq
 from dramatiq.asyncio import async_to_sync
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import AgeLimit, Middleware, Retries, ShutdownNotifications, TimeLimit
+from dramatiq.results import Results
 
 from fourlane import codec, job
 from fourlane.options import fault_of
@@ -179,6 +180,8 @@ class Plan:
         self.max_age_ms = options.get("max_age", age.max_age if isinstance(age, AgeLimit) else None)
         self.hard_ms = options.get("hard_timeout_ms", defaults.hard_timeout_ms)
         self.result_ttl_ms = options.get("result_ttl_ms", defaults.result_ttl_ms if self.is_task else 0)
+        self.discards = not self.is_task and Results not in native
+        """Nobody keeps what it returns: dramatiq's actors are told."""
         self.retries = native.get(Retries)
         shutdown = native.get(ShutdownNotifications)
         notifies = shutdown.notify_shutdown if isinstance(shutdown, ShutdownNotifications) else False

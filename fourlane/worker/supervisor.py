@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import signal
 import socket
 import time
@@ -23,6 +22,7 @@ from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.kept import Keeper
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Store
+from fourlane.readable import readable
 from fourlane.watchdog import STUCK, Watchdog, ping_of
 from fourlane.worker.child import Child, Options
 from fourlane.worker.orphans import reap_orphans
@@ -122,7 +122,7 @@ class Supervisor:
             browse.workers(self.store)  # forgets those long lost, which bounds their list
             while self.children or not self.stopping:
                 self._tick()
-                select.select([woken], [], [], _TICK_SECONDS if self._all_serve() else _START_TICK_SECONDS)
+                readable([woken.fileno()], _TICK_SECONDS if self._all_serve() else _START_TICK_SECONDS)
                 try:
                     woken.recv(4096)
                 except BlockingIOError:
@@ -323,8 +323,7 @@ class Supervisor:
             folder = self.metrics.folder if self.metrics is not None else ""
             self.children.append(Child(number, self.options, folder, self._declare_order))
         except OSError as error:
-            log.error("cannot start process %d: %s", number, error)
-            self._start_after(End(False, False, False, False, 0.0), number, now)
+            self._start_after(End(False, False, False, False, 0.0), number, now, f"cannot be started ({error})")
 
     def _ended(self, child: Child, now: float) -> None:
         self.children.remove(child)
@@ -366,11 +365,11 @@ class Supervisor:
             self.exit_code = CANNOT_START
             self._stop()
 
-    def _start_after(self, end: End, number: int, now: float) -> None:
+    def _start_after(self, end: End, number: int, now: float, why: str = "ended early") -> None:
         pause = self._pauses[number] = pause_seconds(end, self._pauses.get(number, 0.0))
         self._start_at[number] = now + pause
         if pause:
-            log.warning("process %d ended early; next start in %.1f s", number, pause)
+            log.warning("process %d %s; next start in %.1f s", number, why, pause)
 
     def _reclaim(self, child: Child) -> None:
         """Its jobs are back at once, not after its silence. Only those that had begun count a crash."""

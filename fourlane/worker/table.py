@@ -91,9 +91,13 @@ class Table:
     def create(cls, rows: int) -> Table:
         with tempfile.TemporaryFile(prefix="fourlane-") as file:
             fd = os.dup(file.fileno())
-        os.ftruncate(fd, _ROWS_AT + rows * _ROW_BYTES)
-        os.set_inheritable(fd, True)
-        table = cls(fd, rows)
+        try:
+            os.ftruncate(fd, _ROWS_AT + rows * _ROW_BYTES)
+            os.set_inheritable(fd, True)
+            table = cls(fd, rows)
+        except OSError:
+            os.close(fd)
+            raise
         table.grant(Leave())
         return table
 

@@ -6,10 +6,11 @@ import logging
 import uuid
 from typing import Final
 
+import dramatiq
 import dramatiq.broker
 
 from fourlane.errors import SettingsError
-from fourlane.queues.broker import RedisBroker
+from fourlane.queues.broker import RedisBroker, made
 from fourlane.queues.store import Store
 
 __all__ = ["take_over"]
@@ -28,6 +29,7 @@ def take_over(first: RedisBroker) -> None:
       RedisUnavailable: it does not answer.
     """
     broker = dramatiq.broker.global_broker
+    _tell_of_others(first, broker)
     if broker is first or broker is None:
         return
     if not isinstance(broker, RedisBroker):
@@ -47,6 +49,16 @@ def take_over(first: RedisBroker) -> None:
         if name not in broker.actors:
             actor.broker = broker
             broker.declare_actor(actor)
+
+
+def _tell_of_others(first: RedisBroker, served: dramatiq.Broker | None) -> None:
+    """Of actors that nobody would miss until their jobs wait for ever."""
+    for other in made:
+        if other.actors and other not in (first, served):
+            log.warning(
+                "the actors of another broker (%s) are not served here; start the worker with MODULE:BROKER, or call "
+                "dramatiq.set_broker(BROKER) in the module", ", ".join(sorted(other.actors)[:5]),
+            )  # fmt: skip
 
 
 def _difference(own: Store, of_worker: Store) -> str:

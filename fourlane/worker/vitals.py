@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.observe import logs
+from fourlane.readable import readable
 from fourlane.worker import stacks
 from fourlane.worker.table import Table, Vitals
 
@@ -56,8 +56,7 @@ class Reporter:
                     logs.hear_ours_again()
                 except Exception:
                     log.exception("looking after this process met an error of its own")
-            heard, _, _ = select.select([self._out], [], [], due - now if due > now else 0)
-            if heard and signal.SIGUSR1 in os.read(self._out, 4096):
+            if readable([self._out], due - now) and signal.SIGUSR1 in os.read(self._out, 4096):
                 stacks.show(self._loop.executor)
 
     def _look(self) -> Vitals:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Tier
-from fourlane.queues.connection import Link, is_refusal, lacks_right
+from fourlane.queues.connection import Link, blocks_for, is_refusal, lacks_right
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store, Turn
 from fourlane.worker.lane import NEWS, Lane
@@ -65,7 +65,7 @@ class Wait:
         keys = self._keys(alone)
         if not keys:
             return
-        self.link.send("BZPOPMIN", *keys, f"{seconds:.3f}")
+        self.link.send("BZPOPMIN", *keys, blocks_for(seconds))
         self.armed, self._ending, self.ahead = True, False, None
         self.until = time.monotonic() + seconds + _ANSWER_SECONDS
         if ahead is not None and ahead.lane in self.lanes:

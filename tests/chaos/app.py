@@ -81,6 +81,12 @@ def quick(n: str) -> None:
 
 
 @chaotic()
+def outboxed(n: str) -> None:
+    with recorded(n):
+        pass
+
+
+@chaotic()
 def later(n: str) -> None:
     with recorded(n):
         pass

@@ -184,17 +184,11 @@ def stuck(e: Evidence) -> Iterator[Finding]:
     for service, left in e.remains.services.items():
         for job_id, task in left.tasks.items():
             fresh = task in {tick.name for tick in TICKS} and not e.runs.get(job_id)
-            if job_id not in left.dead and not fresh and job_id not in _unheard(e, left):
+            if job_id not in left.dead and not fresh:
                 place = _place(left, job_id)
                 line = e.accepted.get(job_id)
                 at = line.at if line else 0.0
                 yield Finding("stuck", f"{task} of {service} is still {place}", job_id, at, e.runs.get(job_id, []))
-
-
-def _unheard(e: Evidence, left: Left) -> set[str]:
-    """Jobs that a call leased whose answer was lost just before its whole worker died: the idle silence is long."""
-    waited_for = [entries for name, entries in left.leased.items() if left.workers.get(name, 0) > e.remains.now_ms]
-    return {job_id for entries in waited_for for job_id in entries if not e.runs.get(job_id)}
 
 
 def _place(left: Left, job_id: str) -> str:
@@ -202,6 +196,14 @@ def _place(left: Left, job_id: str) -> str:
         if job_id in entries:
             return f"leased by {name}"
     return "delayed" if job_id in left.delayed else "ready" if job_id in left.ready else "in no place at all"
+
+
+@rule
+def rows(e: Evidence) -> Iterator[Finding]:
+    """A row of the outbox that was committed becomes a job."""
+    for job_id, line in e.accepted.items():
+        if KINDS[line.kind].outbox and (state := e.remains.rows.get(job_id, "gone")) != "relayed":
+            yield Finding("row", f"its row in the outbox is {state}", job_id, line.at, e.runs.get(job_id, []))
 
 
 @rule
@@ -425,16 +427,14 @@ def leaks(e: Evidence) -> Iterator[Finding]:
     for key in e.remains.lasting:
         yield Finding("leak", f"{key} does not expire")
     for service, left in e.remains.services.items():
-        unheard = _unheard(e, left)
         for name, entries in left.leased.items():
-            if not unheard.issuperset(entries):
-                yield Finding("leak", f"{service}: {len(entries)} job(s) leased by {name}, which is gone")
+            yield Finding("leak", f"{service}: {len(entries)} job(s) leased by {name}, which is gone")
         for worker, until_ms in left.workers.items():
             if not e.remains.now_ms - IDLE_LOOK_MS < until_ms < e.remains.now_ms + IDLE_SILENCE_MS:
                 over = (e.remains.now_ms - until_ms) / 1000
                 yield Finding("leak", f"{service}: {worker} in workers, {over:.0f} s over")
-        if slots := [job_id for job_id in left.slots if job_id not in unheard]:
-            yield Finding("leak", f"{service}: {len(slots)} slot(s) of a limit taken", slots[0])
+        if left.slots:
+            yield Finding("leak", f"{service}: {len(left.slots)} slot(s) of a limit taken", left.slots[0])
         if left.cancels:
             text = f"{service}: {len(left.cancels)} mark(s) of cancelled jobs that run no more"
             yield Finding("leak", text, left.cancels[0], runs=e.runs.get(left.cancels[0], []))

@@ -214,6 +214,24 @@ async def freeze_scheduler(site: Site, dice: Dice) -> None:
         await _freeze(site, "freeze-scheduler", scheduler, [scheduler.pid], dice.seconds(2, 8))
 
 
+@fault("relay")
+async def kill_relay(site: Site, dice: Dice) -> None:
+    if dice.brief:
+        return  # there is none
+    if relay := await dice.victim(site, "relay"):
+        with noted(site, "kill-relay", "kill", who=relay.name, pids=[relay.pid]):
+            relay.signal(signal.SIGKILL)
+            await asyncio.sleep(0.5)
+
+
+@fault("relay")
+async def freeze_relay(site: Site, dice: Dice) -> None:
+    if dice.brief:
+        return
+    if relay := await dice.victim(site, "relay"):
+        await _freeze(site, "freeze-relay", relay, [relay.pid], dice.seconds(2, 8))
+
+
 async def _stop(site: Site, name: str, process: Process) -> None:
     if site.wanted.get(process.name) is process:
         del site.wanted[process.name]

@@ -6,9 +6,12 @@ import re
 from typing import Any
 
 import msgspec
+from sqlalchemy import select
 
 from fourlane import codec
-from fourlane.job import id_of_entry
+from fourlane.db.engine import open_database
+from fourlane.db.models import JobOutbox
+from fourlane.job import id_of_entry, message_id_of
 from fourlane.queues import browse, doctor
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.keys import ServiceKeys
@@ -17,7 +20,7 @@ from tests.chaos.site import NAMESPACE
 from tests.chaos.workload import SERVICES
 from tests.servers import Server
 
-__all__ = ["Left", "Remains", "crashes", "read", "unfinished"]
+__all__ = ["Left", "Remains", "crashes", "read", "unfinished", "unsent"]
 
 CONTROL = "!"
 SILENCES = "|q"  # beside the crashes: how often a worker that held a job fell silent
@@ -55,9 +58,11 @@ class Remains(msgspec.Struct, kw_only=True):
     """What the doctor finds wrong with keys."""
     lasting: list[str] = []
     """Keys that are to expire, and do not."""
+    rows: dict[str, str] = {}
+    """The rows of the outbox by the ids of their jobs: "relayed", "waiting", or why one failed."""
 
 
-def read(server: Server) -> Remains:
+def read(server: Server, database_url: str) -> Remains:
     """Everything, when all workers have stopped."""
     with server.client() as client:
         seconds, micros = client.time()
@@ -71,7 +76,24 @@ def read(server: Server) -> Remains:
         store.connector.close()
     wrong = [f"{f.name}: {f.text}" for f in findings if f.name in OF_KEYS and f.level is not doctor.Level.OK]
     now_ms = seconds * 1000 + micros // 1000
-    return Remains(now_ms=now_ms, services=services, doctor=wrong, lasting=lasting)
+    return Remains(now_ms=now_ms, services=services, doctor=wrong, lasting=lasting, rows=_rows(database_url))
+
+
+def _rows(database_url: str) -> dict[str, str]:
+    if not database_url:
+        return {}
+    database = open_database(database_url)
+    try:
+        with database.begin() as session:
+            rows = session.scalars(select(JobOutbox)).all()
+            return {str(row.id): row.error or ("relayed" if row.relayed_at else "waiting") for row in rows}
+    finally:
+        database.close()
+
+
+def unsent(database_url: str) -> list[str]:
+    """The rows that no relay has moved."""
+    return [row for row, state in _rows(database_url).items() if state == "waiting"]
 
 
 def _left(client: Any, service: str) -> Left:
@@ -81,19 +103,32 @@ def _left(client: Any, service: str) -> Left:
     beside = (keys.records, keys.crashes, keys.reasons)
     leased_keys = list(client.scan_iter(match=f"{NAMESPACE}:{{local:{service}}}:leased:*", count=1000))
     return Left(
-        tasks={i: codec.decode(body.encode()).task if body else "" for i, body in bodies.items()},
-        ready=[id_of_entry(e) for key in keys.ready for e in client.lrange(key, 0, -1)],
-        delayed={id_of_entry(e): due for e, due in client.zrange(keys.delayed, 0, -1, withscores=True)},
-        leased={k.rpartition(":leased:")[2]: sorted(map(id_of_entry, client.smembers(k))) for k in leased_keys},
+        tasks={message_id_of(i): codec.decode(body.encode()).task if body else "" for i, body in bodies.items()},
+        ready=[_id(e) for key in keys.ready for e in client.lrange(key, 0, -1)],
+        delayed={_id(e): due for e, due in client.zrange(keys.delayed, 0, -1, withscores=True)},
+        leased={k.rpartition(":leased:")[2]: sorted(map(_id, client.smembers(k))) for k in leased_keys},
         workers=dict(client.zrange(keys.workers, 0, -1, withscores=True)),
-        attempts={i: msgspec.json.decode(r).get("attempts", 0) for i, r in records.items() if "|" not in i},
-        crashes={i: int(number) for i, number in client.hgetall(keys.crashes).items() if not i.endswith(SILENCES)},
-        dead={i: client.hget(keys.reasons, i) or "" for key in keys.dead for i in client.zrange(key, 0, -1)},
+        attempts={
+            message_id_of(i): msgspec.json.decode(r).get("attempts", 0) for i, r in records.items() if "|" not in i
+        },
+        crashes={
+            message_id_of(i): int(number)
+            for i, number in client.hgetall(keys.crashes).items()
+            if not i.endswith(SILENCES)
+        },
+        dead={
+            message_id_of(i): client.hget(keys.reasons, i) or "" for key in keys.dead for i in client.zrange(key, 0, -1)
+        },
         slots=[i for key in keys.slots for i in client.smembers(key)],
         cancels=client.zrange(keys.cancels, 0, -1),
-        apart=sorted({field.partition("|")[0] for key in beside for field in client.hkeys(key)}),
+        apart=sorted({_id(field) for key in beside for field in client.hkeys(key)}),
         done=sum(int(v) for k, v in client.hgetall(keys.stats).items() if k.startswith("done:")),
     )
+
+
+def _id(entry: str) -> str:
+    """The id that callers know."""
+    return message_id_of(id_of_entry(entry))
 
 
 def crashes(server: Server) -> dict[str, int]:
@@ -102,7 +137,7 @@ def crashes(server: Server) -> dict[str, int]:
         found: dict[str, int] = {}
         for service in SERVICES:
             counted: dict[str, str] = client.hgetall(ServiceKeys(NAMESPACE, "local", service).crashes)
-            found |= {i: int(number) for i, number in counted.items() if not i.endswith(SILENCES)}
+            found |= {message_id_of(i): int(number) for i, number in counted.items() if not i.endswith(SILENCES)}
         return found
 
 

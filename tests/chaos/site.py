@@ -15,6 +15,8 @@ from pathlib import Path
 import msgspec
 
 import fourlane
+from fourlane.db import migrate
+from fourlane.db.engine import open_database
 from tests.chaos import ledger
 from tests.proxy import FaultyProxy
 from tests.servers import Server, server_binary
@@ -123,6 +125,15 @@ class Site:
         (self.folder / "repaired").mkdir()
         self.primary.start()
         self.links = {name: FaultyProxy("127.0.0.1", self.primary.port) for name in ("near", "far")}
+        if not self.brief:
+            database = open_database(self.database_url)
+            migrate.migrate(database)
+            database.close()
+
+    @property
+    def database_url(self) -> str:
+        """Where the outbox is."""
+        return f"sqlite:///{self.folder}/outbox.db"
 
     def close(self) -> None:
         for process in self.processes:
@@ -147,6 +158,7 @@ class Site:
         proxy = self.links[link]
         return os.environ | {
             "REDIS_URL": f"redis://{proxy.host}:{proxy.port}/0",
+            "DATABASE_URL": self.database_url,
             "FOURLANE_NAMESPACE": NAMESPACE,
             "FOURLANE_GRACE_SECONDS": str(GRACE_SECONDS),
             "FOURLANE_DATA_DIR": str(self.folder / "data"),
@@ -182,6 +194,8 @@ class Site:
     def _start_wanted(self, name: str, version: str) -> Process:
         if name == SCHEDULER:
             return self.start(name, "scheduler", "scheduler")
+        if name == RELAY:
+            return self.start(name, "relay", "relay")
         options = WORKERS[name.rstrip("'")]
         words = (
             "worker",
@@ -245,6 +259,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     link: str = "near"
 
 
+RELAY = "rex"
 SCHEDULER = "sam"
 """It serves nothing; ada schedules too."""
 WORKERS = {

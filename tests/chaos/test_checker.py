@@ -47,6 +47,7 @@ class Tale:
     doctor: list[str] = field(default_factory=list)
     lasting: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
+    rows: dict[str, str] = field(default_factory=dict)
     runs: int = 0
 
     def say(self, what: str, at: float, **fields: Any) -> Tale:
@@ -87,6 +88,11 @@ class Tale:
         self.left[service] = Left(**{"done": 1_000, **what})
         return self
 
+    def row(self, job: str, state: str) -> Tale:
+        """A job of the outbox that ended well."""
+        self.rows[job] = state
+        return self.send(job, 9.9, kind="outboxed").run(job, 10.0, 10.1, kind="outboxed")
+
     def crash(self, job: str, number: int) -> Tale:
         self.story.crashes[job] = number
         return self
@@ -102,7 +108,11 @@ class Tale:
         made = gather(self.story, self.lines)
         made.faults, made.died, made.tracebacks = self.faults, self.died, self.tracebacks
         made.remains = Remains(
-            now_ms=int((WALL + 41) * 1000), services=self.left, doctor=self.doctor, lasting=self.lasting
+            now_ms=int((WALL + 41) * 1000),
+            services=self.left,
+            doctor=self.doctor,
+            lasting=self.lasting,
+            rows=self.rows,
         )
         return made
 
@@ -193,6 +203,7 @@ RIGHT: dict[str, Callable[[], Tale]] = {
         again(ended=25.0).fault("link", 12.0, 14.5, who="near").fault("link", 15.0, 17.5, who="near")
     ),
     "told of the loss": lambda: again(ended=21.0, end="left").fault("freeze", 12.0, 19.0, pids=[SUPERVISOR]),
+    "sent by a row": lambda: well().row("b", "relayed"),
     "replayed": lambda: again(ended=10.1, end="fail").say("replay", 15.0, id="b"),
     "cancelled while it waited": lambda: well().send("c", 9.9).say("cancel", 10, id="c", n="nc", text="ready"),
     "a cancel that was refused": lambda: well().send("c", 9.9).say("cancel", 10, id="c", n="nc", text="error"),
@@ -227,6 +238,8 @@ WRONG: dict[str, tuple[str, Callable[[], Tale]]] = {
         lambda: well().send("b", 9.9).leave("front", tasks={"b": "quick"}, ready=["b"]),
     ),
     "a body in no list": ("stuck", lambda: well().leave("front", tasks={"x": "quick"})),
+    "a row that no relay took": ("row", lambda: well().row("b", "waiting")),
+    "a row that failed": ("row", lambda: well().row("b", "it is no job")),
     "again after its end": ("ran-twice", lambda: again(ended=10.1)),
     "twice at once": ("ran-twice", lambda: again(ended=25.0)),
     "twice though another was killed": ("ran-twice", lambda: again(ended=25.0).fault("kill", 11, 11, pids=[OTHER])),

@@ -25,6 +25,8 @@ class Kind:
     delayed: bool = False
     cancelled: bool = False
     answers: bool = False
+    outbox: bool = False
+    """It is sent by a row of the outbox, and a relay."""
     limited: bool = False
     seconds: tuple[float, float] = (0.0, 0.0)
     """It runs so long."""
@@ -37,6 +39,7 @@ KINDS = {
         Kind("quick", "front", 1, weight=20),
         Kind("later", "front", 1, weight=6, delayed=True),
         Kind("nap", "front", 2, weight=2, seconds=(0.5, 3.0)),
+        Kind("outboxed", "front", 1, weight=4, outbox=True),
         Kind("doomed", "front", 1, weight=1, fails=2, reason="error"),
         Kind("grind", "bulk", 2, weight=10, seconds=(0.1, 0.1)),
         Kind("async_grind", "bulk", 2, weight=8, seconds=(0.05, 0.2)),

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -19,9 +19,16 @@ from fourlane.job import new_id
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob
-from tests.servers import eventually
+from tests import servers, warm
 
 START = 15.0
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T | None], timeout: float = START, *, interval: float = 0.01) -> T:
+    """As that of tests/servers.py, with time for processes to begin on a busy machine."""
+    return servers.eventually(predicate, timeout, interval=interval)
+
 
 TASKS = '''
 """Tasks that say in Redis what they do."""
@@ -120,8 +127,9 @@ class Workers:
         """Start one, or another program, and wait until its log has these words, or it has ended."""
         log = self.folder / f"log{len(self.started)}"
         with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-c", program or "from fourlane.cli import main; main()", command, module, *arguments],
+            kind = subprocess.Popen if program else warm.Process
+            process = kind(
+                [*([sys.executable, "-c", program] if program else ["fourlane"]), command, module, *arguments],
                 cwd=self.folder,
                 env=self.env | env,
                 stdin=subprocess.DEVNULL,

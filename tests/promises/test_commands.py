@@ -19,7 +19,8 @@ from fourlane.job import State, new_id
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob
-from tests.servers import Server, eventually
+from tests.promises.conftest import eventually
+from tests.servers import Server
 
 TASKS = """
 import fourlane

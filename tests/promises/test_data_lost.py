@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,8 @@ from fourlane.queues.connection import Connector, connect
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
-from tests.promises.conftest import Workers
-from tests.servers import Server, eventually
+from tests.promises.conftest import Workers, eventually
+from tests.servers import Server
 
 DECLARING = """
 import fourlane
@@ -150,6 +152,30 @@ def test_others_that_begin_are_no_loss(server: Server, start: StartDeclared) -> 
         eventually(lambda: keepers(db) == 2)
         db.flushall()
         eventually(lambda: (first.times, second.times) == (2, 2))
+
+
+@pytest.fixture
+def crowded() -> Iterator[None]:
+    """Descriptors below 1,024 are all taken, which is where ``select`` ends."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 2_048 > usual[1] != resource.RLIM_INFINITY:
+        pytest.skip("not so many descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(2_048, usual[0]), usual[1]))
+    with ExitStack() as stack:
+        taken = -1
+        while taken < 1_024:
+            taken = os.open(os.devnull, os.O_RDONLY)
+            stack.callback(os.close, taken)
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+
+
+def test_a_program_with_many_files_open_notices_too(crowded: None, server: Server, start: StartDeclared) -> None:
+    with redis.Redis.from_url(server.url) as db:
+        _, declared = start(server.url)
+        eventually(lambda: keepers(db) == 1)
+        db.flushall()
+        eventually(lambda: declared.times == 1)
 
 
 def test_a_server_that_does_not_tell_is_asked(

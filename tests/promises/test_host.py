@@ -13,11 +13,12 @@ import pytest
 
 from tests.command import CALL, Command
 from tests.command import command as command
-from tests.servers import eventually
+from tests.promises.conftest import eventually
 
 HOSTED = """
 import atexit, decimal, logging.config, multiprocessing, os, signal, subprocess, tempfile
 import fourlane
+from fourlane.app import open_database
 from fourlane.config import load_settings
 
 @atexit.register
@@ -52,7 +53,8 @@ def fails():
 def change_folder():
     os.chdir(tempfile.gettempdir())
     settings = load_settings()
-    return [settings.webhook_timeout_seconds, str(settings.data_dir), str(settings.notification_templates)]
+    database = open_database(settings).engine.url.database
+    return [settings.webhook_timeout_seconds, str(settings.data_dir), str(settings.notification_templates), database]
 
 @fourlane.task(result_ttl_ms=60_000)
 def leave_behind():
@@ -80,7 +82,8 @@ print(json.dumps([job.result(timeout=20) for job in sent]))
 
 def test_code_of_others_finds_a_usual_program(command: Command, tmp_path: Path) -> None:
     module = command.module("hosted", HOSTED)
-    (tmp_path / ".env.local").write_text("FOURLANE_WEBHOOK_TIMEOUT_SECONDS=7\n")
+    named = "FOURLANE_WEBHOOK_TIMEOUT_SECONDS=7\nDATABASE_URL=sqlite:///shop/own.db\n"
+    (tmp_path / ".env.local").write_text(named)
     log = tmp_path / "log"
     with log.open("wb") as out:
         worker = command.start("worker", module, stdout=out, stderr=out)
@@ -88,7 +91,7 @@ def test_code_of_others_finds_a_usual_program(command: Command, tmp_path: Path) 
     sender = command.start_other([sys.executable, "-c", SENDER], stdout=subprocess.PIPE, text=True)
     results = json.loads(sender.communicate(timeout=30)[0].splitlines()[0])
 
-    settings = [7, str(tmp_path / ".fourlane"), str(tmp_path / "templates")]
+    settings = [7, str(tmp_path / ".fourlane"), str(tmp_path / "templates"), str(tmp_path / "shop/own.db")]
     assert results == [-signal.SIGINT, -signal.SIGHUP, -signal.SIGTERM, settings, None]
     eventually(lambda: "said by the task" in log.read_text())  # while the worker runs
 

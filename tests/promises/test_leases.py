@@ -11,8 +11,7 @@ import pytest
 
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from tests.conftest import StartServer
-from tests.promises.conftest import Workers
-from tests.servers import eventually
+from tests.promises.conftest import Workers, eventually
 
 
 def test_a_beat_leaves_the_services_alone_in_which_nothing_is_held(workers: Workers) -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from examples.ai.provider import Fault, Provider
 from fourlane import State
-from tests.promises.conftest import Workers
-from tests.servers import eventually
+from tests.promises.conftest import Workers, eventually
 
 TASKS = """
 import asyncio, os

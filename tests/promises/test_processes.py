@@ -8,8 +8,7 @@ import signal
 import pytest
 
 from fourlane.job import State
-from tests.promises.conftest import Workers, alive
-from tests.servers import eventually
+from tests.promises.conftest import Workers, alive, eventually
 
 
 def test_a_killed_process_gives_its_jobs_back_at_once(workers: Workers) -> None:

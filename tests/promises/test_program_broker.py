@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fourlane.job import State
-from tests.promises.conftest import Workers
-from tests.servers import eventually
+from tests.promises.conftest import Workers, alive, eventually
 
 PROGRAM = """
 import os, dramatiq, fourlane, redis
@@ -59,3 +58,52 @@ def test_a_worker_does_not_start_for_a_broker_of_another_store(
     log = start(workers, arguments)
     assert "different jobs" in log
     assert all(name in log for name in names), log
+
+
+PROGRAMS = """
+import os, time, dramatiq, fourlane, redis
+from dramatiq.middleware import Middleware
+
+url = os.environ["REDIS_URL"]
+
+def beside():
+    \"\"\"As Prometheus' server of metrics.\"\"\"
+    redis.Redis.from_url(url).rpush(os.environ["FOURLANE_NAMESPACE"] + ":said:beside:beside", os.getpid())
+    time.sleep(60)
+
+class Forks(Middleware):
+    @property
+    def forks(self):
+        return [beside]
+
+own = fourlane.RedisBroker(url=url, middleware=[Forks()])
+other = fourlane.RedisBroker(url=url)
+
+@dramatiq.actor(broker=own)
+def plain(name):
+    redis.Redis.from_url(url).rpush(f"{os.environ['FOURLANE_NAMESPACE']}:said:plain:{name}", os.getpid())
+
+@dramatiq.actor(broker=other)
+def elsewhere():
+    pass
+
+def set_up():
+    dramatiq.set_broker(own)
+"""
+
+
+@pytest.mark.parametrize("named", ["own", "set_up"])
+def test_the_broker_that_the_command_names_is_served(workers: Workers, named: str) -> None:
+    """As ``dramatiq MODULE:BROKER``; and what its middleware wants to run beside runs, once, as long as the worker."""
+    (workers.folder / "programs.py").write_text(PROGRAMS)
+    process = workers.start("--processes", "2", "--slots", "1", module=f"programs:{named}")
+    workers.send("plain", "x")
+    eventually(lambda: workers.said("plain", "x"))
+    eventually(lambda: workers.said("beside", "beside"))
+    [beside] = workers.said("beside", "beside")
+    assert "another broker (elsewhere) are not served" in workers.log(process)
+    assert alive(beside)
+    process.terminate()
+    assert process.wait(20) == 0
+    eventually(lambda: not alive(beside))
+    assert len(workers.said("beside", "beside")) == 1

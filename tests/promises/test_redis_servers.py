@@ -26,8 +26,9 @@ from fourlane.queues.connection import Connector, connect
 from tests.command import Command
 from tests.command import command as command
 from tests.conftest import StartServer
+from tests.promises.conftest import eventually
 from tests.proxy import FaultyProxy
-from tests.servers import Server, eventually
+from tests.servers import Server
 from tests.worker.conftest import RunWorker, run_worker
 
 __all__ = ["run_worker"]

@@ -1,12 +1,23 @@
-"""What Redis's errors mean, in the words of each of its versions."""
+"""What Redis's errors and waits mean, in each of its versions."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 import redis.exceptions as failures
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import is_full, is_passing, is_refusal, lacks_right, unavailable
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.connection import (
+    SOCKET_TIMEOUT_SECONDS,
+    blocks_for,
+    is_full,
+    is_passing,
+    is_refusal,
+    lacks_right,
+    unavailable,
+)
 
 
 def told(error: Exception) -> RedisUnavailable:
@@ -48,3 +59,13 @@ def test_a_hint_for_each() -> None:
     assert "is a replica" in str(told(failures.ResponseError(OLD.format("READONLY no"))))
     assert "user's rights" in str(told(failures.ResponseError("ACL failure in script: no")))
     assert "is the server running" in str(told(failures.ConnectionError("gone")))
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.0001, 0.001, 0.0016, 0.004])
+def test_no_wait_is_for_ever_however_short(broker: RedisBroker, namespace: str, seconds: float) -> None:
+    """0 is for ever, and Redis 6.2 makes 0 of 0.001."""
+    began = time.monotonic()
+    connector, key = broker.store.connector, namespace.encode()
+    assert connector.command(key, "BZPOPMIN", key, blocks_for(seconds)) is None
+    assert connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", blocks_for(seconds)) is None
+    assert time.monotonic() - began < SOCKET_TIMEOUT_SECONDS

@@ -148,12 +148,14 @@ def test_the_catalogue_has_every_key(store: Store) -> None:
     sweep = doctor._Sweep(store)
     keys = ServiceKeys(store.namespace, "local", "mail")
     environment = EnvironmentKeys(store.namespace, "local")
-    of_schedules = [keys.schedules, keys.states, keys.fires, keys.lateness, keys.declared, keys.lead, keys.runs("a:b")]
-    own = [key for key in vars(environment).values() if isinstance(key, bytes)]
-    own += [environment.health("openai", "gpt-4o:k1"), environment.spent("acme", "2026-11")]
-    own += [keys.output("1a"), keys.log("1a"), keys.progress("1a")]
-    named = [keys.leased("w:1"), keys.result("1.a:b")]
-    for key in [*keys.all, *of_schedules, *named, *own]:
+    made = [key for value in vars(keys).values() for key in (value if isinstance(value, list) else [value])]
+    made += [key for key in vars(environment).values() if isinstance(key, bytes)]
+    made += [keys.result("1.a:b"), keys.output("1a"), keys.log("1a"), keys.progress("1a"), keys.once("k")]
+    made += [keys.latest("k"), keys.places("k"), keys.breaker("k"), *keys.taken(1), keys.claim("1a"), keys.runs("a:b")]
+    made += [environment.health("openai", "gpt-4o:k1"), environment.spent("acme", "2026-11"), environment.tries("m")]
+    made += [environment.group("g"), environment.health_sent("openai"), environment.spent_sent("acme")]
+    made += [environment.tries_sent(), keys.leased("w:1")]
+    for key in (key + b"o" if key.endswith(b"sent:") else key for key in made if isinstance(key, bytes)):
         assert sweep.wanted_type(key.decode()) is not None, key
     for stranger in ("x", f"{store.namespace}:x", keys.prefix + "ready:4", keys.prefix + "jobsx"):
         assert sweep.wanted_type(stranger) is None

@@ -14,6 +14,7 @@ from typing import Any
 
 import dramatiq
 import pytest
+from dramatiq.middleware import CurrentMessage
 from sqlalchemy.orm import Session
 
 import fourlane
@@ -458,9 +459,10 @@ def test_a_run_whose_lease_was_lost_is_told_and_its_late_effects_are_refused(
     assert sent.status() is State.DONE
 
 
+@pytest.mark.parametrize("kind", ["plain", "async", "plain to await", "async with middleware"])
 @pytest.mark.parametrize("at_boot", [False, True])
 def test_context_variables_do_not_leak_from_job_to_job(
-    broker: RedisBroker, run_worker: RunWorker, at_boot: bool
+    broker: RedisBroker, run_worker: RunWorker, at_boot: bool, kind: str
 ) -> None:
     variable: ContextVar[str] = ContextVar("variable", default="default")
 
@@ -470,8 +472,9 @@ def test_context_variables_do_not_leak_from_job_to_job(
                 variable.set("of the thread")
 
     broker.add_middleware(Boot())
+    if "middleware" in kind:
+        broker.add_middleware(CurrentMessage())
 
-    @task(result_ttl_ms=60_000)
     def change(how: str) -> list[Any]:
         found = [variable.get(), decimal.getcontext().prec]
         if how == "variable":
@@ -480,6 +483,13 @@ def test_context_variables_do_not_leak_from_job_to_job(
             decimal.getcontext().prec = 3
         return found
 
+    async def change_later(how: str) -> list[Any]:
+        await asyncio.sleep(0)
+        return change(how)
+
+    function: Any = {"plain": change, "plain to await": lambda how: change_later(how)}.get(kind, change_later)
+    changed = task(name="change", result_ttl_ms=60_000)(function)
     run_worker(broker, slots=1)
-    clean = ["of the thread" if at_boot else "default", decimal.DefaultContext.prec]
-    assert [change.send(how).result(5) for how in ("variable", "decimal", "", "")] == [clean] * 4
+    of_threads = "of the thread" if at_boot and kind != "async" else "default"
+    clean = [of_threads, decimal.DefaultContext.prec]
+    assert [changed.send(how).result(5) for how in ("variable", "decimal", "", "")] == [clean] * 4

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
@@ -14,8 +15,16 @@ from typing import Any
 import dramatiq
 import pytest
 from dramatiq.errors import Retry
-from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, TimeLimitExceeded, default_middleware
-from dramatiq.results import Results
+from dramatiq.middleware import (
+    AsyncIO,
+    CurrentMessage,
+    GroupCallbacks,
+    Middleware,
+    TimeLimitExceeded,
+    default_middleware,
+)
+from dramatiq.rate_limits.backends import StubBackend
+from dramatiq.results import ResultFailure, Results
 from dramatiq.results.backends import RedisBackend
 
 import fourlane
@@ -45,6 +54,43 @@ def test_groups_and_pipelines(broker: RedisBroker, run_worker: RunWorker, result
     assert list(group.get_results()) == [2 * n for n in range(20)]
     pipe = (double.message(1) | double.message() | double.message()).run()
     assert pipe.get_result(block=True, timeout=5000) == 8
+
+
+def test_a_member_that_ran_twice_counts_once_and_completes_its_group_again(broker: RedisBroker) -> None:
+    """Its worker died before it was settled: after the others, before them, or with the callbacks still to send."""
+    broker.add_middleware(GroupCallbacks(StubBackend()))
+
+    @dramatiq.actor
+    def member(number: int) -> None: ...
+
+    @dramatiq.actor(queue_name="after")
+    def complete() -> None: ...
+
+    group = dramatiq.group(member.message(n) for n in range(3))
+    group.add_completion_callback(complete.message())
+    sent: list[dramatiq.Message[Any]] = []
+    enqueue = broker.enqueue
+    broker.enqueue = lambda message, **_: sent.append(message) or message  # type: ignore[method-assign, func-returns-value]
+    group.run()
+    broker.enqueue = enqueue  # type: ignore[method-assign]
+
+    def ends(*numbers: int) -> int:
+        """How many callbacks that makes."""
+        before = waiting()
+        for number in numbers:
+            broker.emit_after("process_message", sent[number], result=None)
+        return waiting() - before
+
+    def waiting() -> int:
+        keys = broker.store.service("after")
+        return int(broker.store.connector.command(keys.jobs, "LLEN", keys.ready[1]))
+
+    assert ends(0, 0, 0, 1, 0, 1) == 0
+    assert ends(2) == 1
+    assert ends(0, 1) == 0
+    keys = broker.store.service("after")
+    broker.store.connector.command(keys.jobs, "DEL", keys.jobs, keys.ready[1])  # as if they had not been sent
+    assert ends(2) == 1
 
 
 def test_callbacks(broker: RedisBroker, run_worker: RunWorker) -> None:
@@ -411,3 +457,87 @@ def test_expected_errors_are_no_errors_of_the_log(
         ("dead", "throws", "INFO"),
         ("retry", "again", "INFO"),
     ]
+
+
+def test_who_returns_what_nobody_keeps_is_told(
+    broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As dramatiq has it. A task's results are a matter of its options."""
+
+    @dramatiq.actor
+    def returns(value: object, piped: object = None) -> object:
+        return value
+
+    @fourlane.task
+    def task() -> int:
+        return 1
+
+    run_worker(broker)
+    returns.send(None)
+    returns.send_with_options(args=(2,), pipe_target=returns.message(None))
+    task.send()
+    broker.join("default", timeout=5_000)
+    assert "discarded" not in caplog.text
+    sent = [returns.send(3), returns.send_with_options(args=(4,), max_retries=1)]
+    broker.join("default", timeout=5_000)
+    told = [record.getMessage() for record in caplog.records if "Consider adding the Results" in record.getMessage()]
+    assert sorted(line.split()[1] for line in told) == sorted(f"job={message.message_id}" for message in sent)
+
+
+def test_middleware_hears_that_a_message_is_too_old_in_dramatiqs_words(
+    broker: RedisBroker, run_worker: RunWorker, results: RedisBackend
+) -> None:
+    skipped: list[str] = []
+
+    class Hears(Middleware):
+        """Of what is skipped."""
+
+        def after_skip_message(self, broker: Any, message: Any) -> None:
+            skipped.append(message.actor_name)
+
+    broker.add_middleware(Hears())
+
+    @dramatiq.actor(store_results=True, max_age=1)
+    def late() -> None: ...
+
+    message = late.send_with_options(delay=20)
+    run_worker(broker)
+    with pytest.raises(ResultFailure, match=r"^actor raised SkipMessage: Message age limit exceeded$"):
+        message.get_result(block=True, timeout=5_000)
+    assert skipped == ["late"]
+    eventually(lambda: dead_letters.count(broker.store) == 1)
+    assert dead_letters.find(broker.store).letters[0].reason == "expired"
+
+
+def test_an_unexpected_error_is_logged_with_its_traceback_once_it_is_final(
+    broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Scoped(Middleware):
+        """Ends a context manager with the error, as Sentry's does."""
+
+        def after_process_message(
+            self, broker: Any, message: Any, *, result: Any = None, exception: Any = None
+        ) -> None:
+            scope = contextlib.contextmanager(lambda: (yield))()
+            scope.__enter__()
+            if exception is not None:
+                scope.__exit__(type(exception), exception, None)
+
+    broker.add_middleware(Scoped())
+
+    def fails() -> None:
+        raise OSError("unexpected")
+
+    def throws() -> None:
+        raise KeyError("expected")
+
+    with caplog.at_level(logging.INFO, logger="fourlane.worker"):
+        made = [dramatiq.actor(max_retries=1, max_backoff=1)(fails), dramatiq.actor(throws=KeyError)(throws)]
+        run_worker(broker)
+        for actor in made:
+            actor.send()
+        broker.join("default", timeout=5_000)
+    with_traceback = [
+        (r.getMessage().split()[0], r.exc_info[0], r.exc_info[2] is None) for r in caplog.records if r.exc_info
+    ]
+    assert with_traceback == [("dead", OSError, False)]

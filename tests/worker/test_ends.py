@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
@@ -576,6 +578,16 @@ def test_waiting_goes_by_a_clock_that_nobody_sets(broker: RedisBroker, monkeypat
         sent.result(0.3)
 
 
+def test_the_shortest_wait_ends(broker: RedisBroker) -> None:
+    @task(result_ttl_ms=60_000)
+    def never() -> None: ...
+
+    began = time.monotonic()
+    with pytest.raises(ResultTimeout):
+        never.send().result(0.0004)
+    assert time.monotonic() - began < 2
+
+
 # Age ----------------------------------------------------------------------------------------------------------------
 
 
@@ -627,8 +639,11 @@ def test_an_expired_job_can_be_replayed_and_a_delay_is_no_age(broker: RedisBroke
 
 @pytest.mark.parametrize("kind", ["plain", "async", "handed over", "actor", "expected", "retried", "skipped"])
 @pytest.mark.parametrize("observed", [False, True])
-def test_a_failed_job_lets_go_of_all_that_it_had(broker: RedisBroker, kind: str, observed: bool) -> None:
+def test_a_failed_job_lets_go_of_all_that_it_had(
+    broker: RedisBroker, kind: str, observed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """At once, not when the garbage collector comes by: twenty megabytes in each of sixty jobs are a gigabyte."""
+    caplog.set_level(logging.CRITICAL, logger="fourlane.worker")  # for caplog keeps the errors that it hears of
     had: list[weakref.ref[Any]] = []
 
     class Heavy: ...

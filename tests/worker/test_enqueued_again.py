@@ -114,7 +114,7 @@ def test_by_the_actor_with_other_arguments(broker: RedisBroker, start: Start) ->
 
     start(broker)
     sent = page.send(1)
-    eventually(lambda: len(pages) == 4, 15)
+    eventually(lambda: len(pages) == 4)
     broker.join("default", timeout=5_000)
     assert pages == [(number, sent.message_id) for number in range(1, 5)]
 

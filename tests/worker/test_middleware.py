@@ -460,3 +460,21 @@ def test_who_hears_of_the_stop_can_still_tell_running_jobs(program: Program) -> 
     assert begun.wait(5)
     worker.stop()
     eventually(lambda: heard == ["stop"])
+
+
+def test_an_encoder_that_is_not_used_is_told_of_once(broker: RedisBroker, caplog: pytest.LogCaptureFixture) -> None:
+    @dramatiq.actor
+    def works() -> None: ...
+
+    before = dramatiq.get_encoder()
+    dramatiq.set_encoder(dramatiq.PickleEncoder())
+    try:
+        works.send()
+        works.send()
+    finally:
+        dramatiq.set_encoder(before)
+    works.send()
+    assert [record.message for record in caplog.records if "PickleEncoder" in record.message] == [
+        "PickleEncoder, which dramatiq.set_encoder() was given, is not used for jobs: their arguments are kept as "
+        "JSON, and what JSON cannot carry is refused (docs/tasks.md)"
+    ]

@@ -1,0 +1,41 @@
+"""``fourlane forward``: takes over what dramatiq's own RedisBroker left."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from fourlane.commands.shared import print_json, wants_json
+
+__all__ = ["forward"]
+
+
+@click.command()
+@click.argument("modules", nargs=-1)
+@click.option("--from", "url", help="The Redis of dramatiq's broker; by default the one that jobs are in.")
+@click.option("--namespace", default="dramatiq", show_default=True, help="The namespace of dramatiq's broker.")
+def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
+    """Make jobs of the messages that dramatiq's own RedisBroker left. MODULES are the program's, as of its worker.
+
+    Stop dramatiq's workers and all that sends through it first.
+    """
+    from fourlane.queues.connection import connect
+    from fourlane.queues.forward import forward as move
+    from fourlane.queues.forward import queues_left
+    from fourlane.tasks.task import default_broker
+    from fourlane.worker.process import import_modules
+
+    sys.path.insert(0, os.getcwd())
+    import_modules(list(modules))
+    broker = default_broker()
+    client = connect(url) if url else broker.client
+    moved = {queue: move(broker, client, namespace, queue) for queue in queues_left(client, namespace)}
+    if wants_json():
+        print_json(moved)
+        return
+    for queue, count in moved.items():
+        click.echo(f"{queue}: {count} job(s)")
+    if not moved:
+        click.echo(f"nothing is left of dramatiq's under {namespace}:")
