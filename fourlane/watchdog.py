@@ -22,6 +22,7 @@ log = logging.getLogger("fourlane.watchdog")
 STUCK: Final = 75
 """The exit code: EX_TEMPFAIL of sysexits.h."""
 _LOOKS: Final = 6  # while its patience lasts
+_LOG_SECONDS: Final = 1.0
 
 
 class Watchdog:
@@ -66,8 +67,10 @@ class Watchdog:
             answered = {ident: answered.get(ident, now) for ident in silent}
             for ident, since in answered.items():
                 if now - since >= self._patience / 2 - every and self._is_silent(ident, now):
-                    self._tell(ident)
-                    self._end_process()
+                    try:
+                        _in_short(self._tell, ident)
+                    finally:
+                        self._end_process()
                     return
 
     def _is_silent(self, ident: int, now: float) -> bool:
@@ -81,8 +84,17 @@ class Watchdog:
 
 
 def _exit() -> None:
-    logging.shutdown()
-    os._exit(STUCK)
+    try:
+        _in_short(logging.shutdown)
+    finally:
+        os._exit(STUCK)
+
+
+def _in_short(call: Callable[..., object], *args: object) -> None:
+    """For what logs: whoever is stuck may hold the lock of a log for ever."""
+    thread = threading.Thread(target=call, args=args, name="fourlane-watchdog-log", daemon=True)
+    thread.start()
+    thread.join(_LOG_SECONDS)
 
 
 def ping_of(connector: Connector, key: bytes) -> Callable[[], None]:
@@ -102,5 +114,8 @@ def _answers(ping: Callable[[], None]) -> bool:
     try:
         ping()
     except RedisUnavailable:
+        return False
+    except Exception as error:  # of our own: it says nothing of Redis
+        _in_short(log.error, "asking Redis for an answer met an error of its own: %r", error)
         return False
     return True

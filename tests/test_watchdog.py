@@ -40,12 +40,22 @@ store = Store(Connector(connect(sys.argv[1])))
 store.announce("mail")
 
 def hang(*args, **kwargs):
+    if sys.argv[2] == "with the log":
+        logging.root.handlers[0].acquire()
     threading.Event().wait()
+
+strange = [ValueError("no answer, and no silence")] if sys.argv[2] == "with the log" else []
+real = ping_of(store.connector, store.keys.edits)
+
+def ping():
+    if strange:
+        raise strange.pop()
+    real()
 
 schedules.due = hang
 watchdog = Watchdog(0.6)
 watchdog.kick()
-watchdog.start(ping_of(store.connector, store.keys.edits))
+watchdog.start(ping)
 Scheduler(store, watchdog).run()
 """
 
@@ -116,11 +126,17 @@ def running(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_stuck_scheduler_ends_and_says_where(redis_server: Server) -> None:
-    with running(STUCK_SCHEDULER, redis_server.url) as process:
+    with running(STUCK_SCHEDULER, redis_server.url, "alone") as process:
         _, told = process.communicate(timeout=20)
         assert process.returncode == STUCK
         assert "no work for 0.6 s though Redis answers" in told
         assert "in hang" in told
+
+
+def test_what_is_stuck_ends_though_it_holds_the_log_and_a_ping_failed_strangely(redis_server: Server) -> None:
+    with running(STUCK_SCHEDULER, redis_server.url, "with the log") as process:
+        process.communicate(timeout=10)
+        assert process.returncode == STUCK
 
 
 @pytest.mark.parametrize("what", ["scheduler", "relay"])

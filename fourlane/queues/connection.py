@@ -11,6 +11,7 @@ identity, which the script remembers: ``Connector.run_once`` and ``run_each_once
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import secrets
@@ -37,7 +38,8 @@ except ImportError:
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 _RETRIES = 3
-_PATIENCE_SECONDS = SOCKET_TIMEOUT_SECONDS + 1  # one more try after a silent socket, not three
+_ANSWER_MARGIN_SECONDS: Final = 1.0
+_PATIENCE_SECONDS = SOCKET_TIMEOUT_SECONDS + _ANSWER_MARGIN_SECONDS  # one more try after a silent socket, not three
 _SHORTEST_BLOCK_SECONDS: Final = 0.002  # Redis 6.2 makes 0 of 0.001, and 0 means for ever
 _MOST_IDLE = 256
 _ORIGIN_SECONDS = 30.0  # a third of what Redis remembers a key's last call for (lua/parts/once.lua)
@@ -84,13 +86,13 @@ def blocks_for(seconds: float) -> str:
     return f"{max(seconds, _SHORTEST_BLOCK_SECONDS):.3f}"
 
 
-def _make_connection(client: Any) -> Any:
+def _make_connection(client: Any, most_seconds: float = math.inf) -> Any:
     """A connection like this client's, and none of its pool: a pool counts what it made, and stops at a number."""
     pool = client.connection_pool
     options = pool.connection_kwargs | _LINK_OPTIONS
     for name in ("socket_timeout", "socket_connect_timeout"):
-        if options.get(name) is None:  # of a client that was given: its silent sockets end too
-            options[name] = SOCKET_TIMEOUT_SECONDS
+        given = options.get(name)  # None in a client that was given: its silent sockets end too
+        options[name] = min(SOCKET_TIMEOUT_SECONDS if given is None else given, most_seconds)
     return pool.connection_class(**options)
 
 
@@ -264,10 +266,15 @@ class _Calls:
 
 
 class Connector:
-    """Opens links."""
+    """Opens links.
 
-    def __init__(self, client: redis.Redis | RedisCluster) -> None:
+    Parameters:
+      answer_seconds: no link waits longer than this for a connection or a reply, whatever the client allows.
+    """
+
+    def __init__(self, client: redis.Redis | RedisCluster, answer_seconds: float = math.inf) -> None:
         self.client = client
+        self._answer_seconds = answer_seconds
         self.clustered = isinstance(client, RedisCluster)
         self._idle: dict[Any, deque[Link]] = {}
         self._pid = os.getpid()
@@ -310,7 +317,8 @@ class Connector:
 
     def _connection(self, node: Any) -> Any:
         client: Any = self.client
-        return self._guard(lambda: _make_connection(client if node is None else client.get_redis_connection(node)))
+        of = self._guard(lambda: client if node is None else client.get_redis_connection(node))
+        return self._guard(lambda: _make_connection(of, self._answer_seconds))
 
     def _guard(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -366,7 +374,7 @@ class Connector:
         return self._repeat(key, lambda link: link.command(*words))
 
     def _repeat(self, key: bytes, use: Callable[[Link], Any]) -> Any:
-        patience = time.monotonic() + _PATIENCE_SECONDS
+        patience = time.monotonic() + min(_PATIENCE_SECONDS, self._answer_seconds + _ANSWER_MARGIN_SECONDS)
         for retry in range(_RETRIES + 1):
             try:
                 if retry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -119,6 +120,12 @@ class Store:
         self._services: dict[str, ServiceKeys] = {}
         self._announced: set[str] = set()
         self.clock = RedisClock(self._time_ms)
+
+    def answering_within(self, seconds: float) -> Store:
+        """The same jobs, for who has others to look after: no connection waits longer than this for a reply."""
+        same = copy.copy(self)
+        same.connector = Connector(self.connector.client, seconds)
+        return same
 
     def _time_ms(self) -> int:
         seconds, microseconds = self.connector.command(self.keys.services, "TIME")

@@ -109,8 +109,7 @@ class Apart:
         some = self._fitting(self._waiting if self._half_lived else self._choose(group, together))
         if not some:
             return False
-        if self.table is not None:
-            self.table.publish_rest_on_trial(self._half_lived)
+        self._put_on_trial()
         self._half_lived = not self._half_lived
         self._trial = {suspect.leased.entry for suspect in some}
         self._most = most
@@ -124,12 +123,17 @@ class Apart:
             return False
         self._trial.clear()
         if self.table is not None:
-            self.table.publish_rest_on_trial(False)
-            for run in runs:
-                if run.row >= 0:
-                    self.table.acquit(run.row)
+            self.table.publish_trial(False)
         self._half_lived = self._half_lived and bool(self._waiting)
         return True
+
+    def _put_on_trial(self) -> None:
+        """What begins next. Whoever runs already lived until now, and is not blamed for what then happens."""
+        if self.table is not None:
+            for run in self.executor.running():
+                if run.row >= 0:
+                    self.table.acquit(run.row)
+            self.table.publish_trial(True)
 
     def _fitting(self, suspects: Sequence[_Suspect]) -> list[_Suspect]:
         """Those that find room."""
@@ -158,6 +162,10 @@ class Apart:
             self._alone = None
             self._alone_until = now + _ALONE_SECONDS
             self._rest_until = self._alone_until + (self._alone_until - since)
+            self._put_on_trial()
+            self._trial = {leased.entry}
+            self._most = leased.crashes
+            self._trial_until = self._alone_until
             self.executor.start(lane, [leased])
             return True
         return False

@@ -122,15 +122,21 @@ class Child:
 
     def tell(self, message: msgspec.Struct) -> bool:
         """Send a line. False when the pipe is full and it was dropped: what matters is told again at the next beat."""
+        if not self.flush():
+            return False
+        self._unsent = msgspec.json.encode(message) + b"\n"
+        self.flush()
+        return True
+
+    def flush(self) -> bool:
+        """Send on what the pipe had no room for. True when nothing is left."""
         assert self.process.stdin is not None
-        dropped = bool(self._unsent)
-        if not dropped:
-            self._unsent = msgspec.json.encode(message) + b"\n"
         try:
-            self._unsent = self._unsent[os.write(self.process.stdin.fileno(), self._unsent) :]
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self.process.stdin.fileno(), self._unsent) :]
         except OSError:
             pass  # it is busy, or dead, and then the next look will tell
-        return not dropped
+        return not self._unsent
 
     @property
     def serves(self) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -31,6 +33,7 @@ from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms, without_end
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, taking_retry, write_record
+from fourlane.queues.connection import is_refusal, lacks_right
 from fourlane.retry import is_expected, judge
 from fourlane.sealing import seal_result
 from fourlane.worker.run import Run
@@ -42,6 +45,8 @@ log = logging.getLogger("fourlane.worker")
 _TRACEBACK_CHARACTERS: Final = 8_000
 _WORDS_CHARACTERS: Final = 1_000
 _CALLED: Final = frozenset(("on_success", "pipe_target"))
+_CALLED_AFTER_ERRORS: Final = frozenset(("on_failure", "on_retry_exhausted"))
+_AGAIN_SECONDS: Final = 0.5
 _DONE: Final = Done()
 _OWN_AFTER: Final = (Callbacks, Pipelines)
 _DISCARDED: Final = (
@@ -63,6 +68,21 @@ class Conclusions:
     def __init__(self, broker: RedisBroker, worker: str) -> None:
         self.broker = broker
         self.worker = worker
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """The worker ends: what Redis could not be told by now is not waited for."""
+        self._closed.set()
+
+    def asks_redis(self, run: Run, error: BaseException | None) -> bool:
+        """Whether to judge this end may take as long as Redis is away. An event loop must not wait for that."""
+        given, own = run.envelope.options, run.plan.options
+        if not (_CALLED.isdisjoint(given) and _CALLED.isdisjoint(own)):
+            return True
+        if error is None:
+            return False
+        calls = not (_CALLED_AFTER_ERRORS.isdisjoint(given) and _CALLED_AFTER_ERRORS.isdisjoint(own))
+        return calls or _was_told(run, error)
 
     def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome of a run. Never raises."""
@@ -74,7 +94,7 @@ class Conclusions:
                     return outcome if type(outcome) is not Dead else self._over(run, outcome)
             return self._judged(run, result, error)
         except BaseException as fault:
-            return self._undecided(run, error, fault)
+            return Back() if run.abandoned else self._undecided(run, error, fault)
         finally:
             in_process.message = None
 
@@ -229,7 +249,21 @@ class Conclusions:
         plan, options = run.plan, run.envelope.options
         calls = type(middleware) is Callbacks and (plan.has_callbacks or "on_success" in options)
         if calls or (type(middleware) is Pipelines and "pipe_target" in options):
-            middleware.after_process_message(self.broker, run, result=result)
+            self._until_told(run, lambda: middleware.after_process_message(self.broker, run, result=result))
+
+    def _until_told(self, run: Run, tell: Callable[[], object]) -> None:
+        """Through an outage of Redis: work that is done is no dead letter for that. In a thread that may wait.
+
+        What never began is refused by the loop itself, which may not.
+        """
+        while True:
+            try:
+                tell()
+                return
+            except RedisUnavailable as error:
+                is_outage = not is_refusal(error) and not lacks_right(error)
+                if not is_outage or not run.started or self._closed.wait(_AGAIN_SECONDS):
+                    raise
 
     def _over(self, run: Run, outcome: Dead) -> Outcome:
         """It ended otherwise than done. What cannot be told is told with the job's own error."""
@@ -319,7 +353,8 @@ class Conclusions:
         name = run.envelope.options.get(option) or run.plan.options.get(option)
         if isinstance(name, str) and name and option not in run.told:
             run.told |= {option}
-            self.broker.get_actor(name).send(run._message.asdict(), told)
+            actor = self.broker.get_actor(name)
+            self._until_told(run, lambda: actor.send(run._message.asdict(), told))
 
     def _retry_as_enqueued(self, run: Run, error: BaseException | None) -> Retry:
         assert run.enqueued_again is not None

@@ -28,9 +28,10 @@ class EventLoop(EventLoopThread):
 
     def __init__(self, cannot_go_on: Callable[[str], None], error_came: Callable[[], None]) -> None:
         """``cannot_go_on`` hears that it does not run any more, ``error_came`` that an error ended it for a moment."""
+        loop = _new_loop()  # first: where no descriptor is left, it says so and leaves nothing behind
         super().__init__(log, _LOOK_SECONDS)
         self.loop.close()
-        self.loop = _new_loop()
+        self.loop = loop
         self.name, self.daemon = "fourlane-loop", True
         self._cannot_go_on, self._error_came = cannot_go_on, error_came
         self._stopping = False
@@ -39,7 +40,11 @@ class EventLoop(EventLoopThread):
         """Returns when it runs."""
         ready = threading.Event()
         self.loop.call_soon(ready.set)
-        threading.Thread.start(self)
+        try:
+            threading.Thread.start(self)
+        except RuntimeError:  # no thread is left
+            self.loop.close()
+            raise
         if not ready.wait(timeout):
             raise RuntimeError("the event loop did not start")
 

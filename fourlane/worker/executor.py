@@ -95,6 +95,7 @@ class Executor:
         self.busy: list[Run | None] = [None] * slots
         self._at_gate: list[Run | None] = [None] * slots
         self._leaves = False  # the worker stops: nothing begins any more
+        self._looks = False  # whether a run may begin must be looked at: the worker stops, or leases were lost
         self.locks = [threading.Lock() for _ in range(slots)]
         self.async_runs: dict[int, Run] = {}
         self._free_rows = list(range(slots, slots + concurrency))
@@ -149,13 +150,14 @@ class Executor:
             return None
         try:
             plan = self._plan(actor)
-        except FourlaneError as error:
+            if plan.is_async:
+                self._start_loop()
+            elif not self.threads:
+                self._start_threads()
+        except (FourlaneError, OSError, RuntimeError) as error:  # no descriptor is left, or no thread
+            self.plans.pop(name, None)
             log.error("actor %r was declared since the start, and its jobs cannot run: %s", name, error)
             return None
-        if plan.is_async:
-            self._start_loop()
-        elif not self.threads:
-            self._start_threads()
         return plan
 
     def _start_threads(self) -> None:
@@ -194,6 +196,8 @@ class Executor:
     def _find_mislaid(self, runs: list[Run]) -> None:
         """Of those that were here when an error came to the loop: jobs that it kept from beginning, or from ending."""
         for run in runs:
+            if run.ended:
+                continue  # its end is being told, in a thread
             begins = run.started > 0 and not run.on_loop if run.task is None else not run.task.done()
             if not begins and self.async_runs.get(id(run)) is run:
                 drop(run.awaitable)
@@ -340,7 +344,7 @@ class Executor:
         """Take one of the task's places. None is free in a moment: the job comes again later. False then."""
         self._at_gate[slot] = run
         run.gated = gate.acquire(timeout=_GATE_SECONDS)
-        if not run.gated or self._leaves:
+        if not run.gated:
             self.owner.finished(run, Back() if self._leaves else Postpone(run.lane.rest(run.leased.entry)))
         self._at_gate[slot] = None
         return run.gated
@@ -427,6 +431,8 @@ class Executor:
         plan, options = run.plan, run.envelope.options
         started = run.started = time.monotonic()
         run.row = row
+        if self._looks:
+            self._look_before(run)
         if self.table is not None and row >= 0:  # where the supervisor finds it when this process dies
             hard = plan.hard_ms
             self.table.begin(row, run.lane.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
@@ -450,18 +456,32 @@ class Executor:
         if self.table is not None and run.row >= 0 and run.leased.crashes >= self.broker.store.crash_limit - 1:
             self.table.suspect(run.row)
 
-    def _mark_begun(self, run: Run) -> None:
-        """Its row in the table, once more, on the loop (as in _begin, where a call for each job would be felt)."""
-        if self.table is not None and run.row >= 0:  # -1: there was no row left
-            hard = run.plan.hard_ms
-            deadline = run.started + hard / 1000 if hard else 0.0
-            self.table.begin(run.row, run.lane.number, run.leased.entry.encode(), deadline)
-            self._mark_suspect(run)
+    def _look_before(self, run: Run) -> None:
+        """Raises what ends a run that shall not begin any more."""
+        if run.lost:
+            raise LeaseLost
+        if self._leaves:
+            run.context.cancel_token.set("shutdown")
+            raise Shutdown
+
+    def _change_row(self, run: Run, slot: int) -> None:
+        """In the slot's thread, before that begins the next job: one of the two rows always tells of this one."""
+        run.row = row = self._take_row()
+        if self.table is not None:
+            if row >= 0:  # -1: there was no row left
+                hard = run.plan.hard_ms
+                deadline = run.started + hard / 1000 if hard else 0.0
+                self.table.begin(row, run.lane.number, run.leased.entry.encode(), deadline)
+                self._mark_suspect(run)
+            self.table.end(slot)
 
     def _run_dressed(self, run: Run) -> Any:
         """With everything that dramatiq's manual describes around the function."""
-        self._before(run)
-        return run.plan.fn(*run.envelope.args, **run.envelope.kwargs)
+        try:
+            self._before(run)
+            return run.plan.fn(*run.envelope.args, **run.envelope.kwargs)
+        finally:
+            in_process.message = None
 
     def _before(self, run: Run) -> None:
         plan, options = run.plan, run.envelope.options
@@ -513,8 +533,10 @@ class Executor:
             if run.interrupted is not None:  # before this coroutine was there to be cancelled
                 raise run.interrupted
             if not (plan.bare and not envelope.options):
-                self._before(run)
-                in_process.message = None  # other coroutines run on this thread meanwhile
+                try:
+                    self._before(run)
+                finally:
+                    in_process.message = None  # other coroutines run on this thread meanwhile
                 envelope = run.envelope
             result = await plan.fn(*envelope.args, **envelope.kwargs)
             while result is not None and is_awaitable(result):
@@ -535,7 +557,9 @@ class Executor:
     def _over_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
         if run.row >= 0:
             self._free_row(run)
-        if run.plan.told:
+        plan = run.plan
+        is_plain = error is None and plan.bare and not run.envelope.options
+        if plan.told or (not is_plain and self.conclusions.asks_redis(run, error)):
             # When its coroutine has left the context, which one thread at a time may be in.
             assert self.loop is not None
             run.ended = True
@@ -552,7 +576,7 @@ class Executor:
         self._tellers.submit(context.run, self._finish_on_loop, run, result, error)
 
     def _finish_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
-        """Of a run that was on the event loop; in a thread where middleware is told."""
+        """Of a run that was on the event loop; in a thread where middleware is told, or Redis is asked."""
         self._finish(run, result, error)
         self._leave_loop(run)
 
@@ -597,18 +621,15 @@ class Executor:
             with self.locks[slot]:
                 run.on_loop, run.interrupted, run.ended = True, run.late_interrupt, False
             run.goes_on_in = context
-            in_process.message = None
-            loop.call_soon_threadsafe(self._go_on, run, slot, context)
+            self._quietly(self._change_row, run, slot)
+            loop.call_soon_threadsafe(self._go_on, run, context)
         except BaseException as error:
             self.async_runs.pop(id(run), None)
+            self._free_row(run)
             drop(run.awaitable)
             self._over_in_thread(slot, run, None, error)
 
-    def _go_on(self, run: Run, slot: int, context: contextvars.Context) -> None:
-        run.row = self._take_row()
-        self._quietly(self._mark_begun, run)
-        if self.table is not None:
-            self._quietly(self.table.end, slot)
+    def _go_on(self, run: Run, context: contextvars.Context) -> None:
         assert self.loop is not None
         coroutine = self._await(run)
         try:
@@ -709,13 +730,13 @@ class Executor:
     def lease_lost(self, runs: list[Run]) -> None:
         """Tell running jobs that they run elsewhere by now, and interrupt them: their end does not count any more."""
         for run in runs:
-            run.lost = True
+            run.lost = self._looks = True
             run.context.cancel_token.set("lease_lost")
             self._interrupt(run, LeaseLost)
 
     def tell_shutdown(self) -> None:
         """Tell running jobs that the worker stops; interrupt those that asked for it."""
-        self._leaves = True
+        self._leaves = self._looks = True
         for run in self.running():
             if not run.context.cancel_token:
                 run.context.cancel_token.set("shutdown")
@@ -734,6 +755,7 @@ class Executor:
         self.stopping = True
         for _ in self.threads:
             self.backlog.put(None)
+        self.conclusions.close()
         if self._tellers is not None:
             self._tellers.shutdown(wait=False)
         self.ends.close(timeout_seconds=2.0)

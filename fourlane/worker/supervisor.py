@@ -48,7 +48,7 @@ STOPPED_AT_ONCE: Final = 130  # what a shell reports of a program that Ctrl-C en
 _INIT: Final = 1  # the process that inherits orphans
 _PRESENCE_SECONDS: Final = 30.0
 _WATCH_SECONDS: Final = 1.0
-_BEAT_ANSWER_SECONDS: Final = 1.5  # a connection that is half open must not take the whole silence
+_ANSWER_SECONDS: Final = 1.5  # a connection that is half open must not take the whole silence
 _BEAT_AGAIN_SECONDS: Final = 0.25
 _HEALTH_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
@@ -75,6 +75,8 @@ class Supervisor:
     ) -> None:
         """``declare`` writes what settings declare; it was called before, and is again when Redis loses its data."""
         self.store = store
+        self._own = store.answering_within(_ANSWER_SECONDS)
+        """What the main thread asks: who does not answer holds it up for a moment only."""
         self._declare = declare
         self.outside = outside
         self.options = options
@@ -196,6 +198,8 @@ class Supervisor:
         for number, due in list(self._start_at.items()):
             if due <= now:
                 self._start(number, now)
+        for child in self.children:
+            child.flush()
         self._grant(now)
         if now - self._beaten_at >= BEAT_SECONDS:
             self._beaten_at = now
@@ -380,14 +384,16 @@ class Supervisor:
                 begun = [r.entry for r in running if r.service == number]
             fate = f"worker {child.name} died: {child.fate()}"
             try:
-                back, poisoned = self.store.reclaim(
+                back, poisoned = self._own.reclaim(
                     service, names[service], fate,
                     begun=begun, ran=len(child.table.running()), suspects=sum(job.suspected for job in running),
                     guilty=child.guilty is not None, unbegun_ms=_UNBEGUN_MS if wary else 0,
                 )  # fmt: skip
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
-                continue
+                if is_refusal(error) or self._own.connector.clustered:
+                    continue  # the next service's may be taken back
+                return
             self._count("poisoned", len(poisoned))
             if back or poisoned:
                 log.warning("reclaimed service=%s jobs=%d poison=%s", service, back, ",".join(poisoned) or "none")
@@ -527,7 +533,6 @@ class Supervisor:
 
     def _beat_for(self, service: str, holders: dict[str, Child]) -> None:
         link = self._link(self.store.service(service).jobs)
-        link.answer_within(_BEAT_ANSWER_SECONDS)
         told = self.store.beat(link, service, list(holders), SILENCE_MS, self._cancels_since.get(service, 0))
         for name in told.lost:
             holders[name].tell(Told(lost=[(service, name)]))
@@ -540,10 +545,10 @@ class Supervisor:
 
     def _link(self, key: bytes) -> Link:
         """A connection that tries once: what is not said now is said again soon, and the processes need us."""
-        place = key if self.store.connector.clustered else b""
+        place = key if self._own.connector.clustered else b""
         link = self._links.get(place)
         if link is None:
-            link = self._links[place] = self.store.connector.open(key)
+            link = self._links[place] = self._own.connector.open(key)
         return link
 
     def _drop_links(self) -> None:
@@ -576,7 +581,7 @@ class Supervisor:
             }
             try:
                 for service in names:
-                    self.store.announce(service)
+                    self._own.announce(service)
                 self._link(key).command("HSET", key, child.name, json.dumps(info))
                 if self._gone:
                     self._link(key).command("HDEL", key, *self._gone)

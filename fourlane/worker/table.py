@@ -18,7 +18,7 @@ import msgspec
 __all__ = ["Leave", "Running", "Table", "Vitals"]
 
 _LEAVE_AT: Final = 48
-_REST_ON_TRIAL_AT: Final = 49
+_TRIAL_AT: Final = 49
 _BEATEN_AT: Final = 56
 _VITALS_AT: Final = 64
 _HELD_AT: Final = 2_048
@@ -42,7 +42,7 @@ class Running(msgspec.Struct, frozen=True):
     entry: str
     hard_deadline: float
     acquitted: bool = False
-    """It lived through a trial (worker/apart.py)."""
+    """It ran when a trial began, and is not blamed for what then happens (worker/apart.py)."""
     suspected: bool = False
     """One more death could make it poison."""
 
@@ -125,7 +125,7 @@ class Table:
         self._mark(row, _SUSPECT)
 
     def acquit(self, row: int) -> None:
-        """Its job lived through a trial."""
+        """Its job lived until a trial began."""
         self._mark(row, _ACQUITTED)
 
     def _mark(self, row: int, mark: int) -> None:
@@ -135,14 +135,14 @@ class Table:
             _HEAD.pack_into(self.map, at, hard_deadline, service | mark, length)
 
     def blamed(self) -> list[Running]:
-        """Of the running jobs those that may have ended the process: not who lived, while the rest is on trial."""
+        """Of the running jobs those that may have ended the process: in a trial not who lived until it began."""
         running = self.running()
-        if not self.map[_REST_ON_TRIAL_AT]:
+        if not self.map[_TRIAL_AT]:
             return running
         return [job for job in running if not job.acquitted] or running
 
-    def publish_rest_on_trial(self, is_on_trial: bool) -> None:
-        self.map[_REST_ON_TRIAL_AT] = is_on_trial
+    def publish_trial(self, goes_on: bool) -> None:
+        self.map[_TRIAL_AT] = goes_on
 
     def grant(self, leave: Leave) -> None:
         """The supervisor's word."""

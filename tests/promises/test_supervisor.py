@@ -24,7 +24,7 @@ from fourlane.queues.connection import Connector, connect
 from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
 from fourlane.worker.child import Child, Options
-from fourlane.worker.process import Told
+from fourlane.worker.process import CANNOT_START, Told
 from fourlane.worker.supervisor import Supervisor
 from fourlane.worker.watch import Watch
 from tests.conftest import StartServer
@@ -591,6 +591,18 @@ def test_a_process_that_does_not_listen_holds_up_nobody() -> None:
         told = Told(cancelled=[f"{number:014}" for number in range(1_000)])
         for _ in range(20):
             child.tell(told)  # a pipe takes some 64 KB; this would wait for ever
+    finally:
+        child.process.kill()
+        child.process.wait(10)
+        child.close()
+
+
+def test_a_process_gets_all_of_a_specification_that_does_not_fit_into_its_pipe_at_once() -> None:
+    child = Child(0, Options(modules=["no_such_module"], services=["a"] * 50_000))
+    try:
+        assert not child.tell(Told(cancelled=["1"]))  # it is dropped, and told again
+        eventually(lambda: child.flush() or child.process.poll() is not None, 15)
+        assert child.process.wait(15) == CANNOT_START  # it has read its specification
     finally:
         child.process.kill()
         child.process.wait(10)

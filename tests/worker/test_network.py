@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -250,6 +250,33 @@ def test_an_enqueue_on_a_half_open_connection_takes_a_new_one(
     noted.send()
     run_worker(behind)
     eventually(lambda: len(ran) == 2)
+
+
+def test_who_has_others_to_look_after_waits_for_a_moment_only(behind: RedisBroker, proxy: FaultyProxy) -> None:
+    own = behind.store.answering_within(0.2)
+
+    def seconds_of(call: Callable[[], object]) -> float:
+        began = time.monotonic()
+        call()
+        return time.monotonic() - began
+
+    def reclaim() -> None:
+        assert own.reclaim("default", "w0.0", "it was killed", begun=[]) == (0, [])
+
+    reclaim()
+    proxy.strand()
+    assert 0.2 <= seconds_of(reclaim) < 2.5  # on a new connection
+    proxy.blackhole()
+    with pytest.raises(RedisUnavailable):
+        seconds_of(reclaim)
+    proxy.heal()
+    link = own.connector.open(b"key")
+    proxy.blackhole()
+    began = time.monotonic()
+    with pytest.raises(RedisUnavailable):
+        link.command("PING")
+    assert time.monotonic() - began < 2.5
+    own.connector.close()
 
 
 def test_a_client_without_a_timeout_gets_one(redis_url: str, namespace: str) -> None:
