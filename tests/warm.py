@@ -53,6 +53,8 @@ class Process(subprocess.Popen[Any]):
         stdio = [own if number == -1 else number for own, number in enumerate((files[0], files[3], files[5]))]
         request = {"args": args[1:], "env": dict(env), "folder": str(folder or Path.cwd()), "alone": alone}
         self._link, theirs = socket.socketpair()
+        self._ready = select.poll()  # ``select`` takes no descriptor over 1023
+        self._ready.register(self._link, select.POLLIN)
         with theirs:
             socket.send_fds(_server(_read_at_start(env)), [json.dumps(request).encode()], [theirs.fileno(), *stdio])
         self._close_pipe_fds(*files)  # type: ignore[attr-defined]
@@ -77,7 +79,7 @@ class Process(subprocess.Popen[Any]):
         return code
 
     def _ended_within(self, seconds: float | None) -> int | None:
-        if self.returncode is None and select.select([self._link], [], [], seconds)[0]:
+        if self.returncode is None and self._ready.poll(None if seconds is None else seconds * 1000):
             self.returncode = int(self._line())
             self._link.close()
         return self.returncode

@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from tests.conftest import StartServer
 from tests.promises.conftest import Workers, eventually
+from tests.proxy import FaultyProxy
 
 
 def test_a_beat_leaves_the_services_alone_in_which_nothing_is_held(workers: Workers) -> None:
@@ -93,3 +95,24 @@ def test_a_supervisor_that_stands_still_costs_no_lease(workers: Workers) -> None
     assert all(
         "reclaimed" not in workers.log(worker) and "lost" not in workers.log(worker) for worker in (first, second)
     )
+
+
+def test_a_half_open_connection_of_the_supervisor_holds_up_what_a_dead_process_held_for_a_moment_only(
+    redis_url: str, namespace: str, tmp_path: Path
+) -> None:
+    parts = urlsplit(redis_url)
+    with FaultyProxy(parts.hostname or "127.0.0.1", parts.port or 6379) as proxy:
+        workers = Workers(redis_url, namespace, tmp_path)
+        workers.env["REDIS_URL"] = proxy.url(redis_url)
+        try:
+            worker = workers.start("--slots", "2")
+            workers.send("hold", "a")
+            (pid,) = eventually(lambda: workers.said("begun", "a"))
+            proxy.strand()
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: "died process" in workers.log(worker))
+            eventually(lambda: "reclaimed service=default jobs=1" in workers.log(worker), 4)  # a socket waits for 5 s
+            eventually(lambda: len(workers.said("begun", "a")) == 2, 10)
+            workers.open_gate("a")
+        finally:
+            workers.close()
