@@ -529,7 +529,7 @@ class Executor:
         result: Any = None
         error: BaseException | None = None
         try:
-            self._begin(run, self._take_row())
+            self._begin(run, self._free_rows.pop() if self._free_rows else -1)  # as _take_row
             if run.interrupted is not None:  # before this coroutine was there to be cancelled
                 raise run.interrupted
             if not (plan.bare and not envelope.options):
@@ -555,17 +555,17 @@ class Executor:
             self.broker.logger.critical("Unexpected failure in the output of job %s.", run.id, exc_info=True)
 
     def _over_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
-        if run.row >= 0:
-            self._free_row(run)
         plan = run.plan
         is_plain = error is None and plan.bare and not run.envelope.options
         if plan.told or (not is_plain and self.conclusions.asks_redis(run, error)):
             # When its coroutine has left the context, which one thread at a time may be in.
             assert self.loop is not None
+            self._free_row(run)
             run.ended = True
             self.loop.call_soon(self._tell_in_thread, run, result, error)
         else:
-            self._finish_on_loop(run, result, error)
+            self._finish(run, result, error)
+            self._leave_loop(run)
 
     def _tell_in_thread(self, run: Run, result: Any, error: BaseException | None) -> None:
         if self.stopping:
@@ -573,9 +573,9 @@ class Executor:
         if self._tellers is None:
             self._tellers = ThreadPoolExecutor(self.slots, thread_name_prefix="fourlane-tell")
         context = run.goes_on_in or contextvars.copy_context()
-        self._tellers.submit(context.run, self._finish_on_loop, run, result, error)
+        self._tellers.submit(context.run, self._finish_and_leave, run, result, error)
 
-    def _finish_on_loop(self, run: Run, result: Any, error: BaseException | None) -> None:
+    def _finish_and_leave(self, run: Run, result: Any, error: BaseException | None) -> None:
         """Of a run that was on the event loop; in a thread where middleware is told, or Redis is asked."""
         self._finish(run, result, error)
         self._leave_loop(run)
@@ -591,7 +591,7 @@ class Executor:
             self._free_rows.append(row)
 
     def _leave_loop(self, run: Run) -> None:
-        if run.row >= 0:
+        if run.row >= self.slots:
             self._free_row(run)
         self.async_runs.pop(id(run), None)
         if self._threads_wait:

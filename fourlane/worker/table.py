@@ -25,10 +25,9 @@ _HELD_AT: Final = 2_048
 _MOST_SERVICES: Final = 4_096
 _NAMES_AT: Final = _HELD_AT + 4 * _MOST_SERVICES
 _ROWS_AT: Final = 262_144  # room for the names of some 1,700 services; unused pages cost nothing
-_ENTRY_BYTES: Final = 308
-_HEAD: Final = struct.Struct("<dHH")  # hard limit on the monotonic clock (0 none), service's number, entry's length
-_ROW: Final = struct.Struct(f"<{_ENTRY_BYTES}sdHH")  # the entry, which is whole before its length is; 0: a free row
-_ROW_BYTES: Final = _ROW.size
+_ROW: Final = struct.Struct("<dHH")  # hard limit on the monotonic clock (0 none), service's number, entry's length
+_ROW_BYTES: Final = 320  # a free row has the length 0
+_ENTRY_AT: Final = _ROW.size
 _ACQUITTED, _SUSPECT = 1 << 15, 1 << 14  # beside a service's number
 _READS: Final = 5
 
@@ -104,18 +103,20 @@ class Table:
         return table
 
     def begin(self, row: int, service: int, entry: bytes, hard_deadline: float) -> None:
-        length = min(len(entry), _ENTRY_BYTES)
-        _ROW.pack_into(self.map, self._rows[row], entry, hard_deadline, service, length)
+        at = self._rows[row]
+        entry = entry[: _ROW_BYTES - _ENTRY_AT]
+        self.map[at + _ENTRY_AT : at + _ENTRY_AT + len(entry)] = entry
+        _ROW.pack_into(self.map, at, hard_deadline, service, len(entry))
 
     def end(self, row: int) -> None:
-        _HEAD.pack_into(self.map, self._rows[row] + _ENTRY_BYTES, 0.0, 0, 0)
+        _ROW.pack_into(self.map, self._rows[row], 0.0, 0, 0)
 
     def running(self) -> list[Running]:
         found = []
         for at in self._rows:
-            hard_deadline, service, length = _HEAD.unpack_from(self.map, at + _ENTRY_BYTES)
+            hard_deadline, service, length = _ROW.unpack_from(self.map, at)
             if length:
-                entry = self.map[at : at + length].decode(errors="replace")
+                entry = self.map[at + _ENTRY_AT : at + _ENTRY_AT + length].decode(errors="replace")
                 marks = bool(service & _ACQUITTED), bool(service & _SUSPECT)
                 found.append(Running(service & ~(_ACQUITTED | _SUSPECT), entry, hard_deadline, *marks))
         return found
@@ -129,10 +130,10 @@ class Table:
         self._mark(row, _ACQUITTED)
 
     def _mark(self, row: int, mark: int) -> None:
-        at = self._rows[row] + _ENTRY_BYTES
-        hard_deadline, service, length = _HEAD.unpack_from(self.map, at)
+        at = self._rows[row]
+        hard_deadline, service, length = _ROW.unpack_from(self.map, at)
         if length:
-            _HEAD.pack_into(self.map, at, hard_deadline, service | mark, length)
+            _ROW.pack_into(self.map, at, hard_deadline, service | mark, length)
 
     def blamed(self) -> list[Running]:
         """Of the running jobs those that may have ended the process: in a trial not who lived until it began."""
