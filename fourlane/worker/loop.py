@@ -637,15 +637,16 @@ class Loop:
 
     def _timeout(self) -> float:
         now = time.monotonic()
-        lanes = [lane for lane in self.lanes if lane.blocked_until <= now]
-        moments: list[float] = []
-        if len(lanes) < len(self.lanes):
-            moments += [lane.blocked_until for lane in self.lanes if lane.blocked_until > now]
+        lanes = self.lanes
+        moments = [lane.blocked_until for lane in lanes if lane.blocked_until > now]
+        if moments:
+            lanes = [lane for lane in lanes if lane.blocked_until <= now]
         if lanes:
             moments += [min([lane.look_at for lane in lanes]), min([lane.due_at for lane in lanes])]
             moments += [min([lane.beat_by for lane in lanes]), min([lane.room_at for lane in lanes])]
-        if any(lane.maybe for lane in lanes):
-            if self._want() > 0 and any(lane.waiting for lane in lanes if lane.maybe):
+        maybe = [lane for lane in lanes if lane.maybe]
+        if maybe:
+            if self._want() > 0 and any(lane.waiting for lane in maybe):
                 return 0.0
             moments += [moment for lane, moment in self._ages_at() if lane.blocked_until <= now]
         for lane in [lane for lane in self.lanes if lane.pass_on or lane.watches or lane.rests]:
@@ -658,7 +659,7 @@ class Loop:
         alone_until = self.apart.changes_at(now)
         if alone_until is not None:
             moments.append(alone_until)
-        if any(lane.uncertain for lane in lanes):
+        if [lane for lane in lanes if lane.uncertain]:
             return 0.0
         if self.executor.backlog.qsize():
             moments.append(self._leased_at + _GIVE_BACK_SECONDS)

@@ -118,7 +118,10 @@ class Wait:
         """True when something that matters by now is not listened for."""
         if not self.armed or self._ending or self._number is None:
             return False
-        return any(lane.wants_to_hear(lane is alone) & ~lane.listens for lane in self.lanes)
+        # What wants_to_hear says of a service with nothing known, without the call: most are such.
+        return any(
+            (lane.wants_to_hear(lane is alone) if lane.maybe else lane.all_bits) & ~lane.listens for lane in self.lanes
+        )
 
     def end(self, link: Link) -> bool:
         """Have Redis end it, over another link; its reply then comes as if nothing had happened in its time.
