@@ -159,13 +159,25 @@ class Lane:
 
     # What a turn said -----------------------------------------------------------------------------------------
 
-    def count_done(self, done: Iterable[str], others: Iterable[tuple[str, Outcome]]) -> None:
+    def count_done(self, done: Iterable[str], others: Iterable[tuple[str, Outcome]], turn: Turn) -> None:
+        """Of what was offered to this turn; what it did not take was not done, or is offered again."""
+        if turn.refused or turn.faults:
+            left_out = {*turn.refused, *(entry for entry, _ in turn.faults)}
+            done = [entry for entry in done if entry not in left_out]
+            others = [(entry, outcome) for entry, outcome in others if entry not in left_out]
         for entry in done:
             self.done[entry[0]] = self.done.get(entry[0], 0) + 1
         for entry, outcome in others:
             plain = outcome.outcome if type(outcome) is Stepped else outcome
             if type(plain) in (Done, Result):
                 self.done[entry[0]] = self.done.get(entry[0], 0) + 1
+
+    def forget_refused(self, others: Iterable[tuple[str, Outcome]], turn: Turn) -> None:
+        """What this turn settled is no longer one whose outcome Redis refused."""
+        faults = {entry for entry, _ in turn.faults}
+        for entry, _ in others:
+            if entry not in faults:
+                self.refused.pop(entry, None)
 
     def done_words(self) -> str:
         """What is to be counted, as the scripts take it."""
@@ -227,11 +239,19 @@ class Lane:
         if self.pass_on:
             self.pass_on = {tier: at for tier, at in self.pass_on.items() if tier not in asked}
 
+    def miss(self) -> None:
+        """Tokens may have been lost: anything may have come, here or for another worker."""
+        self.maybe = set(self.tiers)
+        self.look_at = 0.0
+        if self.others:
+            self.pass_on = dict.fromkeys(self.tiers, 0.0)
+
     def begin_anew(self) -> None:
         """Its leases were lost: under a new name it holds nothing."""
         self.epoch += 1
         self.held = 0
         self.uncertain = []
+        self.refused.clear()
         self.beaten_at = 0.0
         self.beaten_idle, self.told = True, False
         self.maybe = set(self.tiers)

@@ -50,6 +50,9 @@ _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
 _BLOCK_SECONDS: Final = 2.0
 _SHORT_CALL_SECONDS: Final = 0.1  # then its reply tells Redis's time well enough
+_LEASE_SECONDS: Final = 0.005  # so long a round leases from several services; then it hears what else there is
+_LAST_SECONDS: Final = 5.0  # for what is still to be settled when the grace is over
+_TAKES_SECONDS: Final = 0.05  # far longer than a thread needs between taking a job and having it in its place
 _BUSY_SECONDS: Final = 0.005  # from then on a backlog is worked on, and what other services get must be listened for
 
 
@@ -171,8 +174,6 @@ class Loop:
             if self.waits.overdue():
                 log.warning("Redis did not end a wait in its time; connecting anew")
                 self.waits.drop()
-                for lane in self.lanes:
-                    lane.look_at = 0.0  # tokens went astray
             self._round()
             if not self.stopping:
                 self._wait()
@@ -201,6 +202,8 @@ class Loop:
         turned: set[Lane] = set()
         waiting = [lane for lane in self.lanes if lane.maybe and lane.blocked_until <= now]
         while waiting and (want := self._want()) > 0:
+            if turned and time.monotonic() - now >= _LEASE_SECONDS:
+                break  # tokens, cancels and looks wait; the next round goes on with those whose turn it is
             ask = next_ask(waiting, want, self.shares)
             if ask is None:
                 break
@@ -318,9 +321,11 @@ class Loop:
         if lane.most_settled > settled * 2:
             lane.most_settled = 0  # all that was there passed
         lane.held = max(0, lane.held - settled + len(turn.faults))
-        if "k" in flags:
+        if "k" in flags and not turn.lost:
             lane.done.clear()
-        lane.count_done(settling.done, settling.others)
+        lane.count_done(settling.done, settling.others, turn)
+        if lane.refused:
+            lane.forget_refused(settling.others, turn)
         self.turned_at = now
         heard_at = time.monotonic()
         lane.contact.heard(heard_at)
@@ -375,20 +380,17 @@ class Loop:
         if turn.refused:
             meter.count("stale_acks", (lane.service,), len(turn.refused))
             log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
+            lane.beaten_at = 0.0  # to Redis this worker may be gone: it tells of itself with the next lease
         if turn.dropped:
             log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
         for entry, why in turn.faults:
             self._settle_otherwise(lane, entry, why)
         if turn.workers != -2:
             self._next_look(lane, turn, now)
-        if lane.controlled and not controlled:
-            self._rebuild_slots(lane)
         if want > 0:
             lane.leased(tiers + first[:1], turn.more)
             self._count_shares(first, turn.jobs)
             self.appetite.leased(want, len(turn.jobs), any(other.maybe for other in self.lanes), now)
-        for name in turn.expired:
-            self._reclaim(lane, name)
         if turn.jobs:
             lane.held += len(turn.jobs)
             self._leased += len(turn.jobs)
@@ -398,6 +400,11 @@ class Loop:
                 jobs = self.apart.divide(lane, jobs, now)
             if jobs:
                 self.appetite.started(len(jobs), self.executor.start(lane, jobs))
+        # These ask Redis more, which may last: after the jobs have begun.
+        if lane.controlled and not controlled:
+            self._rebuild_slots(lane)
+        for name in turn.expired:
+            self._reclaim(lane, name)
 
     def _publish(self, lane: Lane, now: float, leased: int) -> None:
         assert self.table is not None
@@ -547,20 +554,28 @@ class Loop:
             lane.out_of_step = True
             self._refused_or_failed(lane, fault)
             return False
-        in_hand = [run for run in self.executor.in_hand() if run.lane is lane and run.epoch == lane.epoch]
-        lost = [run for run in in_hand if run.leased.entry not in held]
+        lost = [run for run in self._in_hand(lane) if run.leased.entry not in held]
         if lost:
             self._tell_lost(lane, lost)
-        known = {run.leased.entry for run in in_hand}
-        known |= {run.leased.entry for run, _ in list(lane.finished)}
         self.apart.forget(lane, but=held)
-        known |= self.apart.held(lane)
-        known |= {run.leased.entry for run in waiting if run.lane is lane}
         lane.uncertain = [(entry, outcome) for entry, outcome in lane.uncertain if entry in held]
-        known |= {entry for entry, _ in lane.uncertain}
-        lane.uncertain += [(entry, Back()) for entry in held - known]
+        strangers = held - {entry for entry, _ in lane.uncertain} - {run.leased.entry for run in waiting}
+        strangers -= self._known(lane)
+        if strangers:
+            time.sleep(_TAKES_SECONDS)  # a thread that is just taking a job has it in no place for a moment
+            strangers -= self._known(lane)
+        lane.uncertain += [(entry, Back()) for entry in strangers]
         lane.held = len(held)
         return True
+
+    def _in_hand(self, lane: Lane) -> list[Run]:
+        return [run for run in self.executor.in_hand() if run.lane is lane and run.epoch == lane.epoch]
+
+    def _known(self, lane: Lane) -> set[str]:
+        """What this process has of a service besides its backlog, read in the order in which runs move."""
+        known = {run.leased.entry for run in self._in_hand(lane)}
+        known |= {run.leased.entry for run, _ in list(lane.finished) if run.epoch == lane.epoch}
+        return known | self.apart.held(lane)
 
     # Wait ---------------------------------------------------------------------------------------------------
 
@@ -609,9 +624,12 @@ class Loop:
             return False
         try:
             for wait in self.waits.waits:
-                if wait.is_deaf(alone) and not wait.end(self._link(wait.lanes[0])):
-                    self._sleep(_SHORT_JOB_SECONDS)
-                    return False
+                if wait.is_deaf(alone):
+                    if not wait.end(self._link(wait.lanes[0])):
+                        self._sleep(_SHORT_JOB_SECONDS)
+                        return False
+                    if not wait.can_end:
+                        self.waits.drop()  # it may not be ended, and would stay deaf: from now on waits are short
         except RedisUnavailable as error:
             self._failed(wait.lanes[0], error)
             return False
@@ -624,13 +642,18 @@ class Loop:
     def _timeout(self) -> float:
         now = time.monotonic()
         lanes = self.lanes
-        moments = [min([lane.look_at for lane in lanes]), min([lane.due_at for lane in lanes])]
-        moments += [min([lane.beat_by for lane in lanes]), min([lane.room_at for lane in lanes])]
-        if any(lane.maybe for lane in lanes):
-            if self._want() > 0 and any(lane.waiting for lane in lanes if lane.maybe and lane.blocked_until <= now):
+        moments = [lane.blocked_until for lane in lanes if lane.blocked_until > now]
+        if moments:
+            lanes = [lane for lane in lanes if lane.blocked_until <= now]
+        if lanes:
+            moments += [min([lane.look_at for lane in lanes]), min([lane.due_at for lane in lanes])]
+            moments += [min([lane.beat_by for lane in lanes]), min([lane.room_at for lane in lanes])]
+        maybe = [lane for lane in lanes if lane.maybe]
+        if maybe:
+            if self._want() > 0 and any(lane.waiting for lane in maybe):
                 return 0.0
             moments += [moment for lane, moment in self._ages_at() if lane.blocked_until <= now]
-        for lane in [lane for lane in lanes if lane.pass_on or lane.watches or lane.rests]:
+        for lane in [lane for lane in self.lanes if lane.pass_on or lane.watches or lane.rests]:
             moments += [*lane.pass_on.values(), *lane.rests.values()]
             if lane.watches:
                 moments.append(lane.contact.heard_at + STEP_SECONDS)
@@ -640,7 +663,7 @@ class Loop:
         alone_until = self.apart.changes_at(now)
         if alone_until is not None:
             moments.append(alone_until)
-        if any(lane.uncertain and lane.blocked_until <= now for lane in lanes):
+        if [lane for lane in lanes if lane.uncertain]:
             return 0.0
         if self.executor.backlog.qsize():
             moments.append(self._leased_at + _GIVE_BACK_SECONDS)
@@ -658,18 +681,28 @@ class Loop:
     def _sleep(self, seconds: float) -> bool:
         """True when something happened."""
         heard = self.waits.sleep(seconds)
-        for lane, token, error, turn, asked in heard or ():
-            if error is not None:
+        for lane, token, error, turn, ahead, refused in heard or ():
+            if turn is not None and ahead is not None:
+                self._take_ahead(ahead, turn)
+            if error is not None and not refused:
                 self._failed(lane, error)
                 continue
             lane.contact.heard(time.monotonic())
-            if turn is not None and asked is not None:
-                self._take_ahead(asked, turn)
-            if token:
-                self._take_token(lane, token, led_to_turn=turn is not None and (lane, token) == self._ahead)
+            if error is not None:
+                self._hears_nothing(refused, error)
+            elif token:
+                led_to_turn = turn is not None and ahead is not None and (lane, token) == (ahead.lane, ahead.tier)
+                self._take_token(lane, token, led_to_turn=led_to_turn)
             elif turn is not None and not turn.jobs:
                 self._ahead = (None, "")  # nothing came for as long as a wait lasts: no need to ask each time
         return heard is not None
+
+    def _hears_nothing(self, lanes: Sequence[Lane], error: RedisUnavailable) -> None:
+        """Redis refuses to wait for some keys of these: they are left out for a while, so look instead."""
+        for lane in lanes:
+            log.error("service=%s: jobs are found late, by looks: %s", lane.service, error)
+            lane.maybe = set(lane.tiers)
+            lane.look_at = 0.0
 
     def _take_token(self, lane: Lane, token: str, *, led_to_turn: bool) -> None:
         now = time.monotonic()
@@ -688,9 +721,9 @@ class Loop:
             lane.maybe.add(token)
             lane.pass_on[token] = now + (_GIVE_BACK_SECONDS if self.appetite.slot_soon() else 0.0)
 
-    def _take_ahead(self, lane: Lane, turn: Turn) -> None:
+    def _take_ahead(self, ahead: Ahead, turn: Turn) -> None:
         """Take what a turn gave that was asked ahead."""
-        now = time.monotonic()
+        lane, now = ahead.lane, time.monotonic()
         if turn.jobs and (self._want() <= 0 or lane.out_of_step or self._is_old(turn)):
             # What made it want them has changed meanwhile, or they may be another's by now.
             lane.held += len(turn.jobs)
@@ -700,7 +733,7 @@ class Loop:
         self.turned_at = now
         if turn.jobs and not turn.now_ms and (lane.beaten_idle or now - lane.beaten_at >= 1.0):
             lane.beat_by = now + _SHORT_JOB_SECONDS
-        self._take_in(lane, turn, now, "a", max(1, len(turn.jobs)), self._ahead[1])
+        self._take_in(lane, turn, now, "a", max(1, len(turn.jobs)), ahead.tier)
         lane.maybe |= maybe
 
     def _is_old(self, turn: Turn) -> bool:
@@ -725,7 +758,7 @@ class Loop:
             service, name = self._lost.popleft()
             for lane in self.lanes:
                 if (lane.service, lane.name) == (service, name) and lane.held:
-                    self._lose(lane)
+                    lane.look_at = 0.0  # Redis says whether that is so still: what is held by now may be newer
         while self._declared:
             self._serve(self._declared.popleft())
 
@@ -754,22 +787,18 @@ class Loop:
         while True:
             self._listen()
             for lane in self.lanes:
-                if lane.finished or lane.uncertain:
+                if (lane.finished or lane.uncertain) and lane.blocked_until <= time.monotonic():
                     self._turn(lane, 0)
             running = self.executor.running()
             if self.stop_now or not running or time.monotonic() >= deadline:
                 break
             self.executor.waiting, self.executor.low = True, 0
-            left = deadline - time.monotonic()
-            self.waits.sleep_deaf(0 if any(x.finished for x in self.lanes) else min(0.5, left))
-        for run in self.executor.running():
-            run.abandoned = True
-            log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
-            run.lane.finished.append((run, Back()))
+            now = time.monotonic()
+            ready = any(lane.finished and lane.blocked_until <= now for lane in self.lanes)
+            self.waits.sleep_deaf(0 if ready else max(0.0, min(0.5, deadline - now)))
+        self._abandon()
+        self._settle_last()
         for lane in self.lanes:
-            patience = time.monotonic() + 5.0
-            while (lane.finished or lane.uncertain) and time.monotonic() < patience:
-                self._turn(lane, 0)
             try:
                 self.store.leave(lane.service, lane.name, lane.done_words())
             except RedisUnavailable as error:
@@ -777,6 +806,30 @@ class Loop:
         self.executor.close()
         if self.observer is not None:
             self.observer.close()
+
+    def _abandon(self) -> None:
+        """Give back what did not end within the grace."""
+        abandoned = self.executor.running()
+        for run in abandoned:
+            run.abandoned = True  # all of them first: from now on their ends are not told
+        for run in abandoned:
+            if not run.ended_at:  # else it was told just before
+                log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
+                run.lane.finished.append((run, Back()))
+
+    def _settle_last(self) -> None:
+        """Settle all that is left, as far as Redis takes it in a few seconds."""
+        deadline = time.monotonic() + _LAST_SECONDS
+        while left := [lane for lane in self.lanes if lane.finished or lane.uncertain]:
+            now = time.monotonic()
+            if now >= deadline:
+                return
+            ready = [lane for lane in left if lane.blocked_until <= now]
+            if not ready:
+                self.waits.sleep_deaf(max(0.0, min(deadline, min(lane.blocked_until for lane in left)) - now))
+            for lane in ready:
+                if time.monotonic() < deadline and not self._turn(lane, 0):
+                    self.waits.sleep_deaf(_GIVE_BACK_SECONDS)
 
     def grace_left(self) -> float:
         """Seconds of the grace that are left after ``run``; less than 0 when it is over."""

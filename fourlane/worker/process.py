@@ -1,6 +1,6 @@
 """One worker process: what the supervisor starts. ``python -m fourlane.worker.process``, driven over its stdin.
 
-The first line is the specification; later lines tell of lost leases and cancelled jobs. The end of stdin is the
+The first line is the specification; later lines tell what the supervisor heard (``Told``). The end of stdin is the
 death of the supervisor, and the process ends with it.
 """
 

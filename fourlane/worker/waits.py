@@ -19,6 +19,7 @@ __all__ = ["Ahead", "Heard", "Waits"]
 
 _WAIT_SECONDS: Final = 30.0  # how long one wait in Redis lasts when nothing comes
 _BLIND_SECONDS: Final = 0.5  # and where the server cannot end it for us, while some services are left out
+_WITHOUT_SECONDS: Final = 2.0  # and when keys are left out that Redis refused
 _ANSWER_SECONDS: Final = 5.0
 
 
@@ -29,8 +30,11 @@ class Heard(NamedTuple):
     token: str
     error: RedisUnavailable | None = None
     turn: Turn | None = None
-    """What a turn gave that was asked ahead; of the lane ``turn_of``."""
-    turn_of: Lane | None = None
+    """What a turn gave that was asked ahead."""
+    ahead: Ahead | None = None
+    """As it was asked."""
+    refused: Sequence[Lane] = ()
+    """The error was for keys of these; the next wait leaves them out, and does not last long."""
 
 
 class Ahead(NamedTuple):
@@ -55,16 +59,26 @@ class Wait:
         """By then Redis must have answered."""
         self.ahead: Ahead | None = None
         self._ending = False  # Redis was asked to end it
-        self._number: int | None = None  # by which Redis knows the connection; None where it does not tell
+        self._number: int | None = None  # by which Redis knows the connection; None where it may not be ended
+        self._may_end = leaves_out
+        self._lane_of: dict[bytes, Lane] = {}
+        for lane in lanes:
+            keys = store.service(lane.service)
+            self._lane_of |= dict.fromkeys((*keys.wake, keys.news), lane)
+        self._asked: list[bytes] = []
+        self._refused: set[bytes] = set()  # for the next wait to leave out
 
     def arm(self, seconds: float, ahead: Ahead | None, alone: Lane | None) -> None:
-        """Ask. Raises RedisUnavailable."""
-        if self.link is None:
-            self._open()
+        """Ask. Raises RedisUnavailable. It is open."""
         assert self.link is not None
         keys = self._keys(alone)
+        if self._refused:
+            keys = [key for key in keys if key not in self._refused]
+            seconds = min(seconds, _WITHOUT_SECONDS)
+            self._refused.clear()
         if not keys:
             return
+        self._asked = keys
         self.link.send("BZPOPMIN", *keys, blocks_for(seconds))
         self.armed, self._ending, self.ahead = True, False, None
         self.until = time.monotonic() + seconds + _ANSWER_SECONDS
@@ -75,15 +89,19 @@ class Wait:
                 self.link, lane.service, lane.name, want=ahead.want, tiers=ahead.tier, silence_ms=silence, wait_ms=wait
             )
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Connect. Raises RedisUnavailable."""
+        if self.link is not None:
+            return
         self.link = self.store.connector.open(self.store.service(self.lanes[0].service).jobs)
         self._number = None
-        if self.leaves_out:
+        if self._may_end:
             try:
                 self._number = int(self.link.command("CLIENT", "ID"))
             except RedisUnavailable as error:
                 if not _may_not(error):
                     raise
+                self._may_end = False
 
     def _keys(self, alone: Lane | None) -> list[bytes]:
         """The highest tiers first, for the first key that has a token ends the wait."""
@@ -100,6 +118,7 @@ class Wait:
         """True when something that matters by now is not listened for."""
         if not self.armed or self._ending or self._number is None:
             return False
+        # What wants_to_hear says of a service with nothing known, without the call: most are such.
         return any(
             (lane.wants_to_hear(lane is alone) if lane.maybe else lane.all_bits) & ~lane.listens for lane in self.lanes
         )
@@ -116,7 +135,7 @@ class Wait:
         except RedisUnavailable as error:
             if not _may_not(error):
                 raise
-            self._number = None  # we may not: from now on its waits are short
+            self._number, self._may_end = None, False  # from now on its waits are short
             return True
         return self._ending
 
@@ -128,9 +147,11 @@ class Wait:
         if self.link is not None:
             self.link.close()
             self.link = None  # in a cluster another node may be the one to ask
-        self.armed = False
         for lane in self.lanes:
             lane.listens = 0
+            if self.armed:
+                lane.miss()
+        self.armed = False
         if self.ahead is not None:
             self.ahead.lane.out_of_step = True  # it may have been given jobs that nobody will hear of
             self.ahead = None
@@ -139,21 +160,48 @@ class Wait:
         """Read the reply."""
         assert self.link is not None
         head = self.lanes[0]
-        turn = asked = None
+        reply = fault = turn = None
         try:
-            reply = self.link.receive()
-            if self.ahead is not None:
-                turn, asked = self.store.hear_ahead(self.link), self.ahead.lane
+            try:
+                reply = self.link.receive()
+            except RedisUnavailable as error:
+                if not is_refusal(error):
+                    raise
+                fault = error
+            ahead = self.ahead
+            if ahead is not None:
+                turn = self._hear_ahead(ahead.lane)
+            self.armed, self.ahead = False, None
+            refused = self._find_refused() if fault is not None else ()
         except RedisUnavailable as error:
             return Heard(head, "", error)
-        self.armed, self.ahead = False, None
         if reply is None:
-            return Heard(head, "", None, turn, asked)
-        key, token = reply[0], reply[1].decode()
-        for told in self.lanes:
-            if key.startswith(self.store.service(told.service).prefix.encode()):
-                return Heard(told, token, None, turn, asked)
-        return Heard(head, "", None, turn, asked)
+            return Heard(head, "", fault, turn, ahead, refused)
+        return Heard(self._lane_of[reply[0]], reply[1].decode(), None, turn, ahead)
+
+    def _hear_ahead(self, lane: Lane) -> Turn | None:
+        assert self.link is not None
+        try:
+            return self.store.hear_ahead(self.link)
+        except RedisUnavailable as error:
+            if not is_refusal(error):
+                raise
+            lane.out_of_step, lane.look_at = True, 0.0  # its next turn is refused too, and blocks it
+            return None
+
+    def _find_refused(self) -> list[Lane]:
+        """Redis does not say which key it was: ask for each."""
+        assert self.link is not None
+        for key in self._asked:
+            self.link.send("ZCARD", key)
+        for key in self._asked:
+            try:
+                self.link.receive()
+            except RedisUnavailable as error:
+                if not is_refusal(error):
+                    raise
+                self._refused.add(key)
+        return [lane for lane in self.lanes if any(self._lane_of[key] is lane for key in self._refused)]
 
 
 class Waits:
@@ -213,9 +261,10 @@ class Waits:
         for wait in self.waits:
             if not wait.armed:
                 seconds = _WAIT_SECONDS * self._seconds_factor
-                if wait.link is not None and wait.leaves_out and not wait.can_end and self._some_wait(wait):
-                    seconds = _BLIND_SECONDS
                 try:
+                    wait.open()
+                    if wait.leaves_out and not wait.can_end and self._some_wait(wait):
+                        seconds = _BLIND_SECONDS
                     wait.arm(seconds, ahead, alone)
                     if wait.armed:
                         self._register(wait)

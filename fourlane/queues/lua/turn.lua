@@ -158,8 +158,10 @@ local function has_value(outcome, value)
 end
 
 local refused, done, settled, faults = {}, {}, {}, {}
+local ended = {} -- an entry ends once, however often it is among those that finished
 for i = 1, done_count do
     if mine[i] then done[#done + 1] = finished[i] else refused[#refused + 1] = finished[i] end
+    if others <= #ARGV then ended[finished[i]] = true end
 end
 if #done > 0 then
     forget(done)
@@ -168,7 +170,8 @@ end
 for i = others, #ARGV, 6 do
     local outcome, stepped = string.match(ARGV[i], '^(%l+)(%+?)$')
     local entry = ARGV[i + 1]
-    if mine[done_count + (i - others) / 6 + 1] then
+    if mine[done_count + (i - others) / 6 + 1] and not ended[entry] then
+        ended[entry] = true
         -- First into its new place, then out of the old one: an error between the two loses nothing.
         local place = stepped == '+' and marked_entry(entry) or entry
         local before = result_key
