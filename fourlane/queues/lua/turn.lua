@@ -1,6 +1,6 @@
 -- One turn of a worker: settle what finished, return what is due, lease what fits.
 -- KEYS  the service's, then the worker's leased set, then a result key for each "result", and for each "dead"
---       that has a value for who waits
+--       that has a value for who waits, then, with k and jobs done, what remembers that they were counted
 -- ARGV  1 the worker's lease name
 --       2 flags: a asked ahead, to run when a wait ends; b beat, c the service has a control, k keep house,
 --                n read the news, s tell how long each tier has waited, w tell the others to watch this worker
@@ -9,7 +9,7 @@
 --       6 dead letters to keep, 7 milliseconds to keep them
 --       8 how many jobs it wants, 9 tiers to try in their order, such as "013"
 --       10 tiers to try before, and the most from each, such as "2:1"
---       11 jobs done since it last kept house, by tier, such as "1:530,2:7"
+--       11 jobs done since it last kept house (parts/count_done.lua)
 --       12 the number of jobs that are done, then their entries
 --       then for each other finished job six: outcome, entry, and what the outcome needs, else ""
 --         result     value, milliseconds to keep it
@@ -44,6 +44,7 @@
 --@include unknown
 --@include pace
 --@include refusals
+--@include count_done
 
 local LEASED = KEYS[FIRST_OWN_KEY]
 local me, flags, silence, idle_silence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -295,9 +296,7 @@ if asked('k') then
     end
     workers = redis.call('ZCARD', WORKERS)
     if redis.call('SCARD', LEASED) ~= held then word = 'off' end
-    for tier, count in string.gmatch(done_before, '(%d):(%d+)') do
-        redis.call('HINCRBY', STATS, 'done:' .. tier, count)
-    end
+    count_done(done_before, KEYS[#KEYS])
     control = control or redis.call('HGET', JOBS, CONTROL)
 end
 
