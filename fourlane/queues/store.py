@@ -409,10 +409,12 @@ class Store:
         how = "silent" if begun is None else "guilty" if guilty else "reported"
         detail = f"poison: {fate}"
         args = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran, *ended.body_around_id(detail)]
-        args += begun or ()
-        back, poisoned, left = 0, [], 1
+        back, poisoned, left, suspects = 0, [], 1, ""
         while left > 0:
-            some, dead, left = self.connector.run_once("reclaim", [*keys.all, keys.leased(name)], args, keys.sent)
+            given = (*args, suspects, *(begun or ()))
+            some, dead, left, suspects = self.connector.run_once(
+                "reclaim", [*keys.all, keys.leased(name)], given, keys.sent
+            )
             back += some
             poisoned += [i.decode() for i in dead]
             for job_id in dead:

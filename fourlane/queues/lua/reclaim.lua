@@ -6,8 +6,10 @@
 --       5 dead letters to keep, 6 milliseconds to keep them, 7 what befell it, in words;
 --       8 how many jobs had begun in that process, of whatever service;
 --       9 and 10 what is before and behind a dead letter's id in the body of the job that tells of it;
+--       11 what the call before said of suspects, "" in the first one;
 --       unless silent, then the entries of those of this service, or of the guilty ones
--- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
+-- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held, 4 how many were suspects when
+--       the first call came
 --@include keys
 --@include entries
 --@include time
@@ -31,19 +33,19 @@ local MOST_SILENCES, MOST_BESIDE_OTHERS, MOST_TRIALS = 10, limit + 2, limit + 12
 return once(KEYS[#KEYS], ARGV[1], function()
     local now = now_ms()
     local deadline = redis.call('ZSCORE', WORKERS, name)
-    if how == 'silent' and deadline and tonumber(deadline) > now then return { 0, {}, -1 } end
+    if how == 'silent' and deadline and tonumber(deadline) > now then return { 0, {}, -1, 0 } end
 
     local held = redis.call('SRANDMEMBER', LEASED, 500)
     if #held == 0 then
         redis.call('ZREM', WORKERS, name)
-        return { 0, {}, 0 }
+        return { 0, {}, 0, 0 }
     end
     table.sort(held)
 
-    local begun, suspects = {}, 0
-    for i = 11, #ARGV do
+    local begun, suspects = {}, tonumber(ARGV[11]) or 0
+    for i = 12, #ARGV do
         begun[ARGV[i]] = true
-        local crashes = has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
+        local crashes = ARGV[11] == '' and has_record(ARGV[i]) and redis.call('HGET', CRASHES, id_of(ARGV[i]))
         if crashes and tonumber(crashes) >= limit - 1 then suspects = suspects + 1 end
     end
     local most_crashes = suspects <= 1 and MOST_BESIDE_OTHERS or MOST_TRIALS
@@ -84,5 +86,5 @@ return once(KEYS[#KEYS], ARGV[1], function()
     local left = redis.call('SCARD', LEASED)
     if left == 0 then redis.call('ZREM', WORKERS, name) end
     wake_all()
-    return { back, poisoned, left }
+    return { back, poisoned, left, suspects }
 end)
