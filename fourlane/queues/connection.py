@@ -188,6 +188,9 @@ class Link:
         except Exception as error:
             self.close()
             raise unavailable(error) from error
+        except BaseException:  # an interrupt: half a request may be sent
+            self.close()
+            raise
 
     def receive(self) -> Any:
         """Read one reply."""
@@ -199,6 +202,17 @@ class Link:
             # A server that answers with an error is in a known state, but READONLY and the like want a new address.
             if not isinstance(error, failures.ResponseError) or _word(error) in _PASSING:
                 self.close()
+            raise unavailable(error) from error
+        except BaseException:  # an interrupt: the reply, or half of it, is still to come
+            self.close()
+            raise
+
+    def has_reply(self) -> bool:
+        """Whether something that was sent lies here unread."""
+        try:
+            return bool(self.connection.can_read(0))
+        except Exception as error:
+            self.close()
             raise unavailable(error) from error
 
     def answer_within(self, seconds: float) -> None:

@@ -11,20 +11,24 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import dramatiq
 from dramatiq.broker import Consumer, MessageProxy
 
 from fourlane import job
-from fourlane.errors import RedisUnavailable, UnreadableJob
+from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Back, Dead, Done, Outcome, Retry
+from fourlane.queues import control
 from fourlane.queues.broker import RedisBroker, message_of, read_record, write_record
-from fourlane.queues.connection import Link, blocks_for
+from fourlane.queues.connection import Link, blocks_for, is_refusal
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
+from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Leased, Turn
+from fourlane.queues.tally import Tally
+from fourlane.queues.words import text_of, words_of, writable
 
 __all__ = ["LeaseConsumer"]
 
@@ -59,10 +63,13 @@ class LeaseConsumer(Consumer):
         self.lock = threading.RLock()  # of all that follows, as far as turns change it
         self.held: set[str] = set()
         self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
+        self.controlled = False  # the service has a pause or a limit
+        self.tally = Tally()
         self.due_at = math.inf
         self.told_at = -math.inf  # when others were last told to watch this one
         self.contact = Contact(time.monotonic())
         self.waiting: deque[LeasedMessage] = deque()
+        self.unreadable: deque[tuple[str, str, Dead]] = deque()  # with their holders; to be settled
         self.freed = threading.Event()
         self.closed = threading.Event()
         self.link = self._open()
@@ -92,16 +99,21 @@ class LeaseConsumer(Consumer):
 
     def _connect_anew(self) -> None:
         """In a cluster another node may be the one to ask."""
-        with self.lock:
-            try:
-                self.store.connector.refresh()
-                self.link.close()
-                self.waiter.close()
-                self.link, self.waiter = self._open(), self._open()
-            except RedisUnavailable as error:
-                self.broker.logger.debug("%s", error)
+        self._refresh()
+        self.waiter.close()
+        try:
+            self.waiter = self._open()
+        except RedisUnavailable as error:
+            self.broker.logger.debug("%s", error)
+
+    def _refresh(self) -> None:
+        try:
+            self.store.connector.refresh()
+        except RedisUnavailable as error:
+            self.broker.logger.debug("%s", error)
 
     def _lease(self) -> bool:
+        self._settle_unreadable()
         with self.lock:
             room = self.prefetch - len(self.held)
             if room <= 0:
@@ -112,21 +124,37 @@ class LeaseConsumer(Consumer):
             if tells and turn.jobs:
                 self.told_at = now
             self.held.update(leased.entry for leased in turn.jobs)
-            holder = self.name
+            for leased in turn.jobs:
+                self._take(leased, self.name)
+        self._settle_unreadable()
         for name in turn.expired:
             self._reclaim(name)
-        for leased in turn.jobs:
-            try:
-                message = message_of(self.broker, self.queue.service, leased, self.queue_name)
-            except UnreadableJob as error:
-                self._settle(leased.entry, holder, Dead("rejected", str(error), leased.record))
-            else:
-                self.waiting.append(LeasedMessage(message, leased, holder))
         return bool(self.waiting)
 
+    def _take(self, leased: Leased, holder: str) -> None:
+        try:
+            message = message_of(self.broker, self.queue.service, leased, self.queue_name)
+        except Exception as error:
+            self.unreadable.append((leased.entry, holder, Dead("rejected", text_of(error), leased.record)))
+        else:
+            self.waiting.append(LeasedMessage(message, leased, holder))
+
+    def _settle_unreadable(self) -> None:
+        while self.unreadable:
+            try:
+                self._settle(*self.unreadable[0])
+            except RedisUnavailable as error:
+                self.broker.logger.warning("%s; trying again", error)
+                return
+            self.unreadable.popleft()
+
     def _reclaim(self, name: str) -> None:
-        if self.contact.whole_silence_at(time.monotonic()) <= time.monotonic():  # else it may be Redis that was silent
+        if self.contact.whole_silence_at(time.monotonic()) > time.monotonic():
+            return  # it may be Redis that was silent
+        try:
             self.store.reclaim(self.queue.service, name, f"{name} fell silent")
+        except RedisUnavailable as error:
+            self.broker.logger.warning("%s", error)
 
     def _wait(self, deadline: float) -> bool:
         """Wait for a place, or for word of a job; False when the time is up."""
@@ -144,28 +172,42 @@ class LeaseConsumer(Consumer):
 
     def ack(self, message: MessageProxy) -> None:
         assert isinstance(message, LeasedMessage)
-        again = message.enqueued_again
-        if again is None:
-            self._settle(message.leased.entry, message.holder, Done())
-            return
-        record = read_record(message.leased.record)
-        copy, delay_ms = again
-        record.attempts = int(copy.options.get("retries", record.attempts + 1))
-        record.options = {k: v for k, v in copy.options.items() if k != "traceback"}
-        error = str(copy.options.get("traceback", "")).strip().rpartition("\n")[2]
-        attempt = job.Attempt(_now_ms(), error, str(copy.options.get("traceback", "")), self.name)
-        outcome = Retry(delay_ms or 0, write_record(record, attempt), error)
-        self._settle(message.leased.entry, message.holder, outcome)
-        self.store.wake(self.queue.service, int(self.queue.tier))  # who waits does not know of the moment
+        self._end(message, Done() if message.enqueued_again is None else self._retry)
+        if message.enqueued_again is not None:
+            self.store.wake(self.queue.service, int(self.queue.tier))  # who waits does not know of the moment
 
     def nack(self, message: MessageProxy) -> None:
         assert isinstance(message, LeasedMessage)
+        self._end(message, self._dead)
+
+    def _end(self, message: LeasedMessage, outcome: Done | Callable[[LeasedMessage], Outcome]) -> None:
+        """Settle it. What cannot be written as it ended, such as options that are no JSON, is a dead letter."""
+        entry, holder = message.leased.entry, message.holder
+        try:
+            self._settle(entry, holder, outcome(message) if callable(outcome) else outcome)
+        except RedisUnavailable:
+            raise
+        except Exception as error:
+            self.broker.logger.exception("The end of job %s could not be written.", entry)
+            self._settle(entry, holder, Dead("error", words_of(error), message.leased.record))
+
+    def _retry(self, message: LeasedMessage) -> Retry:
+        assert message.enqueued_again is not None
+        copy, delay_ms = message.enqueued_again
+        record = read_record(message.leased.record)
+        record.attempts = int(copy.options.get("retries", record.attempts + 1))
+        record.options = {k: v for k, v in copy.options.items() if k != "traceback"}
+        trace = writable(str(copy.options.get("traceback", "")))
+        error = trace.strip().rpartition("\n")[2]
+        return Retry(delay_ms or 0, write_record(record, job.Attempt(_now_ms(), error, trace, self.name)), error)
+
+    def _dead(self, message: LeasedMessage) -> Dead:
         record = read_record(message.leased.record)
         record.attempts += 1
         exception = message._exception
-        error = f"{type(exception).__name__}: {exception}" if exception else "rejected"
-        attempt = job.Attempt(_now_ms(), error, str(message.options.get("traceback", "")), self.name)
-        self._settle(message.leased.entry, message.holder, Dead("error", error, write_record(record, attempt)))
+        error = words_of(exception) if exception else "rejected"
+        trace = writable(str(message.options.get("traceback", "")))
+        return Dead("error", error, write_record(record, job.Attempt(_now_ms(), error, trace, self.name)))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         for message in messages:
@@ -175,9 +217,8 @@ class LeaseConsumer(Consumer):
     def close(self) -> None:
         self.closed.set()
         try:
-            self.requeue(list(self.waiting))
-            self.waiting.clear()
-            self.store.leave(self.queue.service, self.name)
+            self.waiting.clear()  # what it holds goes back when it leaves
+            self.store.leave(self.queue.service, self.name, self.tally.words())
         except RedisUnavailable as error:
             self.broker.logger.warning("%s; the jobs come back when this consumer counts as dead", error)
         self.link.close()
@@ -195,43 +236,52 @@ class LeaseConsumer(Consumer):
                 )
                 return
             turn = self._turn(settled=[(entry, outcome)])
-            for refused, why in turn.faults:
-                self._settle_otherwise(refused, outcome, why)
+            while turn.faults:
+                [(_, why)] = turn.faults
+                self.broker.logger.error("job=%s: Redis refused how it ended: %s", entry, why)
+                if isinstance(outcome, Back):
+                    raise RedisUnavailable(f"Redis refused how job {entry} ended, and to take it back: {why}")
+                outcome = instead_of(outcome, why)
+                turn = self._turn(settled=[(entry, outcome)])
         if turn.refused:
             self.broker.logger.warning("The lease on job %s was lost; it runs again elsewhere.", entry)
 
-    def _settle_otherwise(self, entry: str, outcome: Outcome, why: str) -> None:
-        """Redis refused to write how it ended: a dead letter says so; if it refuses that too, the job goes back."""
-        self.broker.logger.error("job=%s: Redis refused how it ended: %s", entry, why)
-        self.held.add(entry)
-        refused = Dead("rejected", f"Redis refused to keep how it ended: {why}"[:1000], b"")
-        self._settle(entry, self.name, Back() if isinstance(outcome, Dead) and not outcome.record else refused)
-
-    def _turn(self, *, settled: Sequence[tuple[str, Outcome]] = (), **asked: Any) -> Turn:
+    def _turn(self, *, settled: Sequence[tuple[str, Outcome]] = (), flags: str = "", **asked: Any) -> Turn:
         """With the lock held."""
         if self.out_of_step:
             self._resync()
         entries = {entry for entry, _ in settled}
+        if self.controlled:
+            flags += "c"
         try:
             turn = self.store.turn(
                 self.link,
                 self.queue.service,
                 self.name,
+                flags=flags,
                 silence_ms=SILENCE_MS,
                 idle_silence_ms=_IDLE_SILENCE_MS,
                 held=len(self.held - entries),
                 done=[entry for entry, outcome in settled if isinstance(outcome, Done)],
                 others=[(entry, outcome) for entry, outcome in settled if not isinstance(outcome, Done)],
+                done_before=self.tally.words() if "k" in flags else "",
                 **asked,
             )
-        except RedisUnavailable:
-            self.contact.broke(time.monotonic())
+        except BaseException as error:  # an interrupt too: dramatiq raises them in its threads
             self.out_of_step = True
+            if isinstance(error, RedisUnavailable) and not is_refusal(error):
+                self._lose_contact()
             raise
         now = time.monotonic()
         self.contact.heard(now)
+        entries -= {entry for entry, _ in turn.faults}
         self.held -= entries
         self.out_of_step = turn.off
+        if "k" in flags:
+            self.tally.told()
+        unsettled = {*turn.refused, *(entry for entry, _ in turn.faults)}
+        self.tally.add((), [(entry, outcome) for entry, outcome in settled if entry not in unsettled])
+        self._learn_control(turn, flags)
         if turn.due_in != -2:
             self.due_at = math.inf if turn.due_in < 0 else now + turn.due_in / 1000
         if turn.lost:
@@ -240,13 +290,35 @@ class LeaseConsumer(Consumer):
             self.freed.set()
         return turn
 
+    def _lose_contact(self) -> None:
+        """In a cluster another node may be the one to ask."""
+        self.contact.broke(time.monotonic())
+        self._refresh()
+        self.link.close()
+        try:
+            self.link = self._open()
+        except RedisUnavailable as error:
+            self.broker.logger.debug("%s", error)
+
+    def _learn_control(self, turn: Turn, flags: str) -> None:
+        known = self.controlled
+        if turn.controlled or "c" in flags:
+            self.controlled = turn.controlled
+        if self.controlled and not known:  # what it leased before counts too
+            try:
+                control.rewrite(self.store, self.queue.service)
+            except RedisUnavailable as error:
+                self.broker.logger.warning("%s", error)
+                self.controlled = False
+
     def _resync(self) -> None:
         """After a lost reply: give back what Redis says we hold and we never received."""
         held = self.store.held(self.queue.service, self.name)
-        strangers, self.held = held - self.held, held
+        strangers = held - self.held
+        self.held &= held
         self.out_of_step = False
         if strangers:
-            self._turn(settled=[(entry, Back()) for entry in strangers])
+            self.out_of_step = bool(self._turn(settled=[(entry, Back()) for entry in strangers]).faults)
 
     def _begin_anew(self) -> None:
         """Its leases were lost: under a new name it holds nothing, and what runs here will not count."""
@@ -260,16 +332,23 @@ class LeaseConsumer(Consumer):
         link: Link | None = None
         while not self.closed.wait(BEAT_SECONDS):
             name = self.name
-            if self.held:
-                try:
-                    link = link or self._open()
-                    lost = self.store.beat(link, self.queue.service, [name], SILENCE_MS).lost
-                except RedisUnavailable as error:
-                    self.broker.logger.warning("%s", error)
-                    continue
+            if not self.held:
+                continue
+            try:
+                link = link or self._open()
+                lost = self.store.beat(link, self.queue.service, [name], SILENCE_MS).lost
                 with self.lock:
                     if name in lost and name == self.name:
                         self._begin_anew()
+                continue
+            except RedisUnavailable as error:
+                self.broker.logger.warning("%s", error)
+            except Exception:
+                self.broker.logger.exception("A beat met an error of its own; the next one may go better.")
+            self._refresh()
+            if link is not None:
+                link.close()
+                link = None  # in a cluster another node may be the one to ask
         if link is not None:
             link.close()
 

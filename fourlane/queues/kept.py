@@ -104,18 +104,30 @@ class Keeper:
                     opened_at = time.monotonic()
                     link = self._open()
                 self._look(link)
-                if readable((link.fileno(), self._out.fileno()), self._pause):
+                # A word of change may have come with the reply: it is read already, and no socket tells of it.
+                if link.has_reply() or readable((link.fileno(), self._out.fileno()), self._pause):
                     link.close()
                     link = None  # it was ended, or the key has changed: a new one is told of the next change
             except RedisUnavailable as error:
                 log.debug("%s", error)
+                self._forsake(link)
                 link = None
             except Exception:
                 log.exception("looking after what was declared met an error of its own")
+                self._forsake(link)
                 link = None
         self._out.close()
         if link is not None:
             link.close()
+
+    def _forsake(self, link: Link | None) -> None:
+        """In a cluster another node may be the one to ask."""
+        if link is not None:
+            link.close()
+        try:
+            self._store.connector.refresh()
+        except RedisUnavailable as error:
+            log.debug("%s", error)
 
     def _open(self) -> Link:
         link = self._store.connector.open(self._store.keys.data)

@@ -23,6 +23,8 @@ stats          hash      counters                                               
 unknown        zset      names of unknown tasks, by time; behind a line feed:    1,000 members, 48 hours
                          by when a worker began that knows it
 result:ID      list      a job's result, one element                             its ttl
+counted:NAME   string    the number of this worker's last jobs done that were  90 seconds
+                         counted
 once:KEY       string    the id of the job that was accepted under this key      its ttl
 latest:KEY     string    the time of the newest event seen of one thing          its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
@@ -124,6 +126,9 @@ class ServiceKeys:
 
     def leased(self, name: str) -> bytes:
         return self._key(f"leased:{name}")
+
+    def counted(self, name: str) -> bytes:
+        return self._key(f"counted:{name}")
 
     def result(self, job_id: str) -> bytes:
         return self._key(f"result:{job_id}")

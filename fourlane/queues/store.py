@@ -352,6 +352,8 @@ class Store:
             plain = outcome.outcome if isinstance(outcome, Stepped) else outcome
             if isinstance(plain, Result) or (isinstance(plain, Dead) and plain.value):
                 names.append(keys.result(id_of_entry(entry)))
+        if done_before:
+            names.append(keys.counted(name))
         reply = link.run("turn", names, args)
         return _read_turn(reply)
 
@@ -393,10 +395,11 @@ class Store:
         """A worker goes; returns the number of jobs that it still held.
 
         Parameters:
-          done: jobs done that it has not told of in a turn, by tier, as ``turn`` takes them.
+          done: jobs done that it has not told of in a turn, as ``turn`` takes them (tally.py).
         """
         keys = self.service(service)
-        return int(self.connector.run_once("leave", [*keys.all, keys.leased(name)], (name, done), keys.sent)[0])
+        names = [*keys.all, keys.leased(name), keys.counted(name)]
+        return int(self.connector.run_once("leave", names, (name, done), keys.sent)[0])
 
     def reclaim(
         self,

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final
@@ -34,6 +33,11 @@ from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Post
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, read_record, taking_retry, write_record
 from fourlane.queues.connection import is_refusal, lacks_right
+from fourlane.queues.words import WORDS_CHARACTERS as _WORDS_CHARACTERS
+from fourlane.queues.words import text_of as _text
+from fourlane.queues.words import trace_of as _trace
+from fourlane.queues.words import words_of as _words
+from fourlane.queues.words import writable as _writable
 from fourlane.retry import is_expected, judge
 from fourlane.sealing import seal_result
 from fourlane.worker.run import Run
@@ -42,8 +46,6 @@ __all__ = ["Conclusions", "Expired", "Skipped"]
 
 log = logging.getLogger("fourlane.worker")
 
-_TRACEBACK_CHARACTERS: Final = 8_000
-_WORDS_CHARACTERS: Final = 1_000
 _CALLED: Final = frozenset(("on_success", "pipe_target"))
 _CALLED_AFTER_ERRORS: Final = frozenset(("on_failure", "on_retry_exhausted"))
 _AGAIN_SECONDS: Final = 0.5
@@ -384,35 +386,6 @@ class Conclusions:
 def _was_told(run: Run, error: BaseException | None) -> bool:
     """The error is the answer to a cancel or a stop."""
     return isinstance(error, (Cancelled, Shutdown, asyncio.CancelledError)) and bool(run.context.cancel_token)
-
-
-# Of errors, in whatever state they are: these never raise ---------------------------------------------------------
-
-
-def _text(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException as unsaid:
-        text = f"<its text cannot be had: {type(unsaid).__name__}>"
-    return _writable(text[:_WORDS_CHARACTERS])
-
-
-def _words(error: BaseException) -> str:
-    name, text = type(error).__name__, _text(error)
-    return f"{name}: {text}"[:_WORDS_CHARACTERS] if text else name
-
-
-def _trace(error: BaseException) -> str:
-    try:
-        text = "".join(traceback.format_exception(error))
-    except BaseException as unsaid:
-        text = f"<its traceback cannot be had: {type(unsaid).__name__}>\n"
-    return _writable(text[-_TRACEBACK_CHARACTERS:])
-
-
-def _writable(text: str) -> str:
-    """Without lone surrogates (a file's name that is not UTF-8), which nothing can carry."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _told(words: str) -> bytes:

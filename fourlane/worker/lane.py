@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from fourlane.job import enqueued_at_ms, id_of_entry
 from fourlane.names import Tier
-from fourlane.outcome import Dead, Done, Outcome, Result, Stepped
+from fourlane.outcome import Outcome
 from fourlane.queues.connection import Link
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Turn
+from fourlane.queues.tally import Tally
 from fourlane.worker.run import Run
 
-__all__ = ["NEWS", "Lane", "as_refused", "share_pause_ms"]
+__all__ = ["NEWS", "Lane", "share_pause_ms"]
 
 NEWS: Final = 1 << 4
 """Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs and of workers."""
@@ -60,9 +61,8 @@ class Lane:
         self.controlled = False
         self.link: Link | None = None
         self.beat_by = math.inf  # it holds leases that no beat has told of yet
-        self.done: dict[str, int] = {}  # jobs done since the last look, by tier
+        self.tally = Tally()  # jobs done since the last look
         self.uncertain: list[tuple[str, Outcome]] = []
-        self.refused: dict[str, int] = {}  # entries whose outcome Redis refused, and how often
         self.most_settled = 0  # after Redis refused a settlement: so few at once, to find whose fault it is; 0: any
         self.blocked_until = 0.0
         self.out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
@@ -159,30 +159,6 @@ class Lane:
 
     # What a turn said -----------------------------------------------------------------------------------------
 
-    def count_done(self, done: Iterable[str], others: Iterable[tuple[str, Outcome]], turn: Turn) -> None:
-        """Of what was offered to this turn; what it did not take was not done, or is offered again."""
-        if turn.refused or turn.faults:
-            left_out = {*turn.refused, *(entry for entry, _ in turn.faults)}
-            done = [entry for entry in done if entry not in left_out]
-            others = [(entry, outcome) for entry, outcome in others if entry not in left_out]
-        for entry in done:
-            self.done[entry[0]] = self.done.get(entry[0], 0) + 1
-        for entry, outcome in others:
-            plain = outcome.outcome if type(outcome) is Stepped else outcome
-            if type(plain) in (Done, Result):
-                self.done[entry[0]] = self.done.get(entry[0], 0) + 1
-
-    def forget_refused(self, others: Iterable[tuple[str, Outcome]], turn: Turn) -> None:
-        """What this turn settled is no longer one whose outcome Redis refused."""
-        faults = {entry for entry, _ in turn.faults}
-        for entry, _ in others:
-            if entry not in faults:
-                self.refused.pop(entry, None)
-
-    def done_words(self) -> str:
-        """What is to be counted, as the scripts take it."""
-        return ",".join(f"{tier}:{count}" for tier, count in self.done.items())
-
     def learn(self, turn: Turn, flags: str, now: float) -> None:
         """Of beats, news, limits and others. ``flags`` are those that were asked; "a": it was asked ahead."""
         holds = self.held > 0 or bool(turn.jobs)
@@ -251,7 +227,6 @@ class Lane:
         self.epoch += 1
         self.held = 0
         self.uncertain = []
-        self.refused.clear()
         self.beaten_at = 0.0
         self.beaten_idle, self.told = True, False
         self.maybe = set(self.tiers)
@@ -261,8 +236,3 @@ class Lane:
 def share_pause_ms(age_ms: int) -> int:
     """How long a job waits that its task's share has no room for: a quarter of its age, 0.2 to 5 s."""
     return min(5_000, max(200, age_ms // 4))
-
-
-def as_refused(why: str) -> Dead:
-    """What becomes of a job whose end Redis refused to write: a dead letter that says so."""
-    return Dead("rejected", f"Redis refused to keep how it ended: {why}"[:1000], b"")

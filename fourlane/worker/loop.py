@@ -27,11 +27,12 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.contact import STEP_SECONDS, Contact
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
+from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Leased, Turn
 from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
-from fourlane.worker.lane import Lane, as_refused
+from fourlane.worker.lane import Lane
 from fourlane.worker.observer import Observer
 from fourlane.worker.order import Shares, late_tiers, next_ask
 from fourlane.worker.run import Run
@@ -303,7 +304,7 @@ class Loop:
                 silence_ms=SILENCE_MS,
                 idle_silence_ms=int(3_000 * self._idle_look()),
                 held=max(0, lane.held - settled),
-                done_before=lane.done_words() if "k" in flags else "",
+                done_before=lane.tally.words() if "k" in flags else "",
                 done=settling.done,
                 others=settling.others,
                 want=max(0, want),
@@ -321,11 +322,10 @@ class Loop:
         if lane.most_settled > settled * 2:
             lane.most_settled = 0  # all that was there passed
         lane.held = max(0, lane.held - settled + len(turn.faults))
-        if "k" in flags and not turn.lost:
-            lane.done.clear()
-        lane.count_done(settling.done, settling.others, turn)
-        if lane.refused:
-            lane.forget_refused(settling.others, turn)
+        if not turn.lost:
+            if "k" in flags:
+                lane.tally.told()
+            self._count_done(lane, settling, turn)
         self.turned_at = now
         heard_at = time.monotonic()
         lane.contact.heard(heard_at)
@@ -333,7 +333,17 @@ class Loop:
             self.store.clock.learn(turn.now_ms, now, heard_at)
         meter.count("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want, tiers, first)
+        for entry, why in turn.faults:
+            self._settle_otherwise(lane, entry, dict(settling.others)[entry], why)
         return not turn.lost
+
+    def _count_done(self, lane: Lane, settling: Settling, turn: Turn) -> None:
+        """What the turn did not take was not done, or is offered again."""
+        unsettled = {*turn.refused, *(entry for entry, _ in turn.faults)}
+        if not unsettled:
+            lane.tally.add(settling.done, settling.others)
+        else:
+            lane.tally.add((), [pair for pair in settling.again() if pair[0] not in unsettled])
 
     def _tell_ended(self, lane: Lane, settling: Settling, now: float) -> None:
         if settling.ended:
@@ -383,8 +393,6 @@ class Loop:
             lane.beaten_at = 0.0  # to Redis this worker may be gone: it tells of itself with the next lease
         if turn.dropped:
             log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
-        for entry, why in turn.faults:
-            self._settle_otherwise(lane, entry, why)
         if turn.workers != -2:
             self._next_look(lane, turn, now)
         if want > 0:
@@ -424,16 +432,13 @@ class Loop:
             best = min(leased.entry[0] for leased in jobs)
             self.shares.leased(len(jobs) - paid, late_tiers(self.lanes, best))
 
-    def _settle_otherwise(self, lane: Lane, entry: str, why: str) -> None:
-        """Redis refused to write how this job ended: it becomes a dead letter that says so. If it refuses that too,
-        the job goes back to its queue, and the service waits."""
+    def _settle_otherwise(self, lane: Lane, entry: str, outcome: Outcome, why: str) -> None:
+        """Redis refused to write how this job ended (queues/refusals.py). The way back waits a while."""
         log.error("job=%s service=%s: Redis refused how it ended: %s", entry.partition("|")[0], lane.service, why)
-        if lane.refused.pop(entry, 0):
-            lane.uncertain.append((entry, Back()))
+        instead = instead_of(outcome, why)
+        lane.uncertain.append((entry, instead))
+        if type(instead) is Back:
             lane.block(time.monotonic() + _BLOCK_SECONDS)
-        else:
-            lane.refused[entry] = 1
-            lane.uncertain.append((entry, as_refused(why)))
 
     def _next_look(self, lane: Lane, turn: Turn, now: float) -> None:
         seconds = _BUSY_LOOK_SECONDS if lane.held or turn.jobs else self._seconds_to_idle_look(now)
@@ -503,8 +508,8 @@ class Loop:
         elif settling is None or not settling.size:
             self._block(lane, error)
         elif settling.size == lane.most_settled == 1:
-            entry, _ = lane.uncertain.pop(0)
-            self._settle_otherwise(lane, entry, str(error))
+            entry, outcome = lane.uncertain.pop(0)
+            self._settle_otherwise(lane, entry, outcome, str(error))
         else:
             # One of them may be what Redis does not take: fewer at once, until it is known which.
             lane.most_settled = max(1, settling.size // 2)
@@ -800,7 +805,7 @@ class Loop:
         self._settle_last()
         for lane in self.lanes:
             try:
-                self.store.leave(lane.service, lane.name, lane.done_words())
+                self.store.leave(lane.service, lane.name, lane.tally.words())
             except RedisUnavailable as error:
                 log.warning("%s; its jobs come back when its silence is noticed", error)
         self.executor.close()

@@ -266,3 +266,16 @@ def test_a_unix_socket(tmp_path: Any) -> None:
         connector = Connector(connect(f"unix://{server.folder}/s.sock?db=0"))
         assert connector.command(KEY, "PING") == b"PONG"
         connector.close()
+
+
+def test_what_came_with_a_reply_is_known_without_the_socket(store: Store) -> None:
+    link = store.connector.open(store.keys.services)
+    link.command("PING")
+    assert not link.has_reply()
+    link.send("ECHO", "one")
+    link.send("ECHO", "two")
+    assert link.receive() == b"one"
+    eventually(link.has_reply)
+    assert link.receive() == b"two"
+    assert not link.has_reply()
+    link.close()

@@ -119,7 +119,7 @@ def budget_settle(caller: Caller) -> Any:
 def leave(caller: Caller) -> Any:
     caller.hand.enqueue(2)
     caller.hand.turn(2)
-    went = caller.lose(lambda: caller.store.leave("mail", "w1", "1:5"))
+    went = caller.lose(lambda: caller.store.leave("mail", "w1", "1;1:5"))
     stats = caller.store.service("mail").stats
     return went, caller.store.connector.command(stats, "HGET", stats, "done:1")
 

@@ -23,7 +23,7 @@ import fourlane
 from fourlane import JobCancelled, JobFailed, ResultNotKept, ResultRefused, ResultTimeout, State, codec, job
 from fourlane.errors import InvalidOption, Reject
 from fourlane.names import Queue, Tier
-from fourlane.queues import control, dead_letters
+from fourlane.queues import control, dead_letters, words
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
 from fourlane.worker import conclude, loop
@@ -53,7 +53,7 @@ PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "with_options": lambda patch: patch.setattr(fourlane.retry.Policy, "with_options", fails),
     "read_record": lambda patch: patch.setattr(conclude, "read_record", fails),
     "write_record": lambda patch: patch.setattr(conclude, "write_record", fails),
-    "traceback": lambda patch: patch.setattr(conclude.traceback, "format_exception", fails),
+    "traceback": lambda patch: patch.setattr(words.traceback, "format_exception", fails),
     "tell": lambda patch: patch.setattr(loop, "tell", fails),
     "ends": lambda patch: patch.setattr(Ends, "tell", fails),
     "table.begin": lambda patch: patch.setattr(Table, "begin", fails),

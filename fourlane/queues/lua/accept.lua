@@ -9,6 +9,7 @@ local tier, keep = ARGV[1], ARGV[2]
 --@include entries
 --@include time
 --@include batches
+--@include wholly
 
 local ids = {}
 for i = 3, #ARGV, 3 do ids[#ids + 1] = id_of(ARGV[i]) end
@@ -45,18 +46,22 @@ for i = 1, #ids do
     end
 end
 
-if #taken > 0 then
+local function write()
     all('HSET', JOBS, fields)
+    note_undo('HDEL', JOBS, unpack(taken))
     if #ready > 0 then
-        all('RPUSH', LIST, ready)
+        each_piece(ready, function(first, last) push(LIST, { unpack(ready, first, last) }) end)
         redis.call('ZADD', WAKE, 0, tier)
     end
     if #delayed > 0 then
         local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
         all('ZADD', DELAYED, delayed)
+        note_undo_pairs('ZREM', DELAYED, delayed, 2)
         if not first[2] or earliest < tonumber(first[2]) then redis.call('ZADD', NEWS, 0, 'd') end
     end
     all('SADD', TODAY, taken)
     redis.call('PEXPIRE', TODAY, keep)
 end
+
+if #taken > 0 then wholly(write) end
 return #taken

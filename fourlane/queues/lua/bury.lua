@@ -10,13 +10,19 @@
 --@include forget
 --@include bury
 --@include once
+--@include wholly
 
 return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
     local now, taken = now_ms(), {}
     for i = 4, #ARGV, 5 do
         local id = ARGV[i]
         if redis.call('HSETNX', JOBS, id, ARGV[i + 1]) == 1 then
-            bury(id, tonumber(ARGV[i + 4]), ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[2]), tonumber(ARGV[3]))
+            local died, reason, record = tonumber(ARGV[i + 4]), ARGV[i + 2], ARGV[i + 3]
+            undo = {}
+            note_undo('HDEL', JOBS, id)
+            note_undo('HDEL', RECORDS, id)
+            note_undo('HDEL', REASONS, id)
+            wholly(bury, id, died, reason, record, tonumber(ARGV[2]), tonumber(ARGV[3]))
             taken[#taken + 1] = id
         end
     end

@@ -26,8 +26,8 @@ return once(KEYS[#KEYS], ARGV[1], function()
         return { 'dead' }
     end
     if redis.call('ZREM', DELAYED, id, with_record(id)) > 0 then
-        forget({ with_record(id) })
         if ARGV[3] ~= '' then send_telling(id, ARGV[3], now_ms()) end
+        forget({ with_record(id) })
         return { 'delayed' }
     end
     for i = FIRST_OWN_KEY, #KEYS - 1 do
@@ -40,8 +40,8 @@ return once(KEYS[#KEYS], ARGV[1], function()
     end
     if not knows_all_workers(4) then return { 'again' } end
     -- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
-    redis.call('HSET', JOBS, id, '')
-    redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
     if ARGV[3] ~= '' then send_telling(id, ARGV[3], now_ms()) end
+    redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
+    redis.call('HSET', JOBS, id, '')
     return { 'ready' }
 end)

@@ -7,8 +7,9 @@ local JOBS, DELAYED, NEWS, SENT = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local number = ARGV[1]
 --@include time
 --@include once
+--@include wholly
 
-local taken = once(SENT, number, function()
+local function accept_delayed()
     local now = now_ms()
     local taken, added, earliest = {}, {}, nil
     for i = 2, #ARGV, 4 do
@@ -23,10 +24,14 @@ local taken = once(SENT, number, function()
         end
     end
     if #added > 0 then
+        note_undo_pairs('HDEL', JOBS, added, 2)
         local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
         redis.call('ZADD', DELAYED, unpack(added))
+        note_undo_pairs('ZREM', DELAYED, added, 2)
         if not first[2] or earliest < tonumber(first[2]) then redis.call('ZADD', NEWS, 0, 'd') end
     end
     return taken
-end) or {}
+end
+
+local taken = once(SENT, number, function() return wholly(accept_delayed) end) or {}
 return taken.err and taken or { (#ARGV - 1) / 4 - #taken, unpack(taken) }

@@ -13,11 +13,12 @@ if #ARGV == 4 and number ~= '1' and number ~= '2' then
         local entry, body = ARGV[3], ARGV[4]
         local added = redis.pcall('HSETNX', JOBS, string.match(entry, '^[^|]*'), body)
         if added == 1 then
-            added = redis.pcall('RPUSH', LIST, entry)
-            if type(added) == 'number' then
-                redis.call('ZADD', WAKE, 0, tier)
-                return { 1 }
-            end
+            local pushed = redis.pcall('RPUSH', LIST, entry)
+            local told = type(pushed) == 'number' and redis.pcall('ZADD', WAKE, 0, tier) or pushed
+            if type(told) == 'number' then return { 1 } end
+            redis.pcall('HDEL', JOBS, string.match(entry, '^[^|]*'))
+            if type(pushed) == 'number' then redis.pcall('LTRIM', LIST, 0, -2) end
+            added = told
         end
         if type(added) == 'table' then
             redis.call('DEL', SENT)
@@ -31,7 +32,8 @@ end
 
 --@include once
 --@include entries
+--@include wholly
 --@include accept
 
-local taken = once(SENT, number, function() return accept(JOBS, LIST, WAKE, tier, ARGV, 3) end) or {}
+local taken = once(SENT, number, function() return wholly(accept, JOBS, LIST, WAKE, tier, ARGV, 3) end) or {}
 return taken.err and taken or { #ARGV / 2 - 1 - #taken, unpack(taken) }

@@ -6,10 +6,16 @@
 local JOBS, LIST, WAKE, ONCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local tier, ttl_ms, id, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
+--@include wholly
+
 local held = redis.call('GET', ONCE)
 if held then return held end
 if redis.call('HSETNX', JOBS, id, body) == 0 then return false end
-redis.call('SET', ONCE, id, 'PX', ttl_ms)
-redis.call('RPUSH', LIST, id)
-redis.call('ZADD', WAKE, 0, tier)
-return id
+return wholly(function()
+    note_undo('HDEL', JOBS, id)
+    redis.call('SET', ONCE, id, 'PX', ttl_ms)
+    note_undo('DEL', ONCE)
+    push(LIST, { id })
+    redis.call('ZADD', WAKE, 0, tier)
+    return id
+end)

@@ -1,7 +1,7 @@
 -- A worker leaves: it holds nothing and will take nothing more. What it was given and never heard of goes back.
--- KEYS  the service's, then the worker's leased set, and what the caller's connection sent last
--- ARGV  1 the call's number there, 2 the worker's lease name, 3 jobs done that it has not told of, by tier, such as
---       "1:530,2:7"
+-- KEYS  the service's, then the worker's leased set, what remembers which of its jobs done were counted, and what the
+--       caller's connection sent last
+-- ARGV  1 the call's number there, 2 the worker's lease name, 3 jobs done that it has not told of (parts/count_done.lua)
 -- Reply the number of jobs that went back, in a list
 --@include keys
 --@include entries
@@ -9,6 +9,7 @@
 --@include forget
 --@include cancelled
 --@include wake
+--@include count_done
 --@include once
 
 return once(KEYS[#KEYS], ARGV[1], function()
@@ -24,9 +25,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
         end
         if limited then redis.call('SREM', SLOTS[tier_of(entry)], id_of(entry)) end
     end
-    for tier, count in string.gmatch(ARGV[3], '(%d):(%d+)') do
-        redis.call('HINCRBY', STATS, 'done:' .. tier, count)
-    end
+    count_done(ARGV[3], KEYS[FIRST_OWN_KEY + 1])
     redis.call('DEL', KEYS[FIRST_OWN_KEY])
     redis.call('ZREM', WORKERS, ARGV[2])
     -- It may have taken a token that it did not use.

@@ -11,6 +11,7 @@ local not_after, open_ms, confirmed_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), t
 local confirmed = tonumber(ARGV[4])
 --@include entries
 --@include time
+--@include wholly
 
 local now = now_ms()
 local function at(ms) return string.format('%.0f', ms) end
@@ -58,19 +59,25 @@ if first <= #ARGV then
             end
         end
     end
-    redis.call('ZADD', RELAYED, unpack(remembered))
-    if #fields > 0 then redis.call('HSET', JOBS, unpack(fields)) end
-    for tier = 0, 3 do
-        if ready[tier] then
-            redis.call('RPUSH', KEYS[FIRST_READY + tier], unpack(ready[tier]))
-            redis.call('ZADD', KEYS[FIRST_WAKE + tier], 0, tier)
+    wholly(function()
+        if #fields > 0 then
+            redis.call('HSET', JOBS, unpack(fields))
+            note_undo_pairs('HDEL', JOBS, fields, 1)
         end
-    end
-    if #delayed > 0 then
-        local next = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-        redis.call('ZADD', DELAYED, unpack(delayed))
-        if not next[2] or earliest < tonumber(next[2]) then redis.call('ZADD', NEWS, 0, 'd') end
-    end
+        for tier = 0, 3 do
+            if ready[tier] then
+                push(KEYS[FIRST_READY + tier], ready[tier])
+                redis.call('ZADD', KEYS[FIRST_WAKE + tier], 0, tier)
+            end
+        end
+        if #delayed > 0 then
+            local next = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+            redis.call('ZADD', DELAYED, unpack(delayed))
+            note_undo_pairs('ZREM', DELAYED, delayed, 2)
+            if not next[2] or earliest < tonumber(next[2]) then redis.call('ZADD', NEWS, 0, 'd') end
+        end
+        redis.call('ZADD', RELAYED, unpack(remembered))
+    end)
 end
 -- The key goes with the last id that it remembers.
 local last = redis.call('ZRANGE', RELAYED, -1, -1, 'WITHSCORES')

@@ -15,6 +15,9 @@
 
 return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
     local now, step, number = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3])
+    -- Of another type they would be refused only when a job lies in its new place, and it would be in both.
+    redis.call('HEXISTS', REASONS, '')
+    redis.call('HEXISTS', STATS, '')
     local pace
     if step then
         if number == 0 then number = new_pace(now) end
@@ -29,12 +32,12 @@ return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
             redis.call('HDEL', CRASHES, id, id .. '|q')
             if record ~= '' then redis.call('HSET', RECORDS, id, record) end
             if pace and wait > 0 then
+                tell('d')
                 redis.call('ZADD', DELAYED, paced(now + wait, number), id .. '|r')
                 pace.last = math.max(pace.last, now + wait)
-                tell('d')
             else
-                redis.call('RPUSH', READY[tier], ready_since(id .. '|r', now))
                 wake(tier)
+                redis.call('RPUSH', READY[tier], ready_since(id .. '|r', now))
             end
             redis.call('HDEL', REASONS, id)
             redis.call('ZREM', DEAD[tier], id)

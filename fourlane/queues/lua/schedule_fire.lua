@@ -13,6 +13,7 @@
 --@include keys
 --@include entries
 --@include time
+--@include wholly
 --@include accept
 
 local STATES, FIRES, LATENESS = KEYS[FIRST_OWN_KEY], KEYS[FIRST_OWN_KEY + 1], KEYS[FIRST_OWN_KEY + 2]
@@ -90,7 +91,9 @@ for i, name in ipairs(names) do
     end
 end
 
-for tier, flat in pairs(jobs) do accept(JOBS, READY[tier], WAKE[tier], tier, flat, 1) end
+wholly(function()
+    for tier, flat in pairs(jobs) do accept(JOBS, READY[tier], WAKE[tier], tier, flat, 1) end
+end)
 if #states > 0 then redis.call('HSET', STATES, unpack(states)) end
 if #late > 0 then redis.call('HSET', LATENESS, unpack(late)) end
 if #due > 0 then redis.call('ZADD', FIRES, unpack(due)) end

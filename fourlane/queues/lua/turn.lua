@@ -1,6 +1,6 @@
 -- One turn of a worker: settle what finished, return what is due, lease what fits.
 -- KEYS  the service's, then the worker's leased set, then a result key for each "result", and for each "dead"
---       that has a value for who waits
+--       that has a value for who waits, then, with k and jobs done, what remembers that they were counted
 -- ARGV  1 the worker's lease name
 --       2 flags: a asked ahead, to run when a wait ends; b beat, c the service has a control, k keep house,
 --                n read the news, s tell how long each tier has waited, w tell the others to watch this worker
@@ -10,7 +10,7 @@
 --       6 dead letters to keep, 7 milliseconds to keep them
 --       8 how many jobs it wants, 9 tiers to try in their order, such as "013"
 --       10 tiers to try before, and the most from each, such as "2:1"
---       11 jobs done since it last kept house, by tier, such as "1:530,2:7"
+--       11 jobs done since it last kept house (parts/count_done.lua)
 --       12 the number of jobs that are done, then their entries
 --       then for each other finished job six: outcome, entry, and what the outcome needs, else ""
 --         result     value, milliseconds to keep it
@@ -32,8 +32,7 @@
 --       12 entries leased, 13 their bodies, 14 for each that has a record: the record and its crashes
 --       15 the time, 0 when it was not asked
 --       16 old dead letters dropped to keep their number and age
---       17 entries whose outcome could not be written, each with Redis's words: nothing was done for them, and they
---       are held still
+--       17 entries whose outcome could not be written, each with Redis's words: they are held still, and lie nowhere else
 --       In 5, 7, 8 and 11 -1 means none, -2 not looked at.
 --@include keys
 --@include entries
@@ -45,6 +44,8 @@
 --@include cancelled
 --@include unknown
 --@include pace
+--@include refusals
+--@include count_done
 
 local LEASED = KEYS[FIRST_OWN_KEY]
 local me, flags, silence, idle_silence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -105,7 +106,14 @@ local function store_result(value, milliseconds)
     end
 end
 
+-- Each writes the place where the job lies from then on last: when a write before that is refused, it lies nowhere else.
 local settle = {}
+local was_marked = false
+
+local function is_cancelled(id)
+    was_marked = was_cancelled(id)
+    return was_marked
+end
 
 function settle.done(entry) forget({ entry }) end
 
@@ -115,13 +123,13 @@ function settle.result(entry, value, milliseconds)
 end
 
 function settle.retry(entry, milliseconds, record)
-    if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    if is_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
     redis.call('HSET', RECORDS, id_of(entry), record)
     delay(with_record(entry), milliseconds)
 end
 
 function settle.postpone(entry, milliseconds, record, unknown_task)
-    if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    if is_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
     if unknown_task ~= '' then
         local known_since = redis.call('ZSCORE', UNKNOWN, KNOWN .. unknown_task)
         if known_since and clock() - known_since < DEPLOY then milliseconds = deploy_pause(milliseconds) end
@@ -130,16 +138,17 @@ function settle.postpone(entry, milliseconds, record, unknown_task)
     end
     if record ~= '' then redis.call('HSET', RECORDS, id_of(entry), record) end
     if unknown_task ~= '' and tonumber(milliseconds) == 0 then
+        tell('d') -- to the worker that waits longest; this one is not told that something is due
         redis.call('ZADD', DELAYED, clock(), with_record(entry))
-        return tell('d') -- to the worker that waits longest; this one is not told that something is due
+        return
     end
     delay((record ~= '' or has_record(entry)) and with_record(entry) or id_of(entry), milliseconds)
 end
 
 function settle.back(entry)
-    if was_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
-    redis.call('LPUSH', READY[tier_of(entry)], entry)
+    if is_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
     wake(tier_of(entry))
+    redis.call('LPUSH', READY[tier_of(entry)], entry)
 end
 
 function settle.cancelled(entry)
@@ -149,7 +158,7 @@ end
 
 function settle.dead(entry, reason, record, value, milliseconds)
     if value ~= '' then store_result(value, milliseconds) end
-    redis.call('ZREM', CANCELS, id_of(entry)) -- a replay shall not meet the mark of an earlier cancelling
+    is_cancelled(id_of(entry)) -- a replay shall not meet the mark of an earlier cancelling
     bury(entry, clock(), reason, record, most, ttl)
 end
 
@@ -157,8 +166,18 @@ local function has_value(outcome, value)
     return outcome == 'result' or outcome == 'dead' and value ~= ''
 end
 
+-- What it wrote beside its place goes, as far as the job did not have it before.
+local function take_back(outcome, entry, value)
+    local id = id_of(entry)
+    if has_value(outcome, value) then redis.pcall('DEL', KEYS[result_key]) end
+    if outcome == 'dead' then redis.pcall('HDEL', REASONS, id) end
+    if not has_record(entry) then redis.pcall('HDEL', RECORDS, id) end
+    if was_marked then redis.pcall('ZADD', CANCELS, clock(), id) end
+end
+
 local refused, done, settled, faults = {}, {}, {}, {}
 local ended = {} -- an entry ends once, however often it is among those that finished
+local no_more -- what the server refuses for good, whatever the job
 for i = 1, done_count do
     if mine[i] then done[#done + 1] = finished[i] else refused[#refused + 1] = finished[i] end
     if others <= #ARGV then ended[finished[i]] = true end
@@ -175,13 +194,19 @@ for i = others, #ARGV, 6 do
         -- First into its new place, then out of the old one: an error between the two loses nothing.
         local place = stepped == '+' and marked_entry(entry) or entry
         local before = result_key
+        was_marked = false
         local written, fault = pcall(settle[outcome], place, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
         if written then
             settled[#settled + 1] = entry
         else
-            faults[#faults + 1] = entry
-            faults[#faults + 1] = type(fault) == 'table' and fault.err or tostring(fault)
             result_key = before + (has_value(outcome, ARGV[i + 4]) and 1 or 0)
+            take_back(outcome, place, ARGV[i + 4])
+            if is_of_the_server(fault) then
+                no_more = fault
+                break
+            end
+            faults[#faults + 1] = entry
+            faults[#faults + 1] = words_of(fault)
         end
     else
         refused[#refused + 1] = entry
@@ -205,6 +230,14 @@ if control then
         if all('SREM', SLOTS[tier], ids) > 0 and redis.call('LLEN', READY[tier]) > 0 then wake(tier) end
     end
 end
+if no_more then error(no_more, 0) end
+
+-- What pcall caught, as a reply: a right that we lack keeps Redis's words, a wrong type gets clearer ones.
+local function refusal(fault, wrong_type)
+    local text = words_of(fault)
+    if string.find(text, 'WRONGTYPE', 1, true) then text = 'WRONGTYPE ' .. wrong_type end
+    return redis.error_reply(text)
+end
 
 -- Keep house ------------------------------------------------------------------------------------------------
 
@@ -224,26 +257,33 @@ if asked('k') then
     due_in = next_due()
     if due_in == 0 then
         local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', clock(), 'WITHSCORES', 'LIMIT', 0, DUE_AT_ONCE)
-        local ready, members, paces = {}, {}, {}
+        local ready, unplaced, paces = {}, {}, {}
         for i = 1, #due, 2 do
             local tier, at = tier_of(due[i]), tonumber(due[i + 1])
             local later = wait_again(paces, at, clock())
             if later then
                 redis.call('ZADD', DELAYED, later, due[i])
+            elseif READY[tier] then
+                ready[tier] = ready[tier] or { entries = {}, members = {} }
+                table.insert(ready[tier].entries, ready_since(due[i], at))
+                table.insert(ready[tier].members, due[i])
             else
-                members[#members + 1] = due[i]
-                if READY[tier] then
-                    ready[tier] = ready[tier] or {}
-                    table.insert(ready[tier], ready_since(due[i], at))
-                end
+                unplaced[#unplaced + 1] = due[i]
             end
         end
         write_paces(paces)
-        for tier, entries in pairs(ready) do
-            redis.call('RPUSH', READY[tier], unpack(entries))
+        local fault, refused_key
+        for tier, moved in pairs(ready) do -- each wholly, and one that Redis refuses keeps back no other
             wake(tier)
+            local pushed = redis.pcall('RPUSH', READY[tier], unpack(moved.entries))
+            if type(pushed) == 'table' then
+                fault, refused_key = pushed, READY[tier]
+            else
+                redis.call('ZREM', DELAYED, unpack(moved.members))
+            end
         end
-        if #members > 0 then redis.call('ZREM', DELAYED, unpack(members)) end
+        if #unplaced > 0 then redis.call('ZREM', DELAYED, unpack(unplaced)) end
+        if fault then return refusal(fault, refused_key .. ' is not a list') end
         due_changed = true
     end
 
@@ -261,9 +301,7 @@ if asked('k') then
     end
     workers = redis.call('ZCARD', WORKERS)
     if redis.call('SCARD', LEASED) ~= held then word = 'off' end
-    for tier, count in string.gmatch(done_before, '(%d):(%d+)') do
-        redis.call('HINCRBY', STATS, 'done:' .. tier, count)
-    end
+    count_done(done_before, KEYS[#KEYS])
     control = control or redis.call('HGET', JOBS, CONTROL)
 end
 
@@ -280,13 +318,17 @@ end
 
 local room_in = -1
 
+local touched, its_type -- for words on a key of another type
+
 -- How many jobs of a tier its pause, concurrency and rate allow now.
 local function allowed(limit, tier, count)
     if limit.paused then return 0 end
     if limit.concurrency then
+        touched, its_type = SLOTS[tier], 'set'
         count = math.max(0, math.min(count, limit.concurrency - redis.call('SCARD', SLOTS[tier])))
     end
     if limit.rate and count > 0 then
+        touched, its_type = BUCKETS, 'hash'
         local burst = limit.burst or limit.rate
         local bucket = redis.call('HMGET', BUCKETS, tier .. 'level', tier .. 'time')
         local passed = math.max(0, clock() - (tonumber(bucket[2]) or 0))
@@ -308,9 +350,10 @@ local function spend(limit, tier, entries)
     end
 end
 
-local more = {}
+local more, popped, orphans = {}, {}, 0
 local function pop(limits)
     local entries = {}
+    popped = entries
     local function take(tier, count)
         count = math.min(count, want - #entries)
         if count == 0 then
@@ -319,12 +362,13 @@ local function pop(limits)
         end
         local limit = limits[tier]
         local permit = limit and allowed(limit, tier, count) or count
+        touched, its_type = READY[tier], 'list'
         local got = permit > 0 and redis.call('LPOP', READY[tier], permit) or {}
         for _, entry in ipairs(got) do
             if tier_of(entry) == tier then
                 entries[#entries + 1] = entry
             else
-                redis.call('HINCRBY', STATS, 'orphans', 1)
+                orphans = orphans + 1
             end
         end
         if limit and #got > 0 then spend(limit, tier, got) end
@@ -332,11 +376,14 @@ local function pop(limits)
     end
     for tier, count in string.gmatch(first_share, '(%d):(%d+)') do take(tier, tonumber(count)) end
     for tier in string.gmatch(tiers, '%d') do take(tier, want) end
-    return entries
 end
 
-local function put_back(entries)
-    for i = #entries, 1, -1 do redis.call('LPUSH', READY[tier_of(entries[i])], entries[i]) end
+local function put_back()
+    for i = #popped, 1, -1 do
+        local tier = tier_of(popped[i])
+        redis.call('LPUSH', READY[tier], popped[i])
+        if control then redis.pcall('SREM', SLOTS[tier], id_of(popped[i])) end
+    end
 end
 
 local function read_limits(text)
@@ -344,10 +391,11 @@ local function read_limits(text)
     return read and type(limits) == 'table' and limits or {}
 end
 
--- The bodies of entries. The control lies beside them, so that a service that has none pays nothing to know it.
-local function read_bodies(entries)
+-- The bodies of what was popped. The control lies beside them, so that a service that has none pays nothing to know it.
+local function read_bodies()
     local ids, bodies, found_control = {}, {}, nil
-    for i = 1, #entries do ids[i] = id_of(entries[i]) end
+    for i = 1, #popped do ids[i] = id_of(popped[i]) end
+    touched, its_type = JOBS, 'hash'
     each_piece(ids, function(first, last)
         local got = redis.call('HMGET', JOBS, CONTROL, unpack(ids, first, last))
         found_control = got[1]
@@ -356,53 +404,49 @@ local function read_bodies(entries)
     return bodies, found_control
 end
 
--- What pcall caught, as a reply: a right that we lack keeps Redis's words, a wrong type gets clearer ones.
-local function refusal(fault, wrong_type)
-    local text = type(fault) == 'table' and fault.err or tostring(fault)
-    if string.find(text, 'WRONGTYPE', 1, true) then text = 'WRONGTYPE ' .. wrong_type end
-    return redis.error_reply(text)
-end
-
 local entries, bodies, records = {}, {}, {}
-if want > 0 then
-    local leased = pop(control and read_limits(control) or {})
-    local found = {}
-    if #leased > 0 then
-        local read, got, found_control = pcall(read_bodies, leased)
-        if not read then
-            put_back(leased)
-            return refusal(got, JOBS .. ' is not a hash')
-        end
-        found = got
-        if found_control and not control then
-            control = found_control
-            put_back(leased)
-            leased = pop(read_limits(control))
-            found = #leased > 0 and read_bodies(leased) or {}
-        end
+
+-- Returns those that were cancelled while they waited: they are not leased.
+local function lease()
+    pop(control and read_limits(control) or {})
+    local found, found_control = read_bodies()
+    if found_control and not control then
+        put_back()
+        control = found_control
+        pop(read_limits(control))
+        found = read_bodies()
     end
-    for i, entry in ipairs(leased) do
+    local void = {}
+    for i, entry in ipairs(popped) do
         if found[i] and found[i] ~= '' then
             entries[#entries + 1] = entry
             bodies[#bodies + 1] = found[i]
-        elseif found[i] then -- cancelled while it waited
-            forget({ with_record(entry) })
-            redis.call('HINCRBY', STATS, 'void:' .. tier_of(entry), -1)
+        elseif found[i] then
+            void[#void + 1] = entry
         else
-            redis.call('HINCRBY', STATS, 'orphans', 1)
+            orphans = orphans + 1
         end
     end
-    if #entries > 0 then
-        local stored, fault = pcall(all, 'SADD', LEASED, entries)
-        if not stored then
-            put_back(entries)
-            return refusal(fault, LEASED .. ' is not a set')
-        end
-        for _, entry in ipairs(entries) do
-            if has_record(entry) then
-                records[#records + 1] = redis.pcall('HGET', RECORDS, id_of(entry)) or ''
-                records[#records + 1] = redis.pcall('HGET', CRASHES, id_of(entry)) or ''
-            end
+    touched, its_type = LEASED, 'set'
+    if #entries > 0 then all('SADD', LEASED, entries) end
+    return void
+end
+
+if want > 0 then
+    local leased, void = pcall(lease)
+    if not leased then
+        put_back()
+        return refusal(void, touched .. ' is not a ' .. its_type)
+    end
+    for _, entry in ipairs(void) do
+        forget({ with_record(entry) })
+        redis.call('HINCRBY', STATS, 'void:' .. tier_of(entry), -1)
+    end
+    if orphans > 0 then redis.call('HINCRBY', STATS, 'orphans', orphans) end
+    for _, entry in ipairs(entries) do
+        if has_record(entry) then
+            records[#records + 1] = redis.pcall('HGET', RECORDS, id_of(entry)) or ''
+            records[#records + 1] = redis.pcall('HGET', CRASHES, id_of(entry)) or ''
         end
     end
 end

@@ -1,4 +1,4 @@
--- Needs entries.
+-- Needs entries, wholly.
 -- Returns the ids taken by others, and whether any job was accepted.
 local function accept_one_by_one(jobs, list, ids, flat, first)
     local present = redis.call('HMGET', jobs, unpack(ids))
@@ -17,7 +17,8 @@ local function accept_one_by_one(jobs, list, ids, flat, first)
     end
     if #entries > 0 then
         redis.call('HSET', jobs, unpack(fields))
-        redis.call('RPUSH', list, unpack(entries))
+        note_undo_pairs('HDEL', jobs, fields, 1)
+        push(list, entries)
     end
     return taken, #entries > 0
 end
@@ -40,7 +41,8 @@ local function accept(jobs, list, wake, tier, flat, first)
         for i = 1, count do new = new and not present[i] end
     end
     if new and redis.call('HSET', jobs, unpack(flat, first)) == count then
-        redis.call('RPUSH', list, unpack(ids))
+        note_undo('HDEL', jobs, unpack(ids))
+        push(list, ids)
     else
         if new then redis.call('HDEL', jobs, unpack(ids)) end -- an id came twice
         taken, some = accept_one_by_one(jobs, list, ids, flat, first)

@@ -24,11 +24,12 @@ local function trim_dead(tier, now, most, ttl)
     return #old
 end
 
+-- The last write decides: a refusal of another leaves no dead letter behind.
 local function bury(entry, now, reason, record, most, ttl)
     local id, tier = id_of(entry), tier_of(entry)
-    redis.call('ZADD', DEAD[tier], now, id)
-    redis.call('HSET', REASONS, id, reason)
+    trim_dead(tier, now, most - 1, ttl)
     if record ~= '' then redis.call('HSET', RECORDS, id, record) end
+    redis.call('HSET', REASONS, id, reason)
     redis.call('HINCRBY', STATS, 'dead:' .. tier, 1)
-    trim_dead(tier, now, most, ttl)
+    redis.call('ZADD', DEAD[tier], now, id)
 end

@@ -7,7 +7,7 @@ local function is_telling(id) return string.sub(id, 2, 1 + #TELLING) == TELLING 
 local function send_telling(id, body, now)
     local tier, time = tier_of(id), string.format('%.0f', now)
     local telling = tier .. TELLING .. redis.sha1hex(id .. ' ' .. time)
-    redis.call('HSET', JOBS, telling, body)
-    redis.call('RPUSH', READY[tier], telling .. '|t' .. time)
     wake(tier)
+    redis.call('RPUSH', READY[tier], telling .. '|t' .. time)
+    redis.call('HSET', JOBS, telling, body) -- which the caller has read: here nothing is refused any more
 end

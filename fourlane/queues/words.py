@@ -1,0 +1,40 @@
+"""Errors as text that Redis and JSON can carry. These never raise, in whatever state an error is."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Final
+
+__all__ = ["WORDS_CHARACTERS", "text_of", "trace_of", "words_of", "writable"]
+
+WORDS_CHARACTERS: Final = 1_000
+_TRACEBACK_CHARACTERS: Final = 8_000
+
+
+def text_of(error: BaseException) -> str:
+    """What it says, without its type."""
+    try:
+        text = str(error)
+    except BaseException as unsaid:
+        text = f"<its text cannot be had: {type(unsaid).__name__}>"
+    return writable(text[:WORDS_CHARACTERS])
+
+
+def words_of(error: BaseException) -> str:
+    """Its type and what it says."""
+    name, text = type(error).__name__, text_of(error)
+    return f"{name}: {text}"[:WORDS_CHARACTERS] if text else name
+
+
+def trace_of(error: BaseException) -> str:
+    """The end of its traceback."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException as unsaid:
+        text = f"<its traceback cannot be had: {type(unsaid).__name__}>\n"
+    return writable(text[-_TRACEBACK_CHARACTERS:])
+
+
+def writable(text: str) -> str:
+    """Without lone surrogates (a file's name that is not UTF-8), which nothing can carry."""
+    return text.encode("utf-8", "backslashreplace").decode()
