@@ -31,7 +31,9 @@ class Slots:
 
 def ran(appetite: Appetite, milliseconds: int, *, noticed_after: float = 0.0) -> None:
     """One plain job of that length, that a turn settles so many seconds after its end."""
-    run: Any = SimpleNamespace(plan=SimpleNamespace(is_async=False), started=50.0, ended_at=50.0 + milliseconds / 1000)
+    run: Any = SimpleNamespace(
+        plan=SimpleNamespace(is_async=False), started=50.0, on_loop=False, ended_at=50.0 + milliseconds / 1000
+    )
     for _ in range(20):
         appetite.ran(run, run.ended_at + noticed_after)
 

@@ -33,12 +33,12 @@ local MOST_SILENCES, MOST_BESIDE_OTHERS, MOST_TRIALS = 10, limit + 2, limit + 12
 return once(KEYS[#KEYS], ARGV[1], function()
     local now = now_ms()
     local deadline = redis.call('ZSCORE', WORKERS, name)
-    if how == 'silent' and deadline and tonumber(deadline) > now then return { 0, {}, -1, 0 } end
+    if how == 'silent' and deadline and tonumber(deadline) > now then return { 0, {}, -1 } end
 
     local held = redis.call('SRANDMEMBER', LEASED, 500)
     if #held == 0 then
         redis.call('ZREM', WORKERS, name)
-        return { 0, {}, 0, 0 }
+        return { 0, {}, 0 }
     end
     table.sort(held)
 
@@ -86,5 +86,5 @@ return once(KEYS[#KEYS], ARGV[1], function()
     local left = redis.call('SCARD', LEASED)
     if left == 0 then redis.call('ZREM', WORKERS, name) end
     wake_all()
-    return { back, poisoned, left, suspects }
+    return { back, poisoned, left }
 end)
