@@ -251,19 +251,6 @@ def test_jobs_that_redis_refused_to_count_as_done_are_not_counted(broker: RedisB
     assert broker.client.hget(keys.stats, "done:1") == b"1"
 
 
-def test_what_redis_refused_once_is_forgotten_when_it_is_settled(broker: RedisBroker, run_worker: RunWorker) -> None:
-    @fourlane.task(backoff=fourlane.Backoff(0, 0))
-    def fails() -> None:
-        raise ValueError("as planned")
-
-    broker.client.set(broker.store.service("default").records, "not a hash")
-    loop = run_worker(broker)
-    fails.send_many([()] * 3)
-    eventually(lambda: broker.client.zcard(broker.store.service("default").dead[1]) == 3)
-    eventually(lambda: loop.lanes[0].held == 0)
-    assert loop.lanes[0].refused == {}
-
-
 def test_a_stop_while_redis_refuses_a_service_is_calm(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
