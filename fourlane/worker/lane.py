@@ -44,7 +44,6 @@ class Lane:
         self.rests: dict[str, float] = {}  # by tier: until when to lease none, for its jobs are over their share here
         self.late: set[str] = set()
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
-        self.ages_due = False
         self.pass_on: dict[str, float] = {}  # by tier: when a token that no slot took is another worker's
         self.all_bits = sum(_BITS[tier] for tier in tiers) | NEWS
         self.listens = 0  # what the present wait listens for

@@ -192,8 +192,8 @@ class Loop:
         turned = self._lease(now)
         if turned is None:
             return
-        for lane in self._due(now):
-            if lane not in turned and not self._turn(lane, self._want(), ages=lane.ages_due):
+        for lane, ages in self._due(now):
+            if lane not in turned and not self._turn(lane, self._want(), ages=ages):
                 return
         self._pass_tokens_on(now)
         self._keep_contact(now)
@@ -223,19 +223,18 @@ class Loop:
                 waiting.remove(lane)
         return turned
 
-    def _due(self, now: float) -> list[Lane]:
-        """The services that want a turn, whether or not there is room for their jobs."""
+    def _due(self, now: float) -> list[tuple[Lane, bool]]:
+        """The services that want a turn, whether or not there is room for their jobs; and whether to ask the ages."""
         settles = not self._settles_with_next_lease(now)
-        for lane, moment in self._ages_at():
-            lane.ages_due = moment <= now
+        asks_ages = {lane for lane, moment in self._ages_at() if moment <= now}
         return [
-            lane
+            (lane, lane in asks_ages)
             for lane in self.lanes
             if lane.blocked_until <= now
             and (
                 (settles and lane.finished)
                 or lane.uncertain
-                or (lane.ages_due and lane.maybe)
+                or lane in asks_ages
                 or lane.time_has_come(now)
             )
         ]
