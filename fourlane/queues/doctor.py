@@ -64,6 +64,7 @@ _SERVICE_TYPES: Final = {
     r"taken:\d+": "set",
     r"claim:.+": "string",
     r"sent:.+": "string",
+    r"counted:.+": "string",
     r"tries:.+": "hash",
     r"schedules": "hash",
     r"states": "hash",

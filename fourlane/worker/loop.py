@@ -231,12 +231,7 @@ class Loop:
             (lane, lane in asks_ages)
             for lane in self.lanes
             if lane.blocked_until <= now
-            and (
-                (settles and lane.finished)
-                or lane.uncertain
-                or lane in asks_ages
-                or lane.time_has_come(now)
-            )
+            and ((settles and lane.finished) or lane.uncertain or lane in asks_ages or lane.time_has_come(now))
         ]
 
     def _ages_at(self) -> list[tuple[Lane, float]]:

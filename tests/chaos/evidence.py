@@ -107,8 +107,8 @@ def load(folder: Path) -> Evidence:
         for moment, millis, pid, how in _DIED.findall(text):
             wall = time.mktime(time.strptime(moment, "%Y-%m-%d %H:%M:%S")) + int(millis) / 1000
             evidence.died.append(Died(int(pid), wall - clocks, how))
-        if "Traceback (most recent call last)" in text:
-            evidence.tracebacks.append(f"{path.name}: {_last_words(text)}")
+        for error in _unplanned(text):
+            evidence.tracebacks.append(f"{path.name}: {error}")
     return evidence
 
 
@@ -157,7 +157,12 @@ def _run(start: Line) -> Run:
     )
 
 
-def _last_words(text: str) -> str:
-    """The error that a log's first traceback ends with."""
-    lines = text[text.index("Traceback (most recent call last)") :].splitlines()[1:]
-    return next((line for line in lines if line and not line.startswith((" ", "Traceback"))), "")
+def _unplanned(text: str) -> list[str]:
+    """The errors that a log's tracebacks end with, but those that jobs raise as planned and are logged at their end."""
+    errors = []
+    for traceback in text.split("Traceback (most recent call last)")[1:]:
+        lines = traceback.splitlines()[1:]
+        error = next((line for line in lines if line and not line.startswith(" ")), "")
+        if not error.startswith("tests.chaos.app.AsPlanned"):
+            errors.append(error)
+    return errors

@@ -500,7 +500,7 @@ def test_middleware_hears_that_a_message_is_too_old_in_dramatiqs_words(
     @dramatiq.actor(store_results=True, max_age=1)
     def late() -> None: ...
 
-    message = late.send_with_options(delay=20)
+    message = late.send()
     run_worker(broker)
     with pytest.raises(ResultFailure, match=r"^actor raised SkipMessage: Message age limit exceeded$"):
         message.get_result(block=True, timeout=5_000)
