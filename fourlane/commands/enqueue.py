@@ -66,6 +66,6 @@ def _value(text: str) -> Any:
     if text[:1] in '[{"' or text in ("null", "true", "false") or text.lstrip("-").replace(".", "", 1).isdigit():
         try:
             return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise click.UsageError(f"the argument {text!r} is no JSON: {error}") from None
+        except ValueError:  # a postcode such as 02134, a template such as {name}
+            return text
     return text
