@@ -97,9 +97,9 @@ def test_tiers_come_in_their_order_and_services_of_one_tier_take_turns(
     eventually(lambda: all(has_heard(loop, service, "0") for service in "abc"))
     order = [gate.step() for _ in range(96)]
     assert [name[:2] for name in order] == [tier for tier in tiers for _ in range(24)]
-    assert order[:24] == order[:3] * 8
-    for start in range(24, 96, 24):
-        # That a service has jobs of a lower tier is heard when its higher ones are done: some steps late.
+    for start in range(0, 96, 24):
+        # That a service has jobs of a lower tier is heard when its higher ones are done: some steps late. And what was
+        # leased as the round before ended may come a step out of turn.
         got = Counter[str]()
         for name in order[start : start + 15]:
             got[name] += 1
