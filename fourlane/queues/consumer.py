@@ -119,11 +119,11 @@ class LeaseConsumer(Consumer):
             if room <= 0:
                 return False
             now = time.monotonic()
-            tells = not self.held and now - self.told_at > SILENCE_MS / 1000
+            tells = now - self.told_at > SILENCE_MS / 1000
             turn = self._turn(flags="bkw" if tells else "bk", want=room, tiers=str(int(self.queue.tier)))
-            if tells and turn.jobs:
-                self.told_at = now
             self.held.update(leased.entry for leased in turn.jobs)
+            if tells and self.held:
+                self.told_at = now
             for leased in turn.jobs:
                 self._take(leased, self.name)
         self._settle_unreadable()

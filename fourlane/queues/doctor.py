@@ -41,6 +41,7 @@ _SERVICE_TYPES: Final = {
     r"workers": "zset",
     r"wake:[0-3]": "zset",
     r"news": "zset",
+    r"watch": "zset",
     r"leased:.+": "set",
     r"records": "hash",
     r"crashes": "hash",

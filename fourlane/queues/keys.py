@@ -8,7 +8,8 @@ jobs           hash      id → body ("" when cancelled while ready); "!" →   
 ready:T        list      entries that may run now, the next one first            the job's life
 delayed        zset      entries by the time at which they are due               the job's life
 workers        zset      lease names by the time at which they count as dead     each worker; reclaim
-wake:T, news   zset      at most one token each, to end an idle worker's wait    6 members
+wake:T, news,  zset      tokens, each of which ends an idle worker's wait        8 members
+watch
 leased:NAME    set       entries that this worker holds                          the worker; reclaim
 records        hash      id → attempts and errors                                the job's life
 crashes        hash      id → workers that died running it, "id|q" → that        the job's life
@@ -85,6 +86,7 @@ class ServiceKeys:
         self.workers = key("workers")
         self.wake = [key(f"wake:{tier}") for tier in TIERS]
         self.news = key("news")
+        self.watch = key("watch")
         self.records = key("records")
         self.crashes = key("crashes")
         self.reasons = key("reasons")
@@ -110,6 +112,7 @@ class ServiceKeys:
             self.workers,
             *self.wake,
             self.news,
+            self.watch,
             self.records,
             self.crashes,
             self.reasons,

@@ -465,6 +465,11 @@ class Store:
         key = self.service(service).wake[tier]
         self.connector.command(key, "ZADD", key, 0, tier)
 
+    def have_watched(self, service: str, token: str) -> None:
+        """Have an idle worker watch those that hold leases: ``w`` two, ``v`` one more."""
+        key = self.service(service).watch
+        self.connector.command(key, "ZADD", key, 0, token)
+
     def unfinished(self, service: str) -> int:
         """How many of a service's jobs are ready, delayed or running."""
         return int(self.connector.run("unfinished", self.service(service).all, ()))

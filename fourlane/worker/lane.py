@@ -18,10 +18,13 @@ from fourlane.queues.store import Turn
 from fourlane.queues.tally import Tally
 from fourlane.worker.run import Run
 
-__all__ = ["NEWS", "Lane", "share_pause_ms"]
+__all__ = ["NEWS", "WATCH", "Lane", "share_pause_ms"]
 
 NEWS: Final = 1 << 4
-"""Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs and of workers."""
+"""Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs."""
+WATCH: Final = 1 << 5
+"""Likewise: of workers that hold leases."""
+_BUSY_LOOK_SECONDS: Final = SILENCE_MS / 2000  # after so long with leases it looks after the other workers
 _REST_SECONDS: Final = 0.2
 _TARGETS: Final = {str(int(tier)): tier.target_ms for tier in Tier}
 _BITS: Final = {str(int(tier)): 1 << int(tier) for tier in Tier}
@@ -45,15 +48,16 @@ class Lane:
         self.late: set[str] = set()
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
         self.pass_on: dict[str, float] = {}  # by tier: when a token that no slot took is another worker's
-        self.all_bits = sum(_BITS[tier] for tier in tiers) | NEWS
+        self.all_bits = sum(_BITS[tier] for tier in tiers) | NEWS | WATCH
+        self.unheard = 0  # WATCH once it has handed such a token on, until it has looked, and holds no leases itself
         self.listens = 0  # what the present wait listens for
         self.due_at = math.inf
         self.room_at = math.inf
         self.look_at = 0.0
+        self.busy_look_at = math.inf
         self.beaten_at = 0.0
         self.beaten_idle = True  # the last beat gave the long silence of a worker that holds nothing
-        self.told = False  # another worker watches this one since it holds leases
-        self.told_at = 0.0
+        self.told_at = 0.0  # when another worker was last asked to watch this one
         self.others = False  # workers, who would notice our silence
         self.watches = False  # others hold leases: their silence would be noticed here
         self.from_token = False
@@ -95,12 +99,15 @@ class Lane:
 
     def time_has_come(self, now: float) -> bool:
         """A turn is due, though nothing finished and no job is known to wait."""
-        return self.look_at <= now or self.due_at <= now or self.beat_by <= now
+        return self._looks(now) or self.beat_by <= now
+
+    def _looks(self, now: float) -> bool:
+        return self.look_at <= now or self.due_at <= now or self.busy_look_at <= now
 
     def block(self, until: float) -> None:
         """Leave the service alone for a while."""
         self.blocked_until = self.look_at = until
-        self.due_at = self.beat_by = self.room_at = math.inf
+        self.due_at = self.beat_by = self.room_at = self.busy_look_at = math.inf
         self.pass_on.clear()
 
     def asks_ages_at(self, best: str) -> float:
@@ -112,12 +119,12 @@ class Lane:
     # What to listen for ---------------------------------------------------------------------------------------
 
     def wants_to_hear(self, alone: bool) -> int:
-        """The tiers, as bits, whose tokens would tell something new, and NEWS.
+        """The tiers, as bits, whose tokens would tell something new, NEWS and WATCH.
 
         Of a service that is asked anyway only what is better; nothing at all when it is the only one that is asked.
         """
         if not self.maybe:
-            return self.all_bits
+            return self.all_bits & ~self.unheard
         if alone:
             return 0
         best = min(self.maybe)
@@ -133,7 +140,7 @@ class Lane:
         if self.most_settled:
             return "c" if self.controlled else ""  # nothing else shall be refused with it
         flags = "s" if ages else ""
-        look = self.look_at <= now or self.due_at <= now
+        look = self._looks(now)
         if look:
             flags += "k"
         if busy:
@@ -142,7 +149,7 @@ class Lane:
         leases = want > 0 and (look or bool(self.maybe))
         if (self.beat_by < math.inf and busy) or (due and leases) or (now - self.beaten_at >= 1.0 and (busy or look)):
             flags += "b"
-        if self.others and (want > 0 or busy) and not self.told and now - self.told_at > SILENCE_MS / 1000:
+        if (want > 0 or busy) and now - self.told_at > SILENCE_MS / 1000:
             flags += "w"
         if self.controlled:
             flags += "c"
@@ -165,19 +172,20 @@ class Lane:
             self.beat_by = math.inf
         if "a" in flags and turn.now_ms:  # it was idle, and the script has told of its leases
             self.beaten_at, self.beaten_idle = now, False
-            self.told, self.told_at = self.others, now
+            self.told_at = now
         if "b" in flags:
             self.beaten_at = now
             self.beaten_idle = not holds
-            self.told = self.told and holds
         if "w" in flags and holds:
-            self.told, self.told_at = True, now
+            self.told_at = now
+        if not holds:
+            self.busy_look_at, self.unheard = math.inf, 0
+        elif "k" in flags or self.busy_look_at == math.inf:
+            self.busy_look_at = now + _BUSY_LOOK_SECONDS
         if turn.due_in != -2:
             self.due_at = math.inf if turn.due_in < 0 else now + turn.due_in / 1000
         if "d" in turn.news:
             self.look_at = now
-        elif "w" in turn.news:
-            self.watch(now)
         if turn.workers != -2:
             self.others = turn.workers > 1
             self.watches = 0 <= turn.expires_in <= SILENCE_MS
@@ -190,7 +198,7 @@ class Lane:
         self.from_token = False
 
     def watch(self, now: float) -> None:
-        """Another worker began to hold leases."""
+        """Another worker holds leases."""
         self.watches = True
         self.look_at = min(self.look_at, now + SILENCE_MS / 1000)
 
@@ -227,7 +235,8 @@ class Lane:
         self.held = 0
         self.uncertain = []
         self.beaten_at = 0.0
-        self.beaten_idle, self.told = True, False
+        self.beaten_idle, self.told_at = True, 0.0
+        self.busy_look_at, self.unheard = math.inf, 0
         self.maybe = set(self.tiers)
         self.look_at = 0.0
 

@@ -32,7 +32,7 @@ from fourlane.queues.store import Leased, Turn
 from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
-from fourlane.worker.lane import Lane
+from fourlane.worker.lane import WATCH, Lane
 from fourlane.worker.observer import Observer
 from fourlane.worker.order import Shares, late_tiers, next_ask
 from fourlane.worker.run import Run
@@ -647,6 +647,7 @@ class Loop:
         if lanes:
             moments += [min([lane.look_at for lane in lanes]), min([lane.due_at for lane in lanes])]
             moments += [min([lane.beat_by for lane in lanes]), min([lane.room_at for lane in lanes])]
+            moments.append(min([lane.busy_look_at for lane in lanes]))
         maybe = [lane for lane in lanes if lane.maybe]
         if maybe:
             if self._want() > 0 and any(lane.waiting for lane in maybe):
@@ -707,8 +708,8 @@ class Loop:
         now = time.monotonic()
         if token == "d":
             lane.look_at = 0.0
-        elif token == "w":
-            lane.watch(now)
+        elif token in ("w", "v"):
+            self._take_watch(lane, token, now)
         elif led_to_turn:
             pass  # that was its token
         elif self._want() > 0 and token not in lane.rests:
@@ -743,6 +744,20 @@ class Loop:
         """No slot is free here: another worker shall have it."""
         try:
             self.store.wake(lane.service, int(token))
+        except RedisUnavailable as error:
+            log.warning("%s", error)
+
+    def _take_watch(self, lane: Lane, token: str, now: float) -> None:
+        """Who holds leases looks without being told, and this may be its own word: one that holds none shall have it.
+        Two of those, for one of them may die with the one that told."""
+        if not lane.held:
+            lane.watch(now)
+            if token == "v":
+                return
+            token = "v"
+        lane.unheard = WATCH  # else it might hear it again
+        try:
+            self.store.have_watched(lane.service, token)
         except RedisUnavailable as error:
             log.warning("%s", error)
 

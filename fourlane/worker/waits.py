@@ -13,18 +13,19 @@ from fourlane.names import Tier
 from fourlane.queues.connection import Link, blocks_for, is_refusal, lacks_right
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store, Turn
-from fourlane.worker.lane import NEWS, Lane
+from fourlane.worker.lane import NEWS, WATCH, Lane
 
 __all__ = ["Ahead", "Heard", "Waits"]
 
 _WAIT_SECONDS: Final = 30.0  # how long one wait in Redis lasts when nothing comes
 _BLIND_SECONDS: Final = 0.5  # and where the server cannot end it for us, while some services are left out
 _WITHOUT_SECONDS: Final = 2.0  # and when keys are left out that Redis refused
+_UNHEARD_SECONDS: Final = 1.0  # and when what it leaves out is another worker's for now
 _ANSWER_SECONDS: Final = 5.0
 
 
 class Heard(NamedTuple):
-    """A token from Redis: a tier's digit, ``d`` or ``w`` (queues/lua/parts/wake.lua); or why there is none."""
+    """A token from Redis: a tier's digit, ``d``, ``w`` or ``v`` (queues/lua/parts/wake.lua); or why there is none."""
 
     lane: Lane
     token: str
@@ -64,7 +65,7 @@ class Wait:
         self._lane_of: dict[bytes, Lane] = {}
         for lane in lanes:
             keys = store.service(lane.service)
-            self._lane_of |= dict.fromkeys((*keys.wake, keys.news), lane)
+            self._lane_of |= dict.fromkeys((*keys.wake, keys.news, keys.watch), lane)
         self._asked: list[bytes] = []
         self._refused: set[bytes] = set()  # for the next wait to leave out
 
@@ -76,6 +77,8 @@ class Wait:
             keys = [key for key in keys if key not in self._refused]
             seconds = min(seconds, _WITHOUT_SECONDS)
             self._refused.clear()
+        if any(lane.unheard for lane in self.lanes):
+            seconds = min(seconds, _UNHEARD_SECONDS)
         if not keys:
             return
         self._asked = keys
@@ -110,6 +113,7 @@ class Wait:
         for tier in Tier:
             keys += [self.store.service(lane.service).wake[tier] for lane, bits in wanted if bits >> tier & 1]
         keys += [self.store.service(lane.service).news for lane, bits in wanted if bits & NEWS]
+        keys += [self.store.service(lane.service).watch for lane, bits in wanted if bits & WATCH]
         for lane, bits in wanted:
             lane.listens = bits
         return keys
@@ -120,7 +124,8 @@ class Wait:
             return False
         # What wants_to_hear says of a service with nothing known, without the call: most are such.
         return any(
-            (lane.wants_to_hear(lane is alone) if lane.maybe else lane.all_bits) & ~lane.listens for lane in self.lanes
+            (lane.wants_to_hear(lane is alone) if lane.maybe else lane.all_bits & ~lane.unheard) & ~lane.listens
+            for lane in self.lanes
         )
 
     def end(self, link: Link) -> bool:

@@ -97,6 +97,24 @@ def test_a_supervisor_that_stands_still_costs_no_lease(workers: Workers) -> None
     )
 
 
+def test_a_worker_that_dies_soon_after_it_started_is_noticed(workers: Workers) -> None:
+    """With all its processes, by one that was full as they began to hold leases, and has not looked since."""
+    other = workers.start("--slots", "1")
+    workers.send("hold", "b")
+    eventually(lambda: workers.said("begun", "b"))
+    dies = workers.start("--slots", "2", "--processes", "2")
+    workers.send("hold", "a")
+    (pid,) = eventually(lambda: workers.said("begun", "a"))
+    assert pid in workers.children(dies)
+    workers.open_gate("b")
+    eventually(lambda: workers.said("done", "b"))
+    os.killpg(dies.pid, signal.SIGKILL)
+    dies.wait()
+    eventually(lambda: len(workers.said("begun", "a")) == 2, SILENCE_MS / 1000 + 3)
+    workers.open_gate("a")
+    assert workers.said("begun", "a")[1] in workers.children(other)
+
+
 def test_a_half_open_connection_of_the_supervisor_holds_up_what_a_dead_process_held_for_a_moment_only(
     redis_url: str, namespace: str, tmp_path: Path
 ) -> None:

@@ -165,17 +165,17 @@ def test_a_lease_that_nobody_hears_of_counts_as_lost_after_the_short_silence(bro
 
     assert ahead() == []
     assert left_ms() > SILENCE_MS
-    assert not broker.client.exists(keys.news)
+    assert not broker.client.exists(keys.watch)
     sent = task.send(0)
     assert ahead() == [sent.id]
     assert SILENCE_MS - 1_000 < left_ms() <= SILENCE_MS + 50
-    assert broker.client.zrange(keys.news, 0, -1) == [b"w"]
-    broker.client.delete(keys.news)
+    assert broker.client.zrange(keys.watch, 0, -1) == [b"w"]
+    broker.client.delete(keys.watch)
     until = broker.client.zscore(keys.workers, "dies.0")
     task.send(1)
     assert len(ahead()) == 1
     assert broker.client.zscore(keys.workers, "dies.0") == until  # lone jobs one after the other need no more
-    assert not broker.client.exists(keys.news)
+    assert not broker.client.exists(keys.watch)
     broker.client.zadd(keys.workers, {"dies.0": until - SILENCE_MS})
     assert store.reclaim("default", "dies.0", "it fell silent") == (2, [])
     link.close()

@@ -35,5 +35,5 @@ for _, entry in ipairs(looked) do
         due = due + 1
     end
 end
-if due > 0 then tell('d') end
+if due > 0 then tell_due() end
 return { due, passed + #looked - due, #looked == 200 and until_ms or '' }

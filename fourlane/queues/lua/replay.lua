@@ -32,7 +32,7 @@ return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
             redis.call('HDEL', CRASHES, id, id .. '|q')
             if record ~= '' then redis.call('HSET', RECORDS, id, record) end
             if pace and wait > 0 then
-                tell('d')
+                tell_due()
                 redis.call('ZADD', DELAYED, paced(now + wait, number), id .. '|r')
                 pace.last = math.max(pace.last, now + wait)
             else

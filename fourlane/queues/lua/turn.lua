@@ -3,7 +3,7 @@
 --       that has a value for who waits, then, with k and jobs done, what remembers that they were counted
 -- ARGV  1 the worker's lease name
 --       2 flags: a asked ahead, to run when a wait ends; b beat, c the service has a control, k keep house,
---                n read the news, s tell how long each tier has waited, w tell the others to watch this worker
+--                n read the news, s tell how long each tier has waited, w have another worker watch this one
 --       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none;
 --         asked ahead 4 is a moment: the worker counts as idle when it need not be heard of before
 --       5 the number of leases that it believes to hold besides those settled here
@@ -138,7 +138,7 @@ function settle.postpone(entry, milliseconds, record, unknown_task)
     end
     if record ~= '' then redis.call('HSET', RECORDS, id_of(entry), record) end
     if unknown_task ~= '' and tonumber(milliseconds) == 0 then
-        tell('d') -- to the worker that waits longest; this one is not told that something is due
+        tell_due() -- to the worker that waits longest; this one is not told that something is due
         redis.call('ZADD', DELAYED, clock(), with_record(entry))
         return
     end
@@ -244,7 +244,7 @@ end
 local word, news, due_in, expired, expires_in, workers = 'ok', {}, -2, {}, -2, -2
 
 if asked('n') then
-    local told = redis.call('ZPOPMIN', NEWS, 2)
+    local told = redis.call('ZPOPMIN', NEWS, 1)
     for i = 1, #told, 2 do news[#news + 1] = told[i] end
 end
 
@@ -464,12 +464,12 @@ end
 if asked('b') then
     redis.call('ZADD', WORKERS, clock() + (held + #entries > 0 and silence or idle_silence), me)
 end
-if asked('w') and held + #entries > 0 then tell('w') end
 if alive_until and #entries > 0 and tonumber(alive_until) > tonumber(idle_silence) then
     -- Whether its answer is heard or not: from now on the short silence counts, and somebody watches.
     redis.call('ZADD', WORKERS, clock() + silence, me)
-    if redis.call('ZCARD', WORKERS) > 1 then tell('w') end
+    flags = flags .. 'w'
 end
+if asked('w') and held + #entries > 0 and redis.call('ZCARD', WORKERS) > 1 then redis.call('ZADD', WATCH, 0, 'w') end
 if due_changed then due_in = next_due() end
 
 return {
