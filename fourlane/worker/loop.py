@@ -812,11 +812,7 @@ class Loop:
             self.waits.sleep_deaf(0 if ready else max(0.0, min(0.5, deadline - now)))
         self._abandon()
         self._settle_last()
-        for lane in self.lanes:
-            try:
-                self.store.leave(lane.service, lane.name, lane.tally.words())
-            except RedisUnavailable as error:
-                log.warning("%s; its jobs come back when its silence is noticed", error)
+        self._leave()
         self.executor.close()
         if self.observer is not None:
             self.observer.close()
@@ -844,6 +840,18 @@ class Loop:
             for lane in ready:
                 if time.monotonic() < deadline and not self._turn(lane, 0):
                     self.waits.sleep_deaf(_GIVE_BACK_SECONDS)
+
+    def _leave(self) -> None:
+        """Say so to Redis, unless it is away: each try lasts some seconds."""
+        deadline = time.monotonic() + _LAST_SECONDS
+        for lane in self.lanes:
+            try:
+                self.store.leave(lane.service, lane.name, lane.tally.words())
+            except RedisUnavailable as error:
+                log.warning("%s; its jobs come back when its silence is noticed", error)
+                may_differ = is_refusal(error) or self._clustered
+                if not may_differ or time.monotonic() >= deadline:
+                    return
 
     def grace_left(self) -> float:
         """Seconds of the grace that are left after ``run``; less than 0 when it is over."""

@@ -127,3 +127,17 @@ def test_enqueue_without_redis_fails_soon(redis_server: Server, broker: RedisBro
     redis_server.start()
     assert kept.status() is State.READY
     note.send()
+
+
+def test_a_worker_that_stops_while_redis_is_away_says_so_once(
+    redis_server: Server, broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not for each of its services, while each try lasts seconds."""
+    loop = run_worker(broker, "one", "two", "three")
+    eventually(lambda: loop.turned_at > 0)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "loop-0")
+    redis_server.kill()
+    loop.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert caplog.text.count("its jobs come back when its silence is noticed") == 1
