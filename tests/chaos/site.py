@@ -233,8 +233,8 @@ class Site:
         return True
 
     async def ready(self, name: str) -> bool:
-        """Wait until what is wanted under this name works."""
-        return await self.until(lambda: self.wanted[name].is_ready(), READY_SECONDS)
+        """Wait until what is wanted under this name works, or is wanted no more."""
+        return await self.until(lambda: (process := self.wanted.get(name)) is None or process.is_ready(), READY_SECONDS)
 
     async def ended(self, process: Process) -> int:
         """Wait for its end; one that does not end is killed, and the checker tells of it by its exit code."""
