@@ -379,10 +379,11 @@ class Executor:
             else:
                 result = self._run_dressed(run)
             if result is not None and is_awaitable(result):
+                awaitable, result = result, None
                 if plan.keeps_thread:
-                    result = awaited(result, self._start_loop(), run)
-                else:
-                    awaitable = result
+                    loop = self._start_loop()
+                    coroutine, awaitable = awaitable, None
+                    result = awaited(coroutine, loop, run)
         except BaseException as raised:
             error = raised
         try:
@@ -542,7 +543,7 @@ class Executor:
             while result is not None and is_awaitable(result):
                 result = await result
         except BaseException as raised:
-            error = _cause(run, raised)
+            result, error = None, _cause(run, raised)
         if run._output is not None:
             await self._flush(run)
         self._over_on_loop(run, result, error)
@@ -594,6 +595,7 @@ class Executor:
         if run.row >= self.slots:
             self._free_row(run)
         self.async_runs.pop(id(run), None)
+        run.task = None  # its context holds the run
         if self._threads_wait:
             with self._room:
                 self._room.notify()
@@ -644,17 +646,16 @@ class Executor:
         self._over_on_loop(run, None, error)
 
     async def _await(self, run: Run) -> None:
-        result: Any = None
+        result, run.awaitable = run.awaitable, None
         error: BaseException | None = None
         try:
             if run.interrupted is not None:
                 raise run.interrupted
-            result = run.awaitable
             while result is not None and is_awaitable(result):
                 result = await result
         except BaseException as raised:
-            error = _cause(run, raised)
-            drop(run.awaitable)
+            drop(result)
+            result, error = None, _cause(run, raised)
         if run._output is not None:
             await self._flush(run)
         self._over_on_loop(run, result, error)
@@ -717,8 +718,9 @@ class Executor:
     def _interrupt_async(self, run: Run, kind: type[BaseException]) -> None:
         if run.interrupted is None and not run.ended and self.loop is not None:
             run.interrupted, run.deadline = kind, 0.0
-            if run.task is not None:
-                self.loop.call_soon_threadsafe(run.task.cancel)
+            task = run.task
+            if task is not None:
+                self.loop.call_soon_threadsafe(task.cancel)
 
     def cancel(self, job_ids: set[str]) -> None:
         """Tell running jobs that they were cancelled, and interrupt them."""
