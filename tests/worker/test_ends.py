@@ -657,8 +657,8 @@ class Leaves(Waits):
 @pytest.mark.parametrize(
     "kind",
     [
-        *("plain", "async", "handed over", "actor", "async actor", "expected", "retried", "called back", "sync timed out"),
-        *("timed out", "cancelled", "stopped", "skipped"),
+        *("plain", "async", "handed over", "actor", "async actor", "expected", "retried", "called back"),
+        *("sync timed out", "timed out", "cancelled", "stopped", "skipped"),
     ],
 )
 @pytest.mark.parametrize("observed", [False, True])
