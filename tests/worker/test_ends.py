@@ -637,6 +637,44 @@ def test_an_expired_job_can_be_replayed_and_a_delay_is_no_age(broker: RedisBroke
     assert len(ran) == 3
 
 
+@pytest.mark.parametrize("end", ["retried", "postponed", "given back", "left", "lost"])
+def test_who_waits_hears_that_a_job_was_cancelled_whose_worker_did_not(
+    broker: RedisBroker, run_worker: RunWorker, end: str
+) -> None:
+    """It ends of itself before its worker is told, and does not come back."""
+    begun, let = threading.Event(), threading.Event()
+
+    @task(result_ttl_ms=60_000)
+    def runs() -> None:
+        begun.set()
+        assert let.wait(20)
+        raise fourlane.Snooze(60) if end == "postponed" else ValueError("again")
+
+    sent = runs.send()
+    if end in ("left", "lost"):
+        link = broker.store.connector.open(broker.store.keys.services)
+        turn = {"silence_ms": 60_000, "idle_silence_ms": 60_000, "flags": "b", "want": 1, "tiers": "0123"}
+        assert broker.store.turn(link, "default", "w.0", **turn).jobs  # type: ignore[arg-type]
+        link.close()
+        assert sent.cancel() is State.RUNNING
+        if end == "left":
+            broker.store.leave("default", "w.0", "")
+        else:
+            broker.client.zadd(broker.store.service("default").workers, {"w.0": 1})
+            broker.store.reclaim("default", "w.0", "it fell silent")
+    else:
+        worker = run_worker(broker, grace_seconds=0.05 if end == "given back" else 2.0)
+        assert begun.wait(20)
+        assert sent.cancel() is State.RUNNING
+        if end == "given back":
+            worker.stop()
+        else:
+            let.set()
+    with pytest.raises(JobCancelled, match="while it ran"):
+        sent.result(10)
+    let.set()
+
+
 class Waits(Middleware):
     """Is told of jobs, and may keep something by the thread: that waits for a coroutine."""
 
