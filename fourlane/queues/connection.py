@@ -26,7 +26,7 @@ from redis.cluster import RedisCluster
 
 from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.queues.scripts import FLAG, Script, script
-from fourlane.queues.url import fault_in, understood
+from fourlane.queues.url import NOT_TO_BE_READ, read
 
 __all__ = ["Connector", "Link", "blocks_for", "connect"]
 
@@ -48,6 +48,7 @@ _LOST = (failures.ConnectionError, failures.TimeoutError, failures.RedisClusterE
 _WORD = re.compile(r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|BUSY|MASTERDOWN|UNBLOCKED|MOVED|ASK|CLUSTERDOWN|"
                    r"TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b")  # fmt: skip
 _PASSING = {"READONLY", "LOADING", "BUSY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN"}
+_TO_A_PATH: Final = " connecting to /"
 _LACKS_CA: Final = "CERTIFICATE_VERIFY_FAILED"
 _DENIED = {"NOAUTH", "WRONGPASS", "NOPERM"}
 _WRITES_NOTHING = {"OOM", "MISCONF", "NOREPLICAS"}
@@ -67,17 +68,14 @@ _LINK_OPTIONS: Final = {
 
 def connect(url: str) -> redis.Redis:
     """A client for this URL that never waits for ever on a silent socket. Raises SettingsError: it cannot be read."""
-    tcp_only = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    address = read(url)
+    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    options |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SOCKET_TIMEOUT_SECONDS)
     try:
-        client = redis.Redis.from_url(
-            understood(url),
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            **tcp_only,
-        )
+        client = redis.Redis.from_url(address.url, **(options | address.options))
         _make_connection(client)  # what its options say is looked at only here
-    except (ValueError, TypeError, failures.RedisError) as error:
-        raise SettingsError(f"REDIS_URL: {fault_in(error)}") from None
+    except (ValueError, TypeError, failures.RedisError):
+        raise SettingsError(NOT_TO_BE_READ) from None
     return client
 
 
@@ -463,9 +461,9 @@ def _errno(error: BaseException) -> int | None:
 
 
 def _lacks_file(error: BaseException | None) -> bool:
-    """Of its certificates: a socket's file may come."""
+    """Of its certificates: a Unix socket's file may come."""
     context = error.__context__ if error is not None else None
-    return isinstance(context, FileNotFoundError) and "unix" not in str(error)
+    return isinstance(context, FileNotFoundError) and _TO_A_PATH not in str(error)
 
 
 def is_answer(error: RedisUnavailable) -> bool:

@@ -194,7 +194,9 @@ def _cancel(store: Store, service: str, job_id: str, telling: bytes) -> State:
     for _ in range(_TRIES):
         names = store.lease_names(service)
         leased = map(keys.leased, names)
-        (state,) = store.connector.run_once("cancel", [*keys.all, *leased], (job_id, telling, *names), keys.sent)
+        (state,) = store.connector.run_once(
+            "cancel", [*keys.all, *leased, keys.cancelled(job_id)], (job_id, telling, *names), keys.sent
+        )
         if state != b"again":
             return State(state.decode())
     raise _too_busy(service)

@@ -53,6 +53,7 @@ _SERVICE_TYPES: Final = {
     r"stats": "hash",
     r"unknown": "zset",
     r"result:.+": "list",
+    r"cancelled:.+": "string",
     r"output:.+": "stream",
     r"log:.+": "list",
     r"progress:.+": "string",

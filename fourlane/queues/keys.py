@@ -23,6 +23,7 @@ cancels        zset      running jobs to be told, by time                       
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time; behind a line feed:    1,000 members, 48 hours
                          by when a worker began that knows it
+cancelled:ID   string    there after it was cancelled as it ran                  1 hour
 result:ID      list      a job's result, one element                             its ttl
 counted:NAME   string    the number of this worker's last jobs done that were  90 seconds
                          counted
@@ -135,6 +136,9 @@ class ServiceKeys:
 
     def result(self, job_id: str) -> bytes:
         return self._key(f"result:{job_id}")
+
+    def cancelled(self, job_id: str) -> bytes:
+        return self._key(f"cancelled:{job_id}")
 
     def output(self, job_id: str) -> bytes:
         return self._key(f"output:{job_id}")

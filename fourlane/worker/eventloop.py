@@ -116,7 +116,8 @@ class _Waited:
             self.task = self.run.task = loop.create_task(coroutine)
         except BaseException as error:  # of a task factory that a job has set
             coroutine.close()
-            self._over(None, error)
+            self.error = error
+            self._over(None)
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -124,30 +125,42 @@ class _Waited:
             self.task.cancel()
 
     async def _whole(self) -> None:
-        result, error = self.awaitable, None
+        result = self.awaitable
         try:
             if self.cancelled:
                 raise asyncio.CancelledError
             while result is not None and is_awaitable(result):
                 result = await result
         except BaseException as raised:
-            result, error = None, raised
+            result, self.error = None, raised  # in no variable here: its traceback holds this frame
         if self.run._output is not None:
             try:
                 await self.run.output.aflush()
             except BaseException:
                 log.critical("Unexpected failure in the output of job %s.", self.run.id, exc_info=True)
-        self._over(result, error)
+        self._over(result)
 
-    def _over(self, result: Any, error: BaseException | None) -> None:
+    def _over(self, result: Any) -> None:
         drop(self.awaitable)
-        self.result, self.error = result, error
+        self.result = result
         self.done.set()
+
+    def let_go(self) -> None:
+        """The error's traceback holds who waited, and so this; the task's context holds the run."""
+        self.awaitable = self.result = self.error = self.task = self.run.task = None
 
 
 def awaited(awaitable: Any, loop: asyncio.AbstractEventLoop, run: Any) -> Any:
     """Its result; this thread waits for it, as dramatiq's own do. What is raised into the thread cancels it."""
     waited = _Waited(awaitable, run)
+    del awaitable
+    try:
+        return _wait_for(waited, loop)
+    finally:
+        waited.let_go()
+
+
+def _wait_for(waited: _Waited, loop: asyncio.AbstractEventLoop) -> Any:
     try:
         loop.call_soon_threadsafe(waited.begin, loop, context=contextvars.copy_context())
         while not waited.done.wait(_LOOK_SECONDS):
@@ -159,12 +172,9 @@ def awaited(awaitable: Any, loop: asyncio.AbstractEventLoop, run: Any) -> Any:
             while not waited.done.wait(_LOOK_SECONDS) and not loop.is_closed():
                 pass  # its ``finally`` clauses are the job's, and run to their end
         raise
-    try:
-        if waited.error is not None:
-            raise waited.error
-        return waited.result
-    finally:
-        waited.error = None  # its traceback holds this frame
+    if waited.error is not None:
+        raise waited.error
+    return waited.result
 
 
 def drop(awaitable: Any) -> None:

@@ -54,6 +54,8 @@ _GATE_SECONDS: Final = 0.02  # as long as a job may lie here that no slot takes
 _PING_SECONDS: Final = 1.0
 _DEAF_SECONDS: Final = 60.0  # a coroutine that blocks the event loop for longer than this is no hiccup
 _BEGINS_WITHIN_SECONDS: Final = 1.0  # on a loop that runs
+_LAST_STEP_SECONDS: Final = 0.5  # for what ends just as the grace does
+_LOOK_AGAIN_SECONDS: Final = 0.005
 
 
 class Owner(Protocol):
@@ -379,10 +381,11 @@ class Executor:
             else:
                 result = self._run_dressed(run)
             if result is not None and is_awaitable(result):
+                awaitable, result = result, None
                 if plan.keeps_thread:
-                    result = awaited(result, self._start_loop(), run)
-                else:
-                    awaitable = result
+                    loop = self._start_loop()
+                    coroutine, awaitable = awaitable, None
+                    result = awaited(coroutine, loop, run)
         except BaseException as raised:
             error = raised
         try:
@@ -542,13 +545,14 @@ class Executor:
             while result is not None and is_awaitable(result):
                 result = await result
         except BaseException as raised:
-            error = _cause(run, raised)
+            result, error = None, _cause(run, raised)
         if run._output is not None:
             await self._flush(run)
         self._over_on_loop(run, result, error)
         error = None  # as in _run
 
     async def _flush(self, run: Run) -> None:
+        run.ended = True  # no interrupt any more
         try:
             await run.output.aflush()
         except BaseException:
@@ -594,6 +598,7 @@ class Executor:
         if run.row >= self.slots:
             self._free_row(run)
         self.async_runs.pop(id(run), None)
+        run.task = None  # its context holds the run
         if self._threads_wait:
             with self._room:
                 self._room.notify()
@@ -644,17 +649,16 @@ class Executor:
         self._over_on_loop(run, None, error)
 
     async def _await(self, run: Run) -> None:
-        result: Any = None
+        result, run.awaitable = run.awaitable, None
         error: BaseException | None = None
         try:
             if run.interrupted is not None:
                 raise run.interrupted
-            result = run.awaitable
             while result is not None and is_awaitable(result):
                 result = await result
         except BaseException as raised:
-            error = _cause(run, raised)
-            drop(run.awaitable)
+            drop(result)
+            result, error = None, _cause(run, raised)
         if run._output is not None:
             await self._flush(run)
         self._over_on_loop(run, result, error)
@@ -717,8 +721,9 @@ class Executor:
     def _interrupt_async(self, run: Run, kind: type[BaseException]) -> None:
         if run.interrupted is None and not run.ended and self.loop is not None:
             run.interrupted, run.deadline = kind, 0.0
-            if run.task is not None:
-                self.loop.call_soon_threadsafe(run.task.cancel)
+            task = run.task
+            if task is not None:
+                self.loop.call_soon_threadsafe(task.cancel)
 
     def cancel(self, job_ids: set[str]) -> None:
         """Tell running jobs that they were cancelled, and interrupt them."""
@@ -750,6 +755,39 @@ class Executor:
             for slot, busy in enumerate(self.busy):
                 if busy is run:
                     self._interrupt_thread(slot, run, kind)
+
+    def abandon(self) -> list[Run]:
+        """Leave what has not ended, and tell nothing of it from now on. What has just ended is told first."""
+        self._abandon_coroutines()
+        for slot, run in enumerate(self.busy):
+            if run is not None:
+                with self.locks[slot]:
+                    run.abandoned = run.abandoned or not (run.ended or run.on_loop)
+        deadline = time.monotonic() + _LAST_STEP_SECONDS
+        while any(not (run.abandoned or run.ended_at) for run in self.running()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        left = self.running()
+        for run in left:
+            run.abandoned = True
+        return [run for run in left if not run.ended_at]
+
+    def _abandon_coroutines(self) -> None:
+        """On the loop, between their steps: each has then ended and told it, or will never come to its end."""
+        if self.loop is None or not self.async_runs or self.loop.is_closed():
+            return
+        done = threading.Event()
+
+        def stop() -> None:
+            for run in list(self.async_runs.values()):
+                if not run.ended:
+                    run.abandoned = True
+                    if run.task is not None and run.interrupted is None:
+                        run.interrupted = Shutdown
+                        run.task.cancel()
+            done.set()
+
+        self.loop.call_soon_threadsafe(stop)
+        done.wait(_LAST_STEP_SECONDS)  # longer than that a coroutine blocks it
 
     def close(self) -> None:
         self.stopping = True

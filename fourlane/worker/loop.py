@@ -819,13 +819,9 @@ class Loop:
 
     def _abandon(self) -> None:
         """Give back what did not end within the grace."""
-        abandoned = self.executor.running()
-        for run in abandoned:
-            run.abandoned = True  # all of them first: from now on their ends are not told
-        for run in abandoned:
-            if not run.ended_at:  # else it was told just before
-                log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
-                run.lane.finished.append((run, Back()))
+        for run in self.executor.abandon():
+            log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
+            run.lane.finished.append((run, Back()))
 
     def _settle_last(self) -> None:
         """Settle all that is left, as far as Redis takes it in a few seconds."""

@@ -164,12 +164,17 @@ class _Handler(BaseHTTPRequestHandler):
         well = health.live if path == "/live" else health.ready
         self._reply(json_page(200 if well else 503, {path[1:]: well, **health.details}))
 
+    def do_HEAD(self) -> None:
+        """As GET, without the body."""
+        self.do_GET()
+
     def _reply(self, page: Page) -> None:
         self.send_response(page.code)
         self.send_header("Content-Type", page.content_type)
         self.send_header("Content-Length", str(len(page.body)))
         self.end_headers()
-        self.wfile.write(page.body)
+        if self.command != "HEAD":
+            self.wfile.write(page.body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Probes come every few seconds: no line for each."""

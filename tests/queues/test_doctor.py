@@ -150,7 +150,14 @@ def test_the_catalogue_has_every_key(store: Store) -> None:
     environment = EnvironmentKeys(store.namespace, "local")
     made = [key for value in vars(keys).values() for key in (value if isinstance(value, list) else [value])]
     made += [key for key in vars(environment).values() if isinstance(key, bytes)]
-    made += [keys.result("1.a:b"), keys.output("1a"), keys.log("1a"), keys.progress("1a"), keys.once("k")]
+    made += [
+        keys.result("1.a:b"),
+        keys.output("1a"),
+        keys.log("1a"),
+        keys.cancelled("1a"),
+        keys.progress("1a"),
+        keys.once("k"),
+    ]
     made += [keys.latest("k"), keys.places("k"), keys.breaker("k"), *keys.taken(1), keys.claim("1a"), keys.runs("a:b")]
     made += [environment.health("openai", "gpt-4o:k1"), environment.spent("acme", "2026-11"), environment.tries("m")]
     made += [environment.group("g"), environment.health_sent("openai"), environment.spent_sent("acme")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.job import new_id
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.store import Store
+from fourlane.worker.start import when_reachable
 from tests.proxy import FaultyProxy
 from tests.servers import Server, eventually, free_port
 
@@ -234,8 +237,16 @@ def test_a_cluster_that_is_gone(cluster_urls: list[str]) -> None:
         ("redis://:secret@h/0?max_connections=many", "the value of its option max_connections cannot be read"),
         ("redis://:sec/ret@h/0", "what follows the host is no number of a database"),
         ("redis://h/abc", "what follows the host is no number of a database"),
-        ("redis://:secret@h/0?protocol=5", "its port or one of its options cannot be read"),
+        ("redis://:secret@h/0?protocol=5", "the value of its option protocol cannot be read; use 2 or 3"),
+        ("redis://:secret@h/0?socket_timeout=inf", "the value of its option socket_timeout cannot be read"),
+        ("redis://:secret@h/0?decode_responses=maybe", "the value of its option decode_responses .* true or false"),
+        ("redis://:secret@h/0?ssl_cert_reqs=none", "its option ssl_cert_reqs is for rediss:// only"),
+        ("unix:///run/s?socket_keepalive=1", "its option socket_keepalive is not for unix://"),
         ("rediss://:secret@h/0?ssl_cert_reqs=CERT_SECRET", "use none, optional or required"),
+        ("rediss://:secret@h/0?ssl_min_version=TLS1", "the value of its option ssl_min_version .* 772"),
+        ("rediss://h/0?ssl_include_verify_flags=VERIFY_secret", "its option ssl_include_verify_flags cannot be read"),
+        ("redis://:my?secret=word@h/0", "its port or one of its options cannot be read"),
+        ("redis://:my#secret@h/0", "its port or one of its options cannot be read"),
         ("http://:secret@h/0", "its port or one of its options cannot be read"),
     ],
 )
@@ -245,9 +256,30 @@ def test_a_url_that_cannot_be_read(url: str, told: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def parameters_of_redis_py() -> set[str]:
+    classes = (redis.connection.AbstractConnection, redis.Connection, redis.SSLConnection, redis.ConnectionPool)
+    return {name for of in classes for name in inspect.signature(of).parameters} - {"kwargs", "connection_kwargs"}
+
+
+def test_each_option_of_redis_py_is_read_or_named() -> None:
+    """Most of them want objects of Python, which text cannot be."""
+    taken = {"username", "password", "client_name", "ssl_password", "ssl_ciphers"}
+    taken |= {"ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile"}
+    assert taken < parameters_of_redis_py()
+    for name in taken:
+        connect(f"rediss://h/0?{name}=x").close()
+    for name in parameters_of_redis_py() - taken:
+        with pytest.raises(SettingsError, match=f"its option {name} "):
+            connect(f"rediss://h/0?{name}=x")
+
+
 @pytest.mark.parametrize(
     ("url", "options"),
     [
+        ("redis://h?decode_responses=false", {"decode_responses": False}),
+        ("redis://h?socket_timeout=2.5&socket_timeout=x", {"socket_timeout": 2.5}),
+        ("redis://h?socket_keepalive=no", {"socket_keepalive": False}),
+        ("rediss://h?ssl_min_version=772", {"ssl_min_version": ssl.TLSVersion.TLSv1_3}),
         ("redis://:p%2Fq@h/1?family=0", {"host": "h", "db": 1, "password": "p/q"}),
         ("unix:///run/redis.sock?family=4&db=1", {"path": "/run/redis.sock", "db": 1}),
         ("rediss://h?ssl_cert_reqs=CERT_NONE", {"ssl_cert_reqs": "none"}),
@@ -266,6 +298,28 @@ def test_a_unix_socket(tmp_path: Any) -> None:
         connector = Connector(connect(f"unix://{server.folder}/s.sock?db=0"))
         assert connector.command(KEY, "PING") == b"PONG"
         connector.close()
+
+
+def test_a_sockets_file_that_is_not_there_yet_is_waited_for(tmp_path: Any) -> None:
+    server = Server(tmp_path / "server", config={"unixsocket": "s.sock"})
+    connector = Connector(connect(f"unix://{server.folder}/s.sock"))
+    faults: list[str] = []
+
+    def call() -> Any:
+        try:
+            return connector.command(KEY, "PING")
+        except RedisUnavailable as error:
+            if not faults:
+                server.start()
+            faults.append(str(error))
+            raise
+
+    try:
+        assert when_reachable(call, 20) == b"PONG"
+    finally:
+        connector.close()
+        server.stop()
+    assert "is the server running" in faults[0]
 
 
 def test_what_came_with_a_reply_is_known_without_the_socket(store: Store) -> None:

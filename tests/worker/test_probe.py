@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from fourlane.worker.probe import Health, Probe
+from fourlane.worker.probe import Health, Page, Probe
 
 
 @pytest.fixture
@@ -24,6 +24,26 @@ def probe() -> Iterator[Probe]:
 def live(probe: Probe, host: str = "127.0.0.1") -> bool:
     with urllib.request.urlopen(f"http://{host}:{probe.port}/live", timeout=5) as reply:
         return bool(json.load(reply)["live"])
+
+
+def raw(probe: Probe, request: str) -> tuple[list[bytes], bytes]:
+    """Head and body of a reply, as they come."""
+    with socket.create_connection(("127.0.0.1", probe.port), timeout=5) as connection:
+        connection.sendall(f"{request} HTTP/1.0\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+    return [line for line in head.split(b"\r\n") if not line.startswith(b"Date:")], body
+
+
+@pytest.mark.parametrize("path", ["/live", "/ready?of=it", "/metrics", "/nothing"])
+def test_head_is_get_without_the_body(path: str) -> None:
+    pages = {"/metrics": lambda accept: Page(200, "text/plain", b"jobs 1\n")}
+    probe = Probe(0, lambda: Health(True, False, {}), host="127.0.0.1", pages=pages)
+    try:
+        head, body = raw(probe, f"GET {path}")
+        assert body
+        assert raw(probe, f"HEAD {path}") == (head, b"")
+    finally:
+        probe.close()
 
 
 def test_connections_that_are_only_held_keep_nobody_out(probe: Probe) -> None:

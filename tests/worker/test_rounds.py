@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from dramatiq.middleware import Middleware
 
 import fourlane
 from fourlane import codec
@@ -227,6 +229,65 @@ def test_a_job_that_ends_with_the_grace_ends_once(broker: RedisBroker, run_worke
         let["first"].set()
     places = [*broker.client.lrange(keys.ready[1], 0, -1), *broker.client.zrange(keys.delayed, 0, -1)]
     assert sorted(place.decode().partition("|")[0] for place in places) == sorted(job.id for job in jobs.values())
+
+
+class Slow(Middleware):
+    """Takes its time when a message was processed."""
+
+    keeps_thread = False
+
+    def after_process_message(self, broker: Any, message: Any, *, result: Any = None, exception: Any = None) -> None:
+        time.sleep(0.3)
+
+
+@pytest.mark.parametrize("kind", ["async", "told in a thread", "plain"])
+def test_a_job_whose_function_ends_with_the_grace_is_done(
+    broker: RedisBroker, run_worker: RunWorker, kind: str
+) -> None:
+    ends: list[int] = []
+
+    async def last_step() -> str:
+        await asyncio.sleep(0)
+        ends.append(1)
+        time.sleep(0.3 if kind == "async" else 0)  # the grace ends meanwhile, or while middleware is told
+        return "ended"
+
+    def here() -> str:
+        ends.append(1)
+        return "ended"
+
+    if kind != "async":
+        broker.add_middleware(Slow())
+    job = fourlane.task(name="last", result_ttl_ms=60_000)(here if kind == "plain" else last_step).send()
+    loop = run_worker(broker, grace_seconds=0.1)
+    eventually(lambda: ends)
+    loop.stop()
+    assert job.result(5) == "ended"
+    eventually(lambda: loop.executor.stopping)
+    assert broker.store.unfinished("default") == 0
+    assert ends == [1]
+
+
+def test_what_is_given_back_does_not_come_to_its_end_here(broker: RedisBroker, run_worker: RunWorker) -> None:
+    steps: list[str] = []
+
+    @fourlane.task(result_ttl_ms=60_000)
+    async def long() -> None:
+        steps.append("began")
+        try:
+            await asyncio.sleep(0.4)
+            steps.append("ended")
+        finally:
+            steps.append("finally")
+
+    job = long.send()
+    loop = run_worker(broker, grace_seconds=0.1)
+    eventually(lambda: steps)
+    loop.stop()
+    eventually(lambda: "finally" in steps)
+    assert steps == ["began", "finally"]
+    eventually(lambda: loop.executor.stopping)
+    assert job.status() is State.READY
 
 
 def test_jobs_that_redis_refused_to_count_as_done_are_not_counted(broker: RedisBroker, run_worker: RunWorker) -> None:

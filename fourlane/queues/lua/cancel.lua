@@ -1,5 +1,6 @@
 -- Cancel a job in whatever state it is.
--- KEYS  the service's, then the leased sets of its workers, and what the caller's connection sent last
+-- KEYS  the service's, then the leased sets of its workers, the job's note that it was cancelled as it ran, and what the
+--       caller's connection sent last
 -- ARGV  1 the call's number there, 2 the job's id, 3 the body of the job that tells the callbacks of one that
 --       never ran ("": it has none), then those workers' names
 -- Reply in a list the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"; "again" when
@@ -30,10 +31,12 @@ return once(KEYS[#KEYS], ARGV[1], function()
         forget({ with_record(id) })
         return { 'delayed' }
     end
-    for i = FIRST_OWN_KEY, #KEYS - 1 do
+    for i = FIRST_OWN_KEY, #KEYS - 2 do
         for _, entry in ipairs(redis.call('SMEMBERS', KEYS[i])) do
             if id_of(entry) == id then
                 redis.call('ZADD', CANCELS, now_ms(), id)
+                -- Its worker may not hear of it before the job ends of itself, and does not come back.
+                redis.call('SET', KEYS[#KEYS - 1], '1', 'PX', 3600000)
                 return { 'running' }
             end
         end

@@ -1,7 +1,8 @@
 -- Needs keys. The pace of a replay at a rate. Its jobs are delayed, each to a time of its own, one step apart; the
 -- fraction of a millisecond of that time is the replay's number, and BUCKETS has for it the step, the time of the last
--- job, and when one that came late was let through. Late ones wait again behind the last: a stall ends in no burst.
-local PACES, LATE_MS, FORGOTTEN_MS = 400, 500, 7 * 86400000
+-- job, and when one was let through. Late ones wait again behind the last: a stall ends in no burst. So small a lateness
+-- as a worker's look may have is none.
+local PACES, LATE_MS, FORGOTTEN_MS = 400, 100, 7 * 86400000
 
 local function number_of_pace(due)
     return math.floor(due % 1 * 1000 + 0.5)
@@ -46,12 +47,12 @@ end
 
 -- Until when a job that is due must wait again; nil when it may go. `paces` is for one look: write_paces ends it.
 local function wait_again(paces, due, now)
-    if due % 1 == 0 or now - due <= LATE_MS then return nil end
+    if due % 1 == 0 then return nil end
     local number = number_of_pace(due)
     paces[number] = paces[number] or read_pace(number)
     local pace = paces[number]
     if not pace then return nil end
-    if now - pace.let >= pace.step then
+    if now - due <= LATE_MS or now - pace.let >= pace.step then
         pace.let = now
         return nil
     end
