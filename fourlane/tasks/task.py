@@ -555,8 +555,8 @@ def task(
       limit: how many jobs of the task's queue may start in a time, and run at once; all tasks of the queue share
         it. What settings say comes before it, and what an operator sets at run time before both.
       share: the part of a worker process's slots, or of its places for ``async def``, that jobs of this task may
-        hold at once, such as 0.5; one at least. A job over it leaves its slot to others, and comes again after a
-        quarter of its age (0.2 to 5 s). It costs nothing where all tasks of a service have a share.
+        hold at once, such as 0.5; one at least. A job over it leaves its slot to others, and comes again after
+        0.2 to 30 s, by how long such jobs run.
       check: called with a job's arguments at each enqueue; its error refuses the job. Binding is left to it.
       encrypt: keep arguments and result encrypted in Redis, with FOURLANE_ENCRYPTION_KEYS (docs/tasks.md).
       broker: the broker; by default the one that settings describe, or a global ``StubBroker``. One of dramatiq's

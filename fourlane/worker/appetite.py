@@ -14,6 +14,7 @@ _BACKLOG_SECONDS: Final = 0.010  # how much work may lie ready in this process, 
 _MOST_LEASES: Final = 512
 _MEASURE_SECONDS: Final = 0.05
 _LONGEST_STEP_SECONDS: Final = 0.020
+_PASSES_SECONDS: Final = 0.05
 
 
 class Appetite:
@@ -68,20 +69,22 @@ class Appetite:
     def want(self, now: float) -> int:
         """How many jobs to lease now."""
         room = self._room()
-        if room > 1 and self._keeps_step():
+        if room > 1 and self._keeps_step(now):
             return 1 if now >= self._next_lease else 0
         return room
 
     def step_at(self, now: float) -> float | None:
         """The moment to lease the next one, when slots are free and only kept out of step."""
-        waits = now < self._next_lease and self._keeps_step() and self._room() > 1
+        waits = now < self._next_lease and self._keeps_step(now) and self._room() > 1
         return self._next_lease if waits else None
 
     def slot_soon(self) -> bool:
         """Is a slot free, or likely to be in a moment?"""
         return self._room() > 0 or self._run_seconds / max(1, self.executor.slots) <= _LONGEST_STEP_SECONDS
 
-    def _keeps_step(self) -> bool:
+    def _keeps_step(self, now: float) -> bool:
+        if now - self.executor.passed_at < _PASSES_SECONDS:
+            return False  # of many that are leased few may run
         return self._more_waits and self._run_seconds >= _BACKLOG_SECONDS and self.executor.running_threads() > 0
 
     def _room(self) -> int:

@@ -41,6 +41,7 @@ from fourlane.worker import unknown
 from fourlane.worker.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.ends import Ends
 from fourlane.worker.eventloop import EventLoop, awaited, drop, loop_of_dramatiq
+from fourlane.worker.gate import PATIENCE_SECONDS, Gate
 from fourlane.worker.observer import Observer
 from fourlane.worker.run import NoPlan, Plan, Run
 from fourlane.worker.table import Table
@@ -50,7 +51,6 @@ __all__ = ["Executor", "Owner"]
 log = logging.getLogger("fourlane.worker")
 
 _WATCH_SECONDS: Final = 0.05
-_GATE_SECONDS: Final = 0.02  # as long as a job may lie here that no slot takes
 _PING_SECONDS: Final = 1.0
 _DEAF_SECONDS: Final = 60.0  # a coroutine that blocks the event loop for longer than this is no hiccup
 _BEGINS_WITHIN_SECONDS: Final = 1.0  # on a loop that runs
@@ -96,6 +96,7 @@ class Executor:
         self.backlog: SimpleQueue[Run | None] = SimpleQueue()
         self.busy: list[Run | None] = [None] * slots
         self._at_gate: list[Run | None] = [None] * slots
+        self.passed_at = 0.0  # when a job last found no place of its task's share
         self._leaves = False  # the worker stops: nothing begins any more
         self._looks = False  # whether a run may begin must be looked at: the worker stops, or leases were lost
         self.locks = [threading.Lock() for _ in range(slots)]
@@ -138,7 +139,7 @@ class Executor:
         plan = self.plans[actor.actor_name] = Plan(self.broker, actor)
         if plan.share < 1:
             most = self.concurrency if plan.is_coroutine and not plan.keeps_thread else self.slots
-            plan.gate = threading.Semaphore(max(1, int(plan.share * most)))
+            plan.gate = Gate(max(1, int(plan.share * most)), self._on_free)
         if plan.is_async:
             self.has_async = True
         else:
@@ -342,14 +343,19 @@ class Executor:
             if len(context) > clean:
                 return True
 
-    def _enter(self, gate: threading.Semaphore, slot: int, run: Run) -> bool:
+    def _enter(self, gate: Gate, slot: int, run: Run) -> bool:
         """Take one of the task's places. None is free in a moment: the job comes again later. False then."""
         self._at_gate[slot] = run
-        run.gated = gate.acquire(timeout=_GATE_SECONDS)
+        run.gated = gate.enter(patient=True)
         if not run.gated:
-            self.owner.finished(run, Back() if self._leaves else Postpone(run.lane.rest(run.leased.entry)))
+            self.owner.finished(run, Back() if self._leaves else self._passed(gate, run))
         self._at_gate[slot] = None
         return run.gated
+
+    def _passed(self, gate: Gate, run: Run) -> Outcome:
+        self.passed_at = time.monotonic()
+        run.lane.passed(run.leased.entry[0], self.passed_at)
+        return Postpone(gate.pause_ms(self.passed_at))
 
     def in_hand(self) -> list[Run]:
         """Runs that are no longer in the backlog: they run, or wait for a place of their task."""
@@ -510,22 +516,54 @@ class Executor:
     # The event loop -----------------------------------------------------------------------------------------
 
     def _spawn(self, runs: list[Run]) -> None:
-        assert self.loop is not None
-        create_task = self.loop.create_task
         for run in runs:
-            if run.plan.gate is not None:
-                run.gated = run.plan.gate.acquire(blocking=False)
+            gate = run.plan.gate
+            if gate is not None:
+                run.gated = gate.enter(patient=False)
                 if not run.gated:
-                    self.async_runs.pop(id(run), None)
-                    self.owner.finished(run, Postpone(run.lane.rest(run.leased.entry)))
-                    if self.waiting:
-                        self._quietly(self.on_low)
+                    self._wait_at(gate, run)
                     continue
-            coroutine = self._run_async(run)
-            try:
-                run.task = create_task(coroutine)
-            except BaseException as error:
-                self._not_made(run, coroutine, error)
+            self._make_task(run)
+
+    def _make_task(self, run: Run) -> None:
+        assert self.loop is not None
+        coroutine = self._run_async(run)
+        try:
+            run.task = self.loop.create_task(coroutine)
+        except BaseException as error:
+            self._not_made(run, coroutine, error)
+
+    def _wait_at(self, gate: Gate, run: Run) -> None:
+        """It waits for one of the task's places, if that is for a moment only; else it comes again later."""
+        assert self.loop is not None
+        if not gate.let_wait(run):
+            self._pass_async(gate, run)
+        elif len(gate.waiting) == 1:
+            self.loop.call_later(PATIENCE_SECONDS, self._end_waits, gate)
+
+    def _pass_async(self, gate: Gate, run: Run) -> None:
+        self.async_runs.pop(id(run), None)
+        self.owner.finished(run, self._passed(gate, run))
+        if self.waiting:
+            self._quietly(self.on_low)
+
+    def _on_free(self, gate: Gate) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._let_in, gate)
+
+    def _let_in(self, gate: Gate) -> None:
+        while gate.waiting and gate.enter(patient=False):
+            _, run = gate.waiting.popleft()
+            run.gated = True
+            self._make_task(run)
+
+    def _end_waits(self, gate: Gate) -> None:
+        assert self.loop is not None
+        now = time.monotonic()
+        while gate.waiting and gate.waiting[0][0] <= now:
+            self._pass_async(gate, gate.waiting.popleft()[1])
+        if gate.waiting:
+            self.loop.call_later(max(0.001, gate.waiting[0][0] - now), self._end_waits, gate)
 
     async def _run_async(self, run: Run) -> None:
         plan, envelope = run.plan, run.envelope

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from fourlane.job import enqueued_at_ms, id_of_entry
 from fourlane.names import Tier
 from fourlane.outcome import Outcome
 from fourlane.queues.connection import Link
@@ -18,14 +16,15 @@ from fourlane.queues.store import Turn
 from fourlane.queues.tally import Tally
 from fourlane.worker.run import Run
 
-__all__ = ["NEWS", "WATCH", "Lane", "share_pause_ms"]
+__all__ = ["NEWS", "WATCH", "Lane"]
 
 NEWS: Final = 1 << 4
 """Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs."""
 WATCH: Final = 1 << 5
 """Likewise: of workers that hold leases."""
 _BUSY_LOOK_SECONDS: Final = SILENCE_MS / 2000  # after so long with leases it looks after the other workers
-_REST_SECONDS: Final = 0.2
+_PASS_SECONDS: Final = 0.01  # in so long no more than so many jobs of a tier are passed over for their task's share
+_MOST_PASSED: Final = 20
 _TARGETS: Final = {str(int(tier)): tier.target_ms for tier in Tier}
 _BITS: Final = {str(int(tier)): 1 << int(tier) for tier in Tier}
 
@@ -44,7 +43,8 @@ class Lane:
         self.held = 0
         self.maybe = set(tiers)
         self.served = 0
-        self.rests: dict[str, float] = {}  # by tier: until when to lease none, for its jobs are over their share here
+        self.rests: dict[str, float] = {}  # by tier: until when to lease none
+        self._passed: dict[str, tuple[float, int]] = {}  # by tier: since when, and how many
         self.late: set[str] = set()
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
         self.pass_on: dict[str, float] = {}  # by tier: when a token that no slot took is another worker's
@@ -83,12 +83,15 @@ class Lane:
         tiers = self.maybe - self.rests.keys() if self.rests else self.maybe
         return sorted(tiers) if len(tiers) > 1 else list(tiers)
 
-    def rest(self, entry: str) -> int:
-        """The task of this job has its share here already: that is so for a while. Returns for how many milliseconds
-        the job shall wait. From any thread."""
-        self.rests[entry[0]] = time.monotonic() + _REST_SECONDS
-        enqueued_ms = enqueued_at_ms(id_of_entry(entry))
-        return share_pause_ms(int(time.time() * 1000) - enqueued_ms if enqueued_ms else 0)
+    def passed(self, tier: str, now: float) -> None:
+        """A job found no place of its task's share, and lets those behind it pass. The tier rests when they are many,
+        for lower ones have work too. From any thread."""
+        since, count = self._passed.get(tier, (0.0, 0))
+        if now - since > _PASS_SECONDS:
+            since, count = now, 0
+        self._passed[tier] = since, count + 1
+        if count + 1 >= _MOST_PASSED:
+            self.rests[tier] = since + _PASS_SECONDS
 
     def rouse(self, now: float) -> None:
         """Those whose rest is over may be leased from again."""
@@ -239,8 +242,3 @@ class Lane:
         self.busy_look_at, self.unheard = math.inf, 0
         self.maybe = set(self.tiers)
         self.look_at = 0.0
-
-
-def share_pause_ms(age_ms: int) -> int:
-    """How long a job waits that its task's share has no room for: a quarter of its age, 0.2 to 5 s."""
-    return min(5_000, max(200, age_ms // 4))

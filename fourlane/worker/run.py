@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from fourlane.retry import Backoff, Policy
 from fourlane.tasks.callables import is_async
 from fourlane.tasks.context import CurrentJob
 from fourlane.tasks.task import Task
+from fourlane.worker.gate import Gate
 
 if TYPE_CHECKING:
     from fourlane.tasks.output import Output
@@ -89,7 +90,7 @@ class Run(MessageProxy):
         """Give its place back, when it has one."""
         if self.gated and self.plan.gate is not None:
             self.gated = False
-            self.plan.gate.release()
+            self.plan.gate.leave((self.ended_at or time.monotonic()) - self.started if self.started else 0.0)
 
     def let_go(self) -> None:
         """Of the error: its traceback holds the frames of the job, which hold this run and all that the job had."""
@@ -166,7 +167,7 @@ class Plan:
         self.encrypt = isinstance(actor, Task) and actor.encrypt
         self.service = actor.service if isinstance(actor, Task) else broker.queue_of(actor.queue_name).service
         self.share = float(options.get("share") or 1.0)
-        self.gate: threading.Semaphore | None = None
+        self.gate: Gate | None = None
         """Has a place for each of its jobs that this process may run at once, where that is limited. Set at boot."""
         limit: Any = options.get("time_limit")
         if limit is None:

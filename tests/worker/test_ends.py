@@ -600,12 +600,12 @@ def test_age_is_by_redis_s_clock(
 
     ran: list[str] = []
     if kind == "task":
-        code: Any = task(name="code", max_age_ms=400)(lambda: ran.append("ran"))
+        code: Any = task(name="code", max_age_ms=1_500)(lambda: ran.append("ran"))
     else:
-        code = dramatiq.actor(actor_name="code", max_age=400)(lambda: ran.append("ran"))
+        code = dramatiq.actor(actor_name="code", max_age=1_500)(lambda: ran.append("ran"))
     monkeypatch.setattr("time.time", lambda: time() + 3_600 * hours)
     late = code.send().message_id
-    threading.Event().wait(0.5)
+    threading.Event().wait(1.6)
     code.send()
     monkeypatch.undo()
     run_worker(broker)

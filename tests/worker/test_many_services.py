@@ -21,7 +21,7 @@ from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Leased
 from fourlane.worker.executor import Executor
-from fourlane.worker.lane import Lane, share_pause_ms
+from fourlane.worker.lane import Lane
 from fourlane.worker.loop import Loop
 from fourlane.worker.run import Run
 from tests.conftest import StartServer
@@ -252,6 +252,25 @@ def test_jobs_over_the_share_let_those_behind_them_pass(broker: RedisBroker, run
     eventually(lambda: not broker.client.hlen(broker.store.service("mixed").jobs))
 
 
+def test_a_long_backlog_over_the_share_does_not_hold_up_its_queue(
+    broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    """Nor what waits in a lower tier, while the backlog lets others pass."""
+    slow = declare(gate, "crowd", "P1", share=0.25)
+    ran: list[str] = []
+    beside = fourlane.task(name="beside", service="crowd", tier="P1")(lambda: ran.append("beside"))
+    below = fourlane.task(name="below", service="other", tier="P2")(lambda: ran.append("below"))
+    run_worker(broker, "crowd", "other", slots=4)
+    slow.send_many([["slow"]] * 1_500)
+    beside.send()
+    eventually(lambda: gate.begun)
+    below.send()
+    eventually(lambda: ran, 5)
+    assert ran == ["below"]
+    eventually(lambda: ran == ["below", "beside"], 5)
+    assert gate.begun == ["slow"]
+
+
 class Owner:
     """Hears what an executor tells of its runs."""
 
@@ -295,18 +314,12 @@ def test_many_jobs_over_the_share_are_told_at_once(broker: RedisBroker, is_async
                 executor.start(lane, [Leased(f"1b{round_}{number}", b'["slow"]', b"", 0)])
                 assert owner.woken.wait(5)
                 assert isinstance(owner.ended.get(timeout=5), Postpone)
-                assert lane.rests.keys() == {"1"}
             free.set()
             assert owner.ended.get(timeout=5) == PLAIN
             eventually(lambda: executor.running() == [])
     finally:
         free.set()
         executor.close()
-
-
-@pytest.mark.parametrize(("age_ms", "pause_ms"), [(-5, 200), (0, 200), (900, 225), (8_000, 2_000), (3_600_000, 5_000)])
-def test_a_job_over_the_share_looks_again_after_a_quarter_of_its_age(age_ms: int, pause_ms: int) -> None:
-    assert share_pause_ms(age_ms) == pause_ms
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, "half", True])
