@@ -122,14 +122,8 @@ def postgres_server() -> Iterator[Postgres]:
 @pytest.fixture
 def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     """An empty database of this test's own, as superuser."""
-    from tests.postgres import connect
-
-    name = "t" + uuid.uuid4().hex[:8]
-    admin = connect(postgres_server.url)
-    admin.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    yield postgres_server.url_of(name)
-    admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.close()
+    with postgres_server.database() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -139,6 +133,54 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/test.db"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: Postgres) -> Iterator[str]:
+    """Where our tables are made once; ``migrated_postgres_url`` is a copy."""
+    with postgres_server.database() as url:
+        migrate(url)
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres_server: Postgres, migrated_template: str) -> Iterator[str]:
+    """A database of this test's own with our tables, as superuser."""
+    with postgres_server.database(migrated_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Likewise, for ``migrated_sqlite_url``."""
+    file = tmp_path_factory.mktemp("migrated") / "template.db"
+    migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def migrated_sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
+    """A file of this test's own with our tables."""
+    shutil.copy(migrated_file, tmp_path / "test.db")
+    return f"sqlite:///{tmp_path}/test.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest) -> str:
+    """A database with our tables: the test runs once on SQLite and once on PostgreSQL."""
+    name = {"sqlite": "migrated_sqlite_url", "postgresql": "migrated_postgres_url"}[request.param]
+    url: str = request.getfixturevalue(name)
+    return url
+
+
+def migrate(url: str) -> None:
+    """Make our tables in an empty database."""
+    from fourlane.db import migrate
+    from fourlane.db.engine import open_database
+
+    database = open_database(url)
+    migrate.migrate(database)
+    database.close()
 
 
 @pytest.fixture(scope="session")

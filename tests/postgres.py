@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -45,6 +46,18 @@ class Postgres:
         if port is not None:
             url = url.set(port=port)
         return url.render_as_string(hide_password=False)
+
+    @contextmanager
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """A new database, a copy of ``template``; gives its URL."""
+        name = "t" + uuid.uuid4().hex[:8]
+        admin = connect(self.url)
+        try:
+            admin.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            yield self.url_of(name)
+            admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+        finally:
+            admin.close()
 
 
 @contextmanager

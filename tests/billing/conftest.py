@@ -6,14 +6,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from examples.billing.standins import PayPal, Stripe
-from fourlane.db import migrate
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import (
     CreditAccount,
@@ -129,19 +127,17 @@ def fill(database: Database) -> Ours:
 
 
 @pytest.fixture
-def ours(database_url: str) -> Iterator[Ours]:
+def ours(migrated_url: str) -> Iterator[Ours]:
     """SQLite, then PostgreSQL."""
-    database = open_database(database_url)
-    migrate.migrate(database)
+    database = open_database(migrated_url)
     yield fill(database)
     database.close()
 
 
 @pytest.fixture
-def lite(tmp_path: Path) -> Iterator[Ours]:
+def lite(migrated_sqlite_url: str) -> Iterator[Ours]:
     """SQLite alone, for what does not depend on the database."""
-    database = open_database(f"sqlite:///{tmp_path}/books.db")
-    migrate.migrate(database)
+    database = open_database(migrated_sqlite_url)
     yield fill(database)
     database.close()
 

@@ -22,7 +22,7 @@ JANUARY = ("--from", "2026-01-01", "--to", "2026-02-01")
 def command(tmp_path: Path, lite: Ours, stripe: Stripe, paypal: PayPal) -> Command:
     return Command(
         tmp_path,
-        DATABASE_URL=f"sqlite:///{tmp_path}/books.db",
+        DATABASE_URL=f"sqlite:///{tmp_path}/test.db",
         STRIPE_SECRET_KEY=stripe.key,
         FOURLANE_STRIPE_URL=stripe.url,
         PAYPAL_CLIENT_ID="id",

@@ -300,13 +300,11 @@ def test_killed_again_and_again_nothing_is_found_twice_or_missed(ours: Ours, str
 
 
 @pytest.mark.timeout(300)  # a third of a minute, or a whole one where others run beside
-def test_a_hundred_thousand_transactions_in_bounded_memory(
-    lite: Ours, paypal: PayPal, paypal_books: PayPalBooks
-) -> None:
-    number = 100_000
+def test_many_transactions_in_bounded_memory(lite: Ours, paypal: PayPal, paypal_books: PayPalBooks) -> None:
+    number = 30_000
     rows = []
     for n in range(number):
-        when = at(1) + timedelta(seconds=n * 20)
+        when = at(1) + timedelta(seconds=n * 80)
         paypal.transaction(f"T{n:016}", "19.99", when)
         if n % 10_000:
             rows.append(
@@ -334,7 +332,7 @@ def test_a_hundred_thousand_transactions_in_bounded_memory(
     # The stand-in is in this process too; what must not happen is growth with the number of pages.
     early, late = max(sizes[10:40]), max(sizes[-30:])
     print(f"{number:,} in {time.monotonic() - started:.1f} s, {len(sizes)} pages, {early} MB early, {late} MB late")
-    assert late - early < 12, (early, late)
+    assert late - early < 5, (early, late)
 
 
 def test_what_a_run_has_seen_is_looked_up_by_its_keys(lite: Ours, paypal: PayPal, paypal_books: PayPalBooks) -> None:

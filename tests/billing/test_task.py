@@ -29,7 +29,7 @@ from tests.worker.conftest import RunWorker
 @pytest.fixture
 def worker(command: Command, tmp_path: Path, lite: Ours, stripe: Stripe) -> Command:  # noqa: F811
     command.env |= {
-        "DATABASE_URL": f"sqlite:///{tmp_path}/books.db",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/test.db",
         "STRIPE_SECRET_KEY": stripe.key,
         "FOURLANE_STRIPE_URL": stripe.url,
         "FOURLANE_WEBHOOK_ALLOW_PRIVATE": "true",
@@ -74,7 +74,7 @@ def test_what_can_never_succeed_is_rejected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lite: Ours, stripe: Stripe
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/books.db")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/test.db")
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_wrong")
     monkeypatch.setenv("FOURLANE_STRIPE_URL", stripe.url)
     with pytest.raises(Reject, match="the key is refused"):
@@ -104,7 +104,7 @@ def job(
 ) -> EnqueuedJob[Any]:
     """The reconciliation of January, enqueued."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/books.db")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/test.db")
     monkeypatch.setenv("STRIPE_SECRET_KEY", stripe.key)
     monkeypatch.setenv("FOURLANE_STRIPE_URL", stripe.url)
     monkeypatch.setenv("FOURLANE_CHANNEL_URL", "https://example.com/channel")

@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, make_url, text
 
 from fourlane.db import migrate
-from fourlane.db.engine import Database
+from fourlane.db.engine import Database, open_database
 from fourlane.db.migrate import Migration, parse
 from fourlane.errors import MigrationError
 
@@ -37,6 +37,14 @@ def test_up_and_down_and_up_again(empty: Database) -> None:
     assert tables(empty) == {"schema_versions"}
     assert len(migrate.migrate(empty)) == len(applied)
     assert migrate.check(empty) == []
+
+
+def test_by_way_of_a_transaction_pooler(postgres_url: str, pgbouncer_port: int) -> None:
+    pooled = make_url(postgres_url).set(port=pgbouncer_port).render_as_string(hide_password=False)
+    database = open_database(pooled, transaction_pooler=True)
+    assert migrate.migrate(database)
+    assert set(words(database)) == {"applied"}
+    database.close()
 
 
 def test_it_records_what_the_platform_asks_for(empty: Database) -> None:

@@ -39,14 +39,17 @@ class As:
             return cursor.fetchall() if cursor.description else []
 
 
-@pytest.fixture
-def admin(postgres_url: str) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def organizations_url(postgres_server: Postgres, migrated_template: str) -> Iterator[str]:
     """A migrated database with two organizations: Ann is in Acme, Bob in Bird."""
-    database = open_database(postgres_url)
-    migrate.migrate(database)
-    database.close()
-    connection = connect(postgres_url)
-    cursor = connection.cursor()
+    with postgres_server.database(migrated_template) as url:
+        connection = connect(url)
+        _fill(connection.cursor())
+        connection.close()
+        yield url
+
+
+def _fill(cursor: Any) -> None:
     for organization, user in ((ACME, ANN), (BIRD, BOB)):
         cursor.execute("INSERT INTO organizations (id, name) VALUES (%s, 'x')", [str(organization)])
         cursor.execute(
@@ -55,19 +58,28 @@ def admin(postgres_url: str) -> Iterator[Any]:
         )
         cursor.execute("INSERT INTO credit_accounts (organization_id) VALUES (%s)", [str(organization)])
     cursor.execute("INSERT INTO outbox_tasks (task, service, tier) VALUES ('resize', 'images', 0)")
+
+
+@pytest.fixture
+def admin(organizations_url: str) -> Iterator[Any]:
+    """Its superuser; what a test enqueued is gone afterwards."""
+    connection = connect(organizations_url)
+    cursor = connection.cursor()
     yield cursor
+    cursor.execute("DELETE FROM job_outbox")
+    cursor.execute("DELETE FROM audit_logs")
     connection.close()
 
 
 @pytest.fixture
-def login(admin: Any, postgres_server: Postgres, postgres_url: str) -> Iterator[Any]:
+def login(admin: Any, postgres_server: Postgres, organizations_url: str) -> Iterator[Any]:
     """Logs in as a new role of a group: ``login("fourlane_web")``."""
     made: list[tuple[str, As]] = []
 
     def log_in(group: str) -> As:
         name = "r" + uuid.uuid4().hex[:8]
         admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' IN ROLE {group}")
-        made.append((name, As(postgres_server.url_of(postgres_url.rpartition("/")[2], user=name))))
+        made.append((name, As(postgres_server.url_of(organizations_url.rpartition("/")[2], user=name))))
         return made[-1][1]
 
     yield log_in

@@ -12,21 +12,26 @@ import pytest
 
 from fourlane.db import migrate
 from fourlane.db.engine import open_database
-from tests.postgres import connect
+from tests.postgres import Postgres, connect
 
 ROLES = {"anon": "", "authenticated": "", "service_role": "BYPASSRLS"}
 ANN, ACME = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 
 
-@pytest.fixture
-def project(postgres_url: str) -> Iterator[Any]:
-    connection = connect(postgres_url)
+@pytest.fixture(scope="module")
+def hosted(postgres_server: Postgres) -> Iterator[Any]:
+    with postgres_server.database() as url:
+        yield from _hosted(url)
+
+
+def _hosted(url: str) -> Iterator[Any]:
+    connection = connect(url)
     cursor = connection.cursor()
     for role, option in ROLES.items():
         cursor.execute(f"CREATE ROLE {role} NOLOGIN {option}")
         for kind in ("TABLES", "FUNCTIONS", "SEQUENCES"):
             cursor.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {kind} TO {role}")
-    database = open_database(postgres_url)
+    database = open_database(url)
     migrate.migrate(database)
     database.close()
     cursor.execute("INSERT INTO organizations (id, name) VALUES (%s, 'Acme')", [ACME])
@@ -37,6 +42,14 @@ def project(postgres_url: str) -> Iterator[Any]:
     for role in ROLES:
         cursor.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     connection.close()
+
+
+@pytest.fixture
+def project(hosted: Any) -> Iterator[Any]:
+    """What a test does in it is rolled back."""
+    hosted.execute("BEGIN")
+    yield hosted
+    hosted.execute("ROLLBACK")
 
 
 def become(cursor: Any, role: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fourlane.events import catalogue
@@ -31,9 +32,16 @@ from tests.worker.conftest import run_worker as run_worker
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
+def moto_server() -> Iterator[str]:
     with LocalSqs() as server:
         yield server.endpoint
+
+
+@pytest.fixture
+def moto(moto_server: str) -> Iterator[str]:
+    """Without queues: whatever looks at all of them would look at those of the tests before."""
+    yield moto_server
+    httpx.post(f"{moto_server}/moto-api/reset").raise_for_status()
 
 
 @pytest.fixture(autouse=True)

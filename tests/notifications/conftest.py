@@ -13,7 +13,6 @@ from sqlalchemy import select
 from examples.notifications.browser import vapid_key
 from fourlane import app, crypto
 from fourlane.config import load_settings
-from fourlane.db import migrate
 from fourlane.db.engine import Database
 from fourlane.db.models import NotificationRecord
 from fourlane.providers import http
@@ -35,11 +34,11 @@ def providers() -> Iterator[Providers]:
 
 @pytest.fixture
 def environment(
-    monkeypatch: pytest.MonkeyPatch, providers: Providers, database_url: str, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, providers: Providers, migrated_url: str, tmp_path: Path
 ) -> dict[str, str]:
     """Settings of a process that sends by the stand-ins; of this one, and to hand on."""
     given = {
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": migrated_url,
         "FOURLANE_ENCRYPTION_KEYS": crypto.new_key(),
         "RESEND_API_KEY": KEY,
         "FOURLANE_RESEND_URL": providers.url,
@@ -76,7 +75,6 @@ def command(redis_url: str, namespace: str, tmp_path: Path, environment: dict[st
 @pytest.fixture
 def database(environment: dict[str, str]) -> Iterator[Database]:
     opened = app.open_database(load_settings())
-    migrate.migrate(opened)
     yield opened
     opened.close()
     crypto.configure(None)

@@ -134,7 +134,7 @@ def run_look(store: Store) -> None:
     eventually(lambda: any((r.job, r.state) == (job, "done") for r in manage.history(store, "alerts")), 20)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("warned", ["slack", "email"])
 def test_from_a_fault_to_the_message_and_back(
     command: Command, ledger: Ledger, providers: Providers, store: Store, hand: Hand, warned: str
@@ -186,7 +186,7 @@ def test_from_a_fault_to_the_message_and_back(
     assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_alerts_for_nobody_are_refused_in_a_line(command: Command) -> None:
     for name in ("FOURLANE_PAGERDUTY_ROUTING_KEY", "FOURLANE_SLACK_WEBHOOK_URL"):
         del command.env[name]

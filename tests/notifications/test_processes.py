@@ -66,7 +66,7 @@ def test_what_is_wrong_is_refused_at_enqueue(
         ({"to": "ada@example.com", "texxt": "x"}, "unknown field `texxt`"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_the_tasks_themselves_refuse_it_too(
     ledger: Ledger, command: Command, broker: RedisBroker, template: Callable[..., None], fields: dict[str, Any],
     reason: str, monkeypatch: pytest.MonkeyPatch,
@@ -165,7 +165,7 @@ def test_a_digest_by_a_worker(
 
 
 @pytest.mark.parametrize("channel", ["email", "sms", "push", "pagerduty"])
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_a_worker_killed_in_the_middle_of_a_send(
     command: Command, ledger: Ledger, providers: Providers, records: Records, channel: str
 ) -> None:

@@ -25,7 +25,7 @@ def aws(command: Command) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_an_event_is_sent_once_and_a_bad_one_is_buried(
     aws: None,
     command: Command,

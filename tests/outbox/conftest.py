@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
-from fourlane.db import migrate
 from fourlane.db.engine import Database, open_database
 from fourlane.outbox.relay import Relay
 from fourlane.queues.broker import RedisBroker
@@ -16,12 +14,10 @@ from fourlane.tasks.task import Task, task
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database: SQLite, PostgreSQL, and PostgreSQL behind PgBouncer in transaction mode."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/test.db"
-    url: str = request.getfixturevalue("postgres_url")
-    if request.param == "postgresql":
+def migrated_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database: SQLite, PostgreSQL, and PostgreSQL behind PgBouncer in transaction mode."""
+    url: str = request.getfixturevalue(f"migrated_{'sqlite' if request.param == 'sqlite' else 'postgres'}_url")
+    if request.param != "pgbouncer":
         return url
     port = request.getfixturevalue("pgbouncer_port")
     return make_url(url).set(port=port).render_as_string(hide_password=False)
@@ -34,10 +30,8 @@ def pooled(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def database(database_url: str, pooled: bool) -> Iterator[Database]:
-    """A migrated database."""
-    opened = open_database(database_url, transaction_pooler=pooled)
-    migrate.migrate(opened)
+def database(migrated_url: str, pooled: bool) -> Iterator[Database]:
+    opened = open_database(migrated_url, transaction_pooler=pooled)
     yield opened
     opened.close()
 

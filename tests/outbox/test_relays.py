@@ -88,10 +88,10 @@ main(["relay", "--once"], prog_name="fourlane")
 
 
 def test_killed_between_redis_and_the_commit(
-    database: Database, database_url: str, pooled: bool, command: Command, consumer: Consumer, resize: AnyTask
+    database: Database, migrated_url: str, pooled: bool, command: Command, consumer: Consumer, resize: AnyTask
 ) -> None:
     sent = fill(database, resize, 120)
-    env = command.env | {"DATABASE_URL": database_url, "FOURLANE_DATABASE_TRANSACTION_POOLER": str(pooled).lower()}
+    env = command.env | {"DATABASE_URL": migrated_url, "FOURLANE_DATABASE_TRANSACTION_POOLER": str(pooled).lower()}
     for _ in range(2):
         died = subprocess.run([sys.executable, "-c", DIES_BEFORE_ITS_COMMIT], env=env, cwd=command.folder, check=False)
         assert died.returncode == -signal.SIGKILL
@@ -119,13 +119,12 @@ main(["relay", "--once"], prog_name="fourlane")
 
 
 def test_one_that_slept_while_another_took_its_rows(
-    postgres_url: str, store: Store, command: Command, consumer: Consumer, resize: AnyTask
+    migrated_postgres_url: str, store: Store, command: Command, consumer: Consumer, resize: AnyTask
 ) -> None:
     """PostgreSQL gave up on it and freed its rows; their jobs are done when it wakes up."""
-    database = open_database(postgres_url)
-    migrate.migrate(database)
+    database = open_database(migrated_postgres_url)
     sent = fill(database, resize, 40)
-    env = command.env | {"DATABASE_URL": postgres_url}
+    env = command.env | {"DATABASE_URL": migrated_postgres_url}
     with subprocess.Popen(
         [sys.executable, "-c", SLEEPS_BEFORE_REDIS], env=env, cwd=command.folder, stderr=subprocess.PIPE, text=True
     ) as sleeper:
@@ -151,11 +150,11 @@ def test_one_that_slept_while_another_took_its_rows(
 
 
 def test_killed_at_any_moment(
-    database: Database, database_url: str, pooled: bool, command: Command, consumer: Consumer, resize: AnyTask
+    database: Database, migrated_url: str, pooled: bool, command: Command, consumer: Consumer, resize: AnyTask
 ) -> None:
     """Two relays, one of them killed again and again, while rows are written."""
     env = {
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": migrated_url,
         "FOURLANE_DATABASE_TRANSACTION_POOLER": str(pooled).lower(),
         "FOURLANE_OUTBOX_BATCH": "20",  # many moments between a call and its commit
     }
@@ -276,7 +275,7 @@ def test_postgresql_rings(
 
 
 def test_who_never_hears_a_ring_looks_by_the_clock(
-    postgres_url: str,
+    migrated_postgres_url: str,
     store: Store,
     resize: AnyTask,
     monkeypatch: pytest.MonkeyPatch,
@@ -285,8 +284,7 @@ def test_who_never_hears_a_ring_looks_by_the_clock(
     """As behind a pooler that the settings do not name."""
     monkeypatch.setattr(listen, "_LISTEN_SECONDS", 0.05)
     monkeypatch.setattr(listen, "_SLICE_SECONDS", 0.05)
-    database = open_database(postgres_url)
-    migrate.migrate(database)
+    database = open_database(migrated_postgres_url)
     with database.begin() as session:
         session.execute(text("ALTER TABLE job_outbox DISABLE TRIGGER fourlane_outbox_notify"))
     relay, stop = Relay(database, store), threading.Event()

@@ -442,6 +442,6 @@ def test_leases(redis_url: str) -> None:
     run_state_machine_as_test(
         Leases,
         settings=settings(
-            max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -177,6 +177,6 @@ def test_life_cycle(redis_url: str) -> None:
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -25,7 +25,7 @@ from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add
 from tests.servers import eventually
 
-SECONDS = 20
+SECONDS = 12
 SCHEDULES = 20
 
 # A scheduler alone, whose process reads a wrong clock.

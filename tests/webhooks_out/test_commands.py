@@ -10,7 +10,6 @@ import stripe
 
 from fourlane import app, crypto
 from fourlane.config import load_settings
-from fourlane.db import migrate
 from fourlane.db.engine import open_database
 from fourlane.db.models import SecurityEvent, WebhookDelivery
 from fourlane.errors import SettingsError
@@ -23,15 +22,12 @@ SECRET = "whsec_test_of_this_suite"
 
 
 @pytest.fixture
-def hooks(command: Command, tmp_path: Path) -> Command:  # noqa: F811
+def hooks(command: Command, migrated_sqlite_url: str) -> Command:  # noqa: F811
     command.env |= {
-        "DATABASE_URL": f"sqlite:///{tmp_path}/hooks.db",
+        "DATABASE_URL": migrated_sqlite_url,
         "FOURLANE_ENCRYPTION_KEYS": crypto.new_key(),
         "FOURLANE_STRIPE_WEBHOOK_SECRETS": f"whsec_older, {SECRET}",
     }
-    database = open_database(command.env["DATABASE_URL"])
-    migrate.migrate(database)
-    database.close()
     return command
 
 

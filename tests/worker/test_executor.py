@@ -231,8 +231,8 @@ def behind(proxy: FaultyProxy, broker: RedisBroker, redis_url: str) -> Iterator[
 
 
 def away(proxy: FaultyProxy) -> None:
-    proxy.cut()
     proxy.refuse()
+    proxy.cut()
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "done"])

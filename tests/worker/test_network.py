@@ -150,8 +150,8 @@ def test_a_job_whose_lease_was_lost_while_redis_was_away_is_told(
     loop = run_worker(behind, slots=2)  # one is free, so that it asks for more
     sent = long.send()
     assert begun.wait(5)
-    proxy.cut()
     proxy.refuse()
+    proxy.cut()
     eventually(lambda: loop.lanes[0].out_of_step)  # a turn failed
     assert broker.store.reclaim("default", "w0.0", "it was away", begun=[sent.id]) == (1, [])
     proxy.accept()
