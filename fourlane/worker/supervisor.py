@@ -376,17 +376,18 @@ class Supervisor:
     def _reclaim(self, child: Child) -> None:
         """Its jobs are back at once, not after its silence. Only those that had begun count a crash."""
         names = child.table.names()
-        running = child.table.blamed()
+        blame = child.table.blame()
         wary = is_wary(self._deaths, time.monotonic())
         for number, service in enumerate(names):
             begun = child.guilty
             if begun is None:
-                begun = [r.entry for r in running if r.service == number]
+                begun = [job.entry for job in blame.crashed if job.service == number]
             fate = f"worker {child.name} died: {child.fate()}"
             try:
                 back, poisoned = self._own.reclaim(
                     service, names[service], fate,
-                    begun=begun, ran=len(child.table.running()), suspects=sum(job.suspected for job in running),
+                    begun=begun, ran=blame.ran, alone=blame.alone,
+                    passed=[job.entry for job in blame.passed if job.service == number],
                     guilty=child.guilty is not None, unbegun_ms=_UNBEGUN_MS if wary else 0,
                 )  # fmt: skip
             except RedisUnavailable as error:
