@@ -32,6 +32,7 @@ _LONGEST_TRIAL_SECONDS: Final = 300.0
 _PATIENCE_SECONDS: Final = 3.0  # then another process may have them
 _LATER_MS: Final = 500
 _LOOK_SECONDS: Final = 0.05
+_UNSEEN_ESCAPES: Final = 4  # crashes that other workers may have seen, or that were no escapes
 
 
 def trial_seconds(trials: int) -> float:
@@ -122,7 +123,7 @@ class Apart:
         While these end the process no trial could tell of anything, and a job that is tried would not get far.
         """
         quiet = all(self._is_suspect(run.leased) for run in self.executor.running())
-        patience = 0.0 if crashes < self.crash_limit else min(_CALM_SECONDS, self._seconds_for(crashes))
+        patience = 0.0 if crashes < self.crash_limit else min(_CALM_SECONDS, trial_seconds(self._leave().escapes))
         return quiet or now - self._since >= patience
 
     def _clear_for(self, suspect: _Suspect, now: float) -> bool:
@@ -132,7 +133,7 @@ class Apart:
         return self._start_alone(now)
 
     def _seconds_for(self, crashes: int) -> float:
-        return trial_seconds(crashes - self.crash_limit + 1)
+        return trial_seconds(max(self._leave().escapes, crashes - self.crash_limit - _UNSEEN_ESCAPES))
 
     def _is_suspect(self, leased: Leased) -> bool:
         return leased.crashes >= self.crash_limit - 1

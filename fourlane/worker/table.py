@@ -53,12 +53,14 @@ class Blame(NamedTuple):
       crashed: those that may have ended it. In a trial not those that passed their own.
       passed: those that did.
       alone: one was on trial, and no other suspect ran.
+      escaped: none was on trial any more, and some had passed theirs.
       ran: how many there were.
     """
 
     crashed: list[Running]
     passed: list[Running]
     alone: bool
+    escaped: bool
     ran: int
 
 
@@ -68,10 +70,12 @@ class Leave(NamedTuple):
     Parameters:
       tries: they may begin here now.
       wary: processes die one after the other.
+      escapes: how often of late one died after all suspects in it had passed their trials: those were too short.
     """
 
     tries: bool = True
     wary: bool = False
+    escapes: int = 0
 
 
 class Vitals(msgspec.Struct, frozen=True):
@@ -157,18 +161,18 @@ class Table:
         passed = [job for job in running if job.passed]
         crashed = [job for job in running if not (trial and job.passed)] or running
         alone = trial and not passed and sum(job.suspected for job in running) == 1
-        return Blame(crashed, passed, alone, len(running))
+        return Blame(crashed, passed, alone, bool(passed) and not trial, len(running))
 
     def publish_trial(self, goes_on: bool) -> None:
         self.map[_TRIAL_AT] = goes_on
 
     def grant(self, leave: Leave) -> None:
         """The supervisor's word."""
-        self.map[_LEAVE_AT] = leave.tries | leave.wary << 1
+        self.map[_LEAVE_AT] = leave.tries | leave.wary << 1 | leave.escapes << 2
 
     def leave(self) -> Leave:
         bits = self.map[_LEAVE_AT]
-        return Leave(bool(bits & 1), bool(bits & 2))
+        return Leave(bool(bits & 1), bool(bits & 2), bits >> 2)
 
     def beat(self, at: float) -> None:
         """The supervisor's word: it told Redis that this process lives."""
