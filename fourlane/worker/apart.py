@@ -93,8 +93,8 @@ class Apart:
         """Let suspects begin whose time has come, no more than find room. True when some did."""
         if self._alone is not None:
             return self._start_alone(now)
-        tried = not self._trial or self._is_tried(now)
         self._let_go(now)
+        tried = not self._trial or self._is_tried(now)
         if not tried or not self._waiting:
             return False
         leave = self._leave()

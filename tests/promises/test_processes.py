@@ -151,3 +151,37 @@ def test_innocents_beside_killers_of_several_services_are_no_poison(workers: Wor
     assert [killer.info().reason for killer in killers] == ["poison"] * 3
     eventually(lambda: all(job.status() is State.UNKNOWN for job in waiting), 40)  # done
     assert all(len(workers.said("done", f"{service}{n}")) == 1 for service in services for n in "ab")
+
+
+def test_killers_that_take_their_time_are_told_from_long_jobs(workers: Workers) -> None:
+    """Two workers side by side, of one process and of two; each has killers and jobs that run until they are dead."""
+    places = {"one": ("alone", "alone2"), "two": ("pair", "pair2")}
+    (workers.folder / "slow.py").write_text(
+        "from held_tasks import *\nimport asyncio\n\n"
+        "async def wait(name):\n"
+        "    while not db.exists(f'{me}:gate:{name}'):\n        await asyncio.sleep(0.1)\n    say('done', name)\n\n"
+        "def shoot(name):\n    say('begun', name)\n    time.sleep(1.5)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        "async def ashoot(name):\n    say('begun', name)\n    await asyncio.sleep(1.5)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        f"for service in {sum(places.values(), ())}:\n"
+        "    for function in (hold.fn, wait, shoot, ashoot):\n"
+        "        fourlane.task(function, service=service, name=f'{function.__name__}_{service}')\n"
+    )
+    innocents, killers = [], []
+    for processes, services in enumerate(places.values(), 1):
+        workers.start("--slots", "4", "--processes", str(processes), "--services", ",".join(services), module="slow",
+                      FOURLANE_CRASH_LIMIT="2")  # fmt: skip
+        for service, task in zip(services, ("hold", "wait"), strict=True):
+            innocents += [workers.send(f"{task}_{service}", f"{service}{n}", service=service) for n in "ab"]
+        killers += [workers.send(f"shoot_{services[0]}", f"{services[0]}k", service=services[0])]
+        killers += [workers.send(f"ashoot_{services[1]}", f"{services[1]}k", service=services[1])]
+    eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 120)
+    assert [killer.info().reason for killer in killers] == ["poison"] * 4
+    assert all(innocent.status() in (State.READY, State.RUNNING, State.DELAYED) for innocent in innocents)
+    assert all(innocent.info().attempts == 0 for innocent in innocents)
+    assert all(len(workers.said("begun", f"{service}k")) <= 14 for services in places.values() for service in services)
+    names = [f"{service}{n}" for services in places.values() for service in services for n in "ab"]
+    for name in names:
+        workers.open_gate(name)
+    eventually(lambda: all(innocent.status() is State.UNKNOWN for innocent in innocents), 40)
+    assert all(len(workers.said("done", name)) == 1 for name in names)
