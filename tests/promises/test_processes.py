@@ -154,7 +154,7 @@ def test_innocents_beside_killers_of_several_services_are_no_poison(workers: Wor
 
 
 def test_killers_that_take_their_time_are_told_from_long_jobs(workers: Workers) -> None:
-    """Two workers side by side, of one process and of two; each has killers and jobs that run until they are dead."""
+    """Two workers side by side, of one process and of two; each has a killer, and jobs that run until it is dead."""
     places = {"one": ("alone", "alone2"), "two": ("pair", "pair2")}
     (workers.folder / "slow.py").write_text(
         "from held_tasks import *\nimport asyncio\n\n"
@@ -168,18 +168,16 @@ def test_killers_that_take_their_time_are_told_from_long_jobs(workers: Workers) 
         "        fourlane.task(function, service=service, name=f'{function.__name__}_{service}')\n"
     )
     innocents, killers = [], []
-    for processes, services in enumerate(places.values(), 1):
-        workers.start("--slots", "4", "--processes", str(processes), "--services", ",".join(services), module="slow",
-                      FOURLANE_CRASH_LIMIT="2")  # fmt: skip
-        for service, task in zip(services, ("hold", "wait"), strict=True):
-            innocents += [workers.send(f"{task}_{service}", f"{service}{n}", service=service) for n in "ab"]
-        killers += [workers.send(f"shoot_{services[0]}", f"{services[0]}k", service=services[0])]
-        killers += [workers.send(f"ashoot_{services[1]}", f"{services[1]}k", service=services[1])]
-    eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 120)
-    assert [killer.info().reason for killer in killers] == ["poison"] * 4
-    assert all(innocent.status() in (State.READY, State.RUNNING, State.DELAYED) for innocent in innocents)
-    assert all(innocent.info().attempts == 0 for innocent in innocents)
-    assert all(len(workers.said("begun", f"{service}k")) <= 14 for services in places.values() for service in services)
+    for processes, services, task in ((1, places["one"], "shoot"), (2, places["two"], "ashoot")):
+        served = [word for service in services for word in ("--services", service)]
+        workers.start("--processes", str(processes), *served, module="slow", FOURLANE_CRASH_LIMIT="2")
+        for service, wait in zip(services, ("hold", "wait"), strict=True):
+            innocents += [workers.send(f"{wait}_{service}", f"{service}{n}", service=service) for n in "ab"]
+        killers.append(workers.send(f"{task}_{services[0]}", task, service=services[0]))
+    eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 80)
+    assert [killer.info().reason for killer in killers] == ["poison"] * 2
+    assert all(len(workers.said("begun", task)) <= 14 for task in ("shoot", "ashoot"))
+    assert {innocent.info().attempts for innocent in innocents} == {0}
     names = [f"{service}{n}" for services in places.values() for service in services for n in "ab"]
     for name in names:
         workers.open_gate(name)
