@@ -160,8 +160,8 @@ def test_killers_that_take_their_time_are_told_from_long_jobs(workers: Workers) 
         "from held_tasks import *\nimport asyncio\n\n"
         "async def wait(name):\n"
         "    while not db.exists(f'{me}:gate:{name}'):\n        await asyncio.sleep(0.1)\n    say('done', name)\n\n"
-        "def shoot(name):\n    say('begun', name)\n    time.sleep(1.5)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
-        "async def ashoot(name):\n    say('begun', name)\n    await asyncio.sleep(1.5)\n"
+        "def shoot(name):\n    say('begun', name)\n    time.sleep(1.2)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        "async def ashoot(name):\n    say('begun', name)\n    await asyncio.sleep(1.2)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n\n"
         f"for service in {sum(places.values(), ())}:\n"
         "    for function in (hold.fn, wait, shoot, ashoot):\n"
@@ -172,13 +172,13 @@ def test_killers_that_take_their_time_are_told_from_long_jobs(workers: Workers) 
         served = [word for service in services for word in ("--services", service)]
         workers.start("--processes", str(processes), *served, module="slow", FOURLANE_CRASH_LIMIT="2")
         for service, wait in zip(services, ("hold", "wait"), strict=True):
-            innocents += [workers.send(f"{wait}_{service}", f"{service}{n}", service=service) for n in "ab"]
+            innocents.append(workers.send(f"{wait}_{service}", service, service=service))
         killers.append(workers.send(f"{task}_{services[0]}", task, service=services[0]))
     eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 80)
     assert [killer.info().reason for killer in killers] == ["poison"] * 2
     assert all(len(workers.said("begun", task)) <= 14 for task in ("shoot", "ashoot"))
     assert {innocent.info().attempts for innocent in innocents} == {0}
-    names = [f"{service}{n}" for services in places.values() for service in services for n in "ab"]
+    names = [service for services in places.values() for service in services]
     for name in names:
         workers.open_gate(name)
     eventually(lambda: all(innocent.status() is State.UNKNOWN for innocent in innocents), 40)
