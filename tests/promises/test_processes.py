@@ -154,31 +154,30 @@ def test_innocents_beside_killers_of_several_services_are_no_poison(workers: Wor
 
 
 def test_killers_that_take_their_time_are_told_from_long_jobs(workers: Workers) -> None:
-    """Two workers side by side, of one process and of two; each has a killer, and jobs that run until it is dead."""
+    """Two workers side by side, of one process and of two; each has a killer, and a job that runs until it is dead."""
     places = {"one": ("alone", "alone2"), "two": ("pair", "pair2")}
     (workers.folder / "slow.py").write_text(
         "from held_tasks import *\nimport asyncio\n\n"
         "async def wait(name):\n"
         "    while not db.exists(f'{me}:gate:{name}'):\n        await asyncio.sleep(0.1)\n    say('done', name)\n\n"
-        "def shoot(name):\n    say('begun', name)\n    time.sleep(1.2)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
-        "async def ashoot(name):\n    say('begun', name)\n    await asyncio.sleep(1.2)\n"
+        "def shoot(name):\n    say('begun', name)\n    time.sleep(2)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        "async def ashoot(name):\n    say('begun', name)\n    await asyncio.sleep(2)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n\n"
         f"for service in {sum(places.values(), ())}:\n"
         "    for function in (hold.fn, wait, shoot, ashoot):\n"
         "        fourlane.task(function, service=service, name=f'{function.__name__}_{service}')\n"
     )
     innocents, killers = [], []
-    for processes, services, task in ((1, places["one"], "shoot"), (2, places["two"], "ashoot")):
+    for processes, services, task, wait in ((1, places["one"], "shoot", "hold"), (2, places["two"], "ashoot", "wait")):
         served = [word for service in services for word in ("--services", service)]
         workers.start("--processes", str(processes), *served, module="slow", FOURLANE_CRASH_LIMIT="2")
-        for service, wait in zip(services, ("hold", "wait"), strict=True):
-            innocents.append(workers.send(f"{wait}_{service}", service, service=service))
+        innocents.append(workers.send(f"{wait}_{services[1]}", services[1], service=services[1]))
         killers.append(workers.send(f"{task}_{services[0]}", task, service=services[0]))
     eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 80)
     assert [killer.info().reason for killer in killers] == ["poison"] * 2
     assert all(len(workers.said("begun", task)) <= 14 for task in ("shoot", "ashoot"))
     assert {innocent.info().attempts for innocent in innocents} == {0}
-    names = [service for services in places.values() for service in services]
+    names = [services[1] for services in places.values()]
     for name in names:
         workers.open_gate(name)
     eventually(lambda: all(innocent.status() is State.UNKNOWN for innocent in innocents), 40)
