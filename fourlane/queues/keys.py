@@ -13,7 +13,8 @@ watch
 leased:NAME    set       entries that this worker holds                          the worker; reclaim
 records        hash      id → attempts and errors                                the job's life
 crashes        hash      id → workers that died running it, "id|q" → that        the job's life
-                         fell silent holding it
+                         fell silent holding it, "id|t" → that died in a trial
+                         of it alone
 reasons        hash      id → why it is a dead letter                            dead letters
 dead:T         zset      ids by the time of their death                          age and number (settings)
 slots:T        set       ids running under a concurrency limit                   the limit

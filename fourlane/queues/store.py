@@ -409,7 +409,8 @@ class Store:
         begun: Sequence[str] | None = None,
         *,
         ran: int | None = None,
-        suspects: int = 1,
+        alone: bool = False,
+        passed: Sequence[str] = (),
         guilty: bool = False,
         unbegun_ms: int = 0,
     ) -> tuple[int, list[str]]:
@@ -419,7 +420,8 @@ class Store:
           begun: entries of the jobs that were running, when a supervisor saw the death; None when only silence
             tells of it, then nothing happens unless the worker's time has run out.
           ran: how many jobs of whatever service were running in that process; as many as ``begun`` by default.
-          suspects: how many of these one more death could make poison: more than one, and none of them is taken for it.
+          alone: the only suspect among them was on trial; deaths in which it was so tell against it.
+          passed: entries of suspects that had lived through their trials there: those deaths tell no more.
           guilty: the process was killed for what these jobs did, and no other counts a crash.
           unbegun_ms: how long those wait that had not begun: what killed this process may lie among them.
         """
@@ -429,7 +431,7 @@ class Store:
         how = "silent" if begun is None else "guilty" if guilty else "reported"
         detail = f"poison: {fate}"
         args: list[Any] = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran]
-        args += [*ended.body_around_id(detail), unbegun_ms, suspects]
+        args += [*ended.body_around_id(detail), unbegun_ms, int(alone), len(passed), *passed]
         args += begun or ()
         back, poisoned, left = 0, [], 1
         while left > 0:

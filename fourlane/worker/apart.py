@@ -4,7 +4,7 @@ A suspect is a job that ran when processes died, as often as makes poison but on
 other, whoever ran in one of them. Suspects wait in the process that leased them until it may try (worker/triers.py).
 Of several, those with most crashes are halved: if the process dies, the half that began is suspected more, and the
 next half is smaller; if it lives, the rest begins, and what lived is not blamed for what then happens. One that is left
-runs alone for a moment.
+is tried alone: for a moment nothing else begins, and no other suspect for as long as it may take to kill.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from fourlane.worker.table import Leave, Table
 
 __all__ = ["Apart", "trial_seconds"]
 
-_EMPTY_SECONDS: Final = 0.25  # so long this process is let run empty before one runs alone
+_EMPTY_SECONDS: Final = 1.0  # so long jobs are let run before one runs alone beside them
+_TAKES_SECONDS: Final = 0.02  # longer than a thread needs between taking a job and having it in its place
 _ALONE_SECONDS: Final = 0.5
+_CALM_SECONDS: Final = 16.0
 _FIRST_TRIAL_SECONDS: Final = 1.0
-_LONGEST_TRIAL_SECONDS: Final = 60.0
+_LONGEST_TRIAL_SECONDS: Final = 300.0
 _PATIENCE_SECONDS: Final = 3.0  # then another process may have them
 _LATER_MS: Final = 500
 _LOOK_SECONDS: Final = 0.05
+_UNSEEN_ESCAPES: Final = 4  # crashes that other workers may have seen, or that were no escapes
 
 
 def trial_seconds(trials: int) -> float:
@@ -53,18 +56,21 @@ class Apart:
         *,
         table: Table | None = None,
         choose: Callable[[Sequence[_Suspect], int], Sequence[_Suspect]] = random.sample,
+        since: float | None = None,
     ) -> None:
         self.executor = executor
         self.crash_limit = crash_limit
         self.table = table
         self._choose = choose
+        self._since = time.monotonic() if since is None else since
         self._waiting: list[_Suspect] = []
         self._alone: _Suspect | None = None  # runs as soon as this process is empty
+        self._full_at = 0.0  # the last look that found somebody beside it who may end in a moment
         self._alone_until = 0.0
         self._rest_until = 0.0  # the others' half of the time
         self._trial: set[str] = set()  # entries that began together
         self._most = 0  # crashes of these
-        self._trial_until = 0.0
+        self._trial_since = self._trial_until = 0.0
         self._half_lived = False  # the rest of those that were halved begins next
 
     @property
@@ -77,9 +83,9 @@ class Apart:
 
     def divide(self, lane: Lane, jobs: Sequence[Leased], now: float) -> list[Leased]:
         """What may begin now; suspects wait here for their moment."""
-        least = 1 if self._leave().wary else self.crash_limit - 1
-        begin = [leased for leased in jobs if not 0 < leased.crashes >= least]
-        self._waiting += [_Suspect(lane, leased, now) for leased in jobs if 0 < leased.crashes >= least]
+        least = max(1, 1 if self._leave().wary else self.crash_limit - 1)
+        begin = [leased for leased in jobs if leased.crashes < least]
+        self._waiting += [_Suspect(lane, leased, now) for leased in jobs if leased.crashes >= least]
         self._waiting.sort(key=_tier)
         return begin
 
@@ -87,12 +93,12 @@ class Apart:
         """Let suspects begin whose time has come, no more than find room. True when some did."""
         if self._alone is not None:
             return self._start_alone(now)
-        tried = not self._trial or self._is_tried(now)
         self._let_go(now)
+        tried = not self._trial or self._is_tried(now)
         if not tried or not self._waiting:
             return False
         leave = self._leave()
-        first = [suspect for suspect in self._waiting if suspect.leased.crashes < self.crash_limit - 1]
+        first = [suspect for suspect in self._waiting if not self._is_suspect(suspect.leased)]
         if first:
             best = [suspect for suspect in first if _tier(suspect) == _tier(first[0])]
             return (leave.tries or not leave.wary) and self._begin(best)
@@ -103,37 +109,54 @@ class Apart:
         group = [suspect for suspect in self._waiting if suspect.leased.crashes == most]
         together = len(self._waiting) if self._half_lived else len(group) // 2
         if together <= 1 and not self._half_lived:
-            self._alone = group[0]._replace(since=now)
-            self._waiting.remove(group[0])
-            return self._start_alone(now)
+            return self._is_calm(most, now) and self._clear_for(self._choose(group, 1)[0], now)
         some = self._fitting(self._waiting if self._half_lived else self._choose(group, together))
         if not some:
             return False
-        self._put_on_trial()
         self._half_lived = not self._half_lived
-        self._trial = {suspect.leased.entry for suspect in some}
-        self._most = most
-        self._trial_until = now + trial_seconds(most - self.crash_limit + 1)
+        self._put_on_trial(some, most, now)
         return self._begin(some)
+
+    def _is_calm(self, crashes: int, now: float) -> bool:
+        """Whether those that are no suspects could have shown by now what they do, so that one can be told from them.
+
+        While these end the process no trial could tell of anything, and a job that is tried would not get far.
+        """
+        quiet = all(self._is_suspect(run.leased) for run in self.executor.running())
+        patience = 0.0 if crashes < self.crash_limit else min(_CALM_SECONDS, trial_seconds(self._leave().escapes))
+        return quiet or now - self._since >= patience
+
+    def _clear_for(self, suspect: _Suspect, now: float) -> bool:
+        self._waiting.remove(suspect)
+        self._alone = suspect._replace(since=now)
+        self._full_at = now
+        return self._start_alone(now)
+
+    def _seconds_for(self, crashes: int) -> float:
+        return trial_seconds(max(self._leave().escapes, crashes - self.crash_limit - _UNSEEN_ESCAPES))
+
+    def _is_suspect(self, leased: Leased) -> bool:
+        return leased.crashes >= self.crash_limit - 1
 
     def _is_tried(self, now: float) -> bool:
         """Whether those on trial lived long enough, or have all ended."""
-        runs = [run for run in self.executor.in_hand() if run.leased.entry in self._trial]
-        if now < self._trial_until and (runs or self.executor.backlog.qsize()):
+        runs = any(run.leased.entry in self._trial for run in self.executor.in_hand())
+        being_taken = now - self._trial_since < _TAKES_SECONDS or self.executor.backlog.qsize()
+        if now < self._trial_until and (runs or being_taken):
             return False
+        if self._trial:
+            self._publish_trial(False)
         self._trial.clear()
-        if self.table is not None:
-            self.table.publish_trial(False)
         self._half_lived = self._half_lived and bool(self._waiting)
         return True
 
-    def _put_on_trial(self) -> None:
-        """What begins next. Whoever runs already lived until now, and is not blamed for what then happens."""
+    def _publish_trial(self, begins: bool) -> None:
+        """Suspects that run now have passed theirs."""
         if self.table is not None:
             for run in self.executor.running():
-                if run.row >= 0:
-                    self.table.acquit(run.row)
-            self.table.publish_trial(True)
+                if run.row >= 0 and self._is_suspect(run.leased):
+                    self.table.passes(run.row)
+            self.table.publish_trial(begins)
 
     def _fitting(self, suspects: Sequence[_Suspect]) -> list[_Suspect]:
         """Those that find room."""
@@ -158,22 +181,28 @@ class Apart:
     def _start_alone(self, now: float) -> bool:
         assert self._alone is not None
         lane, leased, since = self._alone
-        if self._is_empty() or now - since >= _EMPTY_SECONDS:
-            self._alone = None
-            self._alone_until = now + _ALONE_SECONDS
-            self._rest_until = self._alone_until + (self._alone_until - since)
-            self._put_on_trial()
-            self._trial = {leased.entry}
-            self._most = leased.crashes
-            self._trial_until = self._alone_until
-            self.executor.start(lane, [leased])
-            return True
-        return False
+        if self.executor.backlog.qsize() or any(now - run.started < _EMPTY_SECONDS for run in self.executor.in_hand()):
+            self._full_at = now
+        if now - self._full_at < _TAKES_SECONDS and now - since < _EMPTY_SECONDS:
+            return False
+        self._alone_until = now + _ALONE_SECONDS
+        self._rest_until = self._alone_until + (self._alone_until - since)
+        self._put_on_trial([self._alone], leased.crashes, now)
+        self._alone = None
+        self.executor.start(lane, [leased])
+        return True
+
+    def _put_on_trial(self, suspects: Sequence[_Suspect], crashes: int, now: float) -> None:
+        self._publish_trial(True)
+        self._trial = {suspect.leased.entry for suspect in suspects}
+        self._most = crashes
+        self._trial_since = now
+        self._trial_until = now + self._seconds_for(crashes)
 
     def changes_at(self, now: float) -> float | None:
         """The moment at which a suspect may begin, or others may again."""
         if self._alone is not None:
-            return now if self._is_empty() else self._alone.since + _EMPTY_SECONDS
+            return now + _TAKES_SECONDS
         if self._waiting or self._trial:
             return now + _LOOK_SECONDS
         return self._alone_until if self._alone_until > now else None

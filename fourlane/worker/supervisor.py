@@ -30,7 +30,7 @@ from fourlane.worker.probe import Health
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Told
 from fourlane.worker.restart import End, pause_seconds
 from fourlane.worker.table import Leave, Vitals
-from fourlane.worker.triers import Place, is_wary, triers
+from fourlane.worker.triers import MOST_ESCAPES, Place, escapes_of_late, is_wary, triers
 from fourlane.worker.watch import Watch
 from fourlane.worker.watchdog import PROBE_AFTER, Look, quiet_seconds
 
@@ -91,6 +91,7 @@ class Supervisor:
         self._pauses: dict[int, float] = {}
         self._died_at: dict[int, float] = {}
         self._deaths: deque[float] = deque(maxlen=_DEATHS_KEPT)
+        self._escapes: deque[float] = deque(maxlen=MOST_ESCAPES)
         self._broken: list[int] = []  # processes that wait for an edit of the code
         self._to_reload: list[Child] = []
         self._looked_at = time.monotonic()
@@ -233,7 +234,7 @@ class Supervisor:
                 )
         trying, wary = triers(places, now), is_wary(self._deaths, now)
         for child in self.children:
-            child.table.grant(Leave(child.number in trying, wary))
+            child.table.grant(Leave(child.number in trying, wary, escapes_of_late(self._escapes, now)))
 
     def _tell_ready(self) -> None:
         """Once, when all processes serve for the first time."""
@@ -376,17 +377,20 @@ class Supervisor:
     def _reclaim(self, child: Child) -> None:
         """Its jobs are back at once, not after its silence. Only those that had begun count a crash."""
         names = child.table.names()
-        running = child.table.blamed()
-        wary = is_wary(self._deaths, time.monotonic())
+        blame, now = child.table.blame(), time.monotonic()
+        wary = is_wary(self._deaths, now)
+        if blame.escaped and child.guilty is None:
+            self._escapes.append(now)
         for number, service in enumerate(names):
             begun = child.guilty
             if begun is None:
-                begun = [r.entry for r in running if r.service == number]
+                begun = [job.entry for job in blame.crashed if job.service == number]
             fate = f"worker {child.name} died: {child.fate()}"
             try:
                 back, poisoned = self._own.reclaim(
                     service, names[service], fate,
-                    begun=begun, ran=len(child.table.running()), suspects=sum(job.suspected for job in running),
+                    begun=begun, ran=blame.ran, alone=blame.alone,
+                    passed=[job.entry for job in blame.passed if job.service == number],
                     guilty=child.guilty is not None, unbegun_ms=_UNBEGUN_MS if wary else 0,
                 )  # fmt: skip
             except RedisUnavailable as error:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-__all__ = ["Leave", "Running", "Table", "Vitals"]
+__all__ = ["Blame", "Leave", "Running", "Table", "Vitals"]
 
 _LEAVE_AT: Final = 48
 _TRIAL_AT: Final = 49
@@ -28,7 +28,7 @@ _ROWS_AT: Final = 262_144  # room for the names of some 1,700 services; unused p
 _ROW: Final = struct.Struct("<dHH")  # hard limit on the monotonic clock (0 none), service's number, entry's length
 _ROW_BYTES: Final = 320  # a free row has the length 0
 _ENTRY_AT: Final = _ROW.size
-_ACQUITTED, _SUSPECT = 1 << 15, 1 << 14  # beside a service's number
+_PASSED, _SUSPECT = 1 << 15, 1 << 14  # beside a service's number
 _READS: Final = 5
 
 T = TypeVar("T")
@@ -40,10 +40,28 @@ class Running(msgspec.Struct, frozen=True):
     service: int
     entry: str
     hard_deadline: float
-    acquitted: bool = False
-    """It ran when a trial began, and is not blamed for what then happens (worker/apart.py)."""
+    passed: bool = False
+    """It lived through its own trial here (worker/apart.py)."""
     suspected: bool = False
     """One more death could make it poison."""
+
+
+class Blame(NamedTuple):
+    """What a process's death tells of the jobs that ran in it.
+
+    Parameters:
+      crashed: those that may have ended it. In a trial not those that passed their own.
+      passed: those that did.
+      alone: one was on trial, and no other suspect ran.
+      escaped: none was on trial any more, and some had passed theirs.
+      ran: how many there were.
+    """
+
+    crashed: list[Running]
+    passed: list[Running]
+    alone: bool
+    escaped: bool
+    ran: int
 
 
 class Leave(NamedTuple):
@@ -52,10 +70,12 @@ class Leave(NamedTuple):
     Parameters:
       tries: they may begin here now.
       wary: processes die one after the other.
+      escapes: how often of late one died after all suspects in it had passed their trials: those were too short.
     """
 
     tries: bool = True
     wary: bool = False
+    escapes: int = 0
 
 
 class Vitals(msgspec.Struct, frozen=True):
@@ -117,17 +137,17 @@ class Table:
             hard_deadline, service, length = _ROW.unpack_from(self.map, at)
             if length:
                 entry = self.map[at + _ENTRY_AT : at + _ENTRY_AT + length].decode(errors="replace")
-                marks = bool(service & _ACQUITTED), bool(service & _SUSPECT)
-                found.append(Running(service & ~(_ACQUITTED | _SUSPECT), entry, hard_deadline, *marks))
+                marks = bool(service & _PASSED), bool(service & _SUSPECT)
+                found.append(Running(service & ~(_PASSED | _SUSPECT), entry, hard_deadline, *marks))
         return found
 
     def suspect(self, row: int) -> None:
         """One more death could make its job poison."""
         self._mark(row, _SUSPECT)
 
-    def acquit(self, row: int) -> None:
-        """Its job lived until a trial began."""
-        self._mark(row, _ACQUITTED)
+    def passes(self, row: int) -> None:
+        """Its job lived through its trial."""
+        self._mark(row, _PASSED)
 
     def _mark(self, row: int, mark: int) -> None:
         at = self._rows[row]
@@ -135,23 +155,24 @@ class Table:
         if length:
             _ROW.pack_into(self.map, at, hard_deadline, service | mark, length)
 
-    def blamed(self) -> list[Running]:
-        """Of the running jobs those that may have ended the process: in a trial not who lived until it began."""
-        running = self.running()
-        if not self.map[_TRIAL_AT]:
-            return running
-        return [job for job in running if not job.acquitted] or running
+    def blame(self) -> Blame:
+        """Once the process is dead."""
+        running, trial = self.running(), bool(self.map[_TRIAL_AT])
+        passed = [job for job in running if job.passed]
+        crashed = [job for job in running if not (trial and job.passed)] or running
+        alone = trial and not passed and sum(job.suspected for job in running) == 1
+        return Blame(crashed, passed, alone, bool(passed) and not trial, len(running))
 
     def publish_trial(self, goes_on: bool) -> None:
         self.map[_TRIAL_AT] = goes_on
 
     def grant(self, leave: Leave) -> None:
         """The supervisor's word."""
-        self.map[_LEAVE_AT] = leave.tries | leave.wary << 1
+        self.map[_LEAVE_AT] = leave.tries | leave.wary << 1 | leave.escapes << 2
 
     def leave(self) -> Leave:
         bits = self.map[_LEAVE_AT]
-        return Leave(bool(bits & 1), bool(bits & 2))
+        return Leave(bool(bits & 1), bool(bits & 2), bits >> 2)
 
     def beat(self, at: float) -> None:
         """The supervisor's word: it told Redis that this process lives."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["Place", "is_wary", "triers"]
+__all__ = ["MOST_ESCAPES", "Place", "escapes_of_late", "is_wary", "triers"]
 
+MOST_ESCAPES: Final = 5  # more make trials no longer
 _TURN_SECONDS: Final = 0.5
 _DOWN_SECONDS: Final = 5.0  # a place that stays empty for longer does not keep suspects waiting
 _WARY_SECONDS: Final = 10.0
 _WARY_DEATHS: Final = 2
+_LATE_SECONDS: Final = 3_600.0
 
 
 class Place(NamedTuple):
@@ -46,3 +48,8 @@ def triers(places: Sequence[Place], now: float) -> set[int]:
 def is_wary(deaths: Sequence[float], now: float) -> bool:
     """Whether processes die one after the other: then whoever ran in one of them is a suspect at once."""
     return sum(now - at < _WARY_SECONDS for at in deaths) >= _WARY_DEATHS
+
+
+def escapes_of_late(escapes: Sequence[float], now: float) -> int:
+    """How many processes died after the trials in them: so much longer are the next ones."""
+    return sum(now - at < _LATE_SECONDS for at in escapes)

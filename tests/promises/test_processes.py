@@ -151,3 +151,34 @@ def test_innocents_beside_killers_of_several_services_are_no_poison(workers: Wor
     assert [killer.info().reason for killer in killers] == ["poison"] * 3
     eventually(lambda: all(job.status() is State.UNKNOWN for job in waiting), 40)  # done
     assert all(len(workers.said("done", f"{service}{n}")) == 1 for service in services for n in "ab")
+
+
+def test_killers_that_take_their_time_are_told_from_long_jobs(workers: Workers) -> None:
+    """Two workers side by side, of one process and of two; each has a killer, and a job that runs until it is dead."""
+    places = {"one": ("alone", "alone2"), "two": ("pair", "pair2")}
+    (workers.folder / "slow.py").write_text(
+        "from held_tasks import *\nimport asyncio\n\n"
+        "async def wait(name):\n"
+        "    while not db.exists(f'{me}:gate:{name}'):\n        await asyncio.sleep(0.1)\n    say('done', name)\n\n"
+        "def shoot(name):\n    say('begun', name)\n    time.sleep(2)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        "async def ashoot(name):\n    say('begun', name)\n    await asyncio.sleep(2)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        f"for service in {sum(places.values(), ())}:\n"
+        "    for function in (hold.fn, wait, shoot, ashoot):\n"
+        "        fourlane.task(function, service=service, name=f'{function.__name__}_{service}')\n"
+    )
+    innocents, killers = [], []
+    for processes, services, task, wait in ((1, places["one"], "shoot", "hold"), (2, places["two"], "ashoot", "wait")):
+        served = [word for service in services for word in ("--services", service)]
+        workers.start("--processes", str(processes), *served, module="slow", FOURLANE_CRASH_LIMIT="2")
+        innocents.append(workers.send(f"{wait}_{services[1]}", services[1], service=services[1]))
+        killers.append(workers.send(f"{task}_{services[0]}", task, service=services[0]))
+    eventually(lambda: all(killer.status() is State.DEAD for killer in killers), 80)
+    assert [killer.info().reason for killer in killers] == ["poison"] * 2
+    assert all(len(workers.said("begun", task)) <= 14 for task in ("shoot", "ashoot"))
+    assert {innocent.info().attempts for innocent in innocents} == {0}
+    names = [services[1] for services in places.values()]
+    for name in names:
+        workers.open_gate(name)
+    eventually(lambda: all(innocent.status() is State.UNKNOWN for innocent in innocents), 40)
+    assert all(len(workers.said("done", name)) == 1 for name in names)

@@ -117,11 +117,10 @@ class Life(RuleBasedStateMachine):
     def die(self, worker: str, begun: bool) -> None:
         mine = {i: entry for i, (name, entry) in self.holder.items() if name == worker}
         self.store.reclaim("s", worker, "died", begun=list(mine.values()) if begun else [])
-        suspects = sum(self.crashes.get(job_id, 0) >= 1 for job_id in mine)
         for job_id in mine:
             self.crashes[job_id] = self.crashes.get(job_id, 0) + begun
-            # Of several suspects one at most is guilty, and none is taken for it.
-            most = 14 if suspects > 1 else 4 if len(mine) > 1 else 2
+            # Of several one at most is guilty, and none is taken for it.
+            most = 14 if len(mine) > 1 else 2
             poison = begun and self.crashes[job_id] >= most
             self.state[job_id] = State.DEAD if poison else State.READY
             del self.holder[job_id]

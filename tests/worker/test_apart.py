@@ -28,6 +28,7 @@ class Running:
         self.begun: list[str] = []
         self.table = table
         self.threads = threads
+        self.now = 100.0
 
     def running(self) -> list[Any]:
         return self.runs
@@ -44,7 +45,9 @@ class Running:
         for leased in jobs:
             row = len(self.begun)
             self.table.begin(row, lane.number, leased.entry.encode(), 0.0)
-            self.runs.append(SimpleNamespace(leased=leased, row=row))
+            if leased.crashes >= 2:
+                self.table.suspect(row)
+            self.runs.append(SimpleNamespace(leased=leased, row=row, started=self.now))
             self.begun.append(leased.entry)
         return 0
 
@@ -65,10 +68,9 @@ def table() -> Iterator[Table]:
     made.close()
 
 
-def make(table: Table, threads: int = 1000) -> tuple[Apart, Running]:
-    executor = Running(table, threads)
-    apart = Apart(executor, 3, table=table, choose=lambda group, count: group[:count])  # type: ignore[arg-type]
-    return apart, executor
+def make(table: Table, threads: int = 1000, *, since: float = 0.0) -> tuple[Apart, Running]:
+    executor: Any = Running(table, threads)
+    return Apart(executor, 3, table=table, choose=lambda group, count: group[:count], since=since), executor
 
 
 @pytest.mark.parametrize(
@@ -104,20 +106,22 @@ def test_suspects_begin_where_they_may(table: Table, lane: Lane, leave: Leave, c
 
 
 def test_half_of_those_with_most_crashes_begin_and_the_rest_when_they_lived(table: Table, lane: Lane) -> None:
+    table.grant(Leave(escapes=1))
     apart, executor = make(table)
     assert apart.divide(lane, [*jobs(8, 3), *jobs(5, 2, "1few"), *jobs(2, 0, "1good")], 100.0) == jobs(2, 0, "1good")
     assert apart.start(100.0)
     assert executor.begun == [f"1s{n}|r" for n in range(4)]
     assert not apart.start(100.0 + trial_seconds(1) - 0.1)
-    assert [running.entry for running in table.blamed()] == executor.begun
+    assert [running.entry for running in table.blame().crashed] == executor.begun
     assert apart.start(100.0 + trial_seconds(1))
     assert executor.begun[4:] == [f"1s{n}|r" for n in range(4, 8)]
     assert len(lane.uncertain) == 5  # those with fewer crashes need not wait here so long
-    assert [running.entry for running in table.blamed()] == executor.begun[4:]  # who lived is not blamed
+    assert [running.entry for running in table.blame().crashed] == executor.begun[4:]  # who lived is not blamed
+    assert [running.entry for running in table.blame().passed] == executor.begun[:4]
     executor.runs.clear()
     assert not apart.start(101.0 + trial_seconds(1))
     assert not apart.has_suspects
-    assert len(table.blamed()) == 8  # all, when nobody is on trial
+    assert len(table.blame().crashed) == 8  # all, when nobody is on trial
 
 
 def test_a_trial_ends_when_all_ended(table: Table, lane: Lane) -> None:
@@ -136,12 +140,72 @@ def test_one_that_is_left_runs_alone_and_the_others_have_their_half_of_the_time(
     assert not apart.start(100.0)
     assert apart.wants_room()  # nothing else begins, so that this process runs empty
     executor.runs.clear()
+    assert not apart.start(100.01)  # a thread may just have taken one
     assert apart.start(100.1)
     assert executor.begun == ["1good0|r", "1s0|r"]
     executor.runs.clear()
     assert not apart.start(100.7)  # the others' time
-    assert apart.start(101.3)
+    assert not apart.start(101.3)
+    executor.runs.clear()
+    assert apart.start(101.4)
     assert executor.begun[2:] == ["1s1|r"]
+
+
+@pytest.mark.parametrize(("began", "waits"), [(90.0, 0.02), (99.5, 0.52), (100.0, 1.0)])
+def test_one_that_is_left_waits_for_those_that_may_end_in_a_moment(
+    table: Table, lane: Lane, began: float, waits: float
+) -> None:
+    apart, executor = make(table)
+    executor.now = began
+    executor.start(lane, jobs(1, 0, "1good"))
+    apart.divide(lane, jobs(1, 2), 100.0)
+    begins = [step / 100 for step in range(150) if apart.start(100.0 + step / 100)]
+    assert begins == [pytest.approx(waits, abs=0.011)]
+
+
+@pytest.mark.parametrize(("escapes", "seconds"), [(0, 1.0), (1, 4.0), (5, 300.0)])
+def test_one_that_is_tried_alone_has_as_long_as_killers_took(
+    table: Table, lane: Lane, escapes: int, seconds: float
+) -> None:
+    table.grant(Leave(escapes=escapes))
+    apart, executor = make(table)
+    apart.divide(lane, jobs(3, 2), 100.0)
+    assert not apart.start(100.0)
+    assert apart.start(100.1)
+    assert not apart.start(100.0 + seconds)
+    executor.now = 0.0  # the first has run for long
+    executor.runs[0].started = 0.0
+    steps = [100.1 + seconds + step / 100 for step in range(150)]
+    assert next(now for now in steps if apart.start(now)) < 101.3 + seconds
+    assert executor.begun == ["1s0|r", "1s1|r"]
+    assert not table.blame().alone  # the other suspect may be the cause
+    assert [running.entry for running in table.blame().crashed] == ["1s1|r"]
+
+
+def test_what_a_death_tells_of_one_that_is_tried_alone(table: Table, lane: Lane) -> None:
+    apart, executor = make(table)
+    apart.divide(lane, jobs(1, 2), 100.0)
+    assert [apart.start(100.0), apart.start(100.1)] == [False, True]
+    assert (table.blame().alone, table.blame().escaped) == (True, False)
+    executor.start(lane, jobs(1, 0, "1good"))
+    assert table.blame().alone  # whoever began since is no suspect, and counts a crash too
+    assert len(table.blame().crashed) == 2
+    assert not apart.start(101.2)
+    assert (table.blame().alone, table.blame().escaped) == (False, True)
+    assert len(table.blame().crashed) == 2
+
+
+@pytest.mark.parametrize(("crashes", "beside", "begins"), [(2, True, True), (3, True, False), (3, False, True)])
+def test_who_was_tried_before_lets_the_others_show_what_they_do(
+    table: Table, lane: Lane, crashes: int, beside: bool, begins: bool
+) -> None:
+    table.grant(Leave(escapes=1))
+    apart, executor = make(table, since=96.5)
+    executor.now = 90.0
+    executor.start(lane, jobs(beside, 0, "1good"))
+    apart.divide(lane, jobs(1, crashes), 100.0)
+    assert any([apart.start(100.0), apart.start(100.1)]) is begins
+    assert any([apart.start(100.5), apart.start(100.6)]) is not begins
 
 
 def test_no_more_begin_than_find_room_and_the_highest_tier_first(table: Table, lane: Lane) -> None:
@@ -178,6 +242,6 @@ def test_suspects_that_wait_are_cancelled_lost_and_given_back(table: Table, lane
     assert not apart.has_suspects
 
 
-@pytest.mark.parametrize(("trials", "seconds"), [(0, 1), (1, 4), (2, 16), (3, 60), (99, 60)])
+@pytest.mark.parametrize(("trials", "seconds"), [(0, 1), (1, 4), (2, 16), (3, 64), (99, 300)])
 def test_trials_grow_longer(trials: int, seconds: float) -> None:
     assert trial_seconds(trials) == seconds

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fourlane.worker.table import Running, Table, Vitals
+from fourlane.worker.table import Leave, Running, Table, Vitals
 
 
 @pytest.fixture
@@ -55,3 +55,9 @@ def test_vitals(table: Table) -> None:
     table.publish_names({"mail": "w.0"})
     assert table.vitals() == vitals
     assert table.names() == {"mail": "w.0"}
+
+
+@pytest.mark.parametrize("leave", [Leave(), Leave(False, True), Leave(True, False, 5), Leave(False, True, 63)])
+def test_what_the_supervisor_allows(table: Table, leave: Leave) -> None:
+    table.grant(leave)
+    assert table.leave() == leave

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fourlane.worker.triers import Place, is_wary, triers
+from fourlane.worker.triers import Place, escapes_of_late, is_wary, triers
 
 UP = Place(serves_since=10.0, start_seconds=0.4, died_at=0.0)
 DOWN = Place(serves_since=0.0, start_seconds=0.0, died_at=99.0)
@@ -42,3 +42,7 @@ def test_they_take_turns(processes: int) -> None:
 )
 def test_two_deaths_in_ten_seconds_make_a_worker_wary(deaths: list[float], wary: bool) -> None:
     assert is_wary(deaths, 100.0) is wary
+
+
+def test_escapes_are_forgotten_after_an_hour() -> None:
+    assert escapes_of_late([100.0, 3_000.0, 3_900.0], 4_000.0) == 2

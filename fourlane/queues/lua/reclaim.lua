@@ -4,10 +4,12 @@
 --       2 its lease name, 3 "silent" (its time must have run out), "reported" (its supervisor saw it die) or
 --       "guilty" (its supervisor killed it for what some jobs did), 4 crashes that make a dead letter,
 --       5 dead letters to keep, 6 milliseconds to keep them, 7 what befell it, in words;
---       8 how many jobs had begun in that process, of whatever service, and 12 how many of these were suspects;
+--       8 how many jobs had begun in that process, of whatever service, and 12 "1": the only suspect of these was on
+--       trial;
 --       9 and 10 what is before and behind a dead letter's id in the body of the job that tells of it;
 --       11 milliseconds that those wait which had not begun and have no record, 0: they go to the front too;
---       unless silent, then the entries of those of this service, or of the guilty ones
+--       13 a number, and so many entries of suspects that had lived through their trials;
+--       unless silent, then the entries of those of this service that crashed, or of the guilty ones
 -- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
 --@include keys
 --@include entries
@@ -26,9 +28,10 @@ local limit, most, ttl, fate = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(AR
 local unbegun_ms = tonumber(ARGV[11])
 
 -- A silence may have any cause: only very many of them are held against a job. Of several jobs that ran when a process
--- died one at most is guilty. A suspect beside others, which may be new, is not taken for it as soon as one that ran
--- alone; of several suspects none is, for they are tried apart, unless that leads nowhere.
-local MOST_SILENCES, MOST_BESIDE_OTHERS, MOST_TRIALS = 10, limit + 2, limit + 12
+-- died one at most is guilty, and is known by it only when no other ran. Of a trial that it was the only suspect of,
+-- another may be the cause that is no suspect yet: that is one itself before it has been so as often as is asked for
+-- here. Other crashes tell of nobody, for suspects are tried apart, unless that leads nowhere.
+local MOST_SILENCES, MOST_ALONE, MOST_CRASHES = 10, limit, limit + 12
 
 return once(KEYS[#KEYS], ARGV[1], function()
     local now = now_ms()
@@ -42,16 +45,20 @@ return once(KEYS[#KEYS], ARGV[1], function()
     end
     table.sort(held)
 
+    local alone, passed = ARGV[12] == '1', tonumber(ARGV[13])
     local begun = {}
-    for i = 13, #ARGV do begun[ARGV[i]] = true end
-    local most_crashes = tonumber(ARGV[12]) <= 1 and MOST_BESIDE_OTHERS or MOST_TRIALS
-    if how == 'guilty' or tonumber(ARGV[8]) <= 1 or limit == 1 then most_crashes = limit end
+    for i = 14 + passed, #ARGV do begun[ARGV[i]] = true end
+    local is_known = how == 'guilty' or tonumber(ARGV[8]) <= 1 or limit == 1
+    for i = 14, 13 + passed do redis.call('HDEL', CRASHES, id_of(ARGV[i]) .. '|t') end
 
     -- Returns whether it is to be a dead letter.
     local function count_loss(entry)
         local id = id_of(entry)
         if how == 'silent' then return redis.call('HINCRBY', CRASHES, id .. '|q', 1) >= MOST_SILENCES end
-        return redis.call('HINCRBY', CRASHES, id, 1) >= most_crashes
+        local crashes = redis.call('HINCRBY', CRASHES, id, 1)
+        if crashes < limit then return false end
+        if is_known or crashes >= MOST_CRASHES then return true end
+        return alone and redis.call('HINCRBY', CRASHES, id .. '|t', 1) >= MOST_ALONE
     end
     local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
     local back, poisoned = 0, {}

@@ -29,7 +29,7 @@ return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
         local tier = tier_of(id)
         local died = DEAD[tier] and redis.call('ZSCORE', DEAD[tier], id)
         if died and tonumber(died) == tonumber(ARGV[i + 1]) and redis.call('HEXISTS', JOBS, id) == 1 then
-            redis.call('HDEL', CRASHES, id, id .. '|q')
+            redis.call('HDEL', CRASHES, id, id .. '|q', id .. '|t')
             if record ~= '' then redis.call('HSET', RECORDS, id, record) end
             if pace and wait > 0 then
                 tell_due()

@@ -7,9 +7,10 @@ local function forget(entries)
         if id ~= entries[i] then marked[#marked + 1] = id end
     end
     if #marked > 0 then
-        local lost, kept = {}, {} -- crashes and silences, records and steps
+        local lost, kept = {}, {} -- crashes, silences and trials; records and steps
         for i = 1, #marked do
-            lost[2 * i - 1], lost[2 * i] = marked[i], marked[i] .. '|q'
+            local n, id = #lost, marked[i]
+            lost[n + 1], lost[n + 2], lost[n + 3] = id, id .. '|q', id .. '|t'
             kept[2 * i - 1], kept[2 * i] = marked[i], marked[i] .. '|s'
         end
         all('HDEL', CRASHES, lost)
