@@ -43,16 +43,15 @@ def _event_queues() -> list[Finding]:
     """Where there are some: the environment says something of AWS, and boto3 is installed."""
     if find_spec("boto3") is None:
         return []
-    from fourlane.app import open_aws
-    from fourlane.config import load_settings
     from fourlane.errors import EventsUnavailable
     from fourlane.events.aws import is_configured
     from fourlane.events.doctor import examine_queues
+    from fourlane.events.setup import sqs
+    from fourlane.root import root
 
-    settings = load_settings()
     if not is_configured():
         return []
     try:
-        return examine_queues(open_aws(settings), settings.environment)
+        return examine_queues(root().part(sqs), root().settings.environment)
     except EventsUnavailable:
         return []  # no region: other AWS settings, for another program

@@ -32,14 +32,14 @@ class _Open:
     """What the commands work on. Modules declare events, so they are imported first."""
 
     def __init__(self, modules: tuple[str, ...] = ()) -> None:
-        from fourlane.app import open_aws
-        from fourlane.config import load_settings
-        from fourlane.worker.process import import_modules
+        from fourlane.events.setup import sqs
+        from fourlane.own import import_modules
+        from fourlane.root import root
 
         sys.path.insert(0, os.getcwd())
         import_modules(list(modules))
-        self.settings: Settings = load_settings()
-        self.aws: Aws = open_aws(self.settings)
+        self.settings: Settings = root().settings
+        self.aws: Aws = root().part(sqs)
 
     def queue(self, name: str, fifo: bool = False) -> EventQueue:
         from fourlane.events import catalogue
@@ -133,8 +133,9 @@ def events_publish(
     event: str, data: str, tenant: str, key: str, event_id: str, delay: int | None, modules: tuple[str, ...]
 ) -> None:
     """Publish one EVENT, e.g. platform.user-signup, with DATA, a JSON value."""
-    from fourlane.app import open_publisher
-    from fourlane.worker.process import import_modules
+    from fourlane.events.setup import publisher
+    from fourlane.own import import_modules
+    from fourlane.root import root
 
     sys.path.insert(0, os.getcwd())
     import_modules(list(modules))
@@ -142,10 +143,11 @@ def events_publish(
         value = json.loads(data)
     except ValueError as error:
         raise click.UsageError(f"DATA is no JSON: {error}") from None
-    with open_publisher() as publisher:
-        published = publisher.publish(
-            event, value, tenant=tenant, key=key, id=event_id, delay=delay / 1000 if delay else None
-        )
+    published = (
+        root()
+        .part(publisher)
+        .publish(event, value, tenant=tenant, key=key, id=event_id, delay=delay / 1000 if delay else None)
+    )
     say(
         published.id + (" (kept in the local buffer: SQS cannot be reached)" if published.buffered else ""),
         id=published.id,

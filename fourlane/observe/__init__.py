@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from fourlane.observe.begin import Observe, begin, check, configure_logs, start
+from fourlane.observe.begin import Observe, begin, check, configure_logs, observe_of, start
 
-__all__ = ["Observe", "begin", "check", "configure_logs", "start"]
+__all__ = ["Observe", "begin", "check", "configure_logs", "observe_of", "start"]

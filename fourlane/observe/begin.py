@@ -12,9 +12,10 @@ from fourlane.errors import SettingsError
 from fourlane.observe import logs
 
 if TYPE_CHECKING:
+    from fourlane.config import Settings
     from fourlane.observe.observer import WorkerObserver
 
-__all__ = ["Observe", "begin", "check", "configure_logs", "start"]
+__all__ = ["Observe", "begin", "check", "configure_logs", "observe_of", "start"]
 
 _NEEDED: Final = {
     "metrics": ("prometheus_client", "prometheus", "FOURLANE_METRICS"),
@@ -43,6 +44,25 @@ class Observe(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Observe(environment={self.environment!r}, service={self.service!r})"
+
+
+def observe_of(settings: Settings) -> Observe:
+    """What the settings say."""
+    return Observe(
+        environment=settings.environment,
+        service=settings.service,
+        log_level=settings.log_level,
+        metrics=settings.metrics,
+        otlp_endpoint=settings.otlp_endpoint or "",
+        otlp_metrics=settings.otlp_metrics,
+        otlp_metrics_ms=settings.otlp_metrics_ms,
+        trace_percent=settings.trace_percent,
+        sentry_dsn=settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else "",
+        sentry_every_attempt=settings.sentry_every_attempt,
+        sentry_percent=settings.sentry_percent,
+        sentry_traces_percent=settings.sentry_traces_percent,
+        sentry_release=settings.sentry_release or "",
+    )
 
 
 def check(observe: Observe) -> None:
@@ -101,7 +121,6 @@ def start(**overrides: Any) -> None:
     Raises:
       SettingsError
     """
-    from fourlane.app import observe_of
     from fourlane.config import load_settings
 
     observe = observe_of(load_settings(**overrides))

@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Final
 
 import dramatiq
@@ -35,6 +34,7 @@ from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
 from fourlane.queues.connection import connect
 from fourlane.queues.groups import MemberCallbacks
+from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
 from fourlane.queues.store import Delayed, Leased, Store
 from fourlane.sealing import is_sealed, open_envelope
 
@@ -44,29 +44,6 @@ _SENT_AS: Final = "fourlane_message_id"
 """The option by which a job knows its message's id, where an earlier job has that for its own."""
 NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
 """Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What tasks take when they do not say otherwise."""
-
-    service: str = "default"
-    max_retries: int = 5
-    min_backoff_ms: int = 1_000
-    max_backoff_ms: int = 3_600_000
-    timeout_ms: int = 600_000
-    hard_timeout_ms: int | None = None
-    result_ttl_ms: int = 0
-    max_body_bytes: int = codec.MAX_BODY_BYTES
-    max_result_bytes: int = codec.MAX_RESULT_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What a broker works on."""
-
-    store: Store
-    defaults: Defaults = Defaults()
 
 
 made: Final[weakref.WeakSet[RedisBroker]] = weakref.WeakSet()
@@ -138,13 +115,9 @@ class RedisBroker(dramatiq.Broker):
         said = {name: value for name, value in given.items() if value is not None}
 
         def open_from_settings() -> Opened:
-            from fourlane.app import open_from_settings
-
-            return open_from_settings(**said)
+            return msgspec.structs.replace(opening_here(), **said).open()
 
         def open_from_arguments() -> Opened:
-            from fourlane.app import opening_with
-
             return opening_with(**said).open_on(client or (connect(url) if url else redis.Redis(**parameters)))
 
         if source is None:
