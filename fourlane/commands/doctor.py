@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from fourlane.commands.shared import open_store, print_json, wants_json
+from fourlane.commands.shared import open_app, open_store, print_json, wants_json
 from fourlane.commands.text import lines
 
 if TYPE_CHECKING:
@@ -46,12 +46,11 @@ def _event_queues() -> list[Finding]:
     from fourlane.errors import EventsUnavailable
     from fourlane.events.aws import is_configured
     from fourlane.events.doctor import examine_queues
-    from fourlane.events.setup import sqs
-    from fourlane.root import root
 
     if not is_configured():
         return []
     try:
-        return examine_queues(root().part(sqs), root().settings.environment)
+        with open_app() as app:
+            return examine_queues(app.aws, app.settings.environment)
     except EventsUnavailable:
         return []  # no region: other AWS settings, for another program

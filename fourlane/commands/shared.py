@@ -73,10 +73,11 @@ def wants_json() -> bool:
 
 @contextmanager
 def open_app() -> Iterator[App]:
-    """All that the settings describe, closed at the end."""
+    """All that the settings describe now, closed at the end."""
     from fourlane.app import App
+    from fourlane.config import load_settings
 
-    app = App()
+    app = App(load_settings())
     try:
         yield app
     finally:

@@ -6,16 +6,14 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import msgspec
-
 from fourlane.errors import SettingsError
 from fourlane.observe import logs
+from fourlane.observe.setup import Observe, observe_of
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
     from fourlane.observe.observer import WorkerObserver
 
-__all__ = ["Observe", "begin", "check", "configure_logs", "observe_of", "start"]
+__all__ = ["begin", "check", "configure_logs", "start"]
 
 _NEEDED: Final = {
     "metrics": ("prometheus_client", "prometheus", "FOURLANE_METRICS"),
@@ -23,46 +21,6 @@ _NEEDED: Final = {
     "otlp_endpoint": ("opentelemetry.exporter.otlp.proto.http", "otel", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     "sentry_dsn": ("sentry_sdk", "sentry", "SENTRY_DSN"),
 }
-
-
-class Observe(msgspec.Struct, frozen=True):
-    """What is on, as plain data: a supervisor hands it to its processes."""
-
-    environment: str = "local"
-    service: str = "default"
-    log_level: str = "INFO"
-    metrics: bool = False
-    otlp_endpoint: str = ""
-    otlp_metrics: bool = False
-    otlp_metrics_ms: int = 60_000
-    trace_percent: float = 10
-    sentry_dsn: str = ""
-    sentry_every_attempt: bool = False
-    sentry_percent: int = 100
-    sentry_traces_percent: int = 0
-    sentry_release: str = ""
-
-    def __repr__(self) -> str:
-        return f"Observe(environment={self.environment!r}, service={self.service!r})"
-
-
-def observe_of(settings: Settings) -> Observe:
-    """What the settings say."""
-    return Observe(
-        environment=settings.environment,
-        service=settings.service,
-        log_level=settings.log_level,
-        metrics=settings.metrics,
-        otlp_endpoint=settings.otlp_endpoint or "",
-        otlp_metrics=settings.otlp_metrics,
-        otlp_metrics_ms=settings.otlp_metrics_ms,
-        trace_percent=settings.trace_percent,
-        sentry_dsn=settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else "",
-        sentry_every_attempt=settings.sentry_every_attempt,
-        sentry_percent=settings.sentry_percent,
-        sentry_traces_percent=settings.sentry_traces_percent,
-        sentry_release=settings.sentry_release or "",
-    )
 
 
 def check(observe: Observe) -> None:
