@@ -10,16 +10,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from fourlane.app import App
     from fourlane.config import Settings
+    from fourlane.queues.store import Store
     from fourlane.worker.supervisor import Supervisor
 
 __all__ = ["run_options", "supervise", "worker"]
+
+
+_OWN: Final = "fourlane.own"  # by its name, as the program's modules: only the processes load it
 
 
 def run_options(command: Any) -> Any:
@@ -55,14 +59,13 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
-    from fourlane import observe, own
+    from fourlane import observe
     from fourlane.app import App
     from fourlane.beyond import Outside
     from fourlane.errors import RedisUnavailable, SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
     from fourlane.queues.connection import lacks_right
-    from fourlane.tasks import maintenance
     from fourlane.worker.start import when_reachable
     from fourlane.worker.supervisor import Options, Supervisor
 
@@ -81,12 +84,12 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),
     }
-    times = maintenance.housekeeping(settings) if given["scheduler"] else {}
+    keep_house = _housekeeping(settings, store) if given["scheduler"] else None
 
     def declare() -> None:
         control.declare_limits(store, settings.limits, "settings", services=served or None)
-        if given["scheduler"]:
-            maintenance.synchronise(store, times, boot_ms)
+        if keep_house is not None:
+            keep_house(boot_ms)
 
     def greet() -> tuple[int, str | None]:
         try:
@@ -108,7 +111,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
             err=True,
         )
     options = Options(
-        modules=[own.__name__, *modules],
+        modules=[_OWN, *modules],
         queues=list(given["queues"]),
         services=list(given["services"]),
         processes=given["processes"] or settings.processes,
@@ -146,6 +149,14 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         if not settings.probe_port:
             return supervisor.run()
         return _run_with_probe(supervisor, settings)
+
+
+def _housekeeping(settings: Settings, store: Store) -> Callable[[int], None]:
+    """What declares the platform's own schedules. Raises SettingsError."""
+    from fourlane.tasks import maintenance
+
+    times = maintenance.housekeeping(settings)
+    return lambda boot_ms: maintenance.synchronise(store, times, boot_ms)
 
 
 @contextmanager
