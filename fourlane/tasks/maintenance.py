@@ -1,4 +1,4 @@
-"""The platform's own housekeeping, as tasks. Schedulers fire them (``synchronise_maintenance``); each may be moved or
+"""The platform's own housekeeping, as tasks. Schedulers fire them (`synchronise`); each may be moved or
 switched off by FOURLANE_MAINTENANCE.
 """
 
