@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
+from fourlane.db.setup import database
 from fourlane.errors import DatabaseUnavailable, FourlaneError
 from fourlane.queues.status import Beyond, Lag, Spending
+from fourlane.root import Root
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
-    from fourlane.db.engine import Database
-    from fourlane.events.aws import Aws
     from fourlane.queues.store import Store
 
 __all__ = ["Outside"]
@@ -22,18 +20,16 @@ _MOST_STREAMS = 200
 
 
 class Outside:
-    """Looks at what the settings name, and opens each part when it is first looked at. Threads may share it.
+    """Looks at what the settings name, by parts that are opened when they are first looked at. Threads may share it.
 
     The outbox is looked at when DATABASE_URL is set and the table is there; event queues, which cost requests, when
     FOURLANE_WATCH_STREAMS says so; tenants that have a budget in FOURLANE_AI.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.has_database = settings.database_url is not None
-        self._database: Database | None = None
-        self._aws: Aws | None = None
-        self._lock = threading.Lock()
+    def __init__(self, of: Root) -> None:
+        self._root = of
+        self.settings = of.settings
+        self.has_database = self.settings.database_url is not None
 
     def look(self, store: Store) -> Beyond:
         """What can be known now; what cannot be asked is named. Raises RedisUnavailable."""
@@ -56,43 +52,28 @@ class Outside:
         from fourlane.outbox import browse
 
         try:
-            browse.is_there(self._open_database())
+            browse.is_there(self._root.part(database))
         except DatabaseUnavailable:
             return False
         return True
 
-    def close(self) -> None:
-        """Close what was opened."""
-        if self._database is not None:
-            self._database.close()
-
-    def _open_database(self) -> Database:
-        from fourlane import app
-
-        with self._lock:
-            if self._database is None:
-                self._database = app.open_database(self.settings)
-            return self._database
-
     def _outbox(self) -> list[Lag]:
         from fourlane.outbox import browse
 
-        database = self._open_database()
-        if not browse.is_there(database):
+        ours = self._root.part(database)
+        if not browse.is_there(ours):
             return []
-        found = browse.summary(database)
+        found = browse.summary(ours)
         age_ms = None if found.oldest_ms is None else max(0, int(time.time() * 1000) - found.oldest_ms)
         return [Lag("outbox", "outbox", found.pending, age_ms)]
 
     def _streams(self) -> list[Lag]:
-        from fourlane import app
         from fourlane.events import operate
+        from fourlane.events.setup import sqs
 
-        with self._lock:
-            if self._aws is None:
-                self._aws = app.open_aws(self.settings)
-        queues = operate.queues(self._aws, self.settings.environment)[:_MOST_STREAMS]
-        return [Lag("stream", str(queue), operate.counts(self._aws, queue).waiting) for queue in queues]
+        aws = self._root.part(sqs)
+        queues = operate.queues(aws, self.settings.environment)[:_MOST_STREAMS]
+        return [Lag("stream", str(queue), operate.counts(aws, queue).waiting) for queue in queues]
 
     def _spending(self, store: Store) -> list[Spending]:
         if not self.settings.ai.budgets_usd:

@@ -17,11 +17,14 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.errors import EncryptionError
 
-__all__ = ["Keyring", "configure", "is_configured", "key_of_file", "keyring", "new_key"]
+if TYPE_CHECKING:
+    from fourlane.config import Settings
+
+__all__ = ["Keyring", "configure", "configure_from", "is_configured", "key_of_file", "keyring", "new_key"]
 
 _VERSION: Final = b"\x01"
 _NAME_BYTES: Final = 4
@@ -140,6 +143,14 @@ def configure(ring: Keyring | None) -> None:
     """The keys that this process uses from now on. Encrypted columns have no other way to them."""
     global _keyring
     _keyring = ring
+
+
+def configure_from(settings: Settings) -> None:
+    """Those of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder. Raises EncryptionError."""
+    if settings.encryption_keys is not None:
+        configure(Keyring(settings.encryption_keys.get_secret_value().split(",")))
+    elif settings.environment == "local":
+        configure(Keyring([key_of_file(settings.data_dir / "encryption.key")]))
 
 
 def is_configured() -> bool:

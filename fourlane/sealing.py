@@ -17,6 +17,7 @@ import msgspec
 from fourlane import crypto
 from fourlane.codec import Envelope
 from fourlane.errors import EncryptionError
+from fourlane.root import root
 
 __all__ = ["SEALED", "is_sealed", "open_envelope", "open_result", "seal_arguments", "seal_result"]
 
@@ -55,9 +56,7 @@ def open_result(stored: Mapping[str, Any]) -> Any:
 
 def _ring() -> crypto.Keyring:
     if not crypto.is_configured():
-        from fourlane.app import configure_encryption
-
-        configure_encryption()
+        crypto.configure_from(root().settings)
     return crypto.keyring()
 
 

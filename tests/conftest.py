@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +16,9 @@ import dramatiq.broker
 import pytest
 import redis
 
+from fourlane import root
 from fourlane.queues.broker import RedisBroker
+from fourlane.root import Root
 from tests.servers import Server, cluster
 
 if TYPE_CHECKING:
@@ -48,6 +50,20 @@ def clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
             "SENTRY_DSN",
         }:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def own_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """What a test opens by its settings is its own. Call it where a test goes on as a process with other settings."""
+    made: list[Root] = []
+    monkeypatch.setattr(root, "_root", made)
+
+    def close() -> None:
+        while made:
+            made.pop().close()
+
+    yield close
+    close()
 
 
 @pytest.fixture(scope="session")

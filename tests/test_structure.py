@@ -1,77 +1,77 @@
-"""What may know what: imports go downwards, and each library has few homes."""
+"""What may know what: imports go downwards, none in a circle, and each library has few homes."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "fourlane"
 
-PURE = {"errors", "names", "job", "codec", "outcome", "options", "retry", "money", "meter", "readable", "spans"}
-MAY_IMPORT = {
-    "errors": set(),
-    "names": {"errors"},
-    "job": {"errors", "names"},
-    "codec": {"errors"},
-    "outcome": set(),
-    "retry": {"errors"},
-    "options": {"errors", "retry"},
-    "money": {"errors"},
-    "differences": {"money", "providers"},
-    "meter": set(),
-    "readable": set(),
-    "spans": set(),
-    "sealing": {"app", "codec", "crypto", "errors"},
-    "config": {"config", "errors", "names"},
-    "embedded": {"errors"},
-    "providers": {"errors", "meter", "money", "providers", "spans"},
-    "db": {"db", "errors", "crypto", "differences", "providers"},
-    "queues": {"queues", "sealing", "app"} | PURE,
-    "beyond": {"app", "config", "db", "events", "outbox", "queues", "tasks"} | PURE,
-    "tasks": {
-        "tasks",
-        "queues",
-        "providers",
-        "sealing",
-        "crypto",
-        "db",
-        "events",
-        "outbox",
-        "differences",
-        "app",
-        "beyond",
-        "config",
-    }
-    | PURE,
-    "webhooks": {"webhooks", "tasks", "providers", "events", "app", "config"} | PURE,
-    "watchdog": {"errors", "queues"},
-    "scheduler": {"scheduler", "tasks", "queues", "watchdog"} | PURE,
-    "worker": {"worker", "sealing", "scheduler", "tasks", "webhooks", "queues", "observe", "app", "beyond", "config"}
-    | {"watchdog"}
-    | PURE,
-    "crypto": {"errors"},
-    "events": {"events", "observe", "worker", "tasks", "queues", "config", "app", "watchdog"} | PURE,
-    "outbox": {"outbox", "db", "queues", "tasks", "watchdog"} | PURE,
-    "observe": {"observe", "tasks", "queues", "app", "beyond", "config"} | PURE,
-    "app": {
-        "config",
-        "crypto",
-        "db",
-        "embedded",
-        "events",
-        "observe",
-        "outbox",
-        "providers",
-        "queues",
-        "tasks",
-        "webhooks",
-    }
-    | PURE,
+# A part is its modules and all below them; a module belongs to the part that has its longest name.
+PARTS = {
+    "ground": "errors names money meter readable spans outcome retry options job codec version embedded",
+    "config": "config",
+    "root": "root",
+    "secrets": "crypto sealing",
+    # The engine
+    "queues": "queues watchdog",
+    "tasks": "tasks",
+    "scheduler": "scheduler",
+    "observe": "observe",
+    "worker": "worker",
+    # The platform
+    "providers": "providers",
+    "differences": "differences",
+    "db": "db",
+    "outbox": "outbox",
+    "events": "events",
+    "health": "tasks.health",
+    "ai": "tasks.ai",
+    "billing": "tasks.billing",
+    "deliveries": "tasks.webhooks tasks.endpoints",
+    "webhooks": "webhooks",
+    "notifications": "tasks.notifications",
+    "upkeep": "tasks.maintenance tasks.alerts beyond",
+    # The roof
+    "own": "own",
+    "app": "app",
+    "commands": "commands cli",
+    "face": "",
+}
+ENGINE = {"ground", "config", "root", "secrets", "queues", "tasks", "scheduler", "observe", "worker"}
+# All may import the ground. docs/internals.md has the same map as a picture.
+ARROWS = {
+    "ground": "",
+    "config": "",
+    "root": "config",
+    "secrets": "config root",
+    "queues": "config root secrets",
+    "tasks": "queues secrets",
+    "scheduler": "queues",
+    "observe": "config queues tasks",
+    "worker": "config observe queues root scheduler secrets tasks",
+    "providers": "config",
+    "differences": "providers",
+    "db": "config differences providers root secrets",
+    "outbox": "db queues root tasks",
+    "events": "config observe queues root tasks worker",
+    "health": "providers queues tasks",
+    "ai": "db health providers queues root tasks",
+    "billing": "db deliveries differences health providers root tasks",
+    "deliveries": "db outbox providers root tasks",
+    "webhooks": "config db events providers root tasks",
+    "notifications": "db deliveries events health outbox providers root secrets tasks",
+    "upkeep": "ai config db events notifications outbox queues root scheduler tasks",
+    "own": "billing deliveries tasks upkeep webhooks",
+    "app": "ai config db events notifications queues root webhooks",
+    "commands": "ai app billing config db deliveries events observe outbox own providers queues scheduler secrets "
+    "tasks upkeep webhooks worker",
+    "face": "events queues scheduler tasks",
 }
 HOMES = {
     "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
@@ -122,34 +122,104 @@ HOMES = {
 }
 
 
-@functools.cache
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
 def imported(path: Path) -> frozenset[str]:
+    """All that a file imports, at its head, in functions and for types only."""
     return frozenset(_imported(path))
 
 
 def _imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"fourlane.{a.name}" for a in node.names] if node.module == "fourlane" else [node.module]
-            yield from names
+        if isinstance(node, ast.ImportFrom):
+            assert node.module, f"{path}: imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in modules() else node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-def files(part: str) -> list[Path]:
-    return [ROOT / f"{part}.py"] if (ROOT / f"{part}.py").exists() else sorted((ROOT / part).rglob("*.py"))
+@cache
+def modules() -> Mapping[str, Path]:
+    return {name_of(path): path for path in ROOT.rglob("*.py")}
 
 
-def test_imports_go_downwards() -> None:
-    upwards = {}
-    for part, may in MAY_IMPORT.items():
-        paths = files(part)
-        assert paths, part
-        for path in paths:
-            known = {name.split(".")[1] for name in imported(path) if name.startswith("fourlane.")}
-            if known - may:
-                upwards[str(path.relative_to(ROOT))] = known - may
-    assert upwards == {}
+@cache
+def graph() -> Mapping[str, set[str]]:
+    """Which modules of ours each module imports."""
+    return {name: ({*imported(path)} & modules().keys()) - {name} for name, path in modules().items()}
+
+
+def part_of(module: str) -> str:
+    homes = {f"fourlane.{name}": part for part, names in PARTS.items() for name in names.split()}
+    homes["fourlane"] = "face"
+    while module not in homes:
+        module = module.rpartition(".")[0]
+    return homes[module]
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which parts each part imports."""
+    found: dict[str, set[str]] = {part: set() for part in PARTS}
+    for module, others in graph().items():
+        found[part_of(module)] |= {part_of(other) for other in others}
+    return {part: others - {part} for part, others in found.items()}
+
+
+def circles(graph: Mapping[str, Iterable[str]]) -> list[set[str]]:
+    """Those who can be reached from each other (Tarjan)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    path: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(node: str) -> None:
+        number[node] = low[node] = len(number)
+        path.append(node)
+        for other in graph[node]:
+            if other not in number:
+                visit(other)
+            if other in path:
+                low[node] = min(low[node], low[other])
+        if low[node] == number[node]:
+            start = path.index(node)
+            found.append({*path[start:]})
+            del path[start:]
+
+    for node in graph:
+        if node not in number:
+            visit(node)
+    return [circle for circle in found if len(circle) > 1]
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": "b", "b": "c", "c": "ad", "d": "", "e": "a"}) == [{"a", "b", "c"}]
+
+
+def test_no_module_is_in_a_circle() -> None:
+    assert circles(graph()) == []
+
+
+def test_no_part_is_in_a_circle() -> None:
+    assert circles(arrows()) == []
+
+
+def test_parts_know_what_the_map_says() -> None:
+    """An arrow that is drawn and not used goes from the map."""
+    assert {part: others - {"ground"} for part, others in arrows().items()} == {
+        part: {*others.split()} for part, others in ARROWS.items()
+    }
+
+
+def test_the_engine_knows_no_platform() -> None:
+    assert {other for part in ENGINE for other in ARROWS[part].split()} <= ENGINE
+
+
+def test_every_module_has_a_place() -> None:
+    assert [module for module in modules() if part_of(module) == "face"] == ["fourlane"]
 
 
 def test_a_library_has_few_homes() -> None:

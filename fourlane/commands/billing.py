@@ -77,12 +77,12 @@ def reconcile(
         raise click.UsageError(f"--report {report}: its name must end with .csv or .json")
     if dry_run and not repair:
         raise click.UsageError("--dry-run goes with --repair; without it nothing is changed anyway")
-    from fourlane import app
     from fourlane.config import load_settings
+    from fourlane.providers.setup import books as provider_books
     from fourlane.tasks.billing import reconcile_period
 
     period = _period(start, end, timezone)
-    books = app.provider_books(load_settings(), provider)
+    books = provider_books(load_settings(), provider)
     with open_database() as database:
         summary = reconcile_period(database, books, period, margin=timedelta(milliseconds=margin), on_page=_progress())
         books.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fourlane.commands.shared import Group, confirm, print_json, say, wants_json, yes_option
+from fourlane.commands.shared import Group, confirm, open_app, print_json, say, wants_json, yes_option
 from fourlane.commands.text import moment, since, table
 
 if TYPE_CHECKING:
@@ -20,14 +20,8 @@ __all__ = ["db"]
 @contextmanager
 def open_database() -> Iterator[Database]:
     """The database that the settings point at."""
-    from fourlane import app
-    from fourlane.config import load_settings
-
-    database = app.open_database(load_settings())
-    try:
-        yield database
-    finally:
-        database.close()
+    with open_app() as app:
+        yield app.database
 
 
 @click.group(cls=Group)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from fourlane.commands.shared import open_store, print_json, wants_json
+from fourlane.commands.shared import open_app, open_store, print_json, wants_json
 from fourlane.commands.text import lines
 
 if TYPE_CHECKING:
@@ -43,16 +43,14 @@ def _event_queues() -> list[Finding]:
     """Where there are some: the environment says something of AWS, and boto3 is installed."""
     if find_spec("boto3") is None:
         return []
-    from fourlane.app import open_aws
-    from fourlane.config import load_settings
     from fourlane.errors import EventsUnavailable
     from fourlane.events.aws import is_configured
     from fourlane.events.doctor import examine_queues
 
-    settings = load_settings()
     if not is_configured():
         return []
     try:
-        return examine_queues(open_aws(settings), settings.environment)
+        with open_app() as app:
+            return examine_queues(app.aws, app.settings.environment)
     except EventsUnavailable:
         return []  # no region: other AWS settings, for another program

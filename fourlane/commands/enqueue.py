@@ -37,8 +37,8 @@ def enqueue(
 ) -> None:
     """Enqueue a job of TASK. Each of ARGS is JSON, or else text; put -- before those that begin with a dash."""
     from fourlane.errors import UnknownTask
+    from fourlane.own import import_modules
     from fourlane.tasks.task import Task, default_broker
-    from fourlane.worker.process import import_modules
 
     sys.path.insert(0, os.getcwd())
     import_modules(list(modules))

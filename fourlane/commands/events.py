@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fourlane.commands.shared import Duration, Group, confirm, fail, print_json, say, wants_json, yes_option
+from fourlane.commands.shared import Duration, Group, confirm, fail, open_app, print_json, say, wants_json, yes_option
 from fourlane.commands.text import since, table
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ class _Open:
     """What the commands work on. Modules declare events, so they are imported first."""
 
     def __init__(self, modules: tuple[str, ...] = ()) -> None:
-        from fourlane.app import open_aws
+        from fourlane.app import App
         from fourlane.config import load_settings
-        from fourlane.worker.process import import_modules
+        from fourlane.own import import_modules
 
         sys.path.insert(0, os.getcwd())
         import_modules(list(modules))
-        self.settings: Settings = load_settings()
-        self.aws: Aws = open_aws(self.settings)
+        app = App(load_settings())
+        self.settings: Settings = app.settings
+        self.aws: Aws = app.aws
 
     def queue(self, name: str, fifo: bool = False) -> EventQueue:
         from fourlane.events import catalogue
@@ -133,8 +134,7 @@ def events_publish(
     event: str, data: str, tenant: str, key: str, event_id: str, delay: int | None, modules: tuple[str, ...]
 ) -> None:
     """Publish one EVENT, e.g. platform.user-signup, with DATA, a JSON value."""
-    from fourlane.app import open_publisher
-    from fourlane.worker.process import import_modules
+    from fourlane.own import import_modules
 
     sys.path.insert(0, os.getcwd())
     import_modules(list(modules))
@@ -142,8 +142,8 @@ def events_publish(
         value = json.loads(data)
     except ValueError as error:
         raise click.UsageError(f"DATA is no JSON: {error}") from None
-    with open_publisher() as publisher:
-        published = publisher.publish(
+    with open_app() as app:
+        published = app.publisher.publish(
             event, value, tenant=tenant, key=key, id=event_id, delay=delay / 1000 if delay else None
         )
     say(

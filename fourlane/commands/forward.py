@@ -21,11 +21,11 @@ def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
 
     Stop dramatiq's workers and all that sends through it first.
     """
+    from fourlane.own import import_modules
     from fourlane.queues.connection import connect
     from fourlane.queues.forward import forward as move
     from fourlane.queues.forward import queues_left
     from fourlane.tasks.task import default_broker
-    from fourlane.worker.process import import_modules
 
     sys.path.insert(0, os.getcwd())
     import_modules(list(modules))

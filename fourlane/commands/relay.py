@@ -9,7 +9,7 @@ import threading
 
 import click
 
-from fourlane.commands.shared import open_store, say
+from fourlane.commands.shared import open_app, say
 
 __all__ = ["relay"]
 
@@ -18,18 +18,16 @@ __all__ = ["relay"]
 @click.option("--once", is_flag=True, help="Move what is there, then end.")
 def relay(once: bool) -> None:
     """Move committed jobs of the outbox to Redis, until SIGTERM or Ctrl-C. Any number of relays may run."""
-    from fourlane import app
-    from fourlane.config import load_settings
-    from fourlane.outbox.relay import PATIENCE_SECONDS
+    from fourlane.outbox.relay import PATIENCE_SECONDS, relay_of
     from fourlane.watchdog import Watchdog, ping_of
 
-    settings = load_settings()
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    with open_store() as store:
+    with open_app() as app:
+        logging.basicConfig(
+            level=app.settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        store = app.store
         store.connector.command(store.keys.services, "PING")
-        mover = app.open_relay(settings, store)
+        mover = relay_of(app.root, store)
         # The first batch here, so that what is wrong from the start ends in a line and not in a loop.
         moved = mover.drain() if once else mover.step()
         if once:
@@ -43,4 +41,3 @@ def relay(once: bool) -> None:
         watchdog = Watchdog(PATIENCE_SECONDS)
         watchdog.start(ping_of(store.connector, store.keys.services))
         mover.run(stop, watchdog)
-        mover.database.close()

@@ -158,10 +158,10 @@ def schedules_preview(expression: str, timezone: str, twice: bool | None, start:
 def schedules_add(name: str, task: str, modules: tuple[str, ...], **given: Any) -> None:
     """Add the schedule NAME, or replace it: what is not given takes its default."""
     from fourlane.errors import UnknownTask
+    from fourlane.own import import_modules
     from fourlane.scheduler.declare import add
     from fourlane.scheduler.rules import read_zone
     from fourlane.tasks.task import default_broker
-    from fourlane.worker.process import import_modules
 
     sys.path.insert(0, os.getcwd())
     import_modules(list(modules))
@@ -267,15 +267,15 @@ def scheduler(modules: tuple[str, ...]) -> None:
     """
     import signal
 
-    from fourlane.app import housekeeping, observe_of
     from fourlane.config import load_settings
-    from fourlane.observe import configure_logs
+    from fourlane.observe import configure_logs, observe_of
+    from fourlane.own import import_modules
     from fourlane.queues.kept import Keeper
-    from fourlane.scheduler.declare import synchronise, synchronise_maintenance
+    from fourlane.scheduler.declare import synchronise
     from fourlane.scheduler.ticker import Scheduler
+    from fourlane.tasks import maintenance
     from fourlane.tasks.task import default_broker
     from fourlane.watchdog import Watchdog, ping_of
-    from fourlane.worker.process import import_modules
 
     settings = load_settings()
     configure_logs(observe_of(settings))
@@ -287,7 +287,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
             import_modules(list(modules))
 
         def declare() -> None:
-            synchronise_maintenance(store, housekeeping(settings), boot_ms)
+            maintenance.synchronise(store, maintenance.housekeeping(settings), boot_ms)
             if modules:
                 broker = default_broker()
                 broker.store.forget_announced()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from fourlane.app import App
     from fourlane.queues.store import Store
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "fail",
     "job_argument",
     "json_option",
+    "open_app",
     "open_store",
     "print_json",
     "say",
@@ -70,16 +72,23 @@ def wants_json() -> bool:
 
 
 @contextmanager
-def open_store() -> Iterator[Store]:
-    """The jobs that the settings point at."""
-    from fourlane import app
+def open_app() -> Iterator[App]:
+    """All that the settings describe now, closed at the end."""
+    from fourlane.app import App
     from fourlane.config import load_settings
 
-    store = app.open_store(load_settings())
+    app = App(load_settings())
     try:
-        yield store
+        yield app
     finally:
-        store.connector.close()
+        app.close()
+
+
+@contextmanager
+def open_store() -> Iterator[Store]:
+    """The jobs that the settings point at."""
+    with open_app() as app:
+        yield app.store
 
 
 def print_json(value: Any) -> None:

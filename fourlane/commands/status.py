@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourlane.commands.shared import print_json, wants_json
+from fourlane.commands.shared import open_app, print_json, wants_json
 from fourlane.commands.text import human_age, lines, table
 
 if TYPE_CHECKING:
@@ -23,19 +23,11 @@ def status(ctx: click.Context) -> None:
     What is wrong comes first, each line with the page that tells what to do. `fourlane doctor` looks at the server and
     its keys.
     """
-    from fourlane import app
     from fourlane.beyond import Outside
-    from fourlane.config import load_settings
     from fourlane.queues.status import judge, look
 
-    settings = load_settings()
-    outside = Outside(settings)
-    store = app.open_store(settings)
-    try:
-        seen = look(store, outside.look(store))
-    finally:
-        outside.close()
-        store.connector.close()
+    with open_app() as app:
+        seen = look(app.store, Outside(app.root).look(app.store))
     troubles = judge(seen)
     if wants_json():
         print_json(_fields(seen, troubles))

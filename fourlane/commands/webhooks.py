@@ -382,8 +382,8 @@ def _plain(value: Any) -> Any:
 @click.option("--at", help="When it arrived, with a time zone; now by default.")
 def verify(provider: str, body: IO[bytes], headers: tuple[str, ...], at: str | None) -> None:
     """Say whether a request is the PROVIDER's: its BODY as it came, and its headers. The secrets are the settings'."""
-    from fourlane import app
     from fourlane.config import load_settings
+    from fourlane.webhooks.setup import senders
     from fourlane.webhooks.verify import Refused, Unverifiable
     from fourlane.webhooks.verify import verify as check
 
@@ -394,7 +394,7 @@ def verify(provider: str, body: IO[bytes], headers: tuple[str, ...], at: str | N
             provider,
             given,
             body.read(),
-            senders=app.webhook_senders(load_settings()),
+            senders=senders(load_settings()),
             now_seconds=arrived.timestamp(),
         )
     except (Refused, Unverifiable) as error:

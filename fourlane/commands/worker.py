@@ -10,16 +10,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
+    from fourlane.app import App
     from fourlane.config import Settings
     from fourlane.queues.store import Store
     from fourlane.worker.supervisor import Supervisor
 
 __all__ = ["run_options", "supervise", "worker"]
+
+
+_OWN: Final = "fourlane.own"  # by its name, as the program's modules: only the processes load it
 
 
 def run_options(command: Any) -> Any:
@@ -56,23 +60,22 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane import observe
-    from fourlane.app import housekeeping, observe_of, opening_of
+    from fourlane.app import App
     from fourlane.beyond import Outside
     from fourlane.errors import RedisUnavailable, SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
     from fourlane.queues.connection import lacks_right
-    from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.start import when_reachable
     from fourlane.worker.supervisor import Options, Supervisor
 
-    observed = observe_of(settings)
+    app = App(settings)
+    observed = observe.observe_of(settings)
     observe.check(observed)
     if observed.metrics and not settings.probe_port:
         raise SettingsError("FOURLANE_METRICS: metrics are served on the probe's port; set FOURLANE_PROBE_PORT")
     observe.configure_logs(observed)
-    opening = opening_of(settings)
-    store = opening.open().store
+    opening, store = app.opening, app.store
     if not where:
         of_dev = "" if settings.redis_url is not None else f", embedded in the `fourlane dev` of {settings.data_dir}"
         where = store.connector.address + of_dev
@@ -81,12 +84,12 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         *map(check_service, given["services"]),
         *(parse_queue(name, settings.environment).service for name in given["queues"]),
     }
-    maintenance = housekeeping(settings) if given["scheduler"] else {}
+    keep_house = _housekeeping(settings, store) if given["scheduler"] else None
 
     def declare() -> None:
         control.declare_limits(store, settings.limits, "settings", services=served or None)
-        if given["scheduler"]:
-            synchronise_maintenance(store, maintenance, boot_ms)
+        if keep_house is not None:
+            keep_house(boot_ms)
 
     def greet() -> tuple[int, str | None]:
         try:
@@ -108,7 +111,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
             err=True,
         )
     options = Options(
-        modules=list(modules),
+        modules=[_OWN, *modules],
         queues=list(given["queues"]),
         services=list(given["services"]),
         processes=given["processes"] or settings.processes,
@@ -126,7 +129,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         scheduler=bool(given["scheduler"]),
         boot_ms=boot_ms,
     )
-    outside = Outside(settings) if settings.probe_port or settings.otlp_metrics else None
+    outside = Outside(app.root) if settings.probe_port or settings.otlp_metrics else None
     supervisor = Supervisor(store, options, outside=outside, declare=declare)
     if options.watch:
         click.echo(f"watching the .py files in {options.watch}", err=True)
@@ -142,11 +145,18 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
 
     supervisor.on_ready = ready
     relays = settings.relay if given["relay"] is None else given["relay"]
-    watching = closing(outside) if outside is not None else nullcontext()
-    with watching, _relaying(settings, opening.open().store, supervisor.end_stuck) if relays else nullcontext():
+    with closing(app), _relaying(app, supervisor.end_stuck) if relays else nullcontext():
         if not settings.probe_port:
             return supervisor.run()
         return _run_with_probe(supervisor, settings)
+
+
+def _housekeeping(settings: Settings, store: Store) -> Callable[[int], None]:
+    """What declares the platform's own schedules. Raises SettingsError."""
+    from fourlane.tasks import maintenance
+
+    times = maintenance.housekeeping(settings)
+    return lambda boot_ms: maintenance.synchronise(store, times, boot_ms)
 
 
 @contextmanager
@@ -160,15 +170,15 @@ def _ending_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def _relaying(settings: Settings, store: Store, end_stuck: Callable[[], None]) -> Iterator[None]:
+def _relaying(app: App, end_stuck: Callable[[], None]) -> Iterator[None]:
     """A relay in a thread beside; ``end_stuck`` ends the process when it does nothing any more."""
-    from fourlane.app import open_relay
     from fourlane.db import migrate
-    from fourlane.outbox.relay import PATIENCE_SECONDS
+    from fourlane.outbox.relay import PATIENCE_SECONDS, relay_of
     from fourlane.watchdog import Watchdog, ping_of
 
-    relay = open_relay(settings, store)
-    if settings.database_url is None:
+    store = app.opening.open().store  # of its own: it waits longer than others
+    relay = relay_of(app.root, store)
+    if app.settings.database_url is None:
         migrate.migrate(relay.database)  # SQLite is ready to use, as the embedded server is
     click.echo(f"outbox: {relay.database}", err=True)
     stop = threading.Event()
@@ -181,7 +191,6 @@ def _relaying(settings: Settings, store: Store, end_stuck: Callable[[], None]) -
     finally:
         stop.set()
         thread.join(10)
-        relay.database.close()
         store.connector.close()
 
 

@@ -400,9 +400,10 @@ class Settings(BaseSettings):
     ] = Field(default_factory=dict)
     """How many messages one user may get on a channel; in the variable, a JSON object."""
     notification_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
+    """For one call to a provider."""
     # A digest may be open for 30 days.
     notification_keep_days: Annotated[int, _at_least(31)] = 90
-    """For one call to a provider."""
+    """How long records of notifications are kept."""
     email_from: str | None = None
     """The sender of emails: ``Name <name@example.com>``, of a domain that the provider knows."""
     smtp_url: SecretStr | None = None
@@ -636,7 +637,7 @@ def _shown(field: str, value: Any) -> str:
         case AiSettings():
             return value.model_dump_json(exclude_defaults=True)
         case dict():
-            return json.dumps({queue: limit.model_dump(exclude_defaults=True) for queue, limit in value.items()})
+            return json.dumps(value, default=lambda part: part.model_dump(exclude_defaults=True))
         case _:
             return str(value)
 

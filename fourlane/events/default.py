@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from fourlane.events.publisher import Published, Publisher
+from fourlane.events.setup import publisher
+from fourlane.root import root
 
 __all__ = ["apublish", "apublish_many", "default_publisher", "publish", "publish_many"]
-
-_lock = threading.Lock()
-_opened: tuple[int, Publisher] | None = None
 
 
 def default_publisher() -> Publisher:
     """One for each process, closed at its end. Raises SettingsError, EventsUnavailable."""
-    global _opened
-    with _lock:
-        if _opened is None or _opened[0] != os.getpid():
-            from fourlane.app import open_publisher
-
-            _opened = (os.getpid(), open_publisher())
-        return _opened[1]
+    return root().part(publisher)
 
 
 def publish(

@@ -14,7 +14,7 @@ import msgspec
 
 from fourlane import codec, job
 from fourlane.errors import InvalidEvent, Reject
-from fourlane.events import catalogue, envelope, hooks, offload
+from fourlane.events import catalogue, envelope, hooks, offload, setup
 from fourlane.events.beside import Beside
 from fourlane.events.catalogue import Handler, Through
 from fourlane.events.envelope import Envelope, Event
@@ -22,6 +22,7 @@ from fourlane.events.names import EventName, parse_event
 from fourlane.events.publisher import handled
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.store import Accepting
+from fourlane.root import root
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
 from fourlane.tasks.task import Task, default_broker, task
 
@@ -148,10 +149,7 @@ def _open(given: Any, name: EventName) -> Event:
 def opened(received: Envelope, name: EventName) -> Event:
     """The event, with its data from wherever it lies. Raises InvalidEvent, EventsUnavailable."""
     if received.dataref:
-        from fourlane.app import default_events
-
-        events = default_events()
-        received = offload.fetch(events.aws, events.bucket, received)
+        received = offload.fetch(*root().part(setup.large_data), received)
     return Event.of(received, name)
 
 

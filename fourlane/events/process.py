@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from fourlane import observe
-from fourlane.config import folder
+from fourlane.config import folder, load_settings
 from fourlane.errors import FourlaneError
 from fourlane.events import catalogue
 from fourlane.events.beside import Spec, way_of
@@ -22,7 +22,10 @@ from fourlane.events.direct import Direct
 from fourlane.events.hand import Hand, give_back, left_in, set_receiving
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
+from fourlane.events.setup import sqs
 from fourlane.observe import logs
+from fourlane.root import root
+from fourlane.tasks.modules import import_modules
 from fourlane.watchdog import Watchdog, ping_of
 from fourlane.worker import host
 from fourlane.worker.observer import Observer
@@ -48,14 +51,9 @@ def main() -> None:
         return  # the worker died while it started this process
     spec = msgspec.json.decode(line, type=Spec)
     sys.path[:0] = [path for path in spec.path if path not in sys.path]
-    from fourlane import app
-    from fourlane.config import load_settings
-
-    watched = msgspec.structs.replace(app.observe_of(load_settings()), log_level=spec.log_level)
+    watched = msgspec.structs.replace(observe.observe_of(load_settings()), log_level=spec.log_level)
     observe.configure_logs(watched)
     observer = observe.begin(watched)
-    from fourlane.worker.process import import_modules
-
     import_modules(spec.modules)
     logs.hear_ours_again()
     hand = Hand(spec.hand_fd)
@@ -68,17 +66,15 @@ def main() -> None:
 
 def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer | None = None) -> None:
     """Receive for all handlers of one way."""
-    from fourlane import app
-    from fourlane.config import load_settings
     from fourlane.tasks.task import default_broker
 
-    settings, opened = load_settings(), default_broker().opened
+    settings, opened = root().settings, default_broker().opened
     handlers = {event: several for event, several in catalogue.handlers().items() if way_of(several) == spec.way}
     queues = [catalogue.queue_of(event, opened.store.environment) for event in handlers]
     pause = 0.5
     while True:
         try:
-            aws = app.open_aws(settings)
+            aws = root().part(sqs)
             break
         except FourlaneError as error:
             log.error("events are not received: %s", error)

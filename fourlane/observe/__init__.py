@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
-from fourlane.observe.begin import Observe, begin, check, configure_logs, start
+from fourlane.observe.begin import begin, check, configure_logs, start
+from fourlane.observe.setup import Observe, observe_of
 
-__all__ = ["Observe", "begin", "check", "configure_logs", "start"]
+__all__ = ["Observe", "begin", "check", "configure_logs", "observe_of", "start"]

@@ -6,15 +6,14 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import msgspec
-
 from fourlane.errors import SettingsError
 from fourlane.observe import logs
+from fourlane.observe.setup import Observe, observe_of
 
 if TYPE_CHECKING:
     from fourlane.observe.observer import WorkerObserver
 
-__all__ = ["Observe", "begin", "check", "configure_logs", "start"]
+__all__ = ["begin", "check", "configure_logs", "start"]
 
 _NEEDED: Final = {
     "metrics": ("prometheus_client", "prometheus", "FOURLANE_METRICS"),
@@ -22,27 +21,6 @@ _NEEDED: Final = {
     "otlp_endpoint": ("opentelemetry.exporter.otlp.proto.http", "otel", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     "sentry_dsn": ("sentry_sdk", "sentry", "SENTRY_DSN"),
 }
-
-
-class Observe(msgspec.Struct, frozen=True):
-    """What is on, as plain data: a supervisor hands it to its processes."""
-
-    environment: str = "local"
-    service: str = "default"
-    log_level: str = "INFO"
-    metrics: bool = False
-    otlp_endpoint: str = ""
-    otlp_metrics: bool = False
-    otlp_metrics_ms: int = 60_000
-    trace_percent: float = 10
-    sentry_dsn: str = ""
-    sentry_every_attempt: bool = False
-    sentry_percent: int = 100
-    sentry_traces_percent: int = 0
-    sentry_release: str = ""
-
-    def __repr__(self) -> str:
-        return f"Observe(environment={self.environment!r}, service={self.service!r})"
 
 
 def check(observe: Observe) -> None:
@@ -101,7 +79,6 @@ def start(**overrides: Any) -> None:
     Raises:
       SettingsError
     """
-    from fourlane.app import observe_of
     from fourlane.config import load_settings
 
     observe = observe_of(load_settings(**overrides))

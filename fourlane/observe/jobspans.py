@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from fourlane.meter import Exemplar, meter
 from fourlane.names import Queue, Tier
 from fourlane.observe import ids
-from fourlane.observe.observer import SLOW_SECONDS
+from fourlane.observe.setup import SLOW_SECONDS
 from fourlane.observe.tail import Share, Tail, TailProcessor, as_sampled, context_of
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.tasks.context import running

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fourlane.observe.counts import count
 from fourlane.observe.metrics import Writer
+from fourlane.observe.setup import SLOW_SECONDS
 from fourlane.outcome import PLAIN, Outcome
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerObserver"]
 
-SLOW_SECONDS: Final = 5.0
 
 log = logging.getLogger("fourlane.observe")
 

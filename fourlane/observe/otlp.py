@@ -25,7 +25,7 @@ from fourlane.observe.redact import redact_text
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from fourlane.observe.begin import Observe
+    from fourlane.observe.setup import Observe
 
 __all__ = ["Pusher"]
 

@@ -23,7 +23,7 @@ from fourlane.outcome import Dead, Outcome, Retry
 from fourlane.tasks.context import running
 
 if TYPE_CHECKING:
-    from fourlane.observe.begin import Observe
+    from fourlane.observe.setup import Observe
 
 __all__ = ["Reports", "begin"]
 

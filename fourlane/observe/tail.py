@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from fourlane.observe.export import SpanQueue
-from fourlane.observe.observer import SLOW_SECONDS
 from fourlane.observe.redact import redact, redact_text
+from fourlane.observe.setup import SLOW_SECONDS
 
 __all__ = ["Share", "Tail", "TailProcessor", "as_sampled", "context_of"]
 

@@ -29,7 +29,7 @@ from fourlane.queues import carry
 from fourlane.tasks.context import running
 
 if TYPE_CHECKING:
-    from fourlane.observe.begin import Observe
+    from fourlane.observe.setup import Observe
 
 __all__ = ["annotate", "begin"]
 

@@ -18,14 +18,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from fourlane import codec, job
 from fourlane.db.engine import Database, unavailable
 from fourlane.db.models import JobOutbox, now
+from fourlane.db.setup import database
 from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
 from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
 from fourlane.queues.connection import is_answer, is_refusal
 from fourlane.queues.store import Relayed, Store
+from fourlane.root import Root
 from fourlane.watchdog import Watchdog
 
-__all__ = ["PATIENCE_SECONDS", "Relay"]
+__all__ = ["PATIENCE_SECONDS", "Relay", "relay_of"]
 
 log = logging.getLogger("fourlane.relay")
 
@@ -66,6 +68,12 @@ _columns = [
         "created_at",
     )
 ]
+
+
+def relay_of(of: Root, to: Store) -> Relay:
+    """A relay from this process's database to a store. Raises as `open_database` does."""
+    batch = min(of.settings.outbox_batch, 1_000)
+    return Relay(of.part(database), to, batch=batch, keep_seconds=of.settings.outbox_keep_seconds)
 
 
 class Relay:

@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Final
 
 import dramatiq
@@ -29,44 +28,20 @@ from dramatiq.middleware import (
 )
 
 from fourlane import codec, job
-from fourlane.errors import DuplicateJob, EncryptionError, InvalidArguments, UnreadableJob
-from fourlane.names import Queue, Tier, parse_queue
+from fourlane.errors import DuplicateJob, InvalidArguments
+from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
 from fourlane.queues.connection import connect
 from fourlane.queues.groups import MemberCallbacks
-from fourlane.queues.store import Delayed, Leased, Store
-from fourlane.sealing import is_sealed, open_envelope
+from fourlane.queues.messages import SENT_AS
+from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
+from fourlane.queues.store import Delayed, Store
 
-__all__ = ["Defaults", "Opened", "RedisBroker", "made", "message_of"]
+__all__ = ["Defaults", "Opened", "RedisBroker", "made"]
 
-_SENT_AS: Final = "fourlane_message_id"
-"""The option by which a job knows its message's id, where an earlier job has that for its own."""
 NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
 """Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What tasks take when they do not say otherwise."""
-
-    service: str = "default"
-    max_retries: int = 5
-    min_backoff_ms: int = 1_000
-    max_backoff_ms: int = 3_600_000
-    timeout_ms: int = 600_000
-    hard_timeout_ms: int | None = None
-    result_ttl_ms: int = 0
-    max_body_bytes: int = codec.MAX_BODY_BYTES
-    max_result_bytes: int = codec.MAX_RESULT_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What a broker works on."""
-
-    store: Store
-    defaults: Defaults = Defaults()
 
 
 made: Final[weakref.WeakSet[RedisBroker]] = weakref.WeakSet()
@@ -138,13 +113,9 @@ class RedisBroker(dramatiq.Broker):
         said = {name: value for name, value in given.items() if value is not None}
 
         def open_from_settings() -> Opened:
-            from fourlane.app import open_from_settings
-
-            return open_from_settings(**said)
+            return msgspec.structs.replace(opening_here(), **said).open()
 
         def open_from_arguments() -> Opened:
-            from fourlane.app import opening_with
-
             return opening_with(**said).open_on(client or (connect(url) if url else redis.Redis(**parameters)))
 
         if source is None:
@@ -176,7 +147,7 @@ class RedisBroker(dramatiq.Broker):
 
     def add_middleware(self, middleware: Middleware, **place: Any) -> None:
         if type(middleware) is GroupCallbacks:
-            middleware = MemberCallbacks(middleware, self)
+            middleware = MemberCallbacks(middleware, lambda: self.store)
         self._adds_middleware = True  # which asks for the queues declared so far: nothing is opened for that
         try:
             super().add_middleware(middleware, **place)
@@ -316,7 +287,7 @@ class RedisBroker(dramatiq.Broker):
                 return self._accept_as(job_id, queue, message, options, delay)
             except DuplicateJob:  # it was enqueued before and is not over yet, or runs here: this is another job of it
                 job_id = job.new_id(int(queue.tier), self._accepted_at_ms(message))
-                options = {**options, _SENT_AS: message.message_id}
+                options = {**options, SENT_AS: message.message_id}
 
     def _accept_as(
         self,
@@ -406,77 +377,9 @@ def _timestamp_ms(message: dramatiq.Message[Any]) -> int:
     return int(given)
 
 
-_record_decoder = msgspec.json.Decoder(job.Record)
-_encode_record = msgspec.json.Encoder(enc_hook=str).encode
-
-
 class _InProcess(threading.local):
     message: Any = None
 
 
 in_process = _InProcess()
 """The message that this thread processes."""
-
-
-def message_of(
-    broker: RedisBroker, service: str, leased: Leased, queue_name: str = "", envelope: codec.Envelope | None = None
-) -> dramatiq.Message[Any]:
-    """The message of a leased job, with the queue's name as its actor has it unless ``queue_name`` gives another.
-
-    Results are kept under that name, and dramatiq's Worker finds its consumer by it. Raises UnreadableJob.
-    """
-    if envelope is None:
-        envelope = _read(leased.body)
-    job_id = job.id_of_entry(leased.entry)
-    options = dict(envelope.options)
-    sent_as = options.pop(_SENT_AS, None)
-    record = read_record(leased.record)
-    if record.attempts or record.options:
-        options.update(record.options)
-        options.setdefault("retries", record.attempts)
-    return dramatiq.Message(
-        queue_name=queue_name or _queue_name(broker, envelope.task, Queue(service, Tier(int(job_id[0])))),
-        actor_name=envelope.task,
-        args=tuple(envelope.args),
-        kwargs=envelope.kwargs,
-        options=options,
-        message_id=sent_as if isinstance(sent_as, str) else job.message_id_of(job_id),
-        message_timestamp=envelope.enqueued_ms or job.enqueued_at_ms(job_id) or 0,
-    )
-
-
-def _read(body: bytes) -> codec.Envelope:
-    envelope = codec.decode(body)
-    if not is_sealed(envelope.options):
-        return envelope
-    try:
-        return open_envelope(envelope)
-    except EncryptionError as error:
-        raise UnreadableJob(str(error)) from error
-
-
-def _queue_name(broker: RedisBroker, task: str, queue: Queue) -> str:
-    actor = broker.actors.get(task)
-    if actor is not None and broker.queue_of(actor.queue_name) == queue:
-        return actor.queue_name
-    return queue.name(broker.store.environment)
-
-
-def read_record(data: bytes) -> job.Record:
-    """A job's record; an empty one when there is none or it cannot be read."""
-    if not data:
-        return job.Record()
-    try:
-        return _record_decoder.decode(data)
-    except Exception:
-        return job.Record()
-
-
-def write_record(record: job.Record, attempt: job.Attempt | None = None) -> bytes:
-    """The record as bytes, with one more failed attempt. The first errors and the last are kept, 20 in all."""
-    if attempt is not None:
-        errors = [*record.errors, attempt]
-        if len(errors) > 20:
-            errors = errors[:5] + errors[-15:]
-        record = msgspec.structs.replace(record, errors=errors)
-    return _encode_record(record)

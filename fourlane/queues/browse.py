@@ -19,8 +19,8 @@ from fourlane.errors import InvalidName, JobNotFound, RedisUnavailable, UnknownQ
 from fourlane.job import JobInfo, State
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues import ended
-from fourlane.queues.broker import read_record
 from fourlane.queues.limit import Limit, read_limits
+from fourlane.queues.records import read_record
 from fourlane.queues.store import Store
 
 __all__ = [

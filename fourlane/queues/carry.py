@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from fourlane.errors import LeaseLost
 from fourlane.names import check_tenant
 
 __all__ = [
     "LOST",
+    "Held",
     "Sending",
     "carried",
     "current_tenant",
@@ -43,7 +44,14 @@ running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 LOST = "the job's lease was lost: another worker runs it"
 
 
-def refuse_lost(run: Any) -> None:
+class Held(Protocol):
+    """What runs under a lease."""
+
+    lost: bool
+    """Whether the lease is known to be lost."""
+
+
+def refuse_lost(run: Held | None) -> None:
     """What a run does late is not to count. Raises LeaseLost once its lease is known to be lost."""
     if run is not None and run.lost:
         raise LeaseLost(LOST)

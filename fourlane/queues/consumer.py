@@ -6,13 +6,14 @@ told how many leases this consumer believes to hold. The wait has a link of its 
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import dramatiq
 from dramatiq.broker import Consumer, MessageProxy
@@ -21,10 +22,11 @@ from fourlane import job
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Back, Dead, Done, Outcome, Retry
 from fourlane.queues import control
-from fourlane.queues.broker import RedisBroker, message_of, read_record, write_record
 from fourlane.queues.connection import Link, blocks_for, is_refusal
 from fourlane.queues.contact import Contact
+from fourlane.queues.messages import Named, message_of
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
+from fourlane.queues.records import read_record, write_record
 from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Leased, Turn
 from fourlane.queues.tally import Tally
@@ -35,6 +37,13 @@ __all__ = ["LeaseConsumer"]
 
 _LONGEST_WAIT_SECONDS: Final = 1.0
 _IDLE_SILENCE_MS: Final = 60_000
+
+
+class Owner(Named, Protocol):
+    """The broker whose consumer it is."""
+
+    @property
+    def logger(self) -> logging.Logger: ...
 
 
 class LeasedMessage(MessageProxy):
@@ -51,7 +60,7 @@ class LeasedMessage(MessageProxy):
 class LeaseConsumer(Consumer):
     """Leases jobs of one queue. A thread of its own beats, for dramatiq gives consumers no supervisor."""
 
-    def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout_ms: int) -> None:
+    def __init__(self, broker: Owner, queue_name: str, prefetch: int, timeout_ms: int) -> None:
         self.broker = broker
         self.store = broker.store
         self.queue_name = queue_name

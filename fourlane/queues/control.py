@@ -153,7 +153,7 @@ def cancel(
         told = _telling(stored_id, body, has_callbacks)
         state = _cancel(store, service, stored_id, told or b"")
         if told is not None and state in (State.READY, State.DELAYED):
-            ended.tell_waiters(store, service, stored_id, _NEVER_RAN, cancelled=True)
+            store.tell_waiters(service, stored_id, _NEVER_RAN, cancelled=True)
         if state is not State.UNKNOWN:
             break
     return state

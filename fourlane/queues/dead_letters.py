@@ -23,7 +23,7 @@ from fourlane.errors import FourlaneError, InvalidArguments, InvalidName, JobNot
 from fourlane.job import JobInfo, State, enqueued_at_ms, message_id_of
 from fourlane.names import Tier, parse_queue
 from fourlane.queues import browse, carry
-from fourlane.queues.broker import read_record, write_record
+from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Store
 from fourlane.sealing import is_sealed
 

@@ -7,17 +7,11 @@ no task at all, as a supervisor or the command line. The script that writes the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from typing import Final
 
 from fourlane import codec
-from fourlane.outcome import WAITERS_MS
 
-if TYPE_CHECKING:
-    from fourlane.queues.store import Store
-
-__all__ = ["TASK", "body_around_id", "body_of_cancelled", "is_done", "tell_waiters"]
+__all__ = ["TASK", "body_around_id", "body_of_cancelled", "is_done"]
 
 TASK: Final = "fourlane.ended"
 _MOST_BYTES: Final = 16_777_216  # it may carry another job's body, whatever the limit for those was
@@ -26,20 +20,6 @@ _MOST_BYTES: Final = 16_777_216  # it may carry another job's body, whatever the
 def is_done(result: bytes | None) -> bool:
     """Whether what is kept for who waits is of a job that is done: it may tell of another end."""
     return result is not None and not result.startswith(b'{"error":')
-
-
-def tell_waiters(store: Store, service: str, job_id: str, detail: str, *, cancelled: bool = False) -> None:
-    """Tell who waits for the result right now. Who is not told, finds it by the job's state some seconds later.
-
-    Parameters:
-      job_id: as it is stored.
-      cancelled: it was cancelled; otherwise it is a dead letter.
-
-    Raises RedisUnavailable.
-    """
-    value = {"error": detail, "cancelled": True} if cancelled else {"error": detail}
-    key = store.service(service).result(job_id)
-    store.connector.run("ended", (key,), (msgspec.json.encode(value), WAITERS_MS))
 
 
 def body_around_id(detail: str) -> tuple[bytes, bytes]:

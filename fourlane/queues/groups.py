@@ -7,6 +7,7 @@ for the others, and never clear again when it had just cleared.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import dramatiq
@@ -17,7 +18,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.queues.connection import is_passing
 
 if TYPE_CHECKING:
-    from fourlane.queues.broker import RedisBroker
+    from fourlane.queues.store import Store
 
 __all__ = ["MemberCallbacks"]
 
@@ -28,11 +29,11 @@ _COMPLETE_MS: Final = 3_600_000  # well over the time in which a member runs aga
 class _Groups(RateLimiterBackend):
     """What dramatiq makes a group's barrier with; nothing else is asked of it."""
 
-    def __init__(self, broker: RedisBroker) -> None:
-        self._broker = broker
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._store = store
 
     def add(self, key: str, value: int, ttl: int) -> bool:
-        store = self._broker.store
+        store = self._store()
         name = store.keys.group(key)
         store.connector.command(name, "HSET", name, "!total", value)
         store.connector.command(name, "PEXPIRE", name, ttl)
@@ -42,11 +43,11 @@ class _Groups(RateLimiterBackend):
 class MemberCallbacks(GroupCallbacks):
     """Takes the place of dramatiq's own middleware in a broker of ours. Groups from before are counted as they were."""
 
-    def __init__(self, given: GroupCallbacks, broker: RedisBroker) -> None:
+    def __init__(self, given: GroupCallbacks, store: Callable[[], Store]) -> None:
         super().__init__(given.rate_limiter_backend, barrier_ttl=given.barrier_ttl)
         self._given: Any = given
-        self.rate_limiter_backend = _Groups(broker)
-        self._broker = broker
+        self.rate_limiter_backend = _Groups(store)
+        self._store = store
 
     def after_process_message(
         self, broker: dramatiq.Broker, message: Any, *, result: Any = None, exception: BaseException | None = None
@@ -68,7 +69,7 @@ class MemberCallbacks(GroupCallbacks):
 
     def _count(self, broker: dramatiq.Broker, group: str, member: str, callbacks: list[dict[str, Any]]) -> bool:
         """Whether the group is known."""
-        store = self._broker.store
+        store = self._store()
         word = store.connector.run("group_done", (store.keys.group(group),), (member, _COMPLETE_MS))
         for callback in callbacks if word == 1 else ():
             broker.enqueue(dramatiq.Message(**callback))

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry, new_ids
-from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
+from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues import ended
 from fourlane.queues.clock import RedisClock
 from fourlane.queues.connection import Connector, Link, blocks_for, is_full
@@ -439,8 +441,21 @@ class Store:
             back += some
             poisoned += [i.decode() for i in dead]
             for job_id in dead:
-                ended.tell_waiters(self, service, job_id.decode(), detail)
+                self.tell_waiters(service, job_id.decode(), detail)
         return back, poisoned
+
+    def tell_waiters(self, service: str, job_id: str, detail: str, *, cancelled: bool = False) -> None:
+        """Tell who waits for the result right now. Who is not told, finds it by the job's state some seconds later.
+
+        Parameters:
+          job_id: as it is stored.
+          cancelled: it was cancelled; otherwise it is a dead letter.
+
+        Raises RedisUnavailable.
+        """
+        value = {"error": detail, "cancelled": True} if cancelled else {"error": detail}
+        key = self.service(service).result(job_id)
+        self.connector.run("ended", (key,), (msgspec.json.encode(value), WAITERS_MS))
 
     def read_result(self, key: bytes, wait_seconds: float) -> bytes | None:
         """A job's result; None when there was none in this time. At most some seconds: a socket has a timeout."""

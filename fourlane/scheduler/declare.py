@@ -26,7 +26,7 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.schedules import CatchUp, Overlap, Schedule, Write
 from fourlane.queues.store import Store
 
-__all__ = ["add", "cron", "every", "synchronise", "synchronise_maintenance"]
+__all__ = ["add", "cron", "every", "synchronise", "synchronise_module"]
 
 log = logging.getLogger("fourlane.scheduler")
 
@@ -278,26 +278,12 @@ def synchronise(broker: RedisBroker, boot_ms: int) -> None:
         schedules.tell(broker.store)
 
 
-def synchronise_maintenance(store: Store, moved: Mapping[str, str], boot_ms: int) -> None:
-    """Declare the platform's own schedules. Schedulers do that, so that no worker need load what reads rules.
+def synchronise_module(store: Store, service: str, module: str, wanted: Mapping[str, Schedule], boot_ms: int) -> None:
+    """Make Redis know all that a module of Fourlane itself declares, by name; `synchronise` leaves those alone.
 
-    Parameters:
-      moved: FOURLANE_MAINTENANCE.
-      boot_ms: when this deploy began.
-
-    Raises:
-      InvalidSchedule, RedisUnavailable
+    Raises RedisUnavailable.
     """
-    from fourlane.scheduler.manage import check
-    from fourlane.tasks import maintenance
-
-    wanted = maintenance.schedules(moved)
-    for name, schedule in wanted.items():
-        try:
-            check(schedule)
-        except InvalidSchedule as error:
-            raise InvalidSchedule(f"FOURLANE_MAINTENANCE: {name}: {error}") from None
-    if _synchronise(store, maintenance.SERVICE, {maintenance.__name__: wanted}, boot_ms):
+    if _synchronise(store, service, {module: wanted}, boot_ms):
         schedules.tell(store)
 
 
@@ -357,7 +343,7 @@ def _is_ours(module: str) -> bool:
     """Whether this process knows all of a module's schedules: it has imported it, or it was deleted from a package
     that this process has."""
     if module.startswith("fourlane."):
-        return False  # synchronise_maintenance
+        return False  # synchronise_module
     if module in sys.modules:
         return True
     if module.partition(".")[0] not in sys.modules:

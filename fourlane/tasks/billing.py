@@ -21,10 +21,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from fourlane import differences as rules
+from fourlane.db.setup import database
 from fourlane.errors import FourlaneError, Reject
 from fourlane.names import Tier
 from fourlane.providers.health import Target
 from fourlane.providers.payments import Books, Entry, Page, Period, ProviderError, read_error
+from fourlane.providers.setup import books as provider_books
+from fourlane.root import root
 from fourlane.tasks.context import current_job
 from fourlane.tasks.health import when_well
 from fourlane.tasks.steps import resume, step
@@ -110,10 +113,7 @@ def reconcile(
       Reject: it can never succeed: a wrong key, an impossible period.
       ProviderError: the provider did not answer.
     """
-    from fourlane import app
-    from fourlane.config import load_settings
-
-    settings = load_settings()
+    settings = root().settings
     now = datetime.now(UTC)
     today = _meant_at(now).replace(hour=0, minute=0, second=0, microsecond=0)
     try:
@@ -124,19 +124,18 @@ def reconcile(
         )
     except ValueError as error:
         raise Reject(str(error)) from error
-    books = app.provider_books(settings, provider)
-    database = app.open_database(settings)
+    books = provider_books(settings, provider)
+    ours = root().part(database)
     try:
-        run_id = uuid.UUID(step.call("compare", _compare, database, _Guarded(books), period))
+        run_id = uuid.UUID(step.call("compare", _compare, ours, _Guarded(books), period))
         if repair:
-            step.call("repair", _repair, database, run_id)
-        summary = _summary(database, provider, period, run_id)
+            step.call("repair", _repair, ours, run_id)
+        summary = _summary(ours, provider, period, run_id)
     except ProviderError as error:
         if error.passing:
             raise
         raise Reject(str(error)) from error
     finally:
-        database.close()
         books.close()
     if settings.channel_url is not None:
         step.call("tell", _tell, settings.channel_url.get_secret_value(), summary.text())

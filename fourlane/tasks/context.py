@@ -14,7 +14,7 @@ from fourlane.queues import carry
 if TYPE_CHECKING:
     from fourlane.queues.store import Store
     from fourlane.tasks.output import Output
-    from fourlane.tasks.steps import Steps
+    from fourlane.tasks.recorded import Steps
 
 __all__ = ["CancelToken", "CurrentJob", "Running", "current_job", "refuse_late", "running"]
 

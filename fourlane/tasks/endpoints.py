@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dramatiq.errors
 
+from fourlane.db.setup import database
 from fourlane.errors import Reject, Snooze
 from fourlane.retry import Backoff
+from fourlane.root import Root, root
 from fourlane.tasks import webhooks
 from fourlane.tasks.context import current_job
 from fourlane.tasks.task import task
@@ -57,7 +58,6 @@ class _Policy:
 
 
 _policy: _Policy | None = None
-_lock = threading.Lock()
 
 
 def configure(database: Database, *, disable_after: timedelta, channel_url: str | None = None) -> None:
@@ -72,14 +72,17 @@ def configure(database: Database, *, disable_after: timedelta, channel_url: str 
 
 
 def _read_policy() -> _Policy:
-    if _policy is None:
-        from fourlane.app import configure_endpoints
+    return _policy or root().part(_policy_of)
 
-        with _lock:
-            if _policy is None:
-                configure_endpoints()
-    assert _policy is not None
-    return _policy
+
+def _policy_of(of: Root) -> _Policy:
+    """A part: this process's database, and what the settings say. Raises SettingsError."""
+    settings = of.settings
+    return _Policy(
+        of.part(database),
+        disable_after=timedelta(days=settings.webhook_disable_days),
+        channel_url=settings.channel_url.get_secret_value() if settings.channel_url is not None else None,
+    )
 
 
 # --- Sending ---------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from dramatiq.broker import MessageProxy
 from fourlane.errors import JobCancelled, JobFailed
 from fourlane.options import without_end
 from fourlane.queues import ended
-from fourlane.queues.broker import RedisBroker, message_of, read_record
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.messages import message_of
+from fourlane.queues.records import read_record
 from fourlane.queues.store import Leased
 from fourlane.tasks.context import running
 from fourlane.tasks.task import task

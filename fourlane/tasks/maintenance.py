@@ -1,4 +1,4 @@
-"""The platform's own housekeeping, as tasks. Schedulers fire them (``synchronise_maintenance``); each may be moved or
+"""The platform's own housekeeping, as tasks. Schedulers fire them (`synchronise`); each may be moved or
 switched off by FOURLANE_MAINTENANCE.
 """
 
@@ -9,14 +9,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from fourlane.errors import InvalidSchedule
 from fourlane.queues.broker import RedisBroker
+from fourlane.root import root
+from fourlane.tasks import alerts
 from fourlane.tasks.task import task
 
 if TYPE_CHECKING:
+    from fourlane.config import Settings
     from fourlane.queues.schedules import Schedule
     from fourlane.queues.store import Store
 
-__all__ = ["SERVICE", "TIMES", "schedules"]
+__all__ = ["SERVICE", "TIMES", "housekeeping", "schedules", "synchronise"]
 
 log = logging.getLogger("fourlane.maintenance")
 
@@ -31,6 +35,39 @@ TIMES: Final = {
     "alerts": OFF,
 }
 """What there is, and when it runs (UTC). Alerts are for those without an Alertmanager."""
+
+
+def housekeeping(settings: Settings) -> dict[str, str]:
+    """When the platform's own schedules run that do not run at their usual times; ``off``: never.
+
+    Raises SettingsError: alerts are on and there is nobody to tell.
+    """
+    times = {"alerts": "* * * * *"} | settings.maintenance if settings.alerts else settings.maintenance
+    if times.get("alerts", "off") != "off":
+        alerts.routes(settings)
+    return times
+
+
+def synchronise(store: Store, moved: Mapping[str, str], boot_ms: int) -> None:
+    """Declare these schedules. Schedulers do that, so that no worker need load what reads rules.
+
+    Parameters:
+      moved: FOURLANE_MAINTENANCE.
+      boot_ms: when this deploy began.
+
+    Raises:
+      InvalidSchedule, RedisUnavailable
+    """
+    from fourlane.scheduler.declare import synchronise_module
+    from fourlane.scheduler.manage import check
+
+    wanted = schedules(moved)
+    for name, schedule in wanted.items():
+        try:
+            check(schedule)
+        except InvalidSchedule as error:
+            raise InvalidSchedule(f"FOURLANE_MAINTENANCE: {name}: {error}") from None
+    synchronise_module(store, SERVICE, __name__, wanted, boot_ms)
 
 
 def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
@@ -96,43 +133,31 @@ def examine() -> None:
 @task(name="fourlane.maintenance.notifications", service=SERVICE, tier="scheduled")
 def tidy_notifications() -> None:
     """Give up sends whose end nobody saw for a day, and forget records over their age."""
-    from fourlane import app
-    from fourlane.config import load_settings
+    from fourlane.tasks.notifications.setup import kept_ledger
 
-    settings = load_settings()
-    ledger = app.notification_ledger(settings)
+    ledger = kept_ledger(root())
     if ledger is None:
         return
     now = datetime.now(UTC)
-    try:
-        lost = ledger.give_up(now - _UNCLEAR_AFTER)
-        if lost:
-            log.warning("notifications number=%d: whether they were sent is not known", lost)
-        before, forgotten = now - timedelta(days=settings.notification_keep_days), 0
-        while some := ledger.forget(before):
-            forgotten += some
-        if forgotten:
-            log.info("forgot records of notifications number=%d", forgotten)
-    finally:
-        ledger.close()
+    lost = ledger.give_up(now - _UNCLEAR_AFTER)
+    if lost:
+        log.warning("notifications number=%d: whether they were sent is not known", lost)
+    before, forgotten = now - timedelta(days=root().settings.notification_keep_days), 0
+    while some := ledger.forget(before):
+        forgotten += some
+    if forgotten:
+        log.info("forgot records of notifications number=%d", forgotten)
 
 
 @task(name="fourlane.maintenance.alerts", service=SERVICE, tier="high", max_retries=0, timeout_ms=50_000)
 def alert_operators() -> None:
     """What ``fourlane status`` finds, to PagerDuty, Slack and email; and when it is well again."""
     from fourlane.beyond import Outside
-    from fourlane.config import load_settings
     from fourlane.queues.browse import now_ms
     from fourlane.queues.status import judge, look
-    from fourlane.tasks import alerts
 
-    settings, store = load_settings(), _store()
-    channels = alerts.routes(settings)
-    outside = Outside(settings)
-    try:
-        troubles = judge(look(store, outside.look(store)))
-    finally:
-        outside.close()
+    store, channels = _store(), alerts.routes(root().settings)
+    troubles = judge(look(store, Outside(root()).look(store)))
     alerts.look_again(store, troubles, now_ms(store), channels)
 
 

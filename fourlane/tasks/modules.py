@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import traceback
+from collections.abc import Iterable
 from typing import Any, Final
 
 import dramatiq
@@ -14,9 +15,15 @@ import dramatiq.broker
 
 from fourlane.errors import ModuleError
 
-__all__ = ["import_module"]
+__all__ = ["import_module", "import_modules"]
 
 _TWICE: Final = re.compile(r"An actor named '(.+)' is already registered\.")
+
+
+def import_modules(modules: Iterable[str]) -> None:
+    """Import the modules that declare tasks. Raises ModuleError."""
+    for module in modules:
+        import_module(module)
 
 
 def import_module(module: str) -> None:

@@ -7,17 +7,14 @@ import logging
 import time
 import uuid
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from fourlane.errors import FourlaneError
-from fourlane.queues.carry import refuse_lost
+from fourlane.queues.carry import Held, refuse_lost
 from fourlane.queues.journal import Journal, Lease
 from fourlane.queues.output import Progress
-
-if TYPE_CHECKING:
-    from fourlane.tasks.context import Running
 
 __all__ = ["MAX_OUTPUT_CHARACTERS", "Output"]
 
@@ -33,7 +30,7 @@ class Output:
     Once the job's lease is known to be lost, each method that writes raises LeaseLost.
     """
 
-    def __init__(self, journal: Journal, lease: Lease, run: Running) -> None:
+    def __init__(self, journal: Journal, lease: Lease, run: Held) -> None:
         self._journal = journal
         self._lease = lease
         self._of = run

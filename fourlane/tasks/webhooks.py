@@ -27,6 +27,7 @@ from fourlane.errors import FourlaneError, Reject, Snooze
 from fourlane.meter import meter
 from fourlane.providers.retry_after import retry_after_ms
 from fourlane.retry import Backoff
+from fourlane.root import Root, root
 from fourlane.tasks.task import current_job, task
 
 if TYPE_CHECKING:
@@ -82,11 +83,25 @@ def configure(*, allow_private: bool, timeout_seconds: float, places: int = 4) -
       places: deliveries that one receiver (host and port) may have at once from this process, fewer than its slots.
     """
     global _policy
+    _policy = _checked(allow_private=allow_private, timeout_seconds=timeout_seconds, places=places)
+
+
+def _checked(*, allow_private: bool, timeout_seconds: float, places: int) -> _Policy:
     if not 0 < timeout_seconds < _JOB_TIMEOUT_MS / 1000:
         raise ValueError(f"timeout_seconds must be above 0 and below 60, not {timeout_seconds!r}")
     if places < 1:
         raise ValueError(f"places must be 1 or more, not {places!r}")
-    _policy = _Policy(allow_private=allow_private, timeout_seconds=timeout_seconds, places=places)
+    return _Policy(allow_private=allow_private, timeout_seconds=timeout_seconds, places=places)
+
+
+def _policy_of(of: Root) -> _Policy:
+    """A part. Read at the first delivery, so that producers do not load the settings. Raises SettingsError."""
+    settings = of.settings
+    return _checked(
+        allow_private=settings.webhook_allow_private,
+        timeout_seconds=settings.webhook_timeout_seconds,
+        places=max(1, settings.slots // 2),
+    )
 
 
 @task(
@@ -244,12 +259,7 @@ def raise_for(response: http.Response) -> None:
 
 
 def _read_policy() -> _Policy:
-    if _policy is None:
-        from fourlane.app import configure_webhooks
-
-        configure_webhooks()
-        assert _policy is not None
-    return _policy
+    return _policy or root().part(_policy_of)
 
 
 def _encode(payload: Any) -> bytes:

@@ -10,8 +10,10 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from fourlane.root import root
 from fourlane.webhooks.endpoint import PATH, headers_of, misdirected, sender
 from fourlane.webhooks.receive import Answer, Receiver
+from fourlane.webhooks.setup import receiver
 
 __all__ = ["application", "from_settings"]
 
@@ -43,11 +45,7 @@ def application(receiver: Receiver, *, proxies: int = 0) -> ASGI:
 
 def from_settings() -> ASGI:
     """The endpoint as the settings describe it. Raises SettingsError."""
-    from fourlane import app
-    from fourlane.config import load_settings
-
-    settings = load_settings()
-    return application(app.webhook_receiver(settings), proxies=settings.webhook_proxies)
+    return application(root().part(receiver), proxies=root().settings.webhook_proxies)
 
 
 async def _live(receive: Receive, send: Send) -> None:

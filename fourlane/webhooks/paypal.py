@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fourlane.webhooks.verify import Refused, Unverifiable
+from fourlane.webhooks.refused import Refused, Unverifiable
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -22,35 +22,18 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.errors import FourlaneError
+from fourlane.webhooks.refused import Refused, Unverifiable
 
 if TYPE_CHECKING:
     from fourlane.webhooks.paypal import PayPal
 
 __all__ = ["PROVIDERS", "TOLERANCE_SECONDS", "Refused", "Senders", "Unverifiable", "Verified", "verify"]
 
-Reason = Literal["unknown provider", "not configured", "malformed", "signature", "age"]
 PROVIDERS: Final = ("stripe", "paypal", "supabase")
 TOLERANCE_SECONDS: Final = 300
 _MAX_ID: Final = 200
-
-
-class Refused(FourlaneError):
-    """The request is not taken. The text is for our log: it tells a forger too much.
-
-    Attributes:
-      reason: one of a few words, fit for a metric's label.
-    """
-
-    def __init__(self, reason: Reason, detail: str = "") -> None:
-        self.reason: Reason = reason
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-
-
-class Unverifiable(FourlaneError):
-    """It cannot be said now whether the request is genuine (PayPal does not answer): the sender shall come again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from fourlane.root import root
 from fourlane.webhooks.endpoint import PATH, headers_of, misdirected, sender
 from fourlane.webhooks.receive import Answer, Receiver
+from fourlane.webhooks.setup import receiver
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -37,11 +39,7 @@ def application(receiver: Receiver, *, proxies: int = 0) -> WSGI:
 
 def from_settings() -> WSGI:
     """The endpoint as the settings describe it. Raises SettingsError."""
-    from fourlane import app
-    from fourlane.config import load_settings
-
-    settings = load_settings()
-    return application(app.webhook_receiver(settings), proxies=settings.webhook_proxies)
+    return application(root().part(receiver), proxies=root().settings.webhook_proxies)
 
 
 def _reply(receiver: Receiver, environ: WSGIEnvironment, proxies: int) -> Answer:

@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from fourlane.app import Opening
 from fourlane.observe import Observe
+from fourlane.queues.opening import Opening
 from fourlane.worker.process import CANNOT_START, CONTROLLED, Spec
 from fourlane.worker.restart import End
 from fourlane.worker.table import Running, Table

@@ -31,7 +31,8 @@ from fourlane.errors import Cancelled, FourlaneError, LeaseLost, Reject, Unreada
 from fourlane.options import CHECKED, fault_of
 from fourlane.outcome import PLAIN, Back, Dead, Outcome, Postpone
 from fourlane.queues import ended
-from fourlane.queues.broker import RedisBroker, in_process, read_record, write_record
+from fourlane.queues.broker import RedisBroker, in_process
+from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Leased
 from fourlane.sealing import is_sealed, open_envelope
 from fourlane.tasks import ends

@@ -20,17 +20,19 @@ import dramatiq
 import msgspec
 
 from fourlane import observe
-from fourlane.app import Opening, work_on
 from fourlane.config import folder
 from fourlane.errors import FourlaneError
 from fourlane.observe import Observe, logs
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.opening import Opening
+from fourlane.root import root
+from fourlane.tasks.modules import import_modules
 from fourlane.worker import host
 from fourlane.worker.declarations import Declarations, declare_limits
 from fourlane.worker.start import when_reachable
 from fourlane.worker.takeover import take_over
 
-__all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues", "import_modules"]
+__all__ = ["CANNOT_START", "CONTROLLED", "Spec", "Told", "declare_limits", "declared_queues"]
 
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
 LOOP_FAILED: Final = 70  # EX_SOFTWARE
@@ -75,19 +77,6 @@ class Told(msgspec.Struct, frozen=True):
     """An order to declare schedules and limits again; each has a higher number."""
 
 
-def import_modules(modules: list[str]) -> None:
-    """Import the modules that declare tasks. Raises ModuleError."""
-    import fourlane.tasks.billing
-    import fourlane.tasks.endpoints
-    import fourlane.tasks.maintenance
-    import fourlane.tasks.webhooks
-    import fourlane.webhooks.handlers  # noqa: F401
-    from fourlane.tasks.modules import import_module
-
-    for module in modules:
-        import_module(module)
-
-
 def declared_queues(queues: list[str], services: list[str]) -> list[Any]:
     """The queues to serve: those named, else all four tiers of each service that has a task."""
     from fourlane.names import Queue, Tier
@@ -120,7 +109,7 @@ def main() -> None:
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
     if spec.opening is not None:
         # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
-        work_on(spec.opening)
+        root().give(Opening, spec.opening)
         first = RedisBroker(source=spec.opening.open)
         dramatiq.set_broker(first)
         keep_beside(first)

@@ -18,8 +18,9 @@ from dramatiq.results import Results
 
 from fourlane import codec, job
 from fourlane.options import fault_of
-from fourlane.queues.broker import NATIVE, RedisBroker, message_of
+from fourlane.queues.broker import NATIVE, RedisBroker
 from fourlane.queues.journal import Lease, journal_of
+from fourlane.queues.messages import message_of
 from fourlane.queues.store import Leased, Store
 from fourlane.retry import Backoff, Policy
 from fourlane.tasks.callables import is_async
@@ -29,7 +30,7 @@ from fourlane.worker.gate import Gate
 
 if TYPE_CHECKING:
     from fourlane.tasks.output import Output
-    from fourlane.tasks.steps import Steps
+    from fourlane.tasks.recorded import Steps
 
 __all__ = ["NoPlan", "Plan", "Run"]
 
@@ -112,7 +113,7 @@ class Run(MessageProxy):
     @property
     def steps(self) -> Steps:
         if self._steps is None:
-            from fourlane.tasks.steps import Steps
+            from fourlane.tasks.recorded import Steps
 
             made = Steps(journal_of(self.plan.broker.store), self.lease, self)
             self._steps = self.__dict__.setdefault("_steps", made)

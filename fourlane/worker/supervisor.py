@@ -13,9 +13,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import fourlane
 from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.queues import browse
 from fourlane.queues.connection import Link, is_refusal
@@ -23,6 +22,7 @@ from fourlane.queues.kept import Keeper
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.readable import readable
+from fourlane.version import __version__
 from fourlane.watchdog import STUCK, Watchdog, ping_of
 from fourlane.worker.child import Child, Options
 from fourlane.worker.orphans import reap_orphans
@@ -35,9 +35,9 @@ from fourlane.worker.watch import Watch
 from fourlane.worker.watchdog import PROBE_AFTER, Look, quiet_seconds
 
 if TYPE_CHECKING:
-    from fourlane.beyond import Outside
     from fourlane.observe.metrics import Host
     from fourlane.observe.otlp import Pusher
+    from fourlane.queues.status import Beyond
     from fourlane.scheduler.ticker import Scheduler
 
 __all__ = ["Options", "Supervisor"]
@@ -60,6 +60,15 @@ _TICK_SECONDS: Final = 0.25
 _START_TICK_SECONDS: Final = 0.05  # while one starts, of which others wait to hear
 _UNBEGUN_MS: Final = 1_000
 _READY_SECONDS: Final = 45.0  # an idle process takes a turn every 25 s
+
+
+class Outside(Protocol):
+    """Looks at what lies beyond the queues (beyond.py); threads share it."""
+
+    has_database: bool
+
+    def look(self, store: Store) -> Beyond: ...
+    def database_answers(self) -> bool: ...
 
 
 class Supervisor:
@@ -581,7 +590,7 @@ class Supervisor:
                 "names": names,
                 "held": child.table.held,
                 "overrun": _overrun(child.table.vitals()),
-                "version": fourlane.__version__,
+                "version": __version__,
             }
             try:
                 for service in names:

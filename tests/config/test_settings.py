@@ -10,8 +10,10 @@ import traceback
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from fourlane.cli import main
 from fourlane.config import Settings, load_settings
 from fourlane.config.settings import AiSettings, QueueLimit
 from fourlane.errors import SettingsError
@@ -562,3 +564,129 @@ def test_importing_the_settings_reads_nothing() -> None:
     )
 
     assert done.stdout == "Settings\n"
+
+
+KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+# A variable, a value that is not the default, and how it is shown where that is otherwise; None: hidden.
+EVERY: list[tuple[str, str] | tuple[str, str, str | None]] = [
+    ("FOURLANE_ENVIRONMENT", "preview", "staging"),
+    ("REDIS_URL", "rediss://u:hush@redis:6380/1", "rediss://redis:6380/1"),
+    ("DATABASE_URL", "postgresql://u:hush@db:5432/jobs", "postgresql://db:5432/jobs"),
+    ("STRIPE_SECRET_KEY", "hush", None),
+    ("STRIPE_PUBLISHABLE_KEY", "pk_1"),
+    ("PAYPAL_CLIENT_ID", "client"),
+    ("PAYPAL_CLIENT_SECRET", "hush", None),
+    ("OPENAI_API_KEY", "hush", None),
+    ("ANTHROPIC_API_KEY", "hush", None),
+    ("GOOGLE_AI_API_KEY", "hush", None),
+    ("PERPLEXITY_API_KEY", "hush", None),
+    ("OPENROUTER_API_KEY", "hush", None),
+    ("NEXT_PUBLIC_SUPABASE_URL", "https://x.supabase.co"),
+    ("SUPABASE_SERVICE_ROLE_KEY", "hush", None),
+    ("RESEND_API_KEY", "hush", None),
+    ("TWILIO_ACCOUNT_SID", "AC1"),
+    ("TWILIO_AUTH_TOKEN", "hush", None),
+    ("FOURLANE_NAMESPACE", "shop"),
+    ("FOURLANE_SERVICE", "images"),
+    ("FOURLANE_DATA_DIR", "/data"),
+    ("FOURLANE_PROCESSES", "2"),
+    ("FOURLANE_SLOTS", "3"),
+    ("FOURLANE_CONCURRENCY", "4"),
+    ("FOURLANE_START_WAIT_SECONDS", "5"),
+    ("FOURLANE_GRACE_SECONDS", "6"),
+    ("FOURLANE_RECYCLE_JOBS", "7"),
+    ("FOURLANE_RECYCLE_SECONDS", "8"),
+    ("FOURLANE_RECYCLE_RSS_MB", "9"),
+    ("FOURLANE_PROBE_PORT", "8080"),
+    ("FOURLANE_PROBE_HOST", "10.0.0.1"),
+    ("FOURLANE_MAX_RETRIES", "10"),
+    ("FOURLANE_MIN_BACKOFF_MS", "11"),
+    ("FOURLANE_MAX_BACKOFF_MS", "12"),
+    ("FOURLANE_TIMEOUT_MS", "13"),
+    ("FOURLANE_HARD_TIMEOUT_MS", "14"),
+    ("FOURLANE_CRASH_LIMIT", "15"),
+    ("FOURLANE_RESULT_TTL_MS", "16"),
+    ("FOURLANE_MAX_BODY_BYTES", "2000"),
+    ("FOURLANE_MAX_RESULT_BYTES", "2001"),
+    ("FOURLANE_DEAD_TTL_DAYS", "17"),
+    ("FOURLANE_DEAD_MAX", "18"),
+    ("FOURLANE_LIMITS", '{"jobs.high.mail": {"rate": 5}}', '{"staging.jobs.high.mail": {"rate": 5}}'),
+    ("FOURLANE_EVENTS_BUCKET", "large"),
+    ("FOURLANE_EVENTS_MAX_BYTES", "2002"),
+    ("FOURLANE_EVENTS_BUFFER", "19"),
+    ("FOURLANE_EVENTS_RECEIVERS", "20"),
+    ("FOURLANE_EVENTS_VISIBILITY_SECONDS", "21"),
+    ("FOURLANE_MAINTENANCE", '{"doctor": "off"}'),
+    ("FOURLANE_DATABASE_POOL_SIZE", "22"),
+    ("FOURLANE_DATABASE_POOL_TIMEOUT_SECONDS", "23"),
+    ("FOURLANE_DATABASE_STATEMENT_TIMEOUT_MS", "24"),
+    ("FOURLANE_DATABASE_TRANSACTION_POOLER", "true"),
+    ("FOURLANE_RELAY", "true"),
+    ("FOURLANE_OUTBOX_BATCH", "25"),
+    ("FOURLANE_OUTBOX_KEEP_SECONDS", "26"),
+    ("FOURLANE_ENCRYPTION_KEYS", KEY, None),
+    ("FOURLANE_NOTIFICATION_TEMPLATES", "/templates"),
+    ("FOURLANE_NOTIFICATION_USER_LIMITS", '{"sms": {"rate": 5}}'),
+    ("FOURLANE_NOTIFICATION_TIMEOUT_SECONDS", "27"),
+    ("FOURLANE_NOTIFICATION_KEEP_DAYS", "32"),
+    ("FOURLANE_EMAIL_FROM", "Shop <shop@example.com>"),
+    ("FOURLANE_SMTP_URL", "smtp://u:hush@mail", None),
+    ("FOURLANE_SMS_FROM", "MG1"),
+    ("FOURLANE_VAPID_PRIVATE_KEY", "hush", None),
+    ("FOURLANE_VAPID_CONTACT", "mailto:ops@example.com"),
+    ("FOURLANE_PUSH_ALLOW_PRIVATE", "true"),
+    ("FOURLANE_SLACK_WEBHOOK_URL", "https://hooks.example.com/hush", None),
+    ("FOURLANE_PAGERDUTY_ROUTING_KEY", "hush", None),
+    ("FOURLANE_ALERT_EMAIL", "ops@example.com"),
+    ("FOURLANE_UNSUBSCRIBE_URL", "https://example.com/out"),
+    ("FOURLANE_RESEND_WEBHOOK_SECRET", "hush", None),
+    ("FOURLANE_TWILIO_STATUS_URL", "https://example.com/twilio"),
+    ("FOURLANE_RESEND_URL", "https://resend.example.com"),
+    ("FOURLANE_TWILIO_URL", "https://twilio.example.com"),
+    ("FOURLANE_PAGERDUTY_URL", "https://pagerduty.example.com"),
+    ("FOURLANE_LOG_LEVEL", "DEBUG"),
+    ("FOURLANE_LOG_JOBS", "true"),
+    ("FOURLANE_AI", '{"budgets_usd": {"acme": 10.0}}', '{"budgets_usd":{"acme":10.0}}'),
+    ("FOURLANE_ALERTS", "true"),
+    ("FOURLANE_METRICS", "true"),
+    ("FOURLANE_WATCH_STREAMS", "true"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+    ("FOURLANE_OTLP_METRICS", "true"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+    ("FOURLANE_TRACE_PERCENT", "28"),
+    ("SENTRY_DSN", "https://hush@sentry.example.com/1", None),
+    ("FOURLANE_SENTRY_EVERY_ATTEMPT", "true"),
+    ("FOURLANE_SENTRY_PERCENT", "29"),
+    ("FOURLANE_SENTRY_TRACES_PERCENT", "30"),
+    ("SENTRY_RELEASE", "1.2.3"),
+    ("FOURLANE_WEBHOOK_ALLOW_PRIVATE", "true"),
+    ("FOURLANE_WEBHOOK_TIMEOUT_SECONDS", "31"),
+    ("FOURLANE_STRIPE_WEBHOOK_SECRETS", "hush", None),
+    ("FOURLANE_PAYPAL_WEBHOOK_ID", "WH-1"),
+    ("FOURLANE_PAYPAL_WEBHOOK_WAY", "postback"),
+    ("FOURLANE_SUPABASE_WEBHOOK_SECRETS", "hush", None),
+    ("FOURLANE_SUPABASE_HOOK_SECRETS", "hush", None),
+    ("FOURLANE_WEBHOOK_ALLOW_FROM", '{"stripe": ["3.18.12.63/32"]}'),
+    ("FOURLANE_WEBHOOK_RATE", "33"),
+    ("FOURLANE_WEBHOOK_PROXIES", "34"),
+    ("FOURLANE_PAYPAL_SANDBOX", "true"),
+    ("FOURLANE_STRIPE_URL", "https://stripe.example.com"),
+    ("FOURLANE_PAYPAL_URL", "https://paypal.example.com"),
+    ("FOURLANE_CHANNEL_URL", "https://hooks.example.com/hush", None),
+    ("FOURLANE_WEBHOOK_DISABLE_DAYS", "35"),
+]
+
+
+def test_the_command_shows_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value, *_ in EVERY:
+        monkeypatch.setenv(variable, value)
+    wanted = {variable: shown[0] if shown else value for variable, value, *shown in EVERY}
+    told = CliRunner().invoke(main, ["config", "--json"], catch_exceptions=False)
+    assert told.exit_code == 0, told.output
+    assert [(one["name"], one["value"], one["source"]) for one in json.loads(told.stdout)["settings"]] == [
+        (variable, "set (hidden)" if value is None else value, "environment") for variable, value in wanted.items()
+    ]
+    said = CliRunner().invoke(main, ["config"], catch_exceptions=False).stdout
+    assert len(said.splitlines()) == len(EVERY)
+    assert "hush" not in said + told.stdout
+    assert KEY not in said + told.stdout

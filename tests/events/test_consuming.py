@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import fourlane
 from fourlane import codec, events
 from fourlane.errors import RedisUnavailable
-from fourlane.events import catalogue, hooks, messages
+from fourlane.events import catalogue, hooks, messages, setup
 from fourlane.events.aws import Aws
 from fourlane.events.beside import way_of
 from fourlane.events.envelope import Event
@@ -166,9 +166,7 @@ def test_large_data_reaches_the_handler(
     aws: Aws, broker: RedisBroker, queue: EventQueue, event: str, seen: Seen, run_receivers: Receive,
     run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from fourlane import app
-
-    monkeypatch.setattr(app, "default_events", lambda: app.Events(aws, "big"))
+    monkeypatch.setattr(setup, "large_data", lambda of: (aws, "big"))
     aws.s3.create_bucket(Bucket="big")
     handle(event, seen)
     run_receivers(broker)
@@ -481,9 +479,7 @@ def test_large_data_that_is_not_what_was_published_is_a_dead_letter_in_redis(
     aws: Aws, broker: RedisBroker, queue: EventQueue, event: str, seen: Seen, run_receivers: Receive,
     run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from fourlane import app
-
-    monkeypatch.setattr(app, "default_events", lambda: app.Events(aws, "mine"))
+    monkeypatch.setattr(setup, "large_data", lambda of: (aws, "mine"))
     handle(event, seen)
     body = {
         "specversion": "1.0", "id": "x", "source": "/s", "type": f"local.events.{event}",

@@ -83,12 +83,7 @@ def database(environment: dict[str, str]) -> Iterator[Database]:
 @pytest.fixture
 def ledger(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """What the tasks use in this process; made anew from the settings of the test."""
-    deliver.configure(None)
     yield Ledger(database, {})
-    setup = deliver._setup
-    if setup is not None:
-        setup.ledger()._database.close()
-    deliver.configure(None)
     http.close()
 
 

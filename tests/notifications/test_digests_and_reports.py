@@ -257,11 +257,14 @@ def age(session: Session, job: str, **ages: timedelta) -> None:
     session.execute(update(NotificationRecord).where(NotificationRecord.job_id == job).values(moments))
 
 
-def test_housekeeping_without_a_database_does_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_housekeeping_without_a_database_does_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_root: Callable[[], None]
+) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("FOURLANE_DATA_DIR", str(tmp_path / "none"))
     maintenance.tidy_notifications()
     assert not (tmp_path / "none").exists()
+    own_root()
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/of-others.db")
     maintenance.tidy_notifications()
 

@@ -21,7 +21,7 @@ from sqlalchemy import update
 from fourlane.db.engine import Database
 from fourlane.db.models import NotificationRecord
 from fourlane.errors import RateLimited, Reject, Snooze
-from fourlane.tasks.notifications import deliver
+from fourlane.tasks.notifications import deliver, setup
 from fourlane.tasks.notifications.deliver import SendFailed
 from fourlane.tasks.notifications.ledger import Ledger
 from tests.notifications.conftest import Run
@@ -243,7 +243,7 @@ def test_a_guard_postpones_and_calls_nobody(
     def open_breaker(target: object, call: object) -> Any:
         raise RateLimited(30)
 
-    monkeypatch.setattr(deliver, "_setup", dataclasses.replace(deliver.setup(), guard=open_breaker))
+    monkeypatch.setattr(setup, "_setup", dataclasses.replace(deliver.setup(), guard=open_breaker))
     with pytest.raises(RateLimited):
         run("email", **MAIL)
     assert (records()[0].status, providers.requests) == ("pending", [])
@@ -342,7 +342,7 @@ def test_waiting_for_the_provider_makes_an_open_question_no_younger(
     def open_breaker(target: object, call: object) -> Any:
         raise RateLimited(30)
 
-    monkeypatch.setattr(deliver, "_setup", dataclasses.replace(deliver.setup(), guard=open_breaker))
+    monkeypatch.setattr(setup, "_setup", dataclasses.replace(deliver.setup(), guard=open_breaker))
     with pytest.raises(RateLimited):
         run("email", attempt=2, **MAIL)
     assert (records()[0].status, records()[0].updated_at) == ("sending", long_ago)

@@ -24,6 +24,7 @@ from fourlane.observe.metrics import Host
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.status import Beyond, Lag, Spending
 from fourlane.queues.store import Store
+from fourlane.root import Root
 from fourlane.tasks.ai.config import _KEY_NAMES
 from fourlane.worker.pages import AI_PROVIDERS, pages
 from tests.conftest import StartServer
@@ -87,15 +88,15 @@ def test_a_worker_that_hangs_is_not_healthy(store: Store) -> None:
 
 def test_the_database(store: Store, database_url: str) -> None:
     assert ask(store, "/health/db")[1]["checks"] == {"database": "not configured"}
-    outside = Outside(load_settings(database_url=database_url))
-    assert ask(store, "/health/db", outside)[1]["checks"] == {"database": "healthy"}
-    outside.close()
+    opened = Root(load_settings(database_url=database_url))
+    assert ask(store, "/health/db", Outside(opened))[1]["checks"] == {"database": "healthy"}
+    opened.close()
 
 
 def test_a_database_that_refuses_or_is_silent_holds_nobody_up(store: Store, silent_port: int) -> None:
-    refusing = Outside(load_settings(database_url="postgresql://u:p@127.0.0.1:1/db"))
+    refusing = Outside(Root(load_settings(database_url="postgresql://u:p@127.0.0.1:1/db")))
     assert ask(store, "/health/db", refusing)[0] == 503
-    silent = Outside(load_settings(database_url=f"postgresql://u:p@127.0.0.1:{silent_port}/db"))
+    silent = Outside(Root(load_settings(database_url=f"postgresql://u:p@127.0.0.1:{silent_port}/db")))
     began = time.monotonic()
     assert ask(store, "/health/db", silent)[0] == 503
     assert time.monotonic() - began < 4
@@ -137,7 +138,8 @@ def test_outbox_and_budgets_are_looked_at(
     from fourlane.tasks.ai import config
 
     monkeypatch.setattr(config, "_config", None)
-    outside = Outside(settings_of(database_url))
+    opened = Root(settings_of(database_url))
+    outside = Outside(opened)
     assert outside.look(store) == Beyond()  # no such table yet
     database = app.open_database(settings_of(database_url))
     migrate.migrate(database)
@@ -151,7 +153,7 @@ def test_outbox_and_budgets_are_looked_at(
     assert 0 <= lag.oldest_ms < 60_000
     assert found.spending == [Spending("acme", 9.0, 10.0)]
     database.close()
-    outside.close()
+    opened.close()
 
 
 # Figures --------------------------------------------------------------------------------------------------------

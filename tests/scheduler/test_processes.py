@@ -33,10 +33,9 @@ SCHEDULER = """
 import os, sys, time, threading
 skew, real = float(sys.argv[1]), time.time
 time.time = lambda: real() + skew
-from fourlane.app import open_store
-from fourlane.config import load_settings
+from fourlane.app import App
 from fourlane.scheduler.ticker import Scheduler
-scheduler = Scheduler(open_store(load_settings()))
+scheduler = Scheduler(App().store)
 sys.stdout.write("up\\n"); sys.stdout.flush()
 scheduler.run()
 """

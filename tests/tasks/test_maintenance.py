@@ -13,7 +13,7 @@ from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.broker import Opened, RedisBroker
 from fourlane.queues.store import Store
 from fourlane.scheduler import manage
-from fourlane.scheduler.declare import synchronise, synchronise_maintenance
+from fourlane.scheduler.declare import synchronise
 from fourlane.tasks import maintenance
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
@@ -37,14 +37,14 @@ def stored(store: Store) -> dict[str, str]:
 
 
 def test_schedules_are_moved_and_switched_off(store: Store) -> None:
-    synchronise_maintenance(store, {}, 1)
+    maintenance.synchronise(store, {}, 1)
     assert stored(store) == BY_DEFAULT
-    synchronise_maintenance(store, {"limits": "5 * * * *", "doctor": "off", "notifications": "off"}, 2)
+    maintenance.synchronise(store, {"limits": "5 * * * *", "doctor": "off", "notifications": "off"}, 2)
     assert stored(store) == {"dead-letters": "17 2 * * *", "limits": "5 * * * *"}
-    synchronise_maintenance(store, dict.fromkeys(maintenance.TIMES, "off"), 3)
+    maintenance.synchronise(store, dict.fromkeys(maintenance.TIMES, "off"), 3)
     assert stored(store) == {}
     with pytest.raises(InvalidSchedule, match=r"FOURLANE_MAINTENANCE: doctor: .*minute 61"):
-        synchronise_maintenance(store, {"doctor": "61 * * * *"}, 4)
+        maintenance.synchronise(store, {"doctor": "61 * * * *"}, 4)
 
 
 def test_settings_know_all_of_them() -> None:
@@ -52,7 +52,7 @@ def test_settings_know_all_of_them() -> None:
 
 
 def test_a_worker_without_a_scheduler_leaves_them(store: Store) -> None:
-    synchronise_maintenance(store, {}, 1)
+    maintenance.synchronise(store, {}, 1)
     synchronise(maintenance.examine.broker, 2)
     assert stored(store) == BY_DEFAULT
 
@@ -82,7 +82,7 @@ def test_the_log_has_what_the_doctor_finds(store: Store, caplog: pytest.LogCaptu
 
 
 def test_they_run_as_jobs(store: Store) -> None:
-    synchronise_maintenance(store, {}, 1)
+    maintenance.synchronise(store, {}, 1)
     job_id = manage.fire(store, "doctor")
     assert job_id.startswith("3")
     assert schedules.names(store, "maintenance") == sorted(BY_DEFAULT)

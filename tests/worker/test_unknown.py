@@ -9,7 +9,7 @@ import pytest
 from fourlane import codec, job
 from fourlane.outcome import Postpone
 from fourlane.queues import browse
-from fourlane.queues.broker import write_record
+from fourlane.queues.records import write_record
 from fourlane.queues.store import Delayed, Store
 from fourlane.worker.unknown import Parked, pause_ms, promote
 from tests.queues.conftest import Hand

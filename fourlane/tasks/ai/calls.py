@@ -18,6 +18,7 @@ from fourlane.tasks.ai.checks import check
 from fourlane.tasks.ai.config import MICRO, AiConfig, configured
 from fourlane.tasks.ai.figures import NOBODY, Seen, watched
 from fourlane.tasks.ai.prices import cost, count_tokens, most
+from fourlane.tasks.ai.rows import write_row
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import health
 from fourlane.tasks.steps import step, step_key
@@ -255,10 +256,8 @@ class _Call:
             "status": "error" if error else "ok",
             "error_message": error[:1_000] or None,
         }
-        from fourlane.app import write_ai_row
-
         try:
-            await asyncio.to_thread(write_ai_row, self.config.database, row)
+            await asyncio.to_thread(write_row, self.config.database, row)
         except FourlaneError as fault:
             # The answer is paid for and recorded: a database that is away does not undo that.
             log.error("the row of an AI call of job %s was not written: %s", row["job_id"], fault)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from fourlane.db.setup import database
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import BASE_URLS, Account
 from fourlane.providers.health import Rules, Target, fingerprint
+from fourlane.root import Root, root
 
-__all__ = ["MICRO", "MODELS", "AiConfig", "configure", "configured", "no_key"]
+__all__ = ["MICRO", "MODELS", "AiConfig", "config_of", "configure", "configured", "no_key"]
 
 MODELS: Final[Mapping[str, str]] = {
     "gpt-4o": "openai/gpt-4o",
@@ -114,9 +116,21 @@ def configure(config: AiConfig | None) -> None:
 
 def configured() -> AiConfig:
     """How this process calls. Raises SettingsError."""
-    if _config is None:
-        from fourlane.app import configure_ai
+    return _config or root().part(config_of)
 
-        configure_ai()
-        assert _config is not None
-    return _config
+
+def config_of(of: Root) -> AiConfig:
+    """A part: what the settings say. Raises SettingsError."""
+    settings = of.settings
+    keys = {
+        "openai": settings.openai_api_key,
+        "anthropic": settings.anthropic_api_key,
+        "google": settings.google_ai_api_key,
+        "perplexity": settings.perplexity_api_key,
+        "openrouter": settings.openrouter_api_key,
+    }
+    return AiConfig(
+        api_keys={name: key.get_secret_value() for name, key in keys.items() if key is not None},
+        database=of.part(database) if settings.ai.log_rows else None,
+        **settings.ai.model_dump(exclude={"log_rows"}),
+    )

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
@@ -33,14 +32,13 @@ from fourlane.tasks.notifications.notification import (
     address_of,
     checked,
 )
+from fourlane.tasks.notifications.setup import Setup, configure, setup
 from fourlane.tasks.task import Task, current_job, task
 from fourlane.tasks.webhooks import judge
 
 if TYPE_CHECKING:
-    from fourlane.providers.health import Target
-    from fourlane.providers.messages import Carrier, Message, NotTaken, Receipt
+    from fourlane.providers.messages import Carrier, Message, NotTaken
     from fourlane.tasks.notifications.ledger import Decision, Ledger
-    from fourlane.tasks.notifications.templates import Templates
 
 __all__ = [
     "TASKS",
@@ -78,45 +76,6 @@ class Sent(TypedDict):
     record_id: str
     message_id: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What sending needs. Made by ``fourlane.app``.
-
-    Parameters:
-      templates, ledger: opened when they are first asked for.
-      carrier: a channel's provider. Raises SettingsError when there is none, or no key for it.
-      unsubscribe_url: the link for one recipient and category; empty when there is no page for it.
-      alert_email: who gets alerts that are for information only; empty for nobody.
-    """
-
-    templates: Callable[[], Templates]
-    ledger: Callable[[], Ledger]
-    carrier: Callable[[Channel], Carrier]
-    unsubscribe_url: Callable[[Channel, Notification], str]
-    alert_email: str = ""
-    guard: Callable[[Target, Callable[[], Receipt]], Receipt] = lambda target, call: call()
-    """Makes a call to a provider, or raises RateLimited because it may not be made now."""
-
-
-_setup: Setup | None = None
-
-
-def configure(given: Setup | None) -> None:
-    """Set how this process sends. Without it, the first send takes the settings' values."""
-    global _setup
-    _setup = given
-
-
-def setup() -> Setup:
-    """How this process sends. Raises SettingsError."""
-    if _setup is None:
-        from fourlane.app import notification_setup
-
-        configure(notification_setup())
-        assert _setup is not None
-    return _setup
 
 
 def sendable(channel: str, fields: Mapping[str, Any]) -> Notification:

@@ -19,8 +19,11 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from fourlane.errors import DatabaseUnavailable
+from fourlane.providers.setup import plain
+from fourlane.root import root
 from fourlane.tasks.notifications import feedback, unsubscribe
 from fourlane.tasks.notifications.ledger import Ledger
+from fourlane.tasks.notifications.setup import ledger
 
 __all__ = ["Pages", "from_settings"]
 
@@ -100,6 +103,10 @@ def _button(wish: unsubscribe.Wish) -> str:
 
 def from_settings() -> Pages:
     """The application that the settings describe. Raises SettingsError."""
-    from fourlane.app import notification_pages
-
-    return notification_pages()
+    settings = root().settings
+    return Pages(
+        root().part(ledger),
+        resend_secret=plain(settings.resend_webhook_secret),
+        twilio_token=plain(settings.twilio_auth_token),
+        twilio_url=settings.twilio_status_url or "",
+    )

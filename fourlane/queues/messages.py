@@ -1,0 +1,74 @@
+"""Jobs as dramatiq's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import dramatiq
+
+from fourlane import codec, job
+from fourlane.errors import EncryptionError, UnreadableJob
+from fourlane.names import Queue, Tier
+from fourlane.queues.records import read_record
+from fourlane.queues.store import Leased, Store
+from fourlane.sealing import is_sealed, open_envelope
+
+__all__ = ["SENT_AS", "Named", "message_of"]
+
+SENT_AS: Final = "fourlane_message_id"
+"""The option by which a job knows its message's id, where an earlier job has that for its own."""
+
+
+class Named(Protocol):
+    """A broker, as far as messages have names from it."""
+
+    @property
+    def actors(self) -> Mapping[str, dramatiq.Actor[Any, Any]]: ...
+    @property
+    def store(self) -> Store: ...
+    def queue_of(self, name: str) -> Queue: ...
+
+
+def message_of(
+    broker: Named, service: str, leased: Leased, queue_name: str = "", envelope: codec.Envelope | None = None
+) -> dramatiq.Message[Any]:
+    """The message of a leased job, with the queue's name as its actor has it unless ``queue_name`` gives another.
+
+    Results are kept under that name, and dramatiq's Worker finds its consumer by it. Raises UnreadableJob.
+    """
+    if envelope is None:
+        envelope = _read(leased.body)
+    job_id = job.id_of_entry(leased.entry)
+    options = dict(envelope.options)
+    sent_as = options.pop(SENT_AS, None)
+    record = read_record(leased.record)
+    if record.attempts or record.options:
+        options.update(record.options)
+        options.setdefault("retries", record.attempts)
+    return dramatiq.Message(
+        queue_name=queue_name or _queue_name(broker, envelope.task, Queue(service, Tier(int(job_id[0])))),
+        actor_name=envelope.task,
+        args=tuple(envelope.args),
+        kwargs=envelope.kwargs,
+        options=options,
+        message_id=sent_as if isinstance(sent_as, str) else job.message_id_of(job_id),
+        message_timestamp=envelope.enqueued_ms or job.enqueued_at_ms(job_id) or 0,
+    )
+
+
+def _read(body: bytes) -> codec.Envelope:
+    envelope = codec.decode(body)
+    if not is_sealed(envelope.options):
+        return envelope
+    try:
+        return open_envelope(envelope)
+    except EncryptionError as error:
+        raise UnreadableJob(str(error)) from error
+
+
+def _queue_name(broker: Named, task: str, queue: Queue) -> str:
+    actor = broker.actors.get(task)
+    if actor is not None and broker.queue_of(actor.queue_name) == queue:
+        return actor.queue_name
+    return queue.name(broker.store.environment)

@@ -1,0 +1,32 @@
+"""A job's record: the attempts that failed, and what they changed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fourlane import job
+
+__all__ = ["read_record", "write_record"]
+
+_record_decoder = msgspec.json.Decoder(job.Record)
+_encode_record = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def read_record(data: bytes) -> job.Record:
+    """A job's record; an empty one when there is none or it cannot be read."""
+    if not data:
+        return job.Record()
+    try:
+        return _record_decoder.decode(data)
+    except Exception:
+        return job.Record()
+
+
+def write_record(record: job.Record, attempt: job.Attempt | None = None) -> bytes:
+    """The record as bytes, with one more failed attempt. The first errors and the last are kept, 20 in all."""
+    if attempt is not None:
+        errors = [*record.errors, attempt]
+        if len(errors) > 20:
+            errors = errors[:5] + errors[-15:]
+        record = msgspec.structs.replace(record, errors=errors)
+    return _encode_record(record)

@@ -1,0 +1,65 @@
+"""The receiver of webhooks, and what their senders sign with, as the settings say."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fourlane.db.setup import database
+from fourlane.providers.setup import paypal_api
+from fourlane.root import Root
+from fourlane.webhooks.receive import Receiver, Refusal
+from fourlane.webhooks.verify import Senders
+
+if TYPE_CHECKING:
+    from fourlane.config import Settings
+
+__all__ = ["receiver", "senders"]
+
+
+def receiver(of: Root) -> Receiver:
+    """What takes the webhooks of those providers whose secrets are set; refusals go to ``security_events``."""
+
+    def report(refusal: Refusal) -> None:
+        from fourlane.db.security import record_refusal
+
+        record_refusal(of.part(database), **asdict(refusal))
+
+    settings = of.settings
+    return Receiver(
+        senders(settings),
+        allow=settings.webhook_allow_from,
+        report=report,
+        per_minute=settings.webhook_rate,
+    )
+
+
+def senders(settings: Settings) -> Senders:
+    """What the providers sign with."""
+    return Senders(
+        stripe_secrets=_several(settings.stripe_webhook_secrets, ","),
+        paypal=_paypal_webhooks(settings),
+        supabase_secrets=_several(settings.supabase_webhook_secrets, ","),
+        supabase_hook_secrets=_several(settings.supabase_hook_secrets, "|"),
+    )
+
+
+def _paypal_webhooks(settings: Settings) -> Any:
+    from fourlane.webhooks.paypal import PayPal
+
+    if settings.paypal_webhook_id is None:
+        return None
+    sandbox = ".sandbox" if settings.paypal_sandbox else ""
+    return PayPal(
+        settings.paypal_webhook_id,
+        certificate_host=f"api{sandbox}.paypal.com",
+        certificate_name=f"messageverificationcerts{sandbox}.paypal.com",
+        way=settings.paypal_webhook_way,
+        api=paypal_api(settings) if settings.paypal_webhook_way == "postback" else None,
+    )
+
+
+def _several(secrets: Any, separator: str) -> tuple[str, ...]:
+    if secrets is None:
+        return ()
+    return tuple(part.strip() for part in secrets.get_secret_value().split(separator) if part.strip())
