@@ -260,6 +260,7 @@ class LeaseConsumer(Consumer):
         if self.out_of_step:
             self._resync()
         entries = {entry for entry, _ in settled}
+        counts = "k" in flags or self.tally.is_due(time.monotonic())
         if self.controlled:
             flags += "c"
         try:
@@ -273,7 +274,7 @@ class LeaseConsumer(Consumer):
                 held=len(self.held - entries),
                 done=[entry for entry, outcome in settled if isinstance(outcome, Done)],
                 others=[(entry, outcome) for entry, outcome in settled if not isinstance(outcome, Done)],
-                done_before=self.tally.words() if "k" in flags else "",
+                done_before=self.tally.words() if counts else "",
                 **asked,
             )
         except BaseException as error:  # an interrupt too: dramatiq raises them in its threads
@@ -286,7 +287,7 @@ class LeaseConsumer(Consumer):
         entries -= {entry for entry, _ in turn.faults}
         self.held -= entries
         self.out_of_step = turn.off
-        if "k" in flags:
+        if counts:
             self.tally.told()
         unsettled = {*turn.refused, *(entry for entry, _ in turn.faults)}
         self.tally.add((), [(entry, outcome) for entry, outcome in settled if entry not in unsettled])

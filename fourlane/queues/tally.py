@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from fourlane.outcome import Done, Outcome, Result, Stepped
 
 __all__ = ["Tally"]
+
+_UNTOLD_SECONDS: Final = 2.0
 
 
 class Tally:
@@ -16,6 +20,7 @@ class Tally:
         self._done: dict[str, int] = {}
         self._number = 0
         self._untold: list[str] = []
+        self._told_at = time.monotonic()
 
     def add(self, done: Iterable[str], others: Iterable[tuple[str, Outcome]] = ()) -> None:
         """These entries were settled; of the others only those count that are done."""
@@ -37,3 +42,8 @@ class Tally:
     def told(self) -> None:
         """The words were heard."""
         self._untold.clear()
+        self._told_at = time.monotonic()
+
+    def is_due(self, now: float) -> bool:
+        """It is time to tell, if there is anything; the process may die."""
+        return now - self._told_at >= _UNTOLD_SECONDS

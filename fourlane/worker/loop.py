@@ -289,6 +289,7 @@ class Loop:
         settled = settling.size
         flags = lane.flags(now, want, lane.held > settled, ages)
         tiers = lane.asked_tiers(flags, down_to)
+        counts = "k" in flags or lane.tally.is_due(now)
         try:
             turn = self.store.turn(
                 self._link(lane),
@@ -298,7 +299,7 @@ class Loop:
                 silence_ms=SILENCE_MS,
                 idle_silence_ms=int(3_000 * self._idle_look()),
                 held=max(0, lane.held - settled),
-                done_before=lane.tally.words() if "k" in flags else "",
+                done_before=lane.tally.words() if counts else "",
                 done=settling.done,
                 others=settling.others,
                 want=max(0, want),
@@ -317,7 +318,7 @@ class Loop:
             lane.most_settled = 0  # all that was there passed
         lane.held = max(0, lane.held - settled + len(turn.faults))
         if not turn.lost:
-            if "k" in flags:
+            if counts:
                 lane.tally.told()
             self._count_done(lane, settling, turn)
         self.turned_at = now

@@ -414,6 +414,23 @@ def test_a_stop_loses_no_count(broker: RedisBroker, run_worker: RunWorker) -> No
     eventually(lambda: int(broker.client.hget(stats, "done:1") or 0) == 300)
 
 
+def test_what_is_done_is_counted_while_there_is_always_a_little_to_do(
+    broker: RedisBroker, run_worker: RunWorker
+) -> None:
+    """Its worker may die before it is idle, and looks."""
+    done: list[int] = []
+    task = fourlane.task(name="counted", tier="P1")(done.append)
+    run_worker(broker, "default", "other")
+    stats = broker.store.service("default").stats
+
+    def counted() -> int:
+        task.send(len(done))
+        return int(broker.client.hget(stats, "done:1") or 0)
+
+    eventually(counted, interval=0.05)
+    eventually(lambda: counted() > len(done) - 60, interval=0.05)  # those of some two seconds are not
+
+
 def test_a_result_that_the_server_does_not_take_harms_no_other(start_server: StartServer) -> None:
     """The server refuses the whole call, and closes the connection."""
     server = start_server(config={"proto-max-bulk-len": "1mb"})

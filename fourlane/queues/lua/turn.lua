@@ -1,6 +1,6 @@
 -- One turn of a worker: settle what finished, return what is due, lease what fits.
 -- KEYS  the service's, then the worker's leased set, then a result key for each "result", and for each "dead"
---       that has a value for who waits, then, with k and jobs done, what remembers that they were counted
+--       that has a value for who waits, then, with jobs done to be counted, what remembers that they were
 -- ARGV  1 the worker's lease name
 --       2 flags: a asked ahead, to run when a wait ends; b beat, c the service has a control, k keep house,
 --                n read the news, s tell how long each tier has waited, w have another worker watch this one
@@ -10,7 +10,7 @@
 --       6 dead letters to keep, 7 milliseconds to keep them
 --       8 how many jobs it wants, 9 tiers to try in their order, such as "013"
 --       10 tiers to try before, and the most from each, such as "2:1"
---       11 jobs done since it last kept house (parts/count_done.lua)
+--       11 jobs done that are to be counted (parts/count_done.lua)
 --       12 the number of jobs that are done, then their entries
 --       then for each other finished job six: outcome, entry, and what the outcome needs, else ""
 --         result     value, milliseconds to keep it
@@ -253,6 +253,7 @@ local function next_due()
     return first[2] and math.max(0, math.ceil(tonumber(first[2]) - clock())) or -1
 end
 
+count_done(done_before, KEYS[#KEYS])
 if asked('k') then
     due_in = next_due()
     if due_in == 0 then
@@ -301,7 +302,6 @@ if asked('k') then
     end
     workers = redis.call('ZCARD', WORKERS)
     if redis.call('SCARD', LEASED) ~= held then word = 'off' end
-    count_done(done_before, KEYS[#KEYS])
     control = control or redis.call('HGET', JOBS, CONTROL)
 end
 
