@@ -23,7 +23,7 @@ from tests.servers import Server
 __all__ = ["Left", "Remains", "crashes", "read", "unfinished", "unsent"]
 
 CONTROL = "!"
-SILENCES = "|q"  # beside the crashes: how often a worker that held a job fell silent
+BESIDE = ("|q", "|t")  # the crashes: silences of workers that held it, deaths in which it alone was on trial
 PASSING = re.compile(rf"{NAMESPACE}:{{[^}}]+}}:(result|output|log|progress|once|latest|breaker|claim|taken|lead)\b")
 """What is bound by its expiry alone (fourlane/queues/keys.py)."""
 OF_KEYS = {"keys", "leases", "types", "results"}
@@ -114,7 +114,7 @@ def _left(client: Any, service: str) -> Left:
         crashes={
             message_id_of(i): int(number)
             for i, number in client.hgetall(keys.crashes).items()
-            if not i.endswith(SILENCES)
+            if not i.endswith(BESIDE)
         },
         dead={
             message_id_of(i): client.hget(keys.reasons, i) or "" for key in keys.dead for i in client.zrange(key, 0, -1)
@@ -137,7 +137,7 @@ def crashes(server: Server) -> dict[str, int]:
         found: dict[str, int] = {}
         for service in SERVICES:
             counted: dict[str, str] = client.hgetall(ServiceKeys(NAMESPACE, "local", service).crashes)
-            found |= {message_id_of(i): int(number) for i, number in counted.items() if not i.endswith(SILENCES)}
+            found |= {message_id_of(i): int(number) for i, number in counted.items() if not i.endswith(BESIDE)}
         return found
 
 

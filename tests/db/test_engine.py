@@ -212,7 +212,7 @@ def test_without_keys_nothing_personal_is_written(database: Database) -> None:
 def test_the_one_lock_of_sqlite_is_waited_for_in_short_steps(tmp_path: Path) -> None:
     """Who waits has it soon after it is free, though others take it again and again."""
     url = f"sqlite:///{tmp_path}/a.db"
-    database, stop, waits = open_database(url, statement_timeout_ms=2_000), threading.Event(), []
+    database, stop, waits = open_database(url, statement_timeout_ms=10_000), threading.Event(), []
 
     def hold() -> None:
         other = open_database(url)
@@ -238,7 +238,7 @@ def test_the_one_lock_of_sqlite_is_waited_for_in_short_steps(tmp_path: Path) -> 
         for thread in threads:
             thread.join()
         database.close()
-    assert sum(waits) < 2.0, waits
+    assert sum(waits) < 5.0, waits
 
 
 def test_a_lock_that_is_never_free(tmp_path: Path) -> None:
