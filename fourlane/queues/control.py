@@ -151,8 +151,7 @@ def cancel(
         keys = store.service(service)
         body = store.connector.command(keys.jobs, "HGET", keys.jobs, stored_id) or b""
         told = _telling(stored_id, body, has_callbacks)
-        may_call = told is not None and (told != b"" or has_callbacks is None)
-        state = _cancel(store, service, stored_id, told or b"", may_call)
+        state = _cancel(store, service, stored_id, told or b"")
         if told is not None and state in (State.READY, State.DELAYED):
             ended.tell_waiters(store, service, stored_id, _NEVER_RAN, cancelled=True)
         if state is not State.UNKNOWN:
@@ -190,16 +189,13 @@ def purge(store: Store, queue: Queue | str) -> int:
     return dropped
 
 
-def _cancel(store: Store, service: str, job_id: str, telling: bytes, may_call: bool) -> State:
+def _cancel(store: Store, service: str, job_id: str, telling: bytes) -> State:
     keys = store.service(service)
     for _ in range(_TRIES):
         names = store.lease_names(service)
         leased = map(keys.leased, names)
         (state,) = store.connector.run_once(
-            "cancel",
-            [*keys.all, *leased, keys.cancelled(job_id)],
-            (job_id, telling, int(may_call), *names),
-            keys.sent,
+            "cancel", [*keys.all, *leased, keys.cancelled(job_id)], (job_id, telling, *names), keys.sent
         )
         if state != b"again":
             return State(state.decode())

@@ -182,9 +182,7 @@ class Leases(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(held if running and held else self.jobs)))
         known = self.jobs[job_id]
         for _ in range(2 if answer == "repeated" else 1):
-            said = control.cancel(
-                self.store, job_id, Queue(known.service, Tier(known.tier)), has_callbacks=lambda _: False
-            )
+            said = control.cancel(self.store, job_id, Queue(known.service, Tier(known.tier)))
             # What waited is forgotten when a lease passes over it, which the model does not follow.
             assert said is STATES[known.place] or (known.place == VOID and said is State.UNKNOWN)
             if known.place == HELD:

@@ -2,7 +2,7 @@
 -- KEYS  the service's, then the leased sets of its workers, the job's note that it was cancelled as it ran, and what the
 --       caller's connection sent last
 -- ARGV  1 the call's number there, 2 the job's id, 3 the body of the job that tells the callbacks of one that
---       never ran ("": it has none), 4 "1" when those of one that runs are to hear of its end, then those workers' names
+--       never ran ("": it has none, nor are any told of how one ends that runs), then those workers' names
 -- Reply in a list the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"; "again" when
 --       another worker came meanwhile, which may be the one that runs it
 --@include keys
@@ -35,14 +35,14 @@ return once(KEYS[#KEYS], ARGV[1], function()
     for i = FIRST_OWN_KEY, #KEYS - 2 do
         for _, entry in ipairs(redis.call('SMEMBERS', KEYS[i])) do
             if id_of(entry) == id then
-                mark_cancelled(id, ARGV[4] == '1', now_ms())
+                mark_cancelled(id, ARGV[3] ~= '', now_ms())
                 -- Its worker may not hear of it before the job ends of itself, and does not come back.
                 redis.call('SET', KEYS[#KEYS - 1], '1', 'PX', 3600000)
                 return { 'running' }
             end
         end
     end
-    if not knows_all_workers(5) then return { 'again' } end
+    if not knows_all_workers(4) then return { 'again' } end
     -- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
     if ARGV[3] ~= '' then send_telling(id, ARGV[3], now_ms()) end
     redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
