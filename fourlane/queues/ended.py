@@ -1,4 +1,5 @@
-"""Ends that no run had: too many workers died with a job, or it was cancelled while it waited.
+"""Ends that no run had: too many workers died with a job, or it was cancelled while it waited, or while it ran and its
+run ended otherwise before it heard of that.
 
 Who waits for the result is told at once. Callbacks (``on_failure``, ``on_retry_exhausted``, dramatiq's results) are
 told by a job of the task `TASK`, which every worker of the service knows (tasks/ends.py): who found the end may know

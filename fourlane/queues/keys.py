@@ -20,7 +20,8 @@ dead:T         zset      ids by the time of their death                         
 slots:T        set       ids running under a concurrency limit                   the limit
 buckets        hash      level and time of each tier's rate limit, the pace of   8 fields, and 400 replays,
                          each replay at a rate                                   7 days
-cancels        zset      running jobs to be told, by time                        1 hour
+cancels        zset      running jobs to be told, by time; half a millisecond    1 hour
+                         more: callbacks are to hear of their end
 stats          hash      counters                                                some dozen fields
 unknown        zset      names of unknown tasks, by time; behind a line feed:    1,000 members, 48 hours
                          by when a worker began that knows it

@@ -263,7 +263,7 @@ class Scheduler:
                 again.append(fire)
             elif word == "alive" and not fire.alive_state:  # replace
                 place = Queue(service, Tier(int(fire.former[0])))
-                was = control.cancel(self.store, fire.former, place)
+                was = control.cancel(self.store, fire.former, place, has_callbacks=lambda task: True)
                 log.info("replace schedule=%s job=%s was=%s", fire.name, fire.former, was)
                 again.append(fire._replace(former=""))
             elif word == "fired" and fire.entry:

@@ -194,14 +194,17 @@ class EnqueuedJob(Generic[R]):
         if isinstance(reason, bytes):
             word, _, detail = reason.decode("utf-8", "replace").partition("\n")
             raise JobFailed(detail if word == "error" and detail else f"{word}: {detail}")
-        if length or not self._accepted:
+        if length:
             return
         if command(keys.jobs, "HEXISTS", keys.jobs, stored):
             raise JobCancelled(f"job {self.id} was cancelled before it ran")
         if command(keys.result(stored), "EXISTS", keys.result(stored)) == 0:
             if command(keys.cancelled(stored), "EXISTS", keys.cancelled(stored)):
                 raise JobCancelled(f"job {self.id} was cancelled while it ran, and did not come back")
-            raise ResultNotKept(f"job {self.id} is over and has no result: it keeps none, or its result_ttl_ms is over")
+            if self._accepted:
+                raise ResultNotKept(
+                    f"job {self.id} is over and has no result: it keeps none, or its result_ttl_ms is over"
+                )
 
     async def aresult(self, timeout: float | None = 10.0) -> R:
         """As result, without blocking the event loop."""

@@ -753,22 +753,23 @@ class Executor:
                 self._interrupt_async(run, kind)
             elif run.ended:
                 run.late_interrupt = kind  # it may be about to go over to the loop
-            elif self.busy[slot] is run and run.interrupted is None:
+            elif self.busy[slot] is run and _may_interrupt(run, kind):
                 run.interrupted, run.deadline = kind, 0.0
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread), ctypes.py_object(kind))
 
     def _interrupt_async(self, run: Run, kind: type[BaseException]) -> None:
-        if run.interrupted is None and not run.ended and self.loop is not None:
+        if _may_interrupt(run, kind) and not run.ended and self.loop is not None:
             run.interrupted, run.deadline = kind, 0.0
             task = run.task
             if task is not None:
                 self.loop.call_soon_threadsafe(task.cancel)
 
     def cancel(self, job_ids: set[str]) -> None:
-        """Tell running jobs that they were cancelled, and interrupt them."""
+        """Tell running jobs that they were cancelled, and interrupt them: those told of a stop before too."""
         for run in self.running():
-            if job.id_of_entry(run.leased.entry) in job_ids and not run.context.cancel_token:
-                run.context.cancel_token.set("cancelled")
+            token = run.context.cancel_token
+            if job.id_of_entry(run.leased.entry) in job_ids and token.reason in ("", "shutdown"):
+                token.set("cancelled")
                 self._interrupt(run, Cancelled)
 
     def lease_lost(self, runs: list[Run]) -> None:
@@ -836,6 +837,11 @@ class Executor:
         if self._tellers is not None:
             self._tellers.shutdown(wait=False)
         self.ends.close(timeout_seconds=2.0)
+
+
+def _may_interrupt(run: Run, kind: type[BaseException]) -> bool:
+    """Once is enough, but a stop leaves a job its grace, and a cancel ends that."""
+    return run.interrupted is None or (run.interrupted is Shutdown and kind is Cancelled)
 
 
 def _cause(run: Run, raised: BaseException) -> BaseException:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 
 import pytest
 
+from fourlane.errors import JobCancelled
 from fourlane.job import State
 from tests.promises.conftest import Workers, alive, eventually
 
@@ -111,6 +113,20 @@ def test_a_job_longer_than_the_grace_is_given_back(workers: Workers) -> None:
     workers.start("--slots", "1")
     workers.open_gate("long")
     eventually(lambda: len(workers.said("done", "long")) == 1)
+
+
+def test_a_cancel_ends_a_job_that_holds_up_a_stop(workers: Workers) -> None:
+    process = workers.start("--slots", "1")
+    for name, stop, words in (("a", signal.SIGHUP, "reload:"), ("b", signal.SIGTERM, "stopping:")):
+        sent = workers.send("hold", name)
+        eventually(partial(workers.said, "begun", name))
+        process.send_signal(stop)
+        eventually(lambda words=words: words in workers.log(process))  # type: ignore[misc]
+        sent.cancel()
+        with pytest.raises(JobCancelled):
+            sent.result(5)
+    assert process.wait(5) == 0, workers.log(process)
+    assert workers.log(process).count("cancelled job=") == 2
 
 
 def test_processes_do_not_outlive_their_supervisor(workers: Workers) -> None:

@@ -177,6 +177,22 @@ def cancel_delayed(caller: Caller) -> Any:
     return state, [job.body[:17] for job in caller.hand.turn(9).jobs]
 
 
+def leave_cancelled(caller: Caller) -> Any:
+    return ends_cancelled(caller, lambda entry: caller.store.leave("mail", "w1", ""))
+
+
+def reclaim_cancelled(caller: Caller) -> Any:
+    return ends_cancelled(caller, lambda entry: caller.store.reclaim("mail", "w1", "it died", begun=[entry]))
+
+
+def ends_cancelled(caller: Caller, end: Callable[[str], object]) -> Any:
+    [job_id] = caller.hand.enqueue()
+    [leased] = caller.hand.turn(1).jobs
+    control.cancel(caller.store, job_id, has_callbacks=lambda _: True)
+    caller.lose(lambda: end(leased.entry))
+    return [job.body[:17] for job in caller.hand.turn(9).jobs]
+
+
 def tries(caller: Caller) -> Any:
     counted = Tries(caller.store)
     caller.lose(lambda: counted.failed("m", "handler", "boom", 5))
@@ -229,6 +245,8 @@ CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (audit, 1),
     (cancel_ready, (State.READY, TOLD_ONCE)),
     (cancel_delayed, (State.DELAYED, TOLD_ONCE)),
+    (leave_cancelled, TOLD_ONCE),
+    (reclaim_cancelled, TOLD_ONCE),
     (tries, {"handler": 1}),
     (output, (["abc"], ["line"])),
     (schedule_ended, 1),

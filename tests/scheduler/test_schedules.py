@@ -373,6 +373,20 @@ def test_replace_cancels_the_job_before(
     eventually(lambda: history(store, "s") == ["cancelled", "running"])
 
 
+def test_callbacks_hear_that_a_job_was_replaced(
+    broker: RedisBroker, store: Store, run_scheduler: RunScheduler, run_worker: RunWorker
+) -> None:
+    heard: list[str] = []
+    fourlane.task(name="hear")(lambda message, error: heard.append(error["type"]))
+    work = fourlane.task(name="work", on_failure="hear")(lambda: None)
+    run_scheduler()
+    now = datetime.now(UTC)
+    add(work, "s", at=[now + timedelta(seconds=0.3), now + timedelta(seconds=0.6)], overlap="replace")
+    eventually(lambda: manage.find(store, "s").state.runs == 2)
+    run_worker(broker)
+    eventually(lambda: heard == ["JobCancelled"])
+
+
 def test_allow_lets_them_run_together(broker: RedisBroker, store: Store, run_scheduler: RunScheduler) -> None:
     @fourlane.task
     def work() -> None: ...

@@ -17,7 +17,7 @@ from typing import Any
 import dramatiq
 import msgspec
 import pytest
-from dramatiq.middleware import Middleware, MiddlewareError, SkipMessage
+from dramatiq.middleware import Middleware, MiddlewareError, Shutdown, SkipMessage
 
 import fourlane
 from fourlane import JobCancelled, JobFailed, ResultNotKept, ResultRefused, ResultTimeout, State, codec, job
@@ -637,31 +637,44 @@ def test_an_expired_job_can_be_replayed_and_a_delay_is_no_age(broker: RedisBroke
     assert len(ran) == 3
 
 
-@pytest.mark.parametrize("end", ["retried", "postponed", "given back", "left", "lost"])
-def test_who_waits_hears_that_a_job_was_cancelled_whose_worker_did_not(
-    broker: RedisBroker, run_worker: RunWorker, end: str
+@pytest.mark.parametrize("calls", [True, False])
+@pytest.mark.parametrize("end", ["retried", "postponed", "given back", "left", "lost", "killed", "dead", "done"])
+def test_the_end_of_a_job_that_was_cancelled_is_told_though_its_run_did_not_hear_of_it(
+    broker: RedisBroker, run_worker: RunWorker, end: str, calls: bool
 ) -> None:
-    """It ends of itself before its worker is told, and does not come back."""
+    """It ends of itself, or dies, before its worker is told, and does not come back."""
     begun, let = threading.Event(), threading.Event()
+    heard: list[str] = []
 
-    @task(result_ttl_ms=60_000)
-    def runs() -> None:
+    def hear(message: dict[str, Any], words: dict[str, Any]) -> None:
+        assert message["args"] == ['\u00e4\n"/']
+        heard.append(words.get("type", "exhausted"))
+
+    task(name="hear")(hear)
+
+    @task(result_ttl_ms=60_000, max_retries=0 if end == "dead" else 3)
+    def runs(text: str) -> None:
         begun.set()
         assert let.wait(20)
-        raise fourlane.Snooze(60) if end == "postponed" else ValueError("again")
+        if end not in ("done", "given back"):
+            raise fourlane.Snooze(60) if end == "postponed" else ValueError("again")
 
-    sent = runs.send()
-    if end in ("left", "lost"):
-        link = broker.store.connector.open(broker.store.keys.services)
+    callbacks = {"on_failure": "hear", "on_retry_exhausted": "hear"} if calls else {}
+    sent = runs.send_with_options(args=['\u00e4\n"/'], **callbacks)
+    store, keys = broker.store, broker.store.service("default")
+    if end in ("left", "lost", "killed"):
+        link = store.connector.open(store.keys.services)
         turn = {"silence_ms": 60_000, "idle_silence_ms": 60_000, "flags": "b", "want": 1, "tiers": "0123"}
-        assert broker.store.turn(link, "default", "w.0", **turn).jobs  # type: ignore[arg-type]
+        (leased,) = store.turn(link, "default", "w.0", **turn).jobs  # type: ignore[arg-type]
         link.close()
         assert sent.cancel() is State.RUNNING
         if end == "left":
-            broker.store.leave("default", "w.0", "")
+            store.leave("default", "w.0", "")
+        elif end == "killed":
+            assert store.reclaim("default", "w.0", "it was killed", [leased.entry]) == (0, [])
         else:
-            broker.client.zadd(broker.store.service("default").workers, {"w.0": 1})
-            broker.store.reclaim("default", "w.0", "it fell silent")
+            broker.client.zadd(keys.workers, {"w.0": 1})
+            store.reclaim("default", "w.0", "it fell silent")
     else:
         worker = run_worker(broker, grace_seconds=0.05 if end == "given back" else 2.0)
         assert begun.wait(20)
@@ -670,9 +683,77 @@ def test_who_waits_hears_that_a_job_was_cancelled_whose_worker_did_not(
             worker.stop()
         else:
             let.set()
-    with pytest.raises(JobCancelled, match="while it ran"):
-        sent.result(10)
+    if end == "done":
+        assert sent.result(10) is None
+    else:
+        with pytest.raises(JobFailed if end == "dead" else JobCancelled, match=r"again|while it ran"):
+            sent.result(10)
     let.set()
+    run_worker(broker)
+    own = [] if end not in ("dead", "retried") else ["ValueError"]  # its run's own end is told too
+    told = [*own, "exhausted"] if end == "dead" else [] if end == "done" else [*own, "JobCancelled", "exhausted"]
+    eventually(lambda: sorted(heard) == sorted(told if calls else []))
+    left = [sent.id] if end == "dead" else []
+    eventually(lambda: sorted(broker.client.hkeys(keys.jobs)) == [i.encode() for i in left])
+    assert broker.client.hlen(keys.records) == len(left)
+    assert broker.client.exists(keys.crashes, keys.reasons) == len(left)
+    if end == "done":
+        store.beat(store.connector.open(keys.jobs), "default", ["w.0"], 60_000)
+    assert broker.client.exists(keys.cancels) == 0
+    assert sorted(heard) == sorted(told if calls else [])
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "told of the stop", "async, told of the stop"])
+@pytest.mark.parametrize("first", ["cancel", "stop"])
+def test_a_cancel_reaches_a_running_job_while_its_worker_stops(
+    broker: RedisBroker, run_worker: RunWorker, kind: str, first: str
+) -> None:
+    """Those that are told of the stop, and go on, are interrupted once more."""
+    heard: list[str] = []
+    begun, went_on = threading.Event(), threading.Event()
+
+    def hear(message: dict[str, Any], words: dict[str, Any]) -> None:
+        heard.append(words.get("type", "exhausted"))
+
+    def run() -> None:
+        begun.set()
+        while True:
+            try:
+                time.sleep(0.01)
+            except Shutdown:
+                went_on.set()
+
+    async def run_async() -> None:
+        begun.set()
+        while True:
+            try:
+                await asyncio.sleep(20)
+            except asyncio.CancelledError:
+                if went_on.is_set() or "told" not in kind:
+                    raise
+                went_on.set()
+
+    task(name="hear")(hear)
+    made: Any = task(name="runs", result_ttl_ms=60_000, on_failure="hear", on_retry_exhausted="hear")(
+        run_async if "async" in kind else run
+    )
+    worker = run_worker(broker, grace_seconds=20.0)
+    sent = made.send_with_options(**({"notify_shutdown": True} if "told" in kind else {}))
+    assert begun.wait(5)
+    sent.cancel()
+    if first == "cancel":
+        went_on.set()
+        worker.told_cancelled({sent.id})
+    worker.stop()
+    if first == "stop":
+        assert "told" not in kind or went_on.wait(5)
+        eventually(lambda: all(run.context.cancel_token.reason == "shutdown" for run in worker.executor.running()))
+        worker.told_cancelled({sent.id})
+    with pytest.raises(JobCancelled, match=r"while it ran$"):
+        sent.result(5)
+    eventually(lambda: worker.executor.stopping, 2.0)
+    run_worker(broker)
+    eventually(lambda: sorted(heard) == ["JobCancelled", "exhausted"])
 
 
 class Waits(Middleware):

@@ -2,7 +2,7 @@
 -- KEYS  the service's, then the leased sets of its workers, the job's note that it was cancelled as it ran, and what the
 --       caller's connection sent last
 -- ARGV  1 the call's number there, 2 the job's id, 3 the body of the job that tells the callbacks of one that
---       never ran ("": it has none), then those workers' names
+--       never ran ("": it has none, nor are any told of how one ends that runs), then those workers' names
 -- Reply in a list the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"; "again" when
 --       another worker came meanwhile, which may be the one that runs it
 --@include keys
@@ -14,6 +14,7 @@
 --@include leases
 --@include once
 --@include telling
+--@include cancelled
 
 return once(KEYS[#KEYS], ARGV[1], function()
     local id = ARGV[2]
@@ -34,7 +35,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
     for i = FIRST_OWN_KEY, #KEYS - 2 do
         for _, entry in ipairs(redis.call('SMEMBERS', KEYS[i])) do
             if id_of(entry) == id then
-                redis.call('ZADD', CANCELS, now_ms(), id)
+                mark_cancelled(id, ARGV[3] ~= '', now_ms())
                 -- Its worker may not hear of it before the job ends of itself, and does not come back.
                 redis.call('SET', KEYS[#KEYS - 1], '1', 'PX', 3600000)
                 return { 'running' }

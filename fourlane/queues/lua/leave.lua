@@ -5,10 +5,12 @@
 -- Reply the number of jobs that went back, in a list
 --@include keys
 --@include entries
+--@include time
 --@include batches
 --@include forget
---@include cancelled
 --@include wake
+--@include telling
+--@include cancelled
 --@include count_done
 --@include once
 
@@ -18,8 +20,9 @@ return once(KEYS[#KEYS], ARGV[1], function()
     table.sort(held)
     for i = #held, 1, -1 do
         local entry = held[i]
-        if was_cancelled(id_of(entry)) then
-            forget({ with_record(entry) })
+        local mark = was_cancelled(id_of(entry))
+        if mark then
+            forget_cancelled(entry, mark, now_ms())
         else
             redis.call('LPUSH', READY[tier_of(entry)], entry)
         end

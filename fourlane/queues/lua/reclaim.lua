@@ -18,8 +18,8 @@
 --@include wake
 --@include forget
 --@include bury
---@include cancelled
 --@include telling
+--@include cancelled
 --@include once
 
 local LEASED = KEYS[FIRST_OWN_KEY]
@@ -66,8 +66,9 @@ return once(KEYS[#KEYS], ARGV[1], function()
         local entry = held[i]
         local id, tier = id_of(entry), tier_of(entry)
         if limited then redis.call('SREM', SLOTS[tier], id) end
-        if was_cancelled(id) then
-            forget({ with_record(entry) })
+        local mark = was_cancelled(id)
+        if mark then
+            forget_cancelled(entry, mark, now)
         else
             local poison = false
             if how == 'silent' or begun[entry] then

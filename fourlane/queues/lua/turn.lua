@@ -41,6 +41,7 @@
 --@include wake
 --@include forget
 --@include bury
+--@include telling
 --@include cancelled
 --@include unknown
 --@include pace
@@ -108,11 +109,13 @@ end
 
 -- Each writes the place where the job lies from then on last: when a write before that is refused, it lies nowhere else.
 local settle = {}
-local was_marked = false
+local mark
 
-local function is_cancelled(id)
-    was_marked = was_cancelled(id)
-    return was_marked
+-- Whether it was cancelled, and so is forgotten.
+local function ends_cancelled(entry)
+    mark = was_cancelled(id_of(entry))
+    if mark then forget_cancelled(entry, mark, clock()) end
+    return mark
 end
 
 function settle.done(entry) forget({ entry }) end
@@ -123,13 +126,13 @@ function settle.result(entry, value, milliseconds)
 end
 
 function settle.retry(entry, milliseconds, record)
-    if is_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    if ends_cancelled(entry) then return end
     redis.call('HSET', RECORDS, id_of(entry), record)
     delay(with_record(entry), milliseconds)
 end
 
 function settle.postpone(entry, milliseconds, record, unknown_task)
-    if is_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    if ends_cancelled(entry) then return end
     if unknown_task ~= '' then
         local known_since = redis.call('ZSCORE', UNKNOWN, KNOWN .. unknown_task)
         if known_since and clock() - known_since < DEPLOY then milliseconds = deploy_pause(milliseconds) end
@@ -146,7 +149,7 @@ function settle.postpone(entry, milliseconds, record, unknown_task)
 end
 
 function settle.back(entry)
-    if is_cancelled(id_of(entry)) then return forget({ with_record(entry) }) end
+    if ends_cancelled(entry) then return end
     wake(tier_of(entry))
     redis.call('LPUSH', READY[tier_of(entry)], entry)
 end
@@ -158,7 +161,7 @@ end
 
 function settle.dead(entry, reason, record, value, milliseconds)
     if value ~= '' then store_result(value, milliseconds) end
-    is_cancelled(id_of(entry)) -- a replay shall not meet the mark of an earlier cancelling
+    mark = was_cancelled(id_of(entry)) -- a replay shall not meet the mark of an earlier cancelling
     bury(entry, clock(), reason, record, most, ttl)
 end
 
@@ -172,7 +175,7 @@ local function take_back(outcome, entry, value)
     if has_value(outcome, value) then redis.pcall('DEL', KEYS[result_key]) end
     if outcome == 'dead' then redis.pcall('HDEL', REASONS, id) end
     if not has_record(entry) then redis.pcall('HDEL', RECORDS, id) end
-    if was_marked then redis.pcall('ZADD', CANCELS, clock(), id) end
+    if mark then redis.pcall('ZADD', CANCELS, mark, id) end
 end
 
 local refused, done, settled, faults = {}, {}, {}, {}
@@ -194,7 +197,7 @@ for i = others, #ARGV, 6 do
         -- First into its new place, then out of the old one: an error between the two loses nothing.
         local place = stepped == '+' and marked_entry(entry) or entry
         local before = result_key
-        was_marked = false
+        mark = nil
         local written, fault = pcall(settle[outcome], place, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
         if written then
             settled[#settled + 1] = entry
