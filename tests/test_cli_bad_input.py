@@ -155,6 +155,12 @@ def test_a_module_that_is_not_there(command: Command) -> None:
         told(command("enqueue", "greet", "--module", name), "is it in this folder, or installed?")
 
 
+def test_what_is_no_broker_is_not_served(command: Command) -> None:
+    command.module("odd", "number = 42\n\nasync def make(): pass\n")
+    for name in ("odd:number", "odd:make"):
+        told(command("worker", name), f"'{name}' is neither a broker nor a plain function that sets one up", code=78)
+
+
 def test_a_task_that_nobody_declares(command: Command) -> None:
     command.module("good", GOOD)
     told(command("enqueue", "great", "--module", "good"), "no task 'great'", "greet", "--module")

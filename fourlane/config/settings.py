@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import parse_qs, urlsplit
 
 from dotenv import dotenv_values
@@ -73,7 +73,8 @@ def _or_say(fault: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def _at_least(least: int, most: int | None = None) -> WrapValidator:
+def _at_least(least: int, most: int | None = None, *, bound: int = 1_000_000_000) -> WrapValidator:
+    """``bound``: what nobody needs, and what some part could not take."""
     fix = f"use {least} or more" if most is None else f"use {least} to {most}"
 
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -85,6 +86,8 @@ def _at_least(least: int, most: int | None = None) -> WrapValidator:
             raise ValueError(f"{value!r} is too small; {fix}")
         if most is not None and number > most:
             raise ValueError(f"{value!r} is too large; {fix}")
+        if number > bound:
+            raise ValueError(f"{value!r} is too large; use {least} to {bound}")
         return number
 
     return WrapValidator(check)
@@ -127,6 +130,14 @@ def _check_namespace(namespace: str) -> str:
     return namespace
 
 
+def _parsed(text: str) -> Any:
+    """Raises ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _full_name(queue: str, info: ValidationInfo) -> str:
     environment = info.data.get("environment")
     # A wrong environment is a fault of its own; the queue cannot be judged then.
@@ -136,7 +147,7 @@ def _full_name(queue: str, info: ValidationInfo) -> str:
 def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = _parsed(value)
         except ValueError as error:
             raise ValueError(f"is not JSON: {error}; {_LIMITS_FIX}") from None
     if not isinstance(value, dict):
@@ -150,7 +161,7 @@ def _read_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 def _read_user_limits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = _parsed(value)
         except ValueError as error:
             raise ValueError(f"is not JSON: {error}; {_USER_LIMITS_FIX}") from None
     if not isinstance(value, dict):
@@ -170,7 +181,7 @@ _LIMITED_CHANNELS: Final = ("email", "sms", "push")
 
 def _read_networks(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
-        networks = validate(json.loads(value) if isinstance(value, str) else value)
+        networks = validate(_parsed(value) if isinstance(value, str) else value)
         for name in (name for names in networks.values() for name in names):
             ip_network(name)
     except ValidationError:
@@ -186,7 +197,7 @@ _NETWORKS_FIX: Final = 'write {"stripe": ["3.18.12.63/32"]}'
 def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     fix = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(HOUSEKEEPING)}"""
     try:
-        moved = validate(json.loads(value) if isinstance(value, str) else value)
+        moved = validate(_parsed(value) if isinstance(value, str) else value)
     except ValueError:
         raise ValueError(f"is not a JSON object of texts; {fix}") from None
     if unknown := set(moved) - set(HOUSEKEEPING):
@@ -203,10 +214,14 @@ Positive = Annotated[int, _at_least(1)]
 Size = Annotated[int, _between(1_024, 512 * 1_048_576)]
 """Of a value in Redis, which takes no larger one."""
 ZeroOrMore = Annotated[int, _at_least(0)]
+Seconds = Annotated[int, _at_least(0, bound=315_360_000)]
+Milliseconds = Annotated[int, _at_least(1, bound=315_360_000_000)]
+"""Up to ten years, as ``Seconds``."""
 Folder = Annotated[Path, AfterValidator(from_start), Field(validate_default=True)]
 Switch = Annotated[bool, _or_say("not a switch; use true or false")]
+_Environment = Literal["local", "staging", "production"]
 Environment = Annotated[
-    Literal["local", "staging", "production"],
+    _Environment,
     _or_say("no environment; use local, staging or production"),
     BeforeValidator(_canonical),
 ]
@@ -220,7 +235,7 @@ class QueueLimit(BaseModel):
 
     rate: Positive | None = None
     """Jobs that may start in ``per_ms``; None: any number."""
-    per_ms: Positive = 1_000
+    per_ms: Milliseconds = 1_000
     burst: Positive | None = None
     """Jobs that may start together after a quiet time; None: left to the limiter."""
     concurrency: Positive | None = None
@@ -251,7 +266,7 @@ class AiSettings(BaseModel):
 def _read_ai(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = _parsed(value)
         except ValueError as error:
             raise ValueError(f"is not JSON: {error}; docs/ai.md shows what to write") from None
     try:
@@ -268,7 +283,7 @@ class UserLimit(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rate: Positive
-    per_ms: Positive = 86_400_000
+    per_ms: Milliseconds = 86_400_000
 
 
 class Settings(BaseSettings):
@@ -319,19 +334,19 @@ class Settings(BaseSettings):
     data_dir: Folder = Path(".fourlane")
     """Where the embedded server and SQLite keep their data."""
 
-    processes: Positive = 1
+    processes: Annotated[int, _at_least(1, bound=1_000)] = 1
     """Worker processes under one supervisor."""
-    slots: Positive = 8
+    slots: Annotated[int, _at_least(1, bound=10_000)] = 8
     """Plain functions that one process runs at once, each in a thread."""
-    concurrency: Positive = 1_000
+    concurrency: Annotated[int, _at_least(1, bound=100_000)] = 1_000
     """Async jobs that one process runs at once."""
-    start_wait_seconds: ZeroOrMore = 60
+    start_wait_seconds: Seconds = 60
     """How long a worker that starts waits for Redis; 0: not at all."""
-    grace_seconds: ZeroOrMore = 25
+    grace_seconds: Seconds = 25
     """How long running jobs may go on after SIGTERM."""
     recycle_jobs: ZeroOrMore = 0
     """Replace a process after so many jobs; 0: never."""
-    recycle_seconds: ZeroOrMore = 0
+    recycle_seconds: Seconds = 0
     """Replace a process at this age; 0: never."""
     recycle_rss_mb: ZeroOrMore = 0
     """Replace a process that holds more memory; 0: never."""
@@ -342,11 +357,11 @@ class Settings(BaseSettings):
 
     max_retries: ZeroOrMore = 5
     """Runs after the first one, before the job becomes a dead letter."""
-    min_backoff_ms: Positive = 1_000
-    max_backoff_ms: Positive = 3_600_000
-    timeout_ms: Positive = 600_000
+    min_backoff_ms: Milliseconds = 1_000
+    max_backoff_ms: Milliseconds = 3_600_000
+    timeout_ms: Milliseconds = 600_000
     """A running job is interrupted after this."""
-    hard_timeout_ms: Positive | None = None
+    hard_timeout_ms: Milliseconds | None = None
     """The process of a running job is killed after this; None: never."""
     crash_limit: Positive = 3
     """A job that took so many processes down becomes a dead letter."""
@@ -355,7 +370,7 @@ class Settings(BaseSettings):
     max_body_bytes: Size = 1_048_576
     max_result_bytes: Size = 1_048_576
     """The size limit of a result that is kept."""
-    dead_ttl_days: Positive = 30
+    dead_ttl_days: Annotated[int, _at_least(1, bound=3_650)] = 30
     dead_max: Positive = 100_000
     """Dead letters kept for a service; the oldest go first."""
     limits: Annotated[
@@ -376,11 +391,11 @@ class Settings(BaseSettings):
 
     maintenance: Annotated[dict[str, str], WrapValidator(_read_maintenance), NoDecode] = Field(default_factory=dict)
     """Housekeeping by name: another cron expression (UTC), or ``off``; in the variable, a JSON object."""
-    database_pool_size: Positive = 5
+    database_pool_size: Annotated[int, _at_least(1, bound=10_000)] = 5
     """Connections to the database that one process may hold."""
-    database_pool_timeout_seconds: Positive = 10
+    database_pool_timeout_seconds: Annotated[int, _at_least(1, bound=86_400)] = 10
     """How long to wait for one of them."""
-    database_statement_timeout_ms: Positive = 30_000
+    database_statement_timeout_ms: Annotated[int, _at_least(1, bound=2_147_483_647)] = 30_000
     """The database ends a statement after this."""
     database_transaction_pooler: Switch | None = None
     """Whether connections change between transactions; None: when the port is 6543, as Supabase's pooler has it."""
@@ -388,7 +403,7 @@ class Settings(BaseSettings):
     """Whether a worker moves the outbox's jobs to Redis too; None: only that of ``fourlane dev`` does."""
     outbox_batch: Positive = 500
     """Rows that a relay moves at once."""
-    outbox_keep_seconds: ZeroOrMore = 3_600
+    outbox_keep_seconds: Seconds = 3_600
     """How long relayed rows are kept."""
     encryption_keys: SecretStr | None = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
@@ -402,7 +417,7 @@ class Settings(BaseSettings):
     notification_timeout_seconds: Annotated[int, _at_least(1, 59)] = 30
     """For one call to a provider."""
     # A digest may be open for 30 days.
-    notification_keep_days: Annotated[int, _at_least(31)] = 90
+    notification_keep_days: Annotated[int, _at_least(31, bound=3_650)] = 90
     """How long records of notifications are kept."""
     email_from: str | None = None
     """The sender of emails: ``Name <name@example.com>``, of a domain that the provider knows."""
@@ -449,7 +464,9 @@ class Settings(BaseSettings):
     """Where traces go over OTLP/HTTP, e.g. ``http://collector:4318``; None: nowhere."""
     otlp_metrics: Switch = False
     """Push metrics to that collector too."""
-    otlp_metrics_ms: Annotated[int, _at_least(1)] = Field(60_000, validation_alias="OTEL_METRIC_EXPORT_INTERVAL")
+    otlp_metrics_ms: Annotated[int, _at_least(1, bound=86_400_000)] = Field(
+        60_000, validation_alias="OTEL_METRIC_EXPORT_INTERVAL"
+    )
     """Milliseconds between two pushes."""
     trace_percent: Annotated[int, _at_least(0, 100)] = 10
     """How many traces to keep of those with no error and under 5 s; the others are all kept."""
@@ -532,8 +549,9 @@ def load_settings(**overrides: Any) -> Settings:
     """
     process = _variables(os.environ)
     environment = _canonical(overrides.get("environment", process.get("FOURLANE_ENVIRONMENT") or "local"))
-    file = from_start(Path(f".env.{environment}"))
-    filed = _read_file(file)
+    is_one = environment in get_args(_Environment)  # what is none is a fault, and its name may fit no file
+    file = from_start(Path(f".env.{environment if is_one else 'local'}"))
+    filed = _read_file(file) if is_one else {}
 
     faults = _unfit(filed | process) + _unknown(overrides, Settings.model_fields)
     # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
@@ -543,7 +561,7 @@ def load_settings(**overrides: Any) -> Settings:
     # By alias where there is one: until pydantic-settings 2.11 the environment wins over a bare field name.
     given = {_alias(field) or field: value for field, value in known.items()}
     try:
-        settings = Settings(**given | {"environment": environment, "_env_file": file})
+        settings = Settings(**given | {"environment": environment, "_env_file": file if is_one else None})
     except ValidationError as error:
         faults += [_fault(detail) for detail in error.errors(include_url=False)]
     # Outside the except clause, so that no context carries the values that were refused.

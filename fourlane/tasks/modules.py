@@ -40,8 +40,12 @@ def import_module(module: str) -> None:
             loaded = getattr(loaded, part)
         if isinstance(loaded, dramatiq.Broker):
             dramatiq.set_broker(loaded)
-        elif attribute and callable(loaded) and not isinstance(loaded, dramatiq.Actor):
+        elif attribute and not isinstance(loaded, dramatiq.Actor):
+            if not callable(loaded) or inspect.iscoroutinefunction(loaded):
+                raise ModuleError(f"{module!r} is neither a broker nor a plain function that sets one up")
             loaded()
+    except ModuleError:
+        raise
     except (Exception, SystemExit) as error:
         raise ModuleError(f"module {module!r} cannot be imported: {_reason(error, name)}") from error
 

@@ -690,3 +690,30 @@ def test_the_command_shows_every_setting(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(said.splitlines()) == len(EVERY)
     assert "hush" not in said + told.stdout
     assert KEY not in said + told.stdout
+
+
+WHOLE_NUMBERS = [field for field, info in Settings.model_fields.items() if info.annotation in (int, int | None)]
+
+
+def test_there_are_whole_numbers() -> None:
+    assert len(WHOLE_NUMBERS) > 30
+
+
+@pytest.mark.parametrize("field", WHOLE_NUMBERS)
+def test_a_number_that_no_part_could_take_is_refused(field: str) -> None:
+    with pytest.raises(SettingsError, match=r"(too large|does not fit|is no port); use"):
+        load_settings(**{field: 10**20})
+
+
+@pytest.mark.parametrize("value", ["[" * 20_000, '{"a":' * 20_000])
+@pytest.mark.parametrize("name", ["WEBHOOK_ALLOW_FROM", "LIMITS", "MAINTENANCE", "AI", "NOTIFICATION_USER_LIMITS"])
+def test_json_nested_too_deeply_is_a_fault_like_another(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"FOURLANE_{name}", value)
+    with pytest.raises(SettingsError, match=f"FOURLANE_{name}: "):
+        load_settings()
+
+
+def test_an_environment_of_a_name_too_long_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOURLANE_ENVIRONMENT", "x" * 300)
+    with pytest.raises(SettingsError, match="is no environment; use local, staging or production"):
+        load_settings()
