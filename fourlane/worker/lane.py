@@ -16,12 +16,14 @@ from fourlane.queues.store import Turn
 from fourlane.queues.tally import Tally
 from fourlane.worker.run import Run
 
-__all__ = ["NEWS", "WATCH", "Lane"]
+__all__ = ["NEWS", "UNHEARD_SECONDS", "WATCH", "Lane"]
 
 NEWS: Final = 1 << 4
 """Among the tiers that a lane listens for: the key by which Redis tells of delayed jobs."""
 WATCH: Final = 1 << 5
 """Likewise: of workers that hold leases."""
+UNHEARD_SECONDS: Final = 1.0
+"""How long a wait lasts that leaves out what is another worker's for now."""
 _BUSY_LOOK_SECONDS: Final = SILENCE_MS / 2000  # after so long with leases it looks after the other workers
 _PASS_SECONDS: Final = 0.01  # in so long no more than so many jobs of a tier are passed over for their task's share
 _MOST_PASSED: Final = 20
@@ -49,7 +51,8 @@ class Lane:
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
         self.pass_on: dict[str, float] = {}  # by tier: when a token that no slot took is another worker's
         self.all_bits = sum(_BITS[tier] for tier in tiers) | NEWS | WATCH
-        self.unheard = 0  # WATCH once it has handed such a token on, until it has looked, and holds no leases itself
+        self.unheard = 0  # WATCH for a moment after it handed such a token on, and as long as it holds leases itself
+        self.unheard_until = 0.0
         self.listens = 0  # what the present wait listens for
         self.due_at = math.inf
         self.room_at = math.inf
@@ -131,7 +134,17 @@ class Lane:
         if alone:
             return 0
         best = min(self.maybe)
-        return sum(_BITS[tier] for tier in self.tiers if tier < best) | NEWS
+        return sum(_BITS[tier] for tier in self.tiers if tier < best) | (NEWS | WATCH) & ~self.unheard
+
+    def hand_watch_on(self, now: float) -> None:
+        """Such a token was heard, and another worker's it shall be."""
+        self.unheard, self.unheard_until = WATCH, now + UNHEARD_SECONDS
+
+    def hears_again(self, now: float) -> bool:
+        """True when all that it wants to hear may be listened for in the next wait."""
+        if self.unheard and not self.held and now >= self.unheard_until:
+            self.unheard = 0
+        return not self.unheard
 
     # The next turn --------------------------------------------------------------------------------------------
 
@@ -182,7 +195,7 @@ class Lane:
         if "w" in flags and holds:
             self.told_at = now
         if not holds:
-            self.busy_look_at, self.unheard = math.inf, 0
+            self.busy_look_at = math.inf
         elif "k" in flags or self.busy_look_at == math.inf:
             self.busy_look_at = now + _BUSY_LOOK_SECONDS
         if turn.due_in != -2:

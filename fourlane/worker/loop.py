@@ -32,7 +32,7 @@ from fourlane.queues.store import Leased, Turn
 from fourlane.worker.apart import Apart
 from fourlane.worker.appetite import Appetite
 from fourlane.worker.executor import Executor
-from fourlane.worker.lane import WATCH, Lane
+from fourlane.worker.lane import Lane
 from fourlane.worker.observer import Observer
 from fourlane.worker.order import Shares, late_tiers, next_ask
 from fourlane.worker.run import Run
@@ -46,6 +46,7 @@ __all__ = ["Loop"]
 log = logging.getLogger("fourlane.worker")
 
 _BUSY_LOOK_SECONDS: Final = 1.0
+_FRESH_SECONDS: Final = 0.05
 _GIVE_BACK_SECONDS: Final = 0.020
 _SETTLE_WITHIN_SECONDS: Final = 0.005
 _SHORT_JOB_SECONDS: Final = 0.001
@@ -107,6 +108,7 @@ class Loop:
         self._leased_at = 0.0
         self._failures = 0
         self._last_idle_look = 0.0
+        self._armed_at = 0.0
         self._ahead: tuple[Lane | None, str] = (None, "")  # where the last job came from, for the next one
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[tuple[str, str]] = deque()
@@ -633,6 +635,8 @@ class Loop:
         except RedisUnavailable as error:
             self._failed(wait.lanes[0], error)
             return False
+        if not self.waits.armed():
+            self._armed_at = now
         fault = self.waits.arm(ahead, alone)
         if fault is not None and fault.error is not None:
             self._failed(fault.lane, fault.error)
@@ -751,12 +755,16 @@ class Loop:
     def _take_watch(self, lane: Lane, token: str, now: float) -> None:
         """Who holds leases looks without being told, and this may be its own word: one that holds none shall have it.
         Two of those, for one of them may die with the one that told."""
+        lane.told_at = 0.0  # its own word would be gone then: it is given again with the next lease
         if not lane.held:
-            lane.watch(now)
+            if now - self._armed_at > _FRESH_SECONDS:
+                lane.watch(now)
+            else:
+                lane.look_at = now  # the token was there before: what it tells of may be old
             if token == "v":
                 return
             token = "v"
-        lane.unheard = WATCH  # else it might hear it again
+        lane.hand_watch_on(now)
         try:
             self.store.have_watched(lane.service, token)
         except RedisUnavailable as error:

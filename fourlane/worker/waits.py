@@ -13,14 +13,13 @@ from fourlane.names import Tier
 from fourlane.queues.connection import Link, blocks_for, is_refusal, lacks_right
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store, Turn
-from fourlane.worker.lane import NEWS, WATCH, Lane
+from fourlane.worker.lane import NEWS, UNHEARD_SECONDS, WATCH, Lane
 
 __all__ = ["Ahead", "Heard", "Waits"]
 
 _WAIT_SECONDS: Final = 30.0  # how long one wait in Redis lasts when nothing comes
 _BLIND_SECONDS: Final = 0.5  # and where the server cannot end it for us, while some services are left out
 _WITHOUT_SECONDS: Final = 2.0  # and when keys are left out that Redis refused
-_UNHEARD_SECONDS: Final = 1.0  # and when what it leaves out is another worker's for now
 _ANSWER_SECONDS: Final = 5.0
 
 
@@ -72,13 +71,15 @@ class Wait:
     def arm(self, seconds: float, ahead: Ahead | None, alone: Lane | None) -> None:
         """Ask. Raises RedisUnavailable. It is open."""
         assert self.link is not None
+        now = time.monotonic()
+        hear = [lane.hears_again(now) for lane in self.lanes]
+        if not all(hear):
+            seconds = min(seconds, UNHEARD_SECONDS)
         keys = self._keys(alone)
         if self._refused:
             keys = [key for key in keys if key not in self._refused]
             seconds = min(seconds, _WITHOUT_SECONDS)
             self._refused.clear()
-        if any(lane.unheard for lane in self.lanes):
-            seconds = min(seconds, _UNHEARD_SECONDS)
         if not keys:
             return
         self._asked = keys
