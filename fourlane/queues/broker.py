@@ -201,6 +201,8 @@ class RedisBroker(dramatiq.Broker):
         return found
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        if signal == "worker_boot":
+            self.get_declared_queues()  # dramatiq's Worker consumes what is declared, and a task's queue is not yet
         self.call_hooks(self.hooks("before_" + signal), args, kwargs)
         if signal == "process_message":
             in_process.message = args[0]
