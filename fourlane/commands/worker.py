@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fourlane.queues.store import Store
     from fourlane.worker.supervisor import Supervisor
 
-__all__ = ["run_options", "supervise", "worker"]
+__all__ = ["run_options", "supervise", "take_signals", "worker"]
 
 
 def run_options(command: Any) -> Any:
@@ -48,9 +48,31 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 
     SIGTERM and Ctrl-C stop gracefully, a second Ctrl-C at once; SIGHUP restarts the processes one by one.
     """
+    take_signals(options["profile"])
     from fourlane.config import load_settings
 
     sys.exit(supervise(load_settings(), modules, options))
+
+
+def take_signals(profile: bool) -> None:
+    """What signals mean until the supervisor takes them: none ends a worker that starts without a word.
+
+    SIGTERM ends what has nothing in hand; by itself it would not reach the process 1 of a container.
+    """
+    had_terminal = os.isatty(2)
+
+    def stop(*_: object) -> None:
+        sys.exit(0)
+
+    def ignore(number: int, _: object) -> None:
+        if number == signal.SIGHUP and had_terminal and not os.isatty(2):
+            sys.exit(0)  # a closed terminal sends it: nobody is there to stop this worker any more
+        # Not through a stream, for this may come amid a write to it.
+        os.write(2, f"{signal.Signals(number).name}: this worker is still starting; ignored\n".encode())
+
+    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGHUP, signal.SIGUSR1, *((signal.SIGUSR2,) if profile else ())):
+        signal.signal(number, ignore)
 
 
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
@@ -98,9 +120,8 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         rights.check(store)
         return int(boot_seconds) * 1000, browse.eviction_policy(store)
 
-    with _ending_at_once():
-        boot_ms, policy = when_reachable(greet, settings.start_wait_seconds)
-        when_reachable(declare, settings.start_wait_seconds)
+    boot_ms, policy = when_reachable(greet, settings.start_wait_seconds)
+    when_reachable(declare, settings.start_wait_seconds)
     if policy not in (None, "noeviction"):
         click.echo(
             f"warning: maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
@@ -147,16 +168,6 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         if not settings.probe_port:
             return supervisor.run()
         return _run_with_probe(supervisor, settings)
-
-
-@contextmanager
-def _ending_at_once() -> Iterator[None]:
-    """SIGTERM ends what has nothing in hand; by itself it would not reach the process 1 of a container."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
