@@ -21,6 +21,7 @@ def relay(once: bool) -> None:
     from fourlane import app
     from fourlane.config import load_settings
     from fourlane.outbox.relay import PATIENCE_SECONDS
+    from fourlane.queues.rights import check_whole
     from fourlane.watchdog import Watchdog, ping_of
 
     settings = load_settings()
@@ -28,7 +29,7 @@ def relay(once: bool) -> None:
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     with open_store() as store:
-        store.connector.command(store.keys.services, "PING")
+        check_whole(store)
         mover = app.open_relay(settings, store)
         # The first batch here, so that what is wrong from the start ends in a line and not in a loop.
         moved = mover.drain() if once else mover.step()

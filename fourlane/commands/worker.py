@@ -80,10 +80,9 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     from fourlane import observe
     from fourlane.app import housekeeping, observe_of, opening_of
     from fourlane.beyond import Outside
-    from fourlane.errors import RedisUnavailable, SettingsError
+    from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
-    from fourlane.queues.connection import lacks_right
     from fourlane.scheduler.declare import synchronise_maintenance
     from fourlane.worker.start import when_reachable
     from fourlane.worker.supervisor import Options, Supervisor
@@ -111,11 +110,7 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
             synchronise_maintenance(store, maintenance, boot_ms)
 
     def greet() -> tuple[int, str | None]:
-        try:
-            store.connector.command(store.keys.services, "EXISTS", store.keys.services)  # not while it loads its data
-        except RedisUnavailable as error:
-            if not lacks_right(error):
-                raise  # else all rights that are missing are told together
+        rights.check_whole(store)  # and not while it loads its data
         boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
         rights.check(store)
         return int(boot_seconds) * 1000, browse.eviction_policy(store)

@@ -33,7 +33,7 @@ from fourlane.errors import DuplicateJob, EncryptionError, InvalidArguments, Unr
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
-from fourlane.queues.connection import connect
+from fourlane.queues.connection import client_of
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.store import Delayed, Leased, Store
 from fourlane.sealing import is_sealed, open_envelope
@@ -77,7 +77,7 @@ class RedisBroker(dramatiq.Broker):
     """A dramatiq broker on Fourlane's queues.
 
     Parameters:
-      url: e.g. ``rediss://user:password@host:6379``. Where neither it nor another server is named, all that is not
+      url: e.g. ``rediss://user:password@host:6379``; with ``?cluster=true`` behind it of any node of a cluster. Where neither it nor another server is named, all that is not
         given here is what the settings say: ``RedisBroker()`` works on the server of ``fourlane worker``.
       client: a ``redis.Redis`` or ``redis.RedisCluster`` to take the place of ``url``.
       middleware: as dramatiq's. By default dramatiq's own default list.
@@ -145,7 +145,7 @@ class RedisBroker(dramatiq.Broker):
         def open_from_arguments() -> Opened:
             from fourlane.app import opening_with
 
-            return opening_with(**said).open_on(client or (connect(url) if url else redis.Redis(**parameters)))
+            return opening_with(**said).open_on(client or (client_of(url) if url else redis.Redis(**parameters)))
 
         if source is None:
             names_server = url is not None or client is not None or bool(parameters)
