@@ -77,8 +77,9 @@ class RedisBroker(dramatiq.Broker):
     """A dramatiq broker on Fourlane's queues.
 
     Parameters:
-      url: e.g. ``rediss://user:password@host:6379``; with ``?cluster=true`` behind it of any node of a cluster. Where neither it nor another server is named, all that is not
-        given here is what the settings say: ``RedisBroker()`` works on the server of ``fourlane worker``.
+      url: e.g. ``rediss://user:password@host:6379``, with ``?cluster=true`` behind it for a node of a cluster. Where
+        neither it nor another server is named, all that is not given here is what the settings say:
+        ``RedisBroker()`` works on the server of ``fourlane worker``.
       client: a ``redis.Redis`` or ``redis.RedisCluster`` to take the place of ``url``.
       middleware: as dramatiq's. By default dramatiq's own default list.
       namespace: what all keys begin with.

@@ -69,7 +69,7 @@ _LINK_OPTIONS: Final = {
 
 
 class Cluster:
-    """A cluster, by one of its nodes. Its client is made on first use, for redis-py asks the nodes when it makes one."""
+    """A cluster, by one of its nodes. Its client is made on first use: redis-py asks the nodes when it makes one."""
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self._url = url
