@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourlane.commands.worker import run_options, supervise
+from fourlane.commands.worker import run_options, supervise, take_signals
 
 if TYPE_CHECKING:
     from fourlane.config import Settings
@@ -24,6 +24,7 @@ __all__ = ["dev", "local_sqs"]
 @run_options
 def dev(modules: tuple[str, ...], **options: Any) -> None:
     """Run a worker for development, on an embedded server when REDIS_URL is not set."""
+    take_signals(options["profile"])
     from fourlane.config import load_settings
 
     options["log_jobs"] = True

@@ -19,6 +19,7 @@ __all__ = ["relay"]
 def relay(once: bool) -> None:
     """Move committed jobs of the outbox to Redis, until SIGTERM or Ctrl-C. Any number of relays may run."""
     from fourlane.outbox.relay import PATIENCE_SECONDS, relay_of
+    from fourlane.queues.rights import check_whole
     from fourlane.watchdog import Watchdog, ping_of
 
     with open_app() as app:
@@ -26,7 +27,7 @@ def relay(once: bool) -> None:
             level=app.settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
         )
         store = app.store
-        store.connector.command(store.keys.services, "PING")
+        check_whole(store)
         mover = relay_of(app.root, store)
         # The first batch here, so that what is wrong from the start ends in a line and not in a loop.
         moved = mover.drain() if once else mover.step()

@@ -271,6 +271,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     from fourlane.observe import configure_logs, observe_of
     from fourlane.own import import_modules
     from fourlane.queues.kept import Keeper
+    from fourlane.queues.rights import check_whole
     from fourlane.scheduler.declare import synchronise
     from fourlane.scheduler.ticker import Scheduler
     from fourlane.tasks import maintenance
@@ -280,6 +281,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     settings = load_settings()
     configure_logs(observe_of(settings))
     with open_store() as store:
+        check_whole(store)
         seconds, _ = store.connector.command(store.keys.services, "TIME")
         boot_ms = int(seconds) * 1000
         if modules:

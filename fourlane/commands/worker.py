@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fourlane.queues.store import Store
     from fourlane.worker.supervisor import Supervisor
 
-__all__ = ["run_options", "supervise", "worker"]
+__all__ = ["run_options", "supervise", "take_signals", "worker"]
 
 
 _OWN: Final = "fourlane.own"  # by its name, as the program's modules: only the processes load it
@@ -52,9 +52,31 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 
     SIGTERM and Ctrl-C stop gracefully, a second Ctrl-C at once; SIGHUP restarts the processes one by one.
     """
+    take_signals(options["profile"])
     from fourlane.config import load_settings
 
     sys.exit(supervise(load_settings(), modules, options))
+
+
+def take_signals(profile: bool) -> None:
+    """What signals mean until the supervisor takes them: none ends a worker that starts without a word.
+
+    SIGTERM ends what has nothing in hand; by itself it would not reach the process 1 of a container.
+    """
+    had_terminal = os.isatty(2)
+
+    def stop(*_: object) -> None:
+        sys.exit(0)
+
+    def ignore(number: int, _: object) -> None:
+        if number == signal.SIGHUP and had_terminal and not os.isatty(2):
+            sys.exit(0)  # a closed terminal sends it: nobody is there to stop this worker any more
+        # Not through a stream, for this may come amid a write to it.
+        os.write(2, f"{signal.Signals(number).name}: this worker is still starting; ignored\n".encode())
+
+    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGHUP, signal.SIGUSR1, *((signal.SIGUSR2,) if profile else ())):
+        signal.signal(number, ignore)
 
 
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
@@ -62,10 +84,9 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
     from fourlane import observe
     from fourlane.app import App
     from fourlane.beyond import Outside
-    from fourlane.errors import RedisUnavailable, SettingsError
+    from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
-    from fourlane.queues.connection import lacks_right
     from fourlane.worker.start import when_reachable
     from fourlane.worker.supervisor import Options, Supervisor
 
@@ -92,18 +113,13 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
             keep_house(boot_ms)
 
     def greet() -> tuple[int, str | None]:
-        try:
-            store.connector.command(store.keys.services, "EXISTS", store.keys.services)  # not while it loads its data
-        except RedisUnavailable as error:
-            if not lacks_right(error):
-                raise  # else all rights that are missing are told together
+        rights.check_whole(store)  # and not while it loads its data
         boot_seconds, _ = store.connector.command(store.keys.services, "TIME")
         rights.check(store)
         return int(boot_seconds) * 1000, browse.eviction_policy(store)
 
-    with _ending_at_once():
-        boot_ms, policy = when_reachable(greet, settings.start_wait_seconds)
-        when_reachable(declare, settings.start_wait_seconds)
+    boot_ms, policy = when_reachable(greet, settings.start_wait_seconds)
+    when_reachable(declare, settings.start_wait_seconds)
     if policy not in (None, "noeviction"):
         click.echo(
             f"warning: maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
@@ -157,16 +173,6 @@ def _housekeeping(settings: Settings, store: Store) -> Callable[[int], None]:
 
     times = maintenance.housekeeping(settings)
     return lambda boot_ms: maintenance.synchronise(store, times, boot_ms)
-
-
-@contextmanager
-def _ending_at_once() -> Iterator[None]:
-    """SIGTERM ends what has nothing in hand; by itself it would not reach the process 1 of a container."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
-from fourlane.queues.connection import connect
+from fourlane.queues.connection import client_of
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
@@ -52,8 +52,9 @@ class RedisBroker(dramatiq.Broker):
     """A dramatiq broker on Fourlane's queues.
 
     Parameters:
-      url: e.g. ``rediss://user:password@host:6379``. Where neither it nor another server is named, all that is not
-        given here is what the settings say: ``RedisBroker()`` works on the server of ``fourlane worker``.
+      url: e.g. ``rediss://user:password@host:6379``, with ``?cluster=true`` behind it for a node of a cluster. Where
+        neither it nor another server is named, all that is not given here is what the settings say:
+        ``RedisBroker()`` works on the server of ``fourlane worker``.
       client: a ``redis.Redis`` or ``redis.RedisCluster`` to take the place of ``url``.
       middleware: as dramatiq's. By default dramatiq's own default list.
       namespace: what all keys begin with.
@@ -116,7 +117,7 @@ class RedisBroker(dramatiq.Broker):
             return msgspec.structs.replace(opening_here(), **said).open()
 
         def open_from_arguments() -> Opened:
-            return opening_with(**said).open_on(client or (connect(url) if url else redis.Redis(**parameters)))
+            return opening_with(**said).open_on(client or (client_of(url) if url else redis.Redis(**parameters)))
 
         if source is None:
             names_server = url is not None or client is not None or bool(parameters)
@@ -172,6 +173,8 @@ class RedisBroker(dramatiq.Broker):
         return found
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        if signal == "worker_boot":
+            self.get_declared_queues()  # dramatiq's Worker consumes what is declared, and a task's queue is not yet
         self.call_hooks(self.hooks("before_" + signal), args, kwargs)
         if signal == "process_message":
             in_process.message = args[0]

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +27,9 @@ from redis.cluster import RedisCluster
 
 from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.queues.scripts import FLAG, Script, script
-from fourlane.queues.url import NOT_TO_BE_READ, read
+from fourlane.queues.url import NOT_TO_BE_READ, Address, read
 
-__all__ = ["Connector", "Link", "blocks_for", "connect"]
+__all__ = ["Cluster", "Connector", "Link", "blocks_for", "client_of", "connect"]
 
 _pack: Callable[[tuple[Any, ...]], bytes] | None
 try:  # straight to the C function, past a layer of redis-py that looks at each word
@@ -46,10 +47,11 @@ _ORIGIN_SECONDS = 30.0  # a third of what Redis remembers a key's last call for 
 _LOST = (failures.ConnectionError, failures.TimeoutError, failures.RedisClusterException, OSError)
 # The server's word for what went wrong: redis-py cuts it off, Redis 6 hides it inside the text of a script's error.
 _WORD = re.compile(r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|BUSY|MASTERDOWN|UNBLOCKED|MOVED|ASK|CLUSTERDOWN|"
-                   r"TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b")  # fmt: skip
+                   r"TRYAGAIN|CROSSSLOT|NOAUTH|WRONGPASS|NOPERM)\b")  # fmt: skip
 _PASSING = {"READONLY", "LOADING", "BUSY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN"}
 _TO_A_PATH: Final = " connecting to /"
 _LACKS_CA: Final = "CERTIFICATE_VERIFY_FAILED"
+_NO_CLUSTER: Final = "Cluster mode is not enabled"
 _DENIED = {"NOAUTH", "WRONGPASS", "NOPERM"}
 _WRITES_NOTHING = {"OOM", "MISCONF", "NOREPLICAS"}
 
@@ -66,17 +68,56 @@ _LINK_OPTIONS: Final = {
 }
 
 
+class Cluster:
+    """A cluster, by one of its nodes. Its client is made on first use: redis-py asks the nodes when it makes one."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self._url = url
+        self._options = options
+        self._lock = threading.Lock()
+        self._client: RedisCluster | None = None
+
+    def client(self) -> RedisCluster:
+        """Raises redis-py's errors: no node answers, or this is no cluster."""
+        with self._lock:
+            if self._client is None:
+                self._client = RedisCluster.from_url(self._url, **self._options)
+            return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
 def connect(url: str) -> redis.Redis:
-    """A client for this URL that never waits for ever on a silent socket. Raises SettingsError: it cannot be read."""
+    """A client for the one server of this URL; never waits for ever on a silent socket.
+
+    Raises SettingsError: it cannot be read.
+    """
+    client, _, _ = _connect(url)
+    return client
+
+
+def client_of(url: str) -> redis.Redis | Cluster:
+    """Likewise, or the cluster that it says its server to be of (``?cluster=true``)."""
+    client, address, options = _connect(url)
+    if not address.clustered:
+        return client
+    client.close()
+    return Cluster(address.url, options)
+
+
+def _connect(url: str) -> tuple[redis.Redis, Address, dict[str, Any]]:
     address = read(url)
     options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     options |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SOCKET_TIMEOUT_SECONDS)
+    options |= address.options
     try:
-        client = redis.Redis.from_url(address.url, **(options | address.options))
+        client = redis.Redis.from_url(address.url, **options)
         _make_connection(client)  # what its options say is looked at only here
     except (ValueError, TypeError, failures.RedisError):
         raise SettingsError(NOT_TO_BE_READ) from None
-    return client
+    return client, address, options
 
 
 def blocks_for(seconds: float) -> str:
@@ -284,21 +325,30 @@ class Connector:
       answer_seconds: no link waits longer than this for a connection or a reply, whatever the client allows.
     """
 
-    def __init__(self, client: redis.Redis | RedisCluster, answer_seconds: float = math.inf) -> None:
-        self.client = client
+    def __init__(self, client: redis.Redis | RedisCluster | Cluster, answer_seconds: float = math.inf) -> None:
+        self._given = client
         self._answer_seconds = answer_seconds
-        self.clustered = isinstance(client, RedisCluster)
+        self.clustered = isinstance(client, (RedisCluster, Cluster))
         self._idle: dict[Any, deque[Link]] = {}
         self._pid = os.getpid()
         self.flags_scripts: bool | None = None
         """Whether the server takes the flag of scripts.py; asked when it does not know a script."""
 
     @property
+    def client(self) -> Any:
+        """The client of redis-py. Raises RedisUnavailable: no node of the cluster answers."""
+        return self._guard(self._given.client) if isinstance(self._given, Cluster) else self._given
+
+    def answering_within(self, seconds: float) -> Connector:
+        """The same servers, with links that wait no longer than this."""
+        return Connector(self._given, seconds)
+
+    @property
     def address(self) -> str:
         """Scheme, host, port and database of the server; never a user or a password."""
-        client: Any = self.client
         if self.clustered:
             return "a cluster"
+        client = self.client
         pool = client.connection_pool
         options = pool.connection_kwargs
         database = options.get("db") or 0
@@ -314,21 +364,20 @@ class Connector:
 
     def open_all(self) -> Iterator[tuple[str, Link]]:
         """A new link to each server that holds keys, with its address when there are several."""
-        client: Any = self.client
         if not self.clustered:
             yield "", Link(self, self._connection(None))
             return
-        for node in self._guard(client.get_primaries):
+        for node in self._guard(self.client.get_primaries):
             yield node.name, Link(self, self._connection(node))
 
     def _node(self, key: bytes) -> Any:
-        if not isinstance(self.client, RedisCluster):
+        if not self.clustered:
             return None
-        client: Any = self.client
+        client = self.client
         return self._guard(lambda: client.get_node_from_key(key))
 
     def _connection(self, node: Any) -> Any:
-        client: Any = self.client
+        client = self.client
         of = self._guard(lambda: client if node is None else client.get_redis_connection(node))
         return self._guard(lambda: _make_connection(of, self._answer_seconds))
 
@@ -336,11 +385,14 @@ class Connector:
         try:
             return ask()
         except Exception as error:
-            raise unavailable(error) from error
+            # Of a cluster that cannot be reached redis-py tells in words of its own, from the last node's error.
+            told = error.__cause__ if isinstance(error, failures.RedisClusterException) else None
+            cause = told if isinstance(told, failures.RedisError) else error
+            raise unavailable(cause) from cause
 
     def refresh(self) -> None:
         """Learn anew who holds what, after a cluster said so."""
-        if isinstance(self.client, RedisCluster):
+        if self.clustered:
             self._guard(self.client.nodes_manager.initialize)
 
     def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
@@ -433,7 +485,7 @@ class Connector:
 
     def close(self) -> None:
         self._close_idle()
-        self.client.close()
+        self._given.close()
 
 
 def _close_all(links: deque[Link]) -> None:
@@ -452,7 +504,8 @@ def is_passing(error: RedisUnavailable) -> bool:
 
 def may_come(error: RedisUnavailable) -> bool:
     """True when the server may be there later, with nobody changing our settings."""
-    return is_passing(error) and _LACKS_CA not in str(error) and not _lacks_file(error.__cause__)
+    lasts = _LACKS_CA in str(error) or _NO_CLUSTER in str(error) or _lacks_file(error.__cause__)
+    return is_passing(error) and not lasts
 
 
 def _errno(error: BaseException) -> int | None:
@@ -508,6 +561,8 @@ def unavailable(error: Exception) -> RedisUnavailable:
         hint = "Redis answered with an error"
     elif _LACKS_CA in str(error):
         hint = "name the CA that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
+    elif _NO_CLUSTER in str(error):
+        hint = "this server is of no cluster: leave cluster=true out of REDIS_URL; or this user lacks +cluster|slots"
     elif _errno(error) in (errno.EMFILE, errno.ENFILE):
         hint = "this program has no file descriptor left; raise its limit (ulimit -n)"
     elif _lacks_file(error):
@@ -519,7 +574,10 @@ def unavailable(error: Exception) -> RedisUnavailable:
     return RedisUnavailable(f"Redis: {str(error) or type(error).__name__} ({hint})")
 
 
+_NODE_HINT: Final = "other keys are other nodes'; of a node of a Redis Cluster say so: redis://HOST:PORT/0?cluster=true"
 _HINTS = {
+    "MOVED": _NODE_HINT,
+    "CROSSSLOT": _NODE_HINT,
     "OOM": "Redis is out of memory; give it more, or drop dead letters",
     "MISCONF": "Redis cannot write to its disk and refuses writes; free space there",
     "NOREPLICAS": "Redis refuses writes while too few replicas are connected",

@@ -9,7 +9,7 @@ import msgspec
 
 from fourlane import codec
 from fourlane.errors import SettingsError
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import Connector, client_of
 from fourlane.queues.store import Store
 from fourlane.root import Root, root
 
@@ -58,7 +58,7 @@ class Opening(msgspec.Struct, frozen=True):
 
     def open(self) -> Opened:
         """Raises SettingsError: the address cannot be read."""
-        return self.open_on(connect(self.redis_url))
+        return self.open_on(client_of(self.redis_url))
 
     def open_on(self, client: Any) -> Opened:
         """On a client of the caller's own."""

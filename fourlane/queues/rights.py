@@ -10,7 +10,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.queues.connection import lacks_right
 from fourlane.queues.store import Store
 
-__all__ = ["NEEDED", "check", "denied"]
+__all__ = ["NEEDED", "check", "check_whole", "denied"]
 
 # Each as it is tried on a list of one element, so that those for other types change nothing.
 _TRIED: Final = """
@@ -108,3 +108,18 @@ def check(store: Store) -> None:
             f"Redis: this user may not run {', '.join(lacking)} on keys {store.namespace}:*; "
             "give it the rights that docs/operating.md lists"
         )
+
+
+def check_whole(store: Store) -> None:
+    """Raises RedisUnavailable: REDIS_URL names one node of a cluster, and does not say so; or Redis is not there yet.
+
+    A right that is missing is told elsewhere, together with others.
+    """
+    keys = [store.keys.services]
+    if not store.connector.clustered:
+        keys.append(store.service("default").jobs)  # of another slot: a node of a cluster refuses both in one command
+    try:
+        store.connector.command(keys[0], "EXISTS", *keys)
+    except RedisUnavailable as error:
+        if not lacks_right(error):
+            raise

@@ -126,7 +126,7 @@ class Store:
     def answering_within(self, seconds: float) -> Store:
         """The same jobs, for who has others to look after: no connection waits longer than this for a reply."""
         same = copy.copy(self)
-        same.connector = Connector(self.connector.client, seconds)
+        same.connector = self.connector.answering_within(seconds)
         return same
 
     def _time_ms(self) -> int:

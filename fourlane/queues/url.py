@@ -24,10 +24,11 @@ _MOST_SECONDS: Final = 86_400.0
 
 
 class Address(NamedTuple):
-    """A URL in the words of redis-py: without its options, and these."""
+    """A URL in the words of redis-py: without its options, and these; and whether it names a node of a cluster."""
 
     url: str
     options: dict[str, Any]
+    clustered: bool = False
 
 
 class _Kind(NamedTuple):
@@ -103,7 +104,7 @@ _EVERYWHERE: Final = {
     "encoding": _Kind(_known_encoding, "an encoding, such as utf-8"),
     "encoding_errors": _Kind(_known_error_handler, "strict, replace or ignore"),
 }
-_TCP: Final = {"socket_keepalive": _FLAG}
+_TCP: Final = {"socket_keepalive": _FLAG, "cluster": _FLAG}
 _TLS: Final = {
     "ssl_ca_certs": _Kind(str, "a file"),
     "ssl_ca_path": _Kind(str, "a folder"),
@@ -148,7 +149,10 @@ def read(url: str) -> Address:
     for name, value in parse_qsl(parts.query):
         if name not in _LEFT_OUT and name not in options:
             options[name] = _value(known, name, value)
-    return Address(url.partition("?")[0], options)
+    clustered = options.pop("cluster", False)
+    if clustered and (int(database or 0) or options.pop("db", 0)):
+        raise SettingsError("REDIS_URL: a cluster has no database but 0; write redis://HOST:PORT/0?cluster=true")
+    return Address(url.partition("?")[0], options, clustered)
 
 
 def _is_cut(parts: SplitResult) -> bool:

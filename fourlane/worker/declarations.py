@@ -44,12 +44,21 @@ class Declarations:
     The limits of the first order were written before: no job may start without them.
     """
 
-    def __init__(self, broker: RedisBroker, boot_ms: int, order: int, serves: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        broker: RedisBroker,
+        boot_ms: int,
+        order: int,
+        serves: Callable[[], bool],
+        promote: Callable[[str, list[str]], None],
+    ) -> None:
+        """``promote`` is told once of tasks of a service that other workers did not know."""
         self.done = -1
         """The last order that was carried out."""
         self._broker = broker
         self._boot_ms = boot_ms
         self._serves = serves
+        self._promote = promote
         self._orders: SimpleQueue[int] = SimpleQueue()
         threading.Thread(target=self._run, args=(order,), name="fourlane-declare", daemon=True).start()
 
@@ -64,7 +73,7 @@ class Declarations:
         self.done = first
         while not self._serves():
             time.sleep(0.02)
-        self._insist(self._promote, "jobs that no worker knew wait on")
+        self._insist(self._tell_unknown, "jobs that no worker knew wait on")
         while True:
             number = self._orders.get()
             if number > self.done:
@@ -73,18 +82,18 @@ class Declarations:
                 self._insist(lambda: synchronise(self._broker, self._boot_ms), "schedules are not declared")
                 self.done = number
 
-    def _promote(self) -> None:
+    def _tell_unknown(self) -> None:
         """Jobs that other workers did not know and we do need not wait any longer."""
         from fourlane.tasks.task import Task
-        from fourlane.worker.unknown import promote
+        from fourlane.worker.unknown import unknown_tasks
 
         tasks: dict[str, set[str]] = {}
         for name, actor in self._broker.actors.items():
             service = actor.service if isinstance(actor, Task) else self._broker.queue_of(actor.queue_name).service
             tasks.setdefault(service, set()).add(name)
         for service, names in tasks.items():
-            if due := promote(self._broker.store, service, names):
-                log.info("promoted service=%s jobs=%d: no worker before knew their tasks", service, due)
+            if found := unknown_tasks(self._broker.store, service, names):
+                self._promote(service, found)
 
     def _insist(self, act: Callable[[], None], what: str) -> None:
         """Until it is done, or cannot be."""

@@ -39,6 +39,7 @@ from fourlane.worker.run import Run
 from fourlane.worker.settling import Settling, gather
 from fourlane.worker.table import Table
 from fourlane.worker.tell import tell
+from fourlane.worker.unknown import Promotion
 from fourlane.worker.waits import Ahead, Waits
 
 __all__ = ["Loop"]
@@ -113,6 +114,8 @@ class Loop:
         self._cancelled: deque[set[str]] = deque()
         self._lost: deque[tuple[str, str]] = deque()
         self._declared: deque[str] = deque()
+        self._unknown: deque[tuple[str, list[str]]] = deque()
+        self._promotions: dict[Lane, Promotion] = {}
         self._tells_shutdown = False
         self._asks = self._leased = 0
         self._busy_since = 0.0
@@ -160,6 +163,11 @@ class Loop:
             self._declared.append(self.broker.queue_of(actor.queue_name).service)
             self.wake()
 
+    def told_unknown(self, service: str, tasks: list[str]) -> None:
+        """Others parked jobs of these tasks, which this worker knows."""
+        self._unknown.append((service, tasks))
+        self.wake()
+
     def tell_boot(self) -> None:
         """Middleware hears that the worker boots, and later that it stops. Call it before ``run``."""
         for hook in self.broker.hooks("before_worker_boot"):
@@ -191,6 +199,8 @@ class Loop:
             lane.rouse(now)
         for lane in [lane for lane in self.lanes if lane.room_at <= now]:
             self._limits_have_room(lane)
+        if self._promotions and not self._promote(now):
+            return
         turned = self._lease(now)
         if turned is None:
             return
@@ -199,6 +209,26 @@ class Loop:
                 return
         self._pass_tokens_on(now)
         self._keep_contact(now)
+
+    def _promote(self, now: float) -> bool:
+        """Take what others parked, as far as there is room, to be leased at once. False when Redis did not answer."""
+        for lane, promotion in list(self._promotions.items()):
+            if promotion.at > now or lane.blocked_until > now or (want := self._want()) <= 0:
+                continue
+            try:
+                found = promotion.take(self._link(lane), want, now)
+            except RedisUnavailable as error:
+                self._refused_or_failed(lane, error)
+                return False
+            if found:
+                lane.maybe, lane.from_token = set(lane.tiers), False
+            if promotion.at == math.inf:
+                del self._promotions[lane]
+                if promotion.taken:
+                    log.info(
+                        "promoted service=%s jobs=%d: others did not know their tasks", lane.service, promotion.taken
+                    )
+        return True
 
     def _lease(self, now: float) -> set[Lane] | None:
         """Lease by tier and in turn, as far as there is room. Returns who was asked; None when Redis did not answer."""
@@ -662,6 +692,8 @@ class Loop:
             moments += [*lane.pass_on.values(), *lane.rests.values()]
             if lane.watches:
                 moments.append(lane.contact.heard_at + STEP_SECONDS)
+        if self._promotions and self._want() > 0:
+            moments += [promotion.at for promotion in self._promotions.values()]
         step_at = self.appetite.step_at(now)
         if step_at is not None:
             moments.append(step_at)
@@ -784,6 +816,10 @@ class Loop:
                     lane.look_at = 0.0  # Redis says whether that is so still: what is held by now may be newer
         while self._declared:
             self._serve(self._declared.popleft())
+        while self._unknown:
+            service, tasks = self._unknown.popleft()
+            for lane in [lane for lane in self.lanes if lane.service == service]:
+                self._promotions[lane] = Promotion(self.store, service, "".join(lane.tiers), tasks)
 
     def _serve(self, service: str) -> None:
         """One more service."""

@@ -155,7 +155,7 @@ def main() -> None:
     # An init system may send SIGTERM to every process, and the supervisor passes its own on: once is meant.
     profile = _profile(loop) if spec.profile else None
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
-    declarations = Declarations(broker, spec.boot_ms, spec.declare, lambda: loop.turned_at > 0)
+    declarations = Declarations(broker, spec.boot_ms, spec.declare, lambda: loop.turned_at > 0, loop.told_unknown)
     Reporter(loop, table, declarations)
     Deputy(loop, broker.store, table).start()
     threading.Thread(target=_listen, args=(loop, control, declarations), name="fourlane-listen", daemon=True).start()

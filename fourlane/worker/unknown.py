@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from fourlane.queues.connection import Link
 from fourlane.queues.store import Store
 
-__all__ = ["DEAD_AFTER_MS", "Parked", "pause_ms", "promote"]
+__all__ = ["DEAD_AFTER_MS", "Parked", "Promotion", "pause_ms", "unknown_tasks"]
 
 log = logging.getLogger("fourlane.worker")
 
@@ -19,6 +22,8 @@ _TRIES: Final = 4
 _SHORTEST_MS: Final = 500
 _LONGEST_MS: Final = 30_000
 _LINE_SECONDS: Final = 60.0
+_SWEEP_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Between sweeps for parked jobs that find none, until the last one."""
 
 
 def pause_ms(unknown_ms: int, tries: int) -> int:
@@ -48,13 +53,46 @@ class Parked:
             log.warning("unknown-task task=%s jobs=%d job=%s again_in_ms=%d", task, since + 1, job_id, again_in_ms)
 
 
-def promote(store: Store, service: str, tasks: Collection[str]) -> int:
-    """Make jobs of these tasks due at once that workers parked who did not know them. Returns how many."""
+def unknown_tasks(store: Store, service: str, tasks: Collection[str]) -> list[str]:
+    """Those of these tasks that a worker did not know of late."""
     unknown = store.connector.command(key := store.service(service).unknown, "ZRANGE", key, 0, -1)
-    names = [name for name in (text.decode(errors="replace") for text in unknown) if name in tasks]
-    due = passed = 0
-    until = b"0" if names else b""
-    while until:
-        some, passed, until = store.connector.run("promote", store.service(service).all, (until, passed, *names))
-        due += some
-    return due
+    return [name for name in (text.decode(errors="replace") for text in unknown) if name in tasks]
+
+
+class Promotion:
+    """A worker that begins takes the jobs that others parked of a service's tasks, which those do not know.
+
+    It does so in sweeps, each time as many as it has places for, so that they need not pass through the hands of
+    the others again; until some sweeps in turn found none, for some may still be in such hands. Used by the loop only.
+    """
+
+    def __init__(self, store: Store, service: str, tiers: str, tasks: Sequence[str]) -> None:
+        self.at = 0.0
+        """When to look next; never again once it has ended."""
+        self.taken = 0
+        self._store = store
+        self._service = service
+        self._tiers = tiers
+        self._tasks = tasks
+        self._until, self._passed = b"0", 0
+        self._found = False
+        self._pauses = deque(_SWEEP_SECONDS)
+
+    def take(self, link: Link, most: int, now: float) -> int:
+        """Make up to so many ready, to be leased in a turn at once. Returns how many. Raises RedisUnavailable."""
+        keys = self._store.service(self._service).all
+        args = (self._until, self._passed, most, self._tiers, *self._tasks)
+        found, self._passed, until = link.run("promote", keys, args)
+        self.taken += found
+        self._found = self._found or found > 0
+        self._until = until or b"0"
+        if not until:
+            self._end_sweep(now)
+        return int(found)
+
+    def _end_sweep(self, now: float) -> None:
+        self._passed = 0
+        if self._found:
+            self._pauses = deque(_SWEEP_SECONDS)
+        self._found = False
+        self.at = now + self._pauses.popleft() if self._pauses else math.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -542,6 +543,9 @@ def test_a_worker_that_starts_waits_for_a_redis_that_is_away_or_loads(
     with log.open("wb") as out:
         worker = command.start("worker", url=server.url, stderr=out)
     eventually(lambda: "; trying again" in log.read_text(), 15)
+    for early in (signal.SIGHUP, signal.SIGUSR1):
+        worker.send_signal(early)
+        eventually(lambda early=early: f"{early.name}: this worker is still starting; ignored\n" in log.read_text())  # type: ignore[misc]
     server.start()
     eventually(lambda: "ready: " in log.read_text(), 20)
     worker.terminate()

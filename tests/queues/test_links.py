@@ -17,7 +17,8 @@ from redis.sentinel import SentinelConnectionPool
 from fourlane import codec
 from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.job import new_id
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import Connector, client_of, connect, may_come
+from fourlane.queues.rights import check_whole
 from fourlane.queues.store import Store
 from fourlane.worker.start import when_reachable
 from tests.proxy import FaultyProxy
@@ -247,6 +248,10 @@ def test_a_cluster_that_is_gone(cluster_urls: list[str]) -> None:
         ("rediss://h/0?ssl_include_verify_flags=VERIFY_secret", "its option ssl_include_verify_flags cannot be read"),
         ("redis://:my?secret=word@h/0", "its port or one of its options cannot be read"),
         ("redis://:my#secret@h/0", "its port or one of its options cannot be read"),
+        ("redis://:secret@h/1?cluster=true", "a cluster has no database but 0"),
+        ("redis://:secret@h?db=2&cluster=1", "a cluster has no database but 0"),
+        ("redis://:secret@h/0?cluster=three", "the value of its option cluster cannot be read; use true or false"),
+        ("unix:///run/s?cluster=true", "its option cluster is not for unix://"),
         ("http://:secret@h/0", "its port or one of its options cannot be read"),
     ],
 )
@@ -291,6 +296,36 @@ def test_urls_as_other_clients_write_them(url: str, options: dict[str, Any]) -> 
     understood = connect(url).connection_pool.connection_kwargs
     assert {name: understood.get(name) for name in options} == options
     assert "family" not in understood
+
+
+def test_a_url_may_say_that_its_server_is_of_a_cluster(cluster_urls: list[str], redis_url: str) -> None:
+    connector = Connector(client_of(f"{cluster_urls[1]}?cluster=true"))
+    assert connector.answering_within(1.0).clustered
+    keys = [f"{{{number}}}" for number in range(20)]
+    for key in keys:
+        connector.command(key.encode(), "SET", key, key)
+    assert [connector.command(key.encode(), "GET", key) for key in keys] == [key.encode() for key in keys]
+    connector.close()
+    assert not Connector(client_of(f"{cluster_urls[0]}?cluster=false&db=0")).clustered
+    for url, told, waits in (
+        (redis_url, r"leave cluster=true out of REDIS_URL", False),
+        (f"redis://127.0.0.1:{free_port()}/0", "is the server running", True),
+    ):
+        with pytest.raises(RedisUnavailable, match=told) as caught:
+            Connector(client_of(f"{url}?cluster=true")).command(KEY, "PING")
+        assert may_come(caught.value) is waits
+
+
+def test_one_node_of_a_cluster_is_no_whole_server(cluster_urls: list[str], connector: Connector) -> None:
+    """Whatever slots it holds."""
+    check_whole(Store(connector))
+    for url in cluster_urls:
+        node = Connector(client_of(url))
+        with pytest.raises(RedisUnavailable, match=r"\?cluster=true") as caught:
+            check_whole(Store(node))
+        assert not may_come(caught.value)
+        node.close()
+    check_whole(Store(Connector(client_of(f"{cluster_urls[0]}?cluster=true"))))
 
 
 def test_a_unix_socket(tmp_path: Any) -> None:

@@ -14,6 +14,8 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker.loop import Loop
+from tests.command import Command
+from tests.command import command as command
 from tests.servers import eventually
 
 SERVICES = ("alpha", "beta", "gamma", "delta")
@@ -68,3 +70,33 @@ def test_services_on_all_nodes_are_served_by_one_loop(broker: RedisBroker) -> No
     finally:
         loop.stop()
         thread.join(10)
+
+
+def test_the_commands_work_on_a_cluster_that_the_url_names(command: Command, cluster_urls: list[str]) -> None:
+    module = command.module("shop", SHOP)
+    told = command("worker", module, REDIS_URL=cluster_urls[0])
+    assert told.returncode == 1
+    assert "redis://HOST:PORT/0?cluster=true" in told.stderr.splitlines()[-1]
+    url = f"{cluster_urls[0]}?cluster=true"
+    log = command.folder / "log"
+    with log.open("wb") as out:
+        worker = command.start("worker", module, "--scheduler", url=url, stderr=out)
+    for service in ("one", "two", "three"):
+        assert command("enqueue", f"note-{service}", "5", "--module", module, REDIS_URL=url).returncode == 0
+    ledger = command.folder / "ledger"
+    eventually(lambda: ledger.exists() and set(ledger.read_text().split()) == {"one", "two", "three"}, 15)
+    shown = command("queues", "--json", REDIS_URL=url)
+    assert shown.returncode == 0
+    assert all(f'"local.jobs.normal.{service}"' in shown.stdout for service in ("one", "two", "three"))
+    worker.terminate()
+    assert worker.wait(20) == 0
+
+
+SHOP = """
+import fourlane
+for service in ("one", "two", "three"):
+    @fourlane.task(name=f"note-{service}", service=service)
+    def note(number, service=service):
+        with open("ledger", "a") as ledger:
+            ledger.write(service + " ")
+"""

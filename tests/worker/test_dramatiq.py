@@ -271,6 +271,28 @@ def test_under_dramatiqs_own_worker(redis_url: str, namespace: str) -> None:
     broker.close()
 
 
+def test_tasks_alone_run_under_dramatiqs_own_worker(redis_url: str, namespace: str) -> None:
+    """Their queues are named when settings are read; a worker that begins reads them. Later tasks run too."""
+    broker = RedisBroker(url=redis_url, namespace=namespace, middleware=[])
+    ran: list[str] = []
+    fourlane.task(broker=broker, name="early", service="one", tier="P0")(lambda: ran.append("early"))
+    early = broker.actors["early"]
+    assert not broker.queues
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    try:
+        late = fourlane.task(broker=broker, name="late", service="two")(lambda: ran.append("late"))
+        early.send()
+        late.send()
+        early.send_with_options(delay=100)
+        late.send_with_options(delay=100)
+        eventually(lambda: len(ran) == 4)
+    finally:
+        worker.stop()
+        broker.close()
+    assert sorted(ran) == ["early"] * 2 + ["late"] * 2
+
+
 def test_queue_names_with_dots_as_dramatiq_programs_have_them(broker: RedisBroker, run_worker: RunWorker) -> None:
     ran = threading.Event()
 
