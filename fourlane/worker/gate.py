@@ -35,6 +35,7 @@ class Gate:
         self.waiting: deque[tuple[float, Any]] = deque()  # coroutines, and until when; the event loop's alone
         self._on_free = on_free
         self._free = threading.Semaphore(places)
+        self._patient = threading.Semaphore(1 + places // 4)
         self._lock = threading.Lock()
         self._run_seconds = 0.0
         self._moved_at = time.monotonic()
@@ -44,7 +45,12 @@ class Gate:
         """Take a place; when one is likely to be free in a moment, ``patient`` waits for it."""
         entered = self._free.acquire(blocking=False)
         if not entered and patient and self._seconds_to_place(time.monotonic()) <= PATIENCE_SECONDS:
-            entered = self._free.acquire(timeout=PATIENCE_SECONDS)
+            # Few may: each of them keeps a slot from other tasks meanwhile.
+            if self._patient.acquire(blocking=False):
+                try:
+                    entered = self._free.acquire(timeout=PATIENCE_SECONDS)
+                finally:
+                    self._patient.release()
         if entered:
             self._moved_at = time.monotonic()
         return entered

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from fourlane.worker.gate import Gate
+from tests.servers import eventually
 
 
 def pauses(gate: Gate, number: int, now: float) -> list[int]:
@@ -64,3 +66,23 @@ def test_a_coroutine_waits_only_where_a_place_is_free_in_a_moment() -> None:
     assert long.enter(patient=False)
     long.leave(1.0)
     assert not long.let_wait(0)
+
+
+def test_few_threads_wait_for_a_place(long_patience: None) -> None:
+    """Each of them keeps a slot from other tasks meanwhile."""
+    gate = Gate(1, lambda gate: None)
+    assert gate.enter(patient=False)
+    entered: list[bool] = []
+    threads = [threading.Thread(target=lambda: entered.append(gate.enter(patient=True))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: entered == [False] * 3)
+    gate.leave(0.001)
+    for thread in threads:
+        thread.join(5)
+    assert entered == [False] * 3 + [True]
+
+
+@pytest.fixture
+def long_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fourlane.worker.gate.PATIENCE_SECONDS", 2.0)
