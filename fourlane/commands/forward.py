@@ -22,7 +22,7 @@ def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
     Stop dramatiq's workers and all that sends through it first.
     """
     from fourlane.own import import_modules
-    from fourlane.queues.connection import connect
+    from fourlane.queues.connection import connect, naming
     from fourlane.queues.forward import forward as move
     from fourlane.queues.forward import queues_left
     from fourlane.tasks.task import default_broker
@@ -30,12 +30,23 @@ def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
     sys.path.insert(0, os.getcwd())
     import_modules(list(modules))
     broker = default_broker()
-    client = connect(url) if url else broker.client
-    moved = {queue: move(broker, client, namespace, queue) for queue in queues_left(client, namespace)}
+    moved, left = {}, 0
+    with naming("--from" if url is not None else "REDIS_URL"):
+        client = connect(url) if url is not None else broker.client
+        for queue in queues_left(client, namespace):
+            moved[queue], stay = move(broker, client, namespace, queue)
+            left += len(stay)
+            for key, message_id, why in stay:
+                click.echo(f"left in {key}: {message_id}: {' '.join(why.split())}", err=True)
     if wants_json():
         print_json(moved)
-        return
-    for queue, count in moved.items():
-        click.echo(f"{queue}: {count} job(s)")
-    if not moved:
-        click.echo(f"nothing is left of dramatiq's under {namespace}:")
+    else:
+        for queue, count in moved.items():
+            click.echo(f"{queue}: {count} job(s)")
+        if not moved:
+            click.echo(f"nothing is left of dramatiq's under {namespace}:")
+    if left:
+        click.echo(
+            f"error: {left} message(s) cannot be jobs here and stay under {namespace}:*.msgs, see above", err=True
+        )
+        sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from fourlane.app import App
     from fourlane.config import Settings
     from fourlane.queues.store import Store
-    from fourlane.worker.supervisor import Supervisor
+    from fourlane.worker.probe import Probe, Start
 
 __all__ = ["run_options", "supervise", "take_signals", "worker"]
 
@@ -81,16 +82,36 @@ def take_signals(profile: bool) -> None:
 
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
-    from fourlane import observe
     from fourlane.app import App
+    from fourlane.worker.probe import Start
+    from fourlane.worker.process import CANNOT_START
+
+    start = Start()
+    with closing(App(settings)) as app:
+        if not settings.probe_port:
+            return _supervise(app, start, None, modules, given, where)
+        try:
+            probe = _probe(settings, start)
+        except OSError as error:
+            click.echo(_why_no_probe(settings, error), err=True)
+            return CANNOT_START
+        with closing(probe):
+            return _supervise(app, start, probe, modules, given, where)
+
+
+def _supervise(
+    app: App, start: Start, probe: Probe | None, modules: tuple[str, ...], given: dict[str, Any], where: str
+) -> int:
+    from fourlane import observe
     from fourlane.beyond import Outside
     from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
+    from fourlane.worker.probe import STARTING
     from fourlane.worker.start import when_reachable
     from fourlane.worker.supervisor import Options, Supervisor
 
-    app = App(settings)
+    settings = app.settings
     observed = observe.observe_of(settings)
     observe.check(observed)
     if observed.metrics and not settings.probe_port:
@@ -118,8 +139,9 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
         rights.check(store)
         return int(boot_seconds) * 1000, browse.eviction_policy(store)
 
-    boot_ms, policy = when_reachable(greet, settings.start_wait_seconds)
-    when_reachable(declare, settings.start_wait_seconds)
+    boot_ms, policy = when_reachable(greet, settings.start_wait_seconds, start.hear)
+    when_reachable(declare, settings.start_wait_seconds, start.hear)
+    start.hear(STARTING)
     if policy not in (None, "noeviction"):
         click.echo(
             f"warning: maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
@@ -161,10 +183,12 @@ def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], wh
 
     supervisor.on_ready = ready
     relays = settings.relay if given["relay"] is None else given["relay"]
-    with closing(app), _relaying(app, supervisor.end_stuck) if relays else nullcontext():
-        if not settings.probe_port:
-            return supervisor.run()
-        return _run_with_probe(supervisor, settings)
+    with _relaying(app, supervisor.end_stuck) if relays else nullcontext():
+        if probe is not None:
+            from fourlane.worker.pages import pages
+
+            probe.serve(supervisor.health, pages(supervisor))
+        return supervisor.run()
 
 
 def _housekeeping(settings: Settings, store: Store) -> Callable[[int], None]:
@@ -200,22 +224,21 @@ def _relaying(app: App, end_stuck: Callable[[], None]) -> Iterator[None]:
         store.connector.close()
 
 
-def _run_with_probe(supervisor: Supervisor, settings: Settings) -> int:
-    from fourlane.worker.pages import pages
+def _probe(settings: Settings, start: Start) -> Probe:
+    """Opened before Redis is waited for: who waits is alive. Raises OSError."""
+    from fourlane.worker.pages import pages_of_start
     from fourlane.worker.probe import Probe
-    from fourlane.worker.process import CANNOT_START
 
-    port, host = settings.probe_port, settings.probe_host
+    host = settings.probe_host
     if host is None:
         host = "127.0.0.1" if settings.environment == "local" else ""
-    try:
-        probe = Probe(port, supervisor.health, pages(supervisor), host=host)
-    except OSError as error:
-        where = f"port {port}" if settings.probe_host is None else f"{host}, port {port}"
-        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        click.echo(f"error: FOURLANE_PROBE_PORT: cannot listen on {where} ({why}); choose another", err=True)
-        return CANNOT_START
-    try:
-        return supervisor.run()
-    finally:
-        probe.close()
+    return Probe(settings.probe_port, start.health, pages_of_start(start), host=host)
+
+
+def _why_no_probe(settings: Settings, error: OSError) -> str:
+    host, port = settings.probe_host, settings.probe_port
+    where = f"port {port}" if host is None else f"{host}, port {port}"
+    why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"error: FOURLANE_PROBE_HOST: cannot listen on {where} ({why}); name an address of this machine"
+    return f"error: FOURLANE_PROBE_PORT: cannot listen on {where} ({why}); choose another"

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
@@ -29,7 +30,7 @@ from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.queues.scripts import FLAG, Script, script
 from fourlane.queues.url import NOT_TO_BE_READ, Address, read
 
-__all__ = ["Cluster", "Connector", "Link", "blocks_for", "client_of", "connect"]
+__all__ = ["Cluster", "Connector", "Link", "blocks_for", "client_of", "connect", "naming"]
 
 _pack: Callable[[tuple[Any, ...]], bytes] | None
 try:  # straight to the C function, past a layer of redis-py that looks at each word
@@ -118,6 +119,17 @@ def _connect(url: str) -> tuple[redis.Redis, Address, dict[str, Any]]:
     except (ValueError, TypeError, failures.RedisError):
         raise SettingsError(NOT_TO_BE_READ) from None
     return client, address, options
+
+
+@contextmanager
+def naming(setting: str) -> Iterator[None]:
+    """For what uses redis-py's client itself: its errors become ours, and name the setting that its URL is from."""
+    try:
+        yield
+    except failures.RedisError as error:
+        raise RedisUnavailable(str(unavailable(error)).replace("REDIS_URL", setting)) from error
+    except SettingsError as error:
+        raise SettingsError(str(error).replace("REDIS_URL", setting)) from None
 
 
 def blocks_for(seconds: float) -> str:

@@ -10,16 +10,24 @@ from typing import Final, Literal
 
 from fourlane.errors import FourlaneError
 from fourlane.queues.guards import ProviderStates
-from fourlane.worker.probe import Page, json_page
+from fourlane.worker.probe import Page, Start, json_page
 from fourlane.worker.supervisor import Supervisor
 
-__all__ = ["AI_PROVIDERS", "pages"]
+__all__ = ["AI_PROVIDERS", "pages", "pages_of_start"]
 
 Answer = Literal["healthy", "degraded", "unhealthy", "not configured"]
 
 AI_PROVIDERS: Final = frozenset(("openai", "anthropic", "google", "perplexity", "openrouter"))
 _FRESH_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 2.0
+
+
+_PATHS: Final = ("/health", "/health/db", "/health/cache", "/health/ai", "/metrics")
+
+
+def pages_of_start(start: Start) -> dict[str, Callable[[str], Page]]:
+    """The same paths, before there is a supervisor."""
+    return dict.fromkeys(_PATHS, lambda _: json_page(503, {"status": "unhealthy", "starting": start.why}))
 
 
 def pages(supervisor: Supervisor) -> dict[str, Callable[[str], Page]]:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Health", "Page", "Probe", "json_page"]
+__all__ = ["STARTING", "Health", "Page", "Probe", "Start", "json_page"]
 
 log = logging.getLogger("fourlane.supervisor")
 
+STARTING: Final = "the worker is starting"
 _MOST_CONNECTIONS: Final = 16
 _SHORT_SECONDS: Final = 0.2
 _TELL_SECONDS: Final = 10.0
@@ -31,6 +32,20 @@ class Health(NamedTuple):
     live: bool
     ready: bool
     details: dict[str, Any]
+
+
+class Start:
+    """What the probe tells until a supervisor runs: who waits for Redis is alive, and no restart would help it."""
+
+    def __init__(self) -> None:
+        self.why = STARTING
+
+    def hear(self, why: str) -> None:
+        """Why it waits."""
+        self.why = why
+
+    def health(self) -> Health:
+        return Health(True, False, {"processes": [], "starting": self.why})
 
 
 class Page(NamedTuple):
@@ -60,6 +75,10 @@ class Probe:
         """Raises OSError when the port cannot be had there."""
         self._server = _Server(_listen(host, port), health, pages or {})
         threading.Thread(target=self._server.serve_forever, name="fourlane-probe", daemon=True).start()
+
+    def serve(self, health: Callable[[], Health], pages: Mapping[str, Callable[[str], Page]]) -> None:
+        """Answer with these from now on."""
+        self._server.health, self._server.pages = health, pages
 
     @property
     def port(self) -> int:

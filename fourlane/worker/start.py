@@ -20,8 +20,11 @@ _LONGEST_PAUSE_SECONDS: Final = 2.0
 _TELL_SECONDS: Final = 10.0
 
 
-def when_reachable(call: Callable[[], T], wait_seconds: float) -> T:
-    """Call it, again and again until Redis takes it, but no longer than this, and only where waiting can help."""
+def when_reachable(call: Callable[[], T], wait_seconds: float, hear: Callable[[str], None] | None = None) -> T:
+    """Call it, again and again until Redis takes it, but no longer than this, and only where waiting can help.
+
+    ``hear`` is told, each time, why it waits.
+    """
     began = time.monotonic()
     pause, told_at = 0.1, -_TELL_SECONDS
     while True:
@@ -31,6 +34,8 @@ def when_reachable(call: Callable[[], T], wait_seconds: float) -> T:
             waited = time.monotonic() - began
             if waited >= wait_seconds or not may_come(error):
                 raise
+            if hear is not None:
+                hear(str(error))
             if waited - told_at >= _TELL_SECONDS:
                 told_at = waited
                 log.warning("%s; trying again", error)

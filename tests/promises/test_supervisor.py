@@ -697,6 +697,31 @@ def test_a_process_without_a_good_turn_is_not_ready(redis_url: str) -> None:
         connector.close()
 
 
+def test_the_probe_answers_while_a_start_waits_for_redis(workers: Workers, redis_server: Server) -> None:
+    port = free_port()
+    redis_server.stop()
+    process = workers.start(until="trying again", REDIS_URL=redis_server.url, FOURLANE_PROBE_PORT=str(port))
+    code, told = ask(port, "live")
+    assert (code, told["live"]) == (200, True)
+    for path in ("ready", "health", "health/cache", "metrics"):
+        code, told = ask(port, path)
+        assert code == 503
+        assert f"127.0.0.1:{redis_server.port}" in told["starting"]
+    redis_server.start()
+    eventually(lambda: ask(port, "ready")[0] == 200, 15)
+    assert "starting" not in ask(port, "live")[1]
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_probe_host_that_is_not_this_machines(workers: Workers, host: str) -> None:
+    process = workers.start(FOURLANE_PROBE_PORT=str(free_port()), FOURLANE_PROBE_HOST=host)
+    assert process.wait(10) == 78
+    (line,) = [line for line in workers.log(process).splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: FOURLANE_PROBE_HOST: cannot listen on {host}, port ")
+
+
 def test_a_probe_port_in_use(workers: Workers) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -81,3 +81,56 @@ def test_all_that_waits_moves(broker: RedisBroker, theirs: TheirBroker, run_work
 def test_there_may_be_nothing(broker: RedisBroker, namespace: str) -> None:
     result = CliRunner().invoke(main, ["forward", "--namespace", f"{namespace}-none"], catch_exceptions=False)
     assert (result.exit_code, result.stdout) == (0, f"nothing is left of dramatiq's under {namespace}-none:\n")
+
+
+def test_what_cannot_be_a_job_stays_and_the_rest_moves(
+    broker: RedisBroker, theirs: TheirBroker, redis_url: str
+) -> None:
+    client, key = theirs.client, f"{theirs.namespace}:mail.bulk"
+    old = declare(theirs, [])
+    odd = {
+        b"junk": b"not json",
+        b"list": b"[1]",
+        b"eta": old["work"].message().copy(options={"eta": "soon"}).encode(),
+        b"kwargs": old["work"].message().encode().replace(b'"kwargs":{}', b'"kwargs":7'),
+    }
+    for message_id, data in odd.items():
+        client.hset(f"{key}.msgs", message_id, data)
+        client.rpush(key, message_id)
+        old["work"].send(1)
+    client.hset(f"{theirs.namespace}:no/queue.msgs", "n", old["work"].message().encode())
+    old["after"].send(2)
+    long_ago(theirs)
+    declare(broker, [])
+    command = ["forward", "--from", redis_url, "--namespace", theirs.namespace]
+    for moved in ((1, 4), (None, 0)):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1
+        first = [] if moved[0] is None else ["default: 1 job(s)"]
+        assert result.stdout.splitlines() == [*first, f"mail.bulk: {moved[1]} job(s)", "no/queue: 0 job(s)"]
+        *lines, last = result.stderr.splitlines()
+        assert [line.split(": ")[:2] for line in lines] == [
+            *([f"left in {key}.msgs", message_id.decode()] for message_id in odd),
+            [f"left in {theirs.namespace}:no/queue.msgs", "n"],
+        ]
+        assert lines[0].endswith(": it cannot be decoded as a message of dramatiq's")
+        assert last == f"error: 5 message(s) cannot be jobs here and stay under {theirs.namespace}:*.msgs, see above"
+        assert client.hgetall(f"{key}.msgs") == odd
+        assert client.lrange(key, 0, -1) == list(odd)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://127.0.0.1:1/0", "is the server running, and --from right?"),
+        ("foo", "--from"),
+        ("redis://127.0.0.1:1/0?nothing=1", "--from"),
+        ("", "--from"),
+    ],
+)
+def test_an_address_that_does_not_answer_is_froms(broker: RedisBroker, url: str, words: str) -> None:
+    result = CliRunner().invoke(main, ["forward", "--from", url])
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert words in line
+    assert "REDIS_URL" not in line
