@@ -19,6 +19,7 @@ from fourlane.errors import (
     InvalidOption,
     JobCancelled,
     JobFailed,
+    Reject,
     ResultNotKept,
     ResultRefused,
     ResultTimeout,
@@ -254,6 +255,8 @@ class Task(dramatiq.Actor[P, R]):
         self.original = fn
         check_function(fn)
         kept = check_declared(options)
+        if self._stub:
+            kept = _for_dramatiq(kept)
         super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=kept)
         if encrypt:
             codec.seals[name] = seal_arguments
@@ -610,6 +613,13 @@ def task(
         )
 
     return declare if fn is None else declare(fn)
+
+
+def _for_dramatiq(options: dict[str, Any]) -> dict[str, Any]:
+    """A task's options as dramatiq's own middleware ``Retries`` reads them."""
+    backoff = options.get("backoff")
+    waits = {} if backoff is None else {"min_backoff": backoff.min_ms, "max_backoff": backoff.max_ms}
+    return {**waits, **options, "throws": (*options.get("throws", ()), Reject)}
 
 
 _OF_STUBS = Defaults()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 from typing import Final, NoReturn
 
-__all__ = ["leave", "take_signals", "write_by_line"]
+__all__ = ["leave", "take_signals", "wait_for_threads", "write_by_line"]
 
 _LEFT_TO_ANOTHER: Final = (signal.SIGINT, signal.SIGHUP)
 _CAUGHT: Final = (*_LEFT_TO_ANOTHER, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -59,8 +59,24 @@ def write_by_line() -> None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
+def wait_for_threads(within_seconds: float) -> None:
+    """Let threads that are not daemons, and pools of ``concurrent.futures``, end what they have, as Python does."""
+    waiting = threading.Thread(target=_end_threads, name="fourlane-leave", daemon=True)
+    waiting.start()
+    waiting.join(max(0.0, within_seconds))
+
+
+def _end_threads() -> None:
+    # threading._shutdown() itself would also wait for the main thread, which is to go on when the time is over.
+    for tell_pools in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
+        tell_pools()
+    while left := [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]:
+        for thread in left:
+            thread.join()
+
+
 def leave(code: int, within_seconds: float) -> NoReturn:
-    """End as Python does, with its ``atexit`` functions, but wait for no thread, and no longer than this."""
+    """End as Python does, with its ``atexit`` functions, but wait for no thread more, and no longer than this."""
     ender = threading.Timer(within_seconds, os._exit, [code])
     ender.daemon = True
     ender.start()

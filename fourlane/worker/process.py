@@ -173,6 +173,7 @@ def main() -> None:
     broker.emit_after("worker_shutdown", loop)
     forks.stop()
     # A thread that did not end within the grace must not keep the process.
+    host.wait_for_threads(loop.grace_left())
     host.leave(0, max(_LEAVE_SECONDS, loop.grace_left()))
 
 

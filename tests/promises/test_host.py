@@ -124,3 +124,45 @@ def test_process_1_lets_go_of_what_tasks_leave_behind(command: Command) -> None:
     command.start_other([*apart, *CALL, "worker", command.module("hosted", HOSTED)])
     sender = command.start_other([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True)
     assert sender.communicate(timeout=40)[0].splitlines()[0] == "''"
+
+
+OWN_THREADS = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+import fourlane
+
+pool = ThreadPoolExecutor(1)
+
+def later(what):
+    time.sleep(1)
+    print(what, "ended")
+
+@fourlane.task
+def hand_over():
+    for number in range(3):
+        pool.submit(later, f"pooled {number}")
+    threading.Thread(target=later, args=["thread"]).start()
+    print("handed over")
+
+@fourlane.task
+def never_end():
+    threading.Thread(target=threading.Event().wait).start()
+    print("begun for ever")
+"""
+
+
+def test_a_stop_waits_for_threads_of_the_programs_own_within_the_grace(command: Command, tmp_path: Path) -> None:
+    module = command.module("threads", OWN_THREADS)
+    log = tmp_path / "log"
+    for task, begun, grace in [("hand_over", "handed over", "15"), ("never_end", "begun for ever", "1")]:
+        command.env["FOURLANE_GRACE_SECONDS"] = grace
+        with log.open("wb") as out:
+            worker = command.start("worker", module, stdout=out, stderr=out)
+        send = [sys.executable, "-c", f"import threads; threads.{task}.send()"]
+        assert command.start_other(send).wait(20) == 0
+        eventually(lambda begun=begun: begun in log.read_text())  # type: ignore[misc]
+        worker.terminate()
+        assert worker.wait(14) == 0
+        if task == "hand_over":
+            ended = {line for line in log.read_text().splitlines() if line.endswith(" ended")}
+            assert ended == {"pooled 0 ended", "pooled 1 ended", "pooled 2 ended", "thread ended"}

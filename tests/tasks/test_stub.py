@@ -56,6 +56,50 @@ def test_tasks_are_declared_on_a_global_stub_broker(stub: StubBroker) -> None:
         job.status()
 
 
+def test_a_task_is_retried_on_a_stub_broker_after_its_backoff(stub: StubBroker) -> None:
+    ran: list[str] = []
+    soon = fourlane.Backoff(1, 2)
+
+    @fourlane.task(max_retries=2, backoff=soon)
+    def counted() -> None:
+        ran.append("counted")
+        raise ValueError
+
+    @fourlane.task(retry_when=lambda retries, error: retries < 1, backoff=soon)
+    def chosen() -> None:
+        ran.append("chosen")
+        raise ValueError
+
+    @fourlane.task(backoff=soon)
+    def snoozed() -> None:
+        ran.append("snoozed")
+        if ran.count("snoozed") < 3:
+            raise fourlane.Snooze(60)
+
+    @fourlane.task(backoff=soon, throws=KeyError)
+    def refused(error: str) -> None:
+        ran.append(error)
+        raise fourlane.Reject("never") if error == "reject" else KeyError
+
+    worker = dramatiq.Worker(stub, worker_timeout=20, worker_threads=1)
+    worker.start()
+    try:
+        for send in (counted.send, chosen.send, snoozed.send):
+            send()
+        refused.send_many([["reject"], ["thrown"]])
+        stub.join("local.jobs.normal.default", timeout=5_000, fail_fast=False)
+        worker.join()
+    finally:
+        worker.stop()
+    assert {name: ran.count(name) for name in ran} == {
+        "counted": 3,
+        "chosen": 2,
+        "snoozed": 3,
+        "reject": 1,
+        "thrown": 1,
+    }
+
+
 def test_a_task_that_names_a_stub_broker(broker: RedisBroker) -> None:
     own = StubBroker()
 
