@@ -44,13 +44,12 @@ class Gate:
     def enter(self, *, patient: bool) -> bool:
         """Take a place; when one is likely to be free in a moment, ``patient`` waits for it."""
         entered = self._free.acquire(blocking=False)
-        if not entered and patient and self._seconds_to_place(time.monotonic()) <= PATIENCE_SECONDS:
-            # Few may: each of them keeps a slot from other tasks meanwhile.
-            if self._patient.acquire(blocking=False):
-                try:
-                    entered = self._free.acquire(timeout=PATIENCE_SECONDS)
-                finally:
-                    self._patient.release()
+        soon = not entered and patient and self._seconds_to_place(time.monotonic()) <= PATIENCE_SECONDS
+        if soon and self._patient.acquire(blocking=False):  # few may: each keeps a slot from other tasks meanwhile
+            try:
+                entered = self._free.acquire(timeout=PATIENCE_SECONDS)
+            finally:
+                self._patient.release()
         if entered:
             self._moved_at = time.monotonic()
         return entered
