@@ -28,9 +28,18 @@ __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
 log = logging.getLogger("fourlane.db")
 
 _TRANSACTION_POOLER_PORT: Final = 6543
-# Prisma's, in a URL that the web tier and the worker share.
+# Prisma's, and Supabase's mark of Vercel's integration, in a URL that the web tier and the worker share.
 _OPTIONS_OF_OTHERS: Final = frozenset(
-    ("pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "schema", "statement_cache_size", "sslaccept")
+    (
+        "pgbouncer",
+        "connection_limit",
+        "pool_timeout",
+        "socket_timeout",
+        "schema",
+        "statement_cache_size",
+        "sslaccept",
+        "supa",
+    )
 )
 _RECYCLE_SECONDS: Final = 240  # well under the idle limits of poolers and load balancers
 _IDLE_TRANSACTION_MS: Final = 60_000  # whose program vanished must not keep its locks for hours
