@@ -48,7 +48,8 @@ def test_what_is_no_database(url: str) -> None:
 
 
 def test_options_of_other_clients_are_left_out(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    database = open_database(f"{postgres_url}?pgbouncer=true&connection_limit=1&schema=public&supa=base-pooler.x&sslmode=prefer")
+    others = "pgbouncer=true&connection_limit=1&schema=public&supa=base-pooler.x"
+    database = open_database(f"{postgres_url}?{others}&sslmode=prefer")
     with database.begin() as session:
         assert session.execute(text("SELECT 1")).scalar() == 1
     assert "left out what is for other clients: connection_limit, schema, supa" in caplog.text
