@@ -21,7 +21,7 @@ from fourlane.queues.connection import connect
 from fourlane.tasks import ai
 import dramatiq, threading
 from fourlane.names import Queue, Tier
-from fourlane.worker.loop import Loop
+from fourlane.worker.loop.loop import Loop
 
 url, base_urls, count = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 broker = ai.generate.broker = RedisBroker(url=url)

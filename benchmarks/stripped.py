@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, Final
 
-from fourlane.worker import executor, loop
+from fourlane.worker.loop import loop
+from fourlane.worker.run import executor
 
 __all__: list[str] = []
 

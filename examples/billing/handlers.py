@@ -15,7 +15,7 @@ from fourlane import app, money
 from fourlane.config import load_settings
 from fourlane.db.engine import Database
 from fourlane.db.models import CreditAccount, CreditTransaction, Organization
-from fourlane.tasks.endpoints import send_event
+from fourlane.tasks.webhooks import send_event
 from fourlane.webhooks import Event, on_webhook
 
 

@@ -79,7 +79,7 @@ def reconcile(
         raise click.UsageError("--dry-run goes with --repair; without it nothing is changed anyway")
     from fourlane.config import load_settings
     from fourlane.providers.setup import books as provider_books
-    from fourlane.tasks.billing import reconcile_period
+    from fourlane.tasks.billing.reconciliation import reconcile_period
 
     period = _period(start, end, timezone)
     books = provider_books(load_settings(), provider)
@@ -115,7 +115,7 @@ def reconcile(
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def runs(provider: str | None, limit: int) -> None:
     """The latest runs."""
-    from fourlane.db import books
+    from fourlane.tasks.billing import books
 
     with open_database() as database:
         found = [
@@ -144,7 +144,7 @@ def runs(provider: str | None, limit: int) -> None:
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write them to FILE.csv or .json.")
 def findings(run: str, report: Path | None) -> None:
     """What a RUN found, and later runs have not found again."""
-    from fourlane.db import books
+    from fourlane.tasks.billing import books
 
     try:
         run_id = uuid.UUID(run)
@@ -165,7 +165,7 @@ def findings(run: str, report: Path | None) -> None:
 
 
 def _period(start: str | None, end: str | None, timezone: str) -> Period:
-    from fourlane.tasks.billing import period_of
+    from fourlane.tasks.billing.reconciliation import period_of
 
     try:
         zone = ZoneInfo(timezone)
@@ -204,7 +204,7 @@ def _progress() -> Any:
 
 
 def _rows(database: Database, run_id: uuid.UUID, most: int | None = None) -> Iterator[dict[str, Any]]:
-    from fourlane.db import books
+    from fourlane.tasks.billing import books
 
     for number, finding in enumerate(books.findings(database, run_id)):
         if number == most:
@@ -233,7 +233,7 @@ def _write(report: Path, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _show(database: Database, run_id: uuid.UUID) -> None:
-    from fourlane.db import books
+    from fourlane.tasks.billing import books
 
     shown: list[tuple[Any, ...]] = []
     more = 0
@@ -275,7 +275,7 @@ def _repair(database: Database, run_id: uuid.UUID, dry_run: bool, yes: bool) -> 
     """Show what would be done, ask, do it. A list of what was planned, and whether it was done."""
     import getpass
 
-    from fourlane.db import books, repairs
+    from fourlane.tasks.billing import books, repairs
 
     actor = f"cli:{getpass.getuser()}"
     plan = [

@@ -274,8 +274,8 @@ def scheduler(modules: tuple[str, ...]) -> None:
     from fourlane.queues.rights import check_whole
     from fourlane.scheduler.declare import synchronise
     from fourlane.scheduler.ticker import Scheduler
-    from fourlane.tasks import maintenance
     from fourlane.tasks.task import default_broker
+    from fourlane.tasks.upkeep import maintenance
     from fourlane.watchdog import Watchdog, ping_of
 
     settings = load_settings()

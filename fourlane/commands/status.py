@@ -23,8 +23,8 @@ def status(ctx: click.Context) -> None:
     What is wrong comes first, each line with the page that tells what to do. `fourlane doctor` looks at the server and
     its keys.
     """
-    from fourlane.beyond import Outside
     from fourlane.queues.status import judge, look
+    from fourlane.tasks.upkeep.beyond import Outside
 
     with open_app() as app:
         seen = look(app.store, Outside(app.root).look(app.store))

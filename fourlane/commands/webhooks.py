@@ -68,7 +68,7 @@ def endpoints() -> None:
 @endpoints.command("list")
 def endpoints_list() -> None:
     """List the endpoints."""
-    from fourlane.db import endpoints as rows
+    from fourlane.tasks.webhooks import rows
 
     with _session() as session:
         found = rows.find_endpoints(session, limit=_MOST)
@@ -110,8 +110,8 @@ def endpoints_add(
     version: str,
 ) -> None:
     """Add an endpoint. Shows its secret: it is not shown again."""
-    from fourlane.db import endpoints as rows
     from fourlane.db.models import Organization, WebhookEndpoint
+    from fourlane.tasks.webhooks import rows
 
     if not url.startswith(("https://", "http://")):
         raise click.UsageError(f"{url!r} is no address; it begins with https://")
@@ -141,7 +141,7 @@ def endpoints_add(
 @click.option("--overlap", type=Duration(), default="24h", show_default=True, help="The old secret signs too.")
 def endpoints_rotate(endpoint_id: uuid.UUID, overlap: int) -> None:
     """Give an endpoint a new secret; for a while both sign."""
-    from fourlane.db import endpoints as rows
+    from fourlane.tasks.webhooks import rows
 
     now = datetime.now(UTC)
     with _session() as session:
@@ -154,7 +154,7 @@ def endpoints_rotate(endpoint_id: uuid.UUID, overlap: int) -> None:
 @click.option("--reason", default="by an operator", show_default=True)
 def endpoints_disable(endpoint_id: uuid.UUID, reason: str) -> None:
     """Deliver nothing more there; what is on its way is skipped."""
-    from fourlane.db import endpoints as rows
+    from fourlane.tasks.webhooks import rows
 
     with _session() as session:
         rows.disable(session, _get(session, endpoint_id), reason, actor=_actor(), now=datetime.now(UTC))
@@ -165,7 +165,7 @@ def endpoints_disable(endpoint_id: uuid.UUID, reason: str) -> None:
 @click.argument("endpoint_id", type=Id(), metavar="ID")
 def endpoints_enable(endpoint_id: uuid.UUID) -> None:
     """Deliver there again. What failed meanwhile: `fourlane webhooks resend`."""
-    from fourlane.db import endpoints as rows
+    from fourlane.tasks.webhooks import rows
 
     with _session() as session:
         rows.enable(session, _get(session, endpoint_id), actor=_actor())
@@ -268,7 +268,7 @@ def deliveries_show(delivery_id: uuid.UUID) -> None:
 @yes_option
 def deliveries_purge(older_than: int, yes: bool) -> None:
     """Drop deliveries that have ended, for good."""
-    from fourlane.tasks.endpoints import purge_older
+    from fourlane.tasks.webhooks.endpoints import purge_older
 
     confirm(f"Drop what was made over {human_age(older_than)} ago, for good?", yes)
     with open_database() as database:
@@ -294,7 +294,7 @@ def resend(
     yes: bool,
 ) -> None:
     """Deliver again, under the same webhook-ids: these IDs, or what failed and fits (at most 10,000 a call)."""
-    from fourlane.tasks.endpoints import resend as deliver_again
+    from fourlane.tasks.webhooks.endpoints import resend as deliver_again
 
     if not ids and not any((endpoint_id, status, event_type, newer_than)):
         raise click.UsageError("give ids, or a filter such as --endpoint or --newer-than")
@@ -325,7 +325,7 @@ def _find(
     newer_than: int | None,
     limit: int,
 ) -> list[WebhookDelivery]:
-    from fourlane.db import endpoints as rows
+    from fourlane.tasks.webhooks import rows
 
     if endpoint_id is not None:
         _get(session, endpoint_id)  # a mistyped id is an error, and not an empty list

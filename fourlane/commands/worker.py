@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fourlane.app import App
     from fourlane.config import Settings
     from fourlane.queues.store import Store
-    from fourlane.worker.probe import Probe, Start
+    from fourlane.worker.process.probe import Probe, Start
 
 __all__ = ["run_options", "supervise", "take_signals", "worker"]
 
@@ -83,8 +83,8 @@ def take_signals(profile: bool) -> None:
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane.app import App
-    from fourlane.worker.probe import Start
-    from fourlane.worker.process import CANNOT_START
+    from fourlane.worker.process.main import CANNOT_START
+    from fourlane.worker.process.probe import Start
 
     start = Start()
     with closing(App(settings)) as app:
@@ -103,13 +103,13 @@ def _supervise(
     app: App, start: Start, probe: Probe | None, modules: tuple[str, ...], given: dict[str, Any], where: str
 ) -> int:
     from fourlane import observe
-    from fourlane.beyond import Outside
     from fourlane.errors import SettingsError
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
-    from fourlane.worker.probe import STARTING
-    from fourlane.worker.start import when_reachable
-    from fourlane.worker.supervisor import Options, Supervisor
+    from fourlane.tasks.upkeep.beyond import Outside
+    from fourlane.worker.process.probe import STARTING
+    from fourlane.worker.process.start import when_reachable
+    from fourlane.worker.process.supervisor import Options, Supervisor
 
     settings = app.settings
     observed = observe.observe_of(settings)
@@ -185,7 +185,7 @@ def _supervise(
     relays = settings.relay if given["relay"] is None else given["relay"]
     with _relaying(app, supervisor.end_stuck) if relays else nullcontext():
         if probe is not None:
-            from fourlane.worker.pages import pages
+            from fourlane.worker.process.pages import pages
 
             probe.serve(supervisor.health, pages(supervisor))
         return supervisor.run()
@@ -193,7 +193,7 @@ def _supervise(
 
 def _housekeeping(settings: Settings, store: Store) -> Callable[[int], None]:
     """What declares the platform's own schedules. Raises SettingsError."""
-    from fourlane.tasks import maintenance
+    from fourlane.tasks.upkeep import maintenance
 
     times = maintenance.housekeeping(settings)
     return lambda boot_ms: maintenance.synchronise(store, times, boot_ms)
@@ -226,8 +226,8 @@ def _relaying(app: App, end_stuck: Callable[[], None]) -> Iterator[None]:
 
 def _probe(settings: Settings, start: Start) -> Probe:
     """Opened before Redis is waited for: who waits is alive. Raises OSError."""
-    from fourlane.worker.pages import pages_of_start
-    from fourlane.worker.probe import Probe
+    from fourlane.worker.process.pages import pages_of_start
+    from fourlane.worker.process.probe import Probe
 
     host = settings.probe_host
     if host is None:

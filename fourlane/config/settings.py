@@ -206,7 +206,7 @@ def _read_maintenance(value: Any, validate: ValidatorFunctionWrapHandler) -> Any
 
 
 HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor", "notifications", "alerts")
-"""What tasks/maintenance.py does."""
+"""What tasks/upkeep/maintenance.py does."""
 
 _LIMITS_FIX: Final = 'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'
 

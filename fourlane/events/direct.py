@@ -44,8 +44,8 @@ from fourlane.queues.store import Leased, Store
 from fourlane.retry import is_expected
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CancelToken, CurrentJob, running
-from fourlane.worker.observer import Observer
-from fourlane.worker.run import Plan, Run
+from fourlane.worker.run.observer import Observer
+from fourlane.worker.run.run import Plan, Run
 
 __all__ = ["Direct"]
 

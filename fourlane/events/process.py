@@ -27,8 +27,8 @@ from fourlane.observe import logs
 from fourlane.root import root
 from fourlane.tasks.modules import import_modules
 from fourlane.watchdog import Watchdog, ping_of
-from fourlane.worker import host
-from fourlane.worker.observer import Observer
+from fourlane.worker.process import host
+from fourlane.worker.run.observer import Observer
 
 __all__ = ["main"]
 

@@ -1,4 +1,4 @@
-"""What a worker process tells (worker/observer.py), passed on to those parts that are on."""
+"""What a worker process tells (worker/run/observer.py), passed on to those parts that are on."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Running(msgspec.Struct, frozen=True):
     entry: str
     hard_deadline: float
     passed: bool = False
-    """It lived through its own trial here (worker/apart.py)."""
+    """It lived through its own trial here (worker/loop/apart.py)."""
     suspected: bool = False
     """One more death could make it poison."""
 
@@ -65,7 +65,7 @@ class Blame(NamedTuple):
 
 
 class Leave(NamedTuple):
-    """What the supervisor allows a process in respect of suspects (worker/apart.py).
+    """What the supervisor allows a process in respect of suspects (worker/loop/apart.py).
 
     Parameters:
       tries: they may begin here now.

@@ -15,7 +15,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fourlane import app
-from fourlane.beyond import Outside
 from fourlane.config import Settings, load_settings
 from fourlane.db import migrate
 from fourlane.db.models import JobOutbox
@@ -26,7 +25,8 @@ from fourlane.queues.status import Beyond, Lag, Spending
 from fourlane.queues.store import Store
 from fourlane.root import Root
 from fourlane.tasks.ai.config import _KEY_NAMES
-from fourlane.worker.pages import AI_PROVIDERS, pages
+from fourlane.tasks.upkeep.beyond import Outside
+from fourlane.worker.process.pages import AI_PROVIDERS, pages
 from tests.conftest import StartServer
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand

@@ -31,7 +31,7 @@ import fourlane
 from fourlane import step
 from fourlane.db.engine import open_database
 from fourlane.tasks import ai
-from fourlane.tasks.webhooks import deliver
+from fourlane.tasks.webhooks.delivery import deliver
 
 log = logging.getLogger("shop")
 database = open_database(os.environ["DATABASE_URL"])

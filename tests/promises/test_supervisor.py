@@ -23,10 +23,10 @@ from fourlane.queues import browse, doctor
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
-from fourlane.worker.child import Child, Options
-from fourlane.worker.process import CANNOT_START, Told
-from fourlane.worker.supervisor import Supervisor
-from fourlane.worker.watch import Watch
+from fourlane.worker.process.child import Child, Options
+from fourlane.worker.process.main import CANNOT_START, Told
+from fourlane.worker.process.supervisor import Supervisor
+from fourlane.worker.process.watch import Watch
 from tests.conftest import StartServer
 from tests.promises.conftest import Workers, alive, eventually
 from tests.servers import Server, free_port
@@ -464,7 +464,7 @@ IMPATIENT = """
 import logging, sys
 from fourlane import app
 from fourlane.config import load_settings
-from fourlane.worker.supervisor import Options, Supervisor
+from fourlane.worker.process.supervisor import Options, Supervisor
 logging.basicConfig(level=logging.INFO)
 opening = app.opening_of(load_settings())
 options = Options(modules=["held_tasks", "hanging"], slots=2, hung_seconds=3.0, opening=opening)
@@ -489,7 +489,7 @@ def test_a_process_whose_loop_hangs_is_ended_and_its_stack_told(workers: Workers
 
 
 UNWELL = """
-from fourlane.worker.executor import Executor
+from fourlane.worker.run.executor import Executor
 from held_tasks import db, me
 
 Executor.healthy = lambda self: (db.get(f"{me}:wrong") or b"").decode()
@@ -515,7 +515,7 @@ def test_a_process_that_is_unwell_is_not_ready_and_ended(workers: Workers) -> No
 
 FAILING_LOOP = """
 import threading, time
-from fourlane.worker.loop import Loop
+from fourlane.worker.loop.loop import Loop
 
 def run(self):
     threading.Thread(target=time.sleep, args=[60]).start()  # Python would wait for it

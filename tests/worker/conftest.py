@@ -9,7 +9,7 @@ import pytest
 
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
-from fourlane.worker.loop import Loop
+from fourlane.worker.loop.loop import Loop
 from fourlane.worker.table import Table
 
 RunWorker = Callable[..., Loop]

@@ -15,7 +15,7 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.connection import Link
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Turn
-from fourlane.worker.loop import Loop
+from fourlane.worker.loop.loop import Loop
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -59,7 +59,7 @@ def test_the_next_job_comes_with_the_end_of_the_wait(broker: RedisBroker, run_wo
 def test_an_idle_worker_asks_no_longer(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.waits._WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("fourlane.worker.loop.waits._WAIT_SECONDS", 0.2)
     ran: list[int] = []
 
     @fourlane.task
@@ -123,7 +123,7 @@ def test_a_worker_that_left_is_given_nothing(broker: RedisBroker) -> None:
 def test_leases_that_a_worker_does_not_know_are_found_at_its_look(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.loop.idle_look_seconds", lambda services: 0.3)
+    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 0.3)
     ran = threading.Event()
 
     @fourlane.task

@@ -12,8 +12,8 @@ import pytest
 from fourlane.outcome import Back, Postpone
 from fourlane.queues.contact import Contact
 from fourlane.queues.store import Leased
-from fourlane.worker.apart import Apart, trial_seconds
-from fourlane.worker.lane import Lane
+from fourlane.worker.loop.apart import Apart, trial_seconds
+from fourlane.worker.loop.lane import Lane
 from fourlane.worker.table import Leave, Table
 
 FREE, SUSPECTS_WAIT, WARY, WARY_AND_TRIES = Leave(), Leave(False, False), Leave(False, True), Leave(True, True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fourlane.worker.appetite import Appetite
+from fourlane.worker.loop.appetite import Appetite
 
 
 @dataclass

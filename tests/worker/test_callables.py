@@ -27,7 +27,7 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.scheduler import manage
 from fourlane.tasks.task import current_job, task
 from fourlane.webhooks.handlers import enqueue_once, on_webhook
-from fourlane.worker.loop import Loop
+from fourlane.worker.loop.loop import Loop
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -348,7 +348,7 @@ def test_what_keeps_jobs_from_running_is_told(
     worker = run_worker(broker, slots=2)
     executor = worker.executor
     assert executor.healthy() == ""
-    monkeypatch.setattr("fourlane.worker.executor._DEAF_SECONDS", 0.2)
+    monkeypatch.setattr("fourlane.worker.run.executor._DEAF_SECONDS", 0.2)
     blocked.send()
     eventually(lambda: "the event loop has not answered for" in executor.healthy())
     free.set()

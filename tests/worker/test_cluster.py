@@ -13,7 +13,7 @@ import fourlane
 from fourlane.names import Queue, Tier
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.broker import RedisBroker
-from fourlane.worker.loop import Loop
+from fourlane.worker.loop.loop import Loop
 from tests.command import Command
 from tests.command import command as command
 from tests.servers import eventually

@@ -26,8 +26,9 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import control, dead_letters, words
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
-from fourlane.worker import conclude, loop
-from fourlane.worker.ends import Ends
+from fourlane.worker.loop import loop
+from fourlane.worker.run import conclude
+from fourlane.worker.run.ends import Ends
 from fourlane.worker.table import Table
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -174,7 +175,7 @@ def test_an_error_that_somebody_sends_to_an_idle_slot_loses_no_job(
 def test_an_error_that_somebody_sends_to_the_idle_event_loop_loses_no_job(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.executor._BEGINS_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr("fourlane.worker.run.executor._BEGINS_WITHIN_SECONDS", 0.2)
     ran: list[int] = []
 
     async def note(number: int) -> None:

@@ -22,9 +22,9 @@ from fourlane.queues import browse
 from fourlane.queues.broker import RedisBroker, in_process
 from fourlane.queues.contact import Contact
 from fourlane.queues.store import Leased
-from fourlane.worker.executor import Executor
-from fourlane.worker.lane import Lane
-from fourlane.worker.run import Run
+from fourlane.worker.loop.lane import Lane
+from fourlane.worker.run.executor import Executor
+from fourlane.worker.run.run import Run
 from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
 from tests.servers import eventually

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fourlane.worker.gate import Gate
+from fourlane.worker.run.gate import Gate
 from tests.servers import eventually
 
 

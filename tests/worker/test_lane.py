@@ -8,8 +8,8 @@ import pytest
 
 from fourlane.queues.contact import Contact
 from fourlane.queues.store import Turn
-from fourlane.worker.lane import Lane
-from fourlane.worker.order import Ask, Shares, next_ask
+from fourlane.worker.loop.lane import Lane
+from fourlane.worker.loop.order import Ask, Shares, next_ask
 
 NOW = 1_000.0
 NONE = -1

@@ -20,10 +20,10 @@ from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Leased
-from fourlane.worker.executor import Executor
-from fourlane.worker.lane import Lane
-from fourlane.worker.loop import Loop
-from fourlane.worker.run import Run
+from fourlane.worker.loop.lane import Lane
+from fourlane.worker.loop.loop import Loop
+from fourlane.worker.run.executor import Executor
+from fourlane.worker.run.run import Run
 from tests.conftest import StartServer
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -162,7 +162,7 @@ def test_a_tier_past_its_target_gets_its_share_within_a_second(
 
 
 def lane_targets() -> dict[str, int]:
-    from fourlane.worker import lane
+    from fourlane.worker.loop import lane
 
     return lane._TARGETS
 

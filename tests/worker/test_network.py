@@ -290,9 +290,9 @@ def test_an_idle_worker_notices_a_half_open_wait(
     behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the waiting connection is dead: looking every 25 s through the other must not be all that is left."""
-    monkeypatch.setattr("fourlane.worker.waits._WAIT_SECONDS", 0.5)
-    monkeypatch.setattr("fourlane.worker.waits._ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr("fourlane.worker.loop.idle_look_seconds", lambda services: 1_000.0)
+    monkeypatch.setattr("fourlane.worker.loop.waits._WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.loop.waits._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 1_000.0)
     behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
     ran: list[int] = []
 
@@ -313,7 +313,7 @@ def test_an_idle_worker_notices_a_half_open_wait(
 def test_an_idle_worker_notices_a_black_hole_by_its_look(
     behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.loop.idle_look_seconds", lambda services: 1.0)
+    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 1.0)
     behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
     ran: list[int] = []
 

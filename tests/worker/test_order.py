@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fourlane.worker.order import Ask, Shares, next_ask
+from fourlane.worker.loop.order import Ask, Shares, next_ask
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from fourlane.worker.probe import Health, Page, Probe
+from fourlane.worker.process.probe import Health, Page, Probe
 
 
 @pytest.fixture

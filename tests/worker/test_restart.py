@@ -6,7 +6,7 @@ from itertools import accumulate, repeat
 
 import pytest
 
-from fourlane.worker.restart import End, pause_seconds
+from fourlane.worker.process.restart import End, pause_seconds
 
 FAULT = End(wanted=False, guilty=False, worked=False, served=False, lived_seconds=0.4)
 

@@ -24,8 +24,8 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Leased
-from fourlane.worker.loop import Loop
-from fourlane.worker.run import Plan, Run
+from fourlane.worker.loop.loop import Loop
+from fourlane.worker.run.run import Plan, Run
 from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
@@ -326,7 +326,7 @@ def test_jobs_that_redis_refused_to_count_as_done_are_not_counted(broker: RedisB
 def test_a_stop_while_redis_refuses_a_service_is_calm(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.loop._LAST_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.loop.loop._LAST_SECONDS", 0.5)
     let, begun = threading.Event(), []
 
     @fourlane.task

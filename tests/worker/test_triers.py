@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fourlane.worker.triers import Place, escapes_of_late, is_wary, triers
+from fourlane.worker.process.triers import Place, escapes_of_late, is_wary, triers
 
 UP = Place(serves_since=10.0, start_seconds=0.4, died_at=0.0)
 DOWN = Place(serves_since=0.0, start_seconds=0.0, died_at=99.0)

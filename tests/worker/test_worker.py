@@ -21,7 +21,7 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import control
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, current_job, task
-from fourlane.worker.executor import Executor, Run
+from fourlane.worker.run.executor import Executor, Run
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 

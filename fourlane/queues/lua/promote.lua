@@ -1,5 +1,5 @@
 -- A worker knows tasks that others did not: their parked jobs go to the front, for it to lease in its next turn. Nobody
--- else is told of them. They are among the delayed jobs that are due within the longest pause (worker/unknown.py); at
+-- else is told of them. They are among the delayed jobs that are due within the longest pause (worker/run/unknown.py); at
 -- most 200 are looked at in a call.
 -- KEYS  the service's
 -- ARGV  1 the end of that time, 0 in a sweep's first call, 2 how many before it were looked at and left

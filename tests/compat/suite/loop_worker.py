@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from fourlane.names import Queue, Tier
 from fourlane.queues import control
-from fourlane.worker.loop import Loop
+from fourlane.worker.loop.loop import Loop
 
 
 class LoopWorker:

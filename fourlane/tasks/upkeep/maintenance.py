@@ -1,0 +1,166 @@
+"""The platform's own housekeeping, as tasks. Schedulers fire them (`synchronise`); each may be moved or
+switched off by FOURLANE_MAINTENANCE.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from fourlane.errors import InvalidSchedule
+from fourlane.queues.broker import RedisBroker
+from fourlane.root import root
+from fourlane.tasks.task import task
+from fourlane.tasks.upkeep import alerts
+
+if TYPE_CHECKING:
+    from fourlane.config import Settings
+    from fourlane.queues.schedules import Schedule
+    from fourlane.queues.store import Store
+
+__all__ = ["SERVICE", "TIMES", "housekeeping", "schedules", "synchronise"]
+
+log = logging.getLogger("fourlane.maintenance")
+
+SERVICE: Final = "maintenance"
+OFF: Final = "off"
+_UNCLEAR_AFTER: Final = timedelta(days=1)  # no provider remembers a send for longer
+TIMES: Final = {
+    "dead-letters": "17 2 * * *",
+    "limits": "37 * * * *",
+    "doctor": "0 4 * * *",
+    "notifications": "27 3 * * *",
+    "alerts": OFF,
+}
+"""What there is, and when it runs (UTC). Alerts are for those without an Alertmanager."""
+
+
+def housekeeping(settings: Settings) -> dict[str, str]:
+    """When the platform's own schedules run that do not run at their usual times; ``off``: never.
+
+    Raises SettingsError: alerts are on and there is nobody to tell.
+    """
+    times = {"alerts": "* * * * *"} | settings.maintenance if settings.alerts else settings.maintenance
+    if times.get("alerts", "off") != "off":
+        alerts.routes(settings)
+    return times
+
+
+def synchronise(store: Store, moved: Mapping[str, str], boot_ms: int) -> None:
+    """Declare these schedules. Schedulers do that, so that no worker need load what reads rules.
+
+    Parameters:
+      moved: FOURLANE_MAINTENANCE.
+      boot_ms: when this deploy began.
+
+    Raises:
+      InvalidSchedule, RedisUnavailable
+    """
+    from fourlane.scheduler.declare import synchronise_module
+    from fourlane.scheduler.manage import check
+
+    wanted = schedules(moved)
+    for name, schedule in wanted.items():
+        try:
+            check(schedule)
+        except InvalidSchedule as error:
+            raise InvalidSchedule(f"FOURLANE_MAINTENANCE: {name}: {error}") from None
+    synchronise_module(store, SERVICE, __name__, wanted, boot_ms)
+
+
+def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
+    """The schedules of what is not switched off, by name.
+
+    Parameters:
+      moved: name → another cron expression, or ``off``.
+    """
+    from fourlane.queues.schedules import Schedule
+
+    tasks = {
+        "dead-letters": drop_old_dead_letters,
+        "limits": count_limits_again,
+        "doctor": examine,
+        "notifications": tidy_notifications,
+        "alerts": alert_operators,
+    }
+    times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
+    common: dict[str, Any] = {"service": SERVICE, "module": __name__, "place": "FOURLANE_MAINTENANCE"}
+    return {
+        name: Schedule(name=name, task=tasks[name].actor_name, cron=cron, **common)
+        for name, cron in times.items()
+        if cron != OFF
+    }
+
+
+@task(name="fourlane.maintenance.dead-letters", service=SERVICE, tier="scheduled")
+def drop_old_dead_letters() -> None:
+    """Drop dead letters over their age or number, which otherwise go when the next job dies there."""
+    store = _store()
+    for service in store.services():
+        dropped = 0
+        while some := store.connector.run("trim", store.service(service).all, (store.dead_max, store.dead_ttl_ms)):
+            dropped += some
+        if dropped:
+            log.info("dropped dead letters service=%s number=%d", service, dropped)
+
+
+@task(name="fourlane.maintenance.limits", service=SERVICE, tier="scheduled")
+def count_limits_again() -> None:
+    """Count what runs under each limit from the leases themselves: a count that went astray ends here."""
+    from fourlane.names import parse_queue
+    from fourlane.queues import control
+
+    store = _store()
+    for service in {parse_queue(name, store.environment).service for name in control.limits(store)}:
+        control.rewrite(store, service)
+
+
+@task(name="fourlane.maintenance.doctor", service=SERVICE, tier="scheduled")
+def examine() -> None:
+    """What ``fourlane doctor`` finds, into the log."""
+    from fourlane.queues import browse, doctor
+
+    store = _store()
+    for finding in doctor.examine(store, workers=browse.workers(store)):
+        if finding.level is doctor.Level.OK:
+            continue
+        level = logging.ERROR if finding.level is doctor.Level.ERROR else logging.WARNING
+        log.log(level, "doctor %s: %s%s", finding.name, finding.text, f" ({finding.fix})" if finding.fix else "")
+
+
+@task(name="fourlane.maintenance.notifications", service=SERVICE, tier="scheduled")
+def tidy_notifications() -> None:
+    """Give up sends whose end nobody saw for a day, and forget records over their age."""
+    from fourlane.tasks.notifications.setup import kept_ledger
+
+    ledger = kept_ledger(root())
+    if ledger is None:
+        return
+    now = datetime.now(UTC)
+    lost = ledger.give_up(now - _UNCLEAR_AFTER)
+    if lost:
+        log.warning("notifications number=%d: whether they were sent is not known", lost)
+    before, forgotten = now - timedelta(days=root().settings.notification_keep_days), 0
+    while some := ledger.forget(before):
+        forgotten += some
+    if forgotten:
+        log.info("forgot records of notifications number=%d", forgotten)
+
+
+@task(name="fourlane.maintenance.alerts", service=SERVICE, tier="high", max_retries=0, timeout_ms=50_000)
+def alert_operators() -> None:
+    """What ``fourlane status`` finds, to PagerDuty, Slack and email; and when it is well again."""
+    from fourlane.queues.browse import now_ms
+    from fourlane.queues.status import judge, look
+    from fourlane.tasks.upkeep.beyond import Outside
+
+    store, channels = _store(), alerts.routes(root().settings)
+    troubles = judge(look(store, Outside(root()).look(store)))
+    alerts.look_again(store, troubles, now_ms(store), channels)
+
+
+def _store() -> Store:
+    broker: RedisBroker = examine.broker
+    return broker.store

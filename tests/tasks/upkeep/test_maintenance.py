@@ -1,0 +1,88 @@
+"""Housekeeping: what its tasks do, and how its schedules are moved and switched off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from fourlane.config.settings import HOUSEKEEPING
+from fourlane.errors import InvalidSchedule
+from fourlane.queues import control, dead_letters, schedules
+from fourlane.queues.broker import Opened, RedisBroker
+from fourlane.queues.store import Store
+from fourlane.scheduler import manage
+from fourlane.scheduler.declare import synchronise
+from fourlane.tasks.upkeep import maintenance
+from tests.queues.conftest import Hand
+from tests.queues.conftest import hand as hand
+from tests.queues.conftest import store as store
+
+BY_DEFAULT = {name: time for name, time in maintenance.TIMES.items() if time != "off"}
+
+
+@pytest.fixture(autouse=True)
+def opened(store: Store) -> Iterator[None]:
+    """The platform's tasks on this test's store."""
+    broker: RedisBroker = maintenance.examine.broker
+    before = broker._opened
+    broker._opened = Opened(store)
+    yield
+    broker._opened = before
+
+
+def stored(store: Store) -> dict[str, str]:
+    return {f.schedule.name: f.schedule.cron for f in manage.every_schedule(store)}
+
+
+def test_schedules_are_moved_and_switched_off(store: Store) -> None:
+    maintenance.synchronise(store, {}, 1)
+    assert stored(store) == BY_DEFAULT
+    maintenance.synchronise(store, {"limits": "5 * * * *", "doctor": "off", "notifications": "off"}, 2)
+    assert stored(store) == {"dead-letters": "17 2 * * *", "limits": "5 * * * *"}
+    maintenance.synchronise(store, dict.fromkeys(maintenance.TIMES, "off"), 3)
+    assert stored(store) == {}
+    with pytest.raises(InvalidSchedule, match=r"FOURLANE_MAINTENANCE: doctor: .*minute 61"):
+        maintenance.synchronise(store, {"doctor": "61 * * * *"}, 4)
+
+
+def test_settings_know_all_of_them() -> None:
+    assert set(maintenance.TIMES) == set(HOUSEKEEPING)
+
+
+def test_a_worker_without_a_scheduler_leaves_them(store: Store) -> None:
+    maintenance.synchronise(store, {}, 1)
+    synchronise(maintenance.examine.broker, 2)
+    assert stored(store) == BY_DEFAULT
+
+
+def test_old_dead_letters_go(store: Store, hand: Hand) -> None:
+    hand.kill(50)
+    store.dead_max = 7
+    maintenance.drop_old_dead_letters()
+    assert dead_letters.count(store) == 7
+
+
+def test_limits_are_counted_again(store: Store, hand: Hand) -> None:
+    control.set_limit(store, "jobs.normal.mail", concurrency=2)
+    keys = store.service("mail")
+    store.connector.command(keys.jobs, "SADD", keys.slots[1], "1a", "1b")  # of jobs that are long gone
+    hand.enqueue(1)
+    assert hand.turn(1).jobs == []
+    maintenance.count_limits_again()
+    assert len(hand.turn(1).jobs) == 1
+
+
+def test_the_log_has_what_the_doctor_finds(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    store.connector.command(store.keys.services, "SET", f"{store.namespace}:stranger", "x")
+    with caplog.at_level(logging.WARNING, "fourlane.maintenance"):
+        maintenance.examine()
+    assert f"{store.namespace}:stranger" in caplog.text
+
+
+def test_they_run_as_jobs(store: Store) -> None:
+    maintenance.synchronise(store, {}, 1)
+    job_id = manage.fire(store, "doctor")
+    assert job_id.startswith("3")
+    assert schedules.names(store, "maintenance") == sorted(BY_DEFAULT)

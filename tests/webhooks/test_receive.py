@@ -1,0 +1,275 @@
+"""From the request to the job: gates, answers, repetitions, order, and the endpoint itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dramatiq
+import dramatiq.broker
+import pytest
+import stripe
+
+from fourlane.names import Queue, Tier
+from fourlane.queues.broker import RedisBroker
+from fourlane.webhooks import handlers
+from fourlane.webhooks.handlers import Event, handle, on_webhook
+from fourlane.webhooks.receive import Receiver, Refusal
+from fourlane.webhooks.verify import Senders
+from fourlane.worker.loop.loop import Loop
+from tests.conftest import StartServer
+from tests.servers import Server, eventually
+
+SECRET = "whsec_test_of_this_suite"
+
+
+@pytest.fixture
+def broker(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisBroker]:
+    with _broker(redis_url, namespace, monkeypatch) as opened:
+        yield opened
+
+
+class _broker:
+    def __init__(self, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made = RedisBroker(url=url, namespace=namespace)
+        self.before = dramatiq.broker.global_broker
+        monkeypatch.setattr(handlers, "_handlers", [])
+        # The task was declared with the broker of the time of its import.
+        monkeypatch.setattr(handle, "broker", self.made)
+        self.made.declare_actor(handle)
+
+    def __enter__(self) -> RedisBroker:
+        dramatiq.set_broker(self.made)
+        return self.made
+
+    def __exit__(self, *_: object) -> None:
+        self.made.close()
+        dramatiq.broker.global_broker = self.before
+
+
+@pytest.fixture
+def work(broker: RedisBroker) -> Iterator[Callable[[], None]]:
+    """Runs a worker until all is done."""
+    loops: list[tuple[Loop, threading.Thread]] = []
+
+    def run() -> None:
+        loop = Loop(broker, [Queue("webhooks", tier) for tier in Tier], name="w", slots=4, grace_seconds=2.0)
+        thread = threading.Thread(target=loop.run, daemon=True)
+        thread.start()
+        loops.append((loop, thread))
+        eventually(lambda: not _waiting(broker), 10)
+
+    yield run
+    for loop, thread in loops:
+        loop.stop()
+        thread.join(10)
+
+
+def _waiting(broker: RedisBroker) -> int:
+    keys = broker.store.service("webhooks")
+    return int(broker.store.connector.command(keys.jobs, "HLEN", keys.jobs))
+
+
+def event(id: str = "evt_1", type: str = "invoice.paid", created: int = 1_768_726_000, subject: str = "in_1") -> bytes:
+    return json.dumps({"id": id, "type": type, "created": created, "data": {"object": {"id": subject}}}).encode()
+
+
+def headers(body: bytes, at: float | None = None) -> dict[str, str]:
+    moment = int(time.time() if at is None else at)
+    return {"Stripe-Signature": stripe.WebhookSignature.generate_signature_header(body.decode(), SECRET, moment)}
+
+
+def receiver(**options: Any) -> Receiver:
+    return Receiver(Senders(stripe_secrets=[SECRET]), **options)
+
+
+def test_an_event_becomes_a_job_for_each_handler(broker: RedisBroker, work: Callable[[], None]) -> None:
+    seen: list[tuple[str, Event]] = []
+
+    @on_webhook("stripe", "invoice.paid", name="book", broker=broker)
+    def book(event: Event) -> None:
+        seen.append(("book", event))
+
+    @on_webhook("stripe", "invoice.*", name="all_invoices", broker=broker)
+    def all_invoices(event: Event) -> None:
+        seen.append(("all", event))
+
+    @on_webhook("stripe", "charge.refunded", name="other", broker=broker)
+    def other(event: Event) -> None:
+        seen.append(("other", event))
+
+    body = event()
+    answer = receiver().receive("stripe", headers(body), body)
+    assert answer.status == 200
+    work()
+    assert sorted(name for name, _ in seen) == ["all", "book"]
+    got = seen[0][1]
+    assert (got.id, got.type, got.subject, got.created_at_ms) == ("evt_1", "invoice.paid", "in_1", 1_768_726_000_000)
+    assert got.payload == json.loads(body)
+
+
+def test_the_same_event_again_is_answered_and_does_nothing(broker: RedisBroker, work: Callable[[], None]) -> None:
+    seen: list[str] = []
+
+    @on_webhook("stripe", "*", name="count", broker=broker)
+    def count(event: Event) -> None:
+        seen.append(event.id)
+
+    body = event()
+    taker = receiver()
+    first = taker.receive("stripe", headers(body), body)
+    # At the same time, many: as a provider does that lost our answer.
+    answers: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(taker.receive("stripe", headers(body), body).body))
+        for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) == {first.body}
+    work()
+    assert seen == ["evt_1"]
+    assert taker.receive("stripe", headers(body, time.time() - 200), body).body == first.body  # long done, still known
+    work()
+    assert seen == ["evt_1"]
+
+
+def test_handling_twice_adds_no_job_twice(broker: RedisBroker) -> None:
+    @on_webhook("stripe", "*", name="one", broker=broker)
+    def one(event: Event) -> None: ...
+
+    given = {
+        "provider": "stripe",
+        "id": "evt_1",
+        "type": "x",
+        "created_at_ms": None,
+        "subject": "",
+        "payload": {},
+        "late": False,
+    }
+    assert handle.fn(given) == handle.fn(given)  # as after a crash before the job was settled
+    assert _waiting(broker) == 1
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "wrapped async"])
+def test_events_out_of_order_are_marked_late(broker: RedisBroker, work: Callable[[], None], kind: str) -> None:
+    seen: dict[str, bool] = {}
+
+    def order(event: Event) -> None:
+        seen[event.id] = event.late
+
+    async def order_async(event: Event) -> None:
+        await asyncio.sleep(0)
+        seen[event.id] = event.late
+
+    function = {"plain": order, "async": order_async, "wrapped async": lambda event: order_async(event)}[kind]
+    on_webhook("stripe", "*", name="order", broker=broker)(function)
+
+    taker = receiver()
+
+    def take(id: str, created: int, subject: str = "sub_1") -> None:
+        body = event(id, "customer.subscription.updated", created, subject)
+        assert taker.receive("stripe", headers(body), body).status == 200
+        work()
+
+    take("second", 1_768_726_002)
+    take("first", 1_768_726_001)
+    take("same-second", 1_768_726_002)
+    take("third", 1_768_726_003)
+    take("another-thing", 1_768_726_000, "sub_2")
+    assert seen == {"second": False, "first": True, "same-second": False, "third": False, "another-thing": False}
+
+
+def test_a_handler_that_failed_has_handled_nothing(broker: RedisBroker, work: Callable[[], None]) -> None:
+    runs: list[bool] = []
+
+    @on_webhook("stripe", "*", name="fails", broker=broker, max_retries=1)
+    def fails(event: Event) -> None:
+        runs.append(event.late)
+        if len(runs) == 1:
+            raise RuntimeError("the first time")
+
+    body = event()
+    receiver().receive("stripe", headers(body), body)
+    work()
+    assert runs == [False, False]
+
+
+def test_refusals_are_told_and_answered_in_few_words(broker: RedisBroker) -> None:
+    told: list[Refusal] = []
+    body = event()
+    taker = receiver(report=told.append, max_bytes=1000, allow={"stripe": ["10.1.0.0/16", "2001:db8::/32"]})
+
+    def status(provider: str = "stripe", address: str = "10.1.2.3", given: Any = None, sent: bytes = body) -> int:
+        return taker.receive(provider, headers(body) if given is None else given, sent, address=address).status
+
+    assert status() == 200
+    assert status(address="::ffff:10.1.2.3") == 200
+    assert status(address="2001:db8::1") == 200
+    assert told == []
+    assert status(address="10.2.0.1") == 403
+    assert status(address="") == 403
+    assert status(given={}) == 401
+    assert status(given=headers(body, time.time() - 600)) == 401
+    assert status(sent=b"x" * 1001) == 413
+    assert status("paypal") == 503  # nobody has told us PayPal's webhook id: it shall come again
+    assert status("github") == 404
+    assert [refusal.reason for refusal in told] == [
+        "address",
+        "address",
+        "signature",
+        "age",
+        "size",
+        "not configured",
+        "unknown provider",
+    ]
+    # Which gate it was is not for the sender.
+    forged, old = (taker.receive("stripe", h, body, address="10.1.2.3") for h in ({}, headers(body, 1)))
+    assert forged == old
+    assert _waiting(broker) == 1
+
+
+def test_a_flood_of_forgeries_is_told_of_in_measure(broker: RedisBroker) -> None:
+    told: list[Refusal] = []
+    now = [1_768_726_800.0]
+    taker = receiver(report=told.append, clock=lambda: now[0])
+    for _ in range(500):
+        assert taker.receive("stripe", {}, b"{}").status == 401
+    assert len(told) == 60
+    now[0] += 60
+    taker.receive("stripe", {}, b"{}")
+    assert told[-1].unreported == 440
+
+
+def test_a_record_that_fails_changes_no_answer(broker: RedisBroker) -> None:
+    def fail(_: Refusal) -> None:
+        raise RuntimeError("the database is away")
+
+    assert receiver(report=fail).receive("stripe", {}, b"{}").status == 401
+
+
+def test_with_redis_away_the_sender_shall_come_again(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Server = start_server()
+    body = event()
+    with _broker(server.url, "x", monkeypatch):
+        server.stop()
+        assert receiver().receive("stripe", headers(body), body).status == 503
+        server.start()
+        assert receiver().receive("stripe", headers(body), body).status == 200
+
+
+@pytest.mark.parametrize("provider", ["github", ""])
+def test_handlers_are_checked_when_they_are_declared(broker: RedisBroker, provider: str) -> None:
+    with pytest.raises(ValueError, match="stripe, paypal, supabase"):
+        on_webhook(provider, "x")
+    for pattern in ("", "*.paid", "in*ice*"):
+        with pytest.raises(ValueError, match="no event type"):
+            on_webhook("stripe", pattern)
