@@ -45,7 +45,7 @@ PARTS = {
     "commands": "commands cli",
     "face": "",
 }
-ENGINE = {*"ground config root secrets queues tasks scheduler observe worker run loop process".split()}
+ENGINE = {*list(PARTS)[: list(PARTS).index("providers")]}
 # All may import the ground. docs/internals.md has the same map as a picture.
 ARROWS = {
     "ground": "",
