@@ -366,7 +366,7 @@ def test_jobs_begin_before_the_dead_are_seen_to(broker: RedisBroker, run_worker:
     note.send()
     proof = Contact(time.monotonic() - 60)
     proof.heard_at = time.monotonic()
-    monkeypatch.setattr("fourlane.worker.loop.Contact", lambda now: proof)
+    monkeypatch.setattr("fourlane.worker.loop.loop.Contact", lambda now: proof)
     run_worker(broker)
     eventually(lambda: reclaimed)
     assert reclaimed == [True]
