@@ -27,7 +27,7 @@ from fourlane.db import migrate
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import JobOutbox
 from fourlane.outbox.relay import Relay
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from tests.postgres import connect as connect_postgres
 from tests.postgres import pgbouncer, postgres

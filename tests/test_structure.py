@@ -78,8 +78,15 @@ ARROWS = {
     "face": "events queues scheduler tasks",
 }
 HOMES = {
-    "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
-    "hiredis": {"queues/connection.py"},
+    "redis": {
+        "embedded.py",
+        "queues/broker.py",
+        "queues/redis/client.py",
+        "queues/redis/errors.py",
+        "queues/redis/link.py",
+        "queues/redis/servers.py",
+    },
+    "hiredis": {"queues/redis/link.py"},
     "boto3": {"events/aws.py"},
     "botocore": {"events/aws.py"},
     "moto": {"events/local.py"},

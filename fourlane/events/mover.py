@@ -18,7 +18,7 @@ from fourlane.events.messages import Message
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.receiver import VISIBILITY_SECONDS
 from fourlane.events.tries import NONE, POISON, Tries, TriesOf
-from fourlane.queues.connection import is_answer
+from fourlane.queues.redis import is_answer
 from fourlane.queues.store import Accepting, Store
 from fourlane.watchdog import Watchdog
 

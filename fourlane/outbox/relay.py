@@ -22,7 +22,8 @@ from fourlane.db.setup import database
 from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
 from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
-from fourlane.queues.connection import is_answer, is_refusal
+from fourlane.queues.redis import is_answer, is_refusal
+from fourlane.queues.redis.clock import time_ms
 from fourlane.queues.store import Relayed, Store
 from fourlane.root import Root
 from fourlane.watchdog import Watchdog
@@ -252,8 +253,7 @@ class Relay:
         """What to add to our monotonic clock (ms) to know the time at Redis, at most."""
         if service not in self._clocks:
             key = self.store.service(service).relayed
-            seconds, microseconds = self.store.connector.command(key, "TIME")
-            self._clocks[service] = int(seconds) * 1000 + int(microseconds) // 1000 - time.monotonic() * 1000
+            self._clocks[service] = time_ms(self.store.connector, key) - time.monotonic() * 1000
         return self._clocks[service]
 
     def _mark(self, connection: Connection, accepted: list[int], faults: list[tuple[int, str]]) -> None:

@@ -32,10 +32,10 @@ from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
-from fourlane.queues.connection import client_of
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
+from fourlane.queues.redis import client_of
 from fourlane.queues.store import Delayed, Store
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "made"]

@@ -15,7 +15,7 @@ from dramatiq.middleware import GroupCallbacks
 from dramatiq.rate_limits import RateLimiterBackend
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import is_passing
+from fourlane.queues.redis import is_passing
 
 if TYPE_CHECKING:
     from fourlane.queues.store import Store

@@ -71,7 +71,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["TIERS", "EnvironmentKeys", "ServiceKeys"]
+__all__ = ["ENVIRONMENT_TYPES", "SERVICE_TYPES", "TIERS", "EnvironmentKeys", "ServiceKeys"]
 
 TIERS: Final = range(4)
 
@@ -210,3 +210,62 @@ class EnvironmentKeys:
 
     def spent_sent(self, tenant: str) -> bytes:
         return f"{self._tagged}budget.{tenant}}}:sent:".encode()
+
+
+SERVICE_TYPES: Final = {
+    r"jobs": "hash",
+    r"ready:[0-3]": "list",
+    r"delayed": "zset",
+    r"workers": "zset",
+    r"wake:[0-3]": "zset",
+    r"news": "zset",
+    r"watch": "zset",
+    r"leased:.+": "set",
+    r"records": "hash",
+    r"crashes": "hash",
+    r"reasons": "hash",
+    r"dead:[0-3]": "zset",
+    r"slots:[0-3]": "set",
+    r"buckets": "hash",
+    r"cancels": "zset",
+    r"stats": "hash",
+    r"unknown": "zset",
+    r"result:.+": "list",
+    r"cancelled:.+": "string",
+    r"output:.+": "stream",
+    r"log:.+": "list",
+    r"progress:.+": "string",
+    r"health:.+": "hash",
+    r"spent:.+": "hash",
+    r"once:.+": "string",
+    r"latest:.+": "string",
+    r"places:.+": "zset",
+    r"breaker:.+": "string",
+    r"taken:\d+": "set",
+    r"claim:.+": "string",
+    r"sent:.+": "string",
+    r"counted:.+": "string",
+    r"tries:.+": "hash",
+    r"schedules": "hash",
+    r"states": "hash",
+    r"fires": "zset",
+    r"lateness": "hash",
+    r"declared": "hash",
+    r"lead": "string",
+    r"runs:.+": "list",
+    r"relayed": "zset",
+    r"group": "hash",
+}
+"""Of the keys with a tag, by a pattern of what follows it (``fourlane doctor``)."""
+ENVIRONMENT_TYPES: Final = {
+    "services": "set",
+    "presence": "hash",
+    "alerts": "hash",
+    "audit": "list",
+    "data": "hash",
+    "edits": "zset",
+    "rights": "list",
+    "providers": "zset",
+    "spenders": "zset",
+}
+"""Of those of an environment."""

@@ -25,7 +25,9 @@ import msgspec
 from fourlane.errors import JobNotFound
 from fourlane.job import State as JobState
 from fourlane.names import Queue, Tier
-from fourlane.queues.connection import Link
+from fourlane.queues.redis import Link
+from fourlane.queues.redis.clock import time_ms
+from fourlane.queues.redis.replies import fields
 from fourlane.queues.store import Store
 
 __all__ = ["CatchUp", "Due", "Fire", "Overlap", "Run", "Schedule", "State", "Write"]
@@ -222,8 +224,7 @@ def tell(store: Store) -> None:
 
 def now_ms(store: Store, service: str) -> int:
     """The time of the server that holds this service."""
-    seconds, microseconds = store.connector.command(store.service(service).fires, "TIME")
-    return int(seconds) * 1000 + int(microseconds) // 1000
+    return time_ms(store.connector, store.service(service).fires)
 
 
 def read(store: Store, service: str, names: Sequence[str]) -> dict[str, tuple[Schedule, State, bytes]]:
@@ -260,9 +261,7 @@ def names(store: Store, service: str) -> list[str]:
 def declared(store: Store, service: str) -> dict[str, bytes]:
     """What modules declared, by module."""
     key = store.service(service).declared
-    flat = store.connector.command(key, "HGETALL", key)
-    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-    return {module.decode(): text for module, text in pairs}
+    return fields(store.connector.command(key, "HGETALL", key))
 
 
 def history(store: Store, service: str, name: str) -> list[Run]:

@@ -13,9 +13,9 @@ from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import id_of_entry, new_ids
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues import ended
-from fourlane.queues.clock import RedisClock
-from fourlane.queues.connection import Connector, Link, blocks_for, is_full
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
+from fourlane.queues.redis import Connector, Link, blocks_for, is_full
+from fourlane.queues.redis.clock import RedisClock, time_ms
 
 __all__ = ["Accepting", "Beat", "Delayed", "Leased", "Relayed", "Store", "Turn"]
 
@@ -121,17 +121,13 @@ class Store:
         self.keys = EnvironmentKeys(namespace, environment)
         self._services: dict[str, ServiceKeys] = {}
         self._announced: set[str] = set()
-        self.clock = RedisClock(self._time_ms)
+        self.clock = RedisClock(lambda: time_ms(connector, self.keys.services))
 
     def answering_within(self, seconds: float) -> Store:
         """The same jobs, for who has others to look after: no connection waits longer than this for a reply."""
         same = copy.copy(self)
         same.connector = self.connector.answering_within(seconds)
         return same
-
-    def _time_ms(self) -> int:
-        seconds, microseconds = self.connector.command(self.keys.services, "TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def service(self, service: str) -> ServiceKeys:
         """The keys of a service."""

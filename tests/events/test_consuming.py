@@ -27,7 +27,7 @@ from fourlane.events.publisher import Publisher, current_event
 from fourlane.events.tries import NONE, POISON, Tries
 from fourlane.queues import browse, dead_letters
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Accepting, Store
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of

@@ -9,10 +9,10 @@ import pytest
 
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Postpone, Result
-from fourlane.queues import browse, doctor
-from fourlane.queues.connection import Connector, connect
-from fourlane.queues.doctor import Finding, Level, examine
+from fourlane.queues import browse
+from fourlane.queues.doctor import Finding, Level, examine, keyspace, server
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
 from tests.queues.conftest import Hand
@@ -91,7 +91,7 @@ def test_a_server_that_is_gone(redis_server: Server) -> None:
     ],
 )
 def test_versions(version: str, level: Level) -> None:
-    assert doctor._version({"redis_version": version}).level is level
+    assert server.version({"redis_version": version}).level is level
 
 
 def test_keys_without_owner_type_or_expiry(store: Store, hand: Hand) -> None:
@@ -121,7 +121,7 @@ def test_many_keys_are_looked_at_up_to_a_bound(store: Store, monkeypatch: pytest
         link.command("SET", f"{store.namespace}:x{number}", "")
     link.close()
     assert "3,000 key(s)" in look(store)["keys"].text
-    monkeypatch.setattr(doctor, "_MOST_KEYS", 1_500)
+    monkeypatch.setattr(keyspace, "_MOST_KEYS", 1_500)
     assert "there are more" in look(store)["keys"].text
 
 
@@ -145,7 +145,7 @@ def test_unknown_tasks_lost_workers_and_full_dead_letters(store: Store, hand: Ha
 
 
 def test_the_catalogue_has_every_key(store: Store) -> None:
-    sweep = doctor._Sweep(store)
+    sweep = keyspace.Sweep(store)
     keys = ServiceKeys(store.namespace, "local", "mail")
     environment = EnvironmentKeys(store.namespace, "local")
     made = [key for value in vars(keys).values() for key in (value if isinstance(value, list) else [value])]

@@ -14,7 +14,7 @@ from fourlane import codec
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import new_id
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Delayed, Store
 from fourlane.tasks.task import task
 from tests.conftest import StartServer
@@ -308,8 +308,8 @@ def test_a_producer_that_slept_for_long(store: Store, monkeypatch: pytest.Monkey
     (name,) = client.scan_iter(match=keys.sent + b"*", count=1_000)
     assert name in before
     assert 60_000 < client.pttl(name) <= 90_000
-    monkeypatch.setattr("fourlane.queues.connection._ORIGIN_SECONDS", 0.0)
-    store.connector._close_idle()
+    monkeypatch.setattr("fourlane.queues.redis.link._ORIGIN_SECONDS", 0.0)
+    store.connector._idle.close()
     for _ in range(3):
         send_one(store)
     names = set(client.scan_iter(match=keys.sent + b"*", count=1_000))

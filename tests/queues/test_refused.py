@@ -14,7 +14,7 @@ from fourlane import codec
 from fourlane.errors import RedisUnavailable
 from fourlane.job import new_id
 from fourlane.outcome import Back, Dead, Outcome, Postpone, Result, Retry
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Accepting, Delayed, Relayed, Store
 from tests.queues.conftest import Hand
 from tests.servers import Server, eventually

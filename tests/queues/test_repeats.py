@@ -12,11 +12,12 @@ import pytest
 from fourlane.events.tries import Tries
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, schedules
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.dead_letters import trail
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.output import read_log, read_output
-from fourlane.queues.scripts import script
+from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis.scripts import script
 from fourlane.queues.store import Store
 from tests.proxy import FaultyProxy
 from tests.queues.conftest import Hand
@@ -161,7 +162,7 @@ def import_(caller: Caller) -> Any:
 
 
 def audit(caller: Caller) -> Any:
-    caller.lose(lambda: dead_letters._note(caller.store, "discard", ["1a"], 1, "me"))
+    caller.lose(lambda: trail.note(caller.store, "discard", ["1a"], 1, "me"))
     return len(dead_letters.audit(caller.store))
 
 

@@ -31,8 +31,8 @@ from fourlane.errors import (
 from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms, without_end
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues.broker import RedisBroker, in_process, taking_retry
-from fourlane.queues.connection import is_refusal, lacks_right
 from fourlane.queues.records import read_record, write_record
+from fourlane.queues.redis import is_refusal, lacks_right
 from fourlane.queues.words import WORDS_CHARACTERS as _WORDS_CHARACTERS
 from fourlane.queues.words import text_of as _text
 from fourlane.queues.words import trace_of as _trace

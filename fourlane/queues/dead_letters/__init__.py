@@ -1,0 +1,23 @@
+"""Dead letters: find, show, edit, replay, discard, and carry them to files and back."""
+
+from fourlane.queues.dead_letters.change import discard, edit, replay
+from fourlane.queues.dead_letters.files import Imported, export, import_
+from fourlane.queues.dead_letters.look import Page, count, find, show
+from fourlane.queues.dead_letters.trail import AuditRecord, audit
+from fourlane.queues.dead_letters.walk import Filter
+
+__all__ = [
+    "AuditRecord",
+    "Filter",
+    "Imported",
+    "Page",
+    "audit",
+    "count",
+    "discard",
+    "edit",
+    "export",
+    "find",
+    "import_",
+    "replay",
+    "show",
+]
