@@ -16,6 +16,7 @@ from fourlane import codec
 from fourlane.errors import FourlaneError, SettingsError, UnreadableJob
 from fourlane.job import State
 from fourlane.names import Queue, Tier, parse_queue
+from fourlane.outcome import WAITERS_MS
 from fourlane.queues import carry, ended
 from fourlane.queues.browse import locate, queue_of
 from fourlane.queues.limit import Limit, read_limits
@@ -151,9 +152,8 @@ def cancel(
         keys = store.service(service)
         body = store.connector.command(keys.jobs, "HGET", keys.jobs, stored_id) or b""
         told = _telling(stored_id, body, has_callbacks)
-        state = _cancel(store, service, stored_id, told or b"")
-        if told is not None and state in (State.READY, State.DELAYED):
-            store.tell_waiters(service, stored_id, _NEVER_RAN, cancelled=True)
+        waiters = b"" if told is None else ended.for_waiters(_NEVER_RAN, cancelled=True)
+        state = _cancel(store, service, stored_id, told or b"", waiters)
         if state is not State.UNKNOWN:
             break
     return state
@@ -189,14 +189,13 @@ def purge(store: Store, queue: Queue | str) -> int:
     return dropped
 
 
-def _cancel(store: Store, service: str, job_id: str, telling: bytes) -> State:
+def _cancel(store: Store, service: str, job_id: str, telling: bytes, waiters: bytes) -> State:
     keys = store.service(service)
     for _ in range(_TRIES):
         names = store.lease_names(service)
-        leased = map(keys.leased, names)
-        (state,) = store.connector.run_once(
-            "cancel", [*keys.all, *leased, keys.cancelled(job_id)], (job_id, telling, *names), keys.sent
-        )
+        touched = [*keys.all, *map(keys.leased, names), keys.cancelled(job_id), keys.result(job_id)]
+        args = (job_id, telling, waiters, WAITERS_MS, *names)
+        (state,) = store.connector.run_once("cancel", touched, args, keys.sent)
         if state != b"again":
             return State(state.decode())
     raise _too_busy(service)

@@ -34,9 +34,7 @@ class _Groups(RateLimiterBackend):
 
     def add(self, key: str, value: int, ttl: int) -> bool:
         store = self._store()
-        name = store.keys.group(key)
-        store.connector.command(name, "HSET", name, "!total", value)
-        store.connector.command(name, "PEXPIRE", name, ttl)
+        store.connector.run("group_begin", (store.keys.group(key),), (value, ttl))
         return True
 
 

@@ -18,6 +18,7 @@ from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.output import read_log, read_output
 from fourlane.queues.redis import Connector, connect
 from fourlane.queues.redis.scripts import script
+from fourlane.queues.results import Results
 from fourlane.queues.store import Store
 from tests.proxy import FaultyProxy
 from tests.queues.conftest import Hand
@@ -130,7 +131,8 @@ def reclaim(caller: Caller) -> Any:
     [leased] = caller.hand.turn(1).jobs
     caller.store.crash_limit = 1
     back, poisoned = caller.lose(lambda: caller.store.reclaim("mail", "w1", "it died", begun=[leased.entry]))
-    return back, poisoned == [lost], [job.body[:17] for job in caller.hand.turn(9).jobs]
+    told = Results(caller.store).look("mail", lost)
+    return back, poisoned == [lost], told, [job.body[:17] for job in caller.hand.turn(9).jobs]
 
 
 def purge(caller: Caller) -> Any:
@@ -145,7 +147,10 @@ def discard(caller: Caller) -> Any:
 
 def replay(caller: Caller) -> Any:
     died = caller.hand.kill(2)
-    return caller.lose(lambda: dead_letters.replay(caller.store, died)), len(caller.hand.turn(9).jobs)
+    results = Results(caller.store)
+    results.tell_end("mail", died[0], b"void")
+    replayed = caller.lose(lambda: dead_letters.replay(caller.store, died))
+    return replayed, results.look("mail", died[0]), len(caller.hand.turn(9).jobs)
 
 
 def edit(caller: Caller) -> Any:
@@ -169,6 +174,7 @@ def audit(caller: Caller) -> Any:
 def cancel_ready(caller: Caller) -> Any:
     [job_id] = caller.hand.enqueue()
     state = caller.lose(lambda: control.cancel(caller.store, job_id, has_callbacks=lambda _: True))
+    assert b"before it ran" in (Results(caller.store).look("mail", job_id) or b"")
     return state, [job.body[:17] for job in caller.hand.turn(9).jobs]
 
 
@@ -237,10 +243,10 @@ CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (budget_reserve, (("warn", 90), {"reserved": 90})),
     (budget_settle, {"reserved": 0, "spent": 80, "gpt": 80}),
     (leave, (2, b"5")),
-    (reclaim, (0, True, TOLD_ONCE)),
+    (reclaim, (0, True, b'{"error":"poison: it died"}', TOLD_ONCE)),
     (purge, 3),
     (discard, 2),
-    (replay, (2, 2)),
+    (replay, (2, None, 2)),
     (edit, [7]),
     (import_, 2),
     (audit, 1),

@@ -12,6 +12,7 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import ended
 from fourlane.queues.browse.counts import queue_of
 from fourlane.queues.records import read_record
+from fourlane.queues.results import Results
 from fourlane.queues.store import Store
 
 __all__ = ["job", "job_info", "locate"]
@@ -34,8 +35,7 @@ def job(store: Store, job_id: str, queue: Queue | str | None = None) -> JobInfo:
             return info
     for service, stored_ids in _places(store, job_id, queue):
         for stored_id in stored_ids:
-            key = store.service(service).result(stored_id)
-            if ended.is_done(store.connector.command(key, "LINDEX", key, 0)):
+            if ended.is_done(Results(store).look(service, stored_id)):
                 return job_info(store, service, stored_id, State.DONE)
     raise JobNotFound(
         f"there is no job {job_id!r}{f' in {queue}' if isinstance(queue, str) else ''}; "

@@ -73,10 +73,8 @@ def replay(
                 at_ms = max(at_ms + step_ms, elapsed_ms)
                 args += (letter.at.id, letter.at.died_ms, round(at_ms - elapsed_ms), _counted_anew(letter.record))
             keys = store.service(service)
-            # How it ended is not how it will end: until it runs, who waits is told by its state.
-            kept = [keys.result(letter.at.id) for letter in letters]
-            store.connector.command(kept[0], "DEL", *kept)
-            numbers[service], *replayed = store.connector.run_once("replay", keys.all, args, keys.sent)
+            names = [*keys.all, *(keys.result(letter.at.id) for letter in letters)]
+            numbers[service], *replayed = store.connector.run_once("replay", names, args, keys.sent)
             done += len(replayed)
     finally:
         note(store, "replay", which, done, by)
