@@ -360,9 +360,9 @@ def _options_of(row: Any) -> str:
 
 def _chunks(jobs: Sequence[Relayed]) -> Iterator[Sequence[Relayed]]:
     first = size = 0
-    for number, job in enumerate(jobs):
-        size += len(job.body)
+    for number, one in enumerate(jobs):
+        size += len(one.body)
         if size > _BATCH_BYTES and number > first:
             yield jobs[first:number]
-            first, size = number, len(relayed.body)
+            first, size = number, len(one.body)
     yield jobs[first:]

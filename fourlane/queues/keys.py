@@ -1,4 +1,4 @@
-"""The catalogue of keys: nothing else builds one.
+"""The catalogue of keys: nothing else builds one, or reads one.
 
 =============  ========  =====================================================  ==============================
 key            type      content                                                 bound by
@@ -33,9 +33,9 @@ once:KEY       string    the id of the job that was accepted under this key     
 latest:KEY     string    the time of the newest event seen of one thing          its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
 breaker:KEY    string    there while a receiver is left alone                    its ttl
-taken:N        set       ids of jobs that events made, by the time of their      its ttl
-                         making: N is a number of days
-claim:ID       string    who runs a handler straight from SQS                    its ttl
+taken:N        set       ids of jobs that events made, or that were handled      its ttl
+                         without one, on one day: N is a number of days
+claim:ID       string    who handles it without a job, straight from SQS         its ttl
 sent:ORIGIN    string    the last call of a connection, of those that are known  90 seconds
                          when they come again
 tries:ID       hash      failures of a message of SQS and why; deaths           4 days, or its end
@@ -69,9 +69,10 @@ changed) and, for a moment, ``rights`` (list, rights.py tries commands on it).
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Final, NamedTuple
 
-__all__ = ["ENVIRONMENT_TYPES", "SERVICE_TYPES", "TIERS", "EnvironmentKeys", "ServiceKeys"]
+__all__ = ["TIERS", "Catalogue", "EnvironmentKeys", "KnownKey", "ServiceKeys"]
 
 TIERS: Final = range(4)
 
@@ -212,7 +213,7 @@ class EnvironmentKeys:
         return f"{self._tagged}budget.{tenant}}}:sent:".encode()
 
 
-SERVICE_TYPES: Final = {
+_SERVICE_TYPES: Final = {
     r"jobs": "hash",
     r"ready:[0-3]": "list",
     r"delayed": "zset",
@@ -256,8 +257,8 @@ SERVICE_TYPES: Final = {
     r"relayed": "zset",
     r"group": "hash",
 }
-"""Of the keys with a tag, by a pattern of what follows it (``fourlane doctor``)."""
-ENVIRONMENT_TYPES: Final = {
+"""By a pattern of what follows the tag."""
+_ENVIRONMENT_TYPES: Final = {
     "services": "set",
     "presence": "hash",
     "alerts": "hash",
@@ -268,4 +269,34 @@ ENVIRONMENT_TYPES: Final = {
     "providers": "zset",
     "spenders": "zset",
 }
-"""Of those of an environment."""
+"""Of the keys that belong to no service."""
+
+
+class KnownKey(NamedTuple):
+    """A key that the catalogue has. ``service`` may be a tag of another kind, and empty for a key without a tag."""
+
+    environment: str
+    service: str
+    name: str
+    type: str
+
+
+class Catalogue:
+    """Reads the keys of one namespace (``fourlane doctor``)."""
+
+    def __init__(self, namespace: str) -> None:
+        prefix, service = re.escape(namespace), "|".join(f"(?:{name})" for name in _SERVICE_TYPES)
+        self._tagged = re.compile(rf"{prefix}:\{{([^:}}]+):([^}}]+)\}}:({service})")
+        self._plain = re.compile(rf"{prefix}:([^:{{}}]+):({'|'.join(_ENVIRONMENT_TYPES)})")
+        self._types = [(re.compile(name), kind) for name, kind in _SERVICE_TYPES.items()]
+
+    def read(self, key: str) -> KnownKey | None:
+        """None when the catalogue has no such key."""
+        if match := self._plain.fullmatch(key):
+            environment, name = match.groups()
+            return KnownKey(environment, "", name, _ENVIRONMENT_TYPES[name])
+        if match := self._tagged.fullmatch(key):
+            environment, service, name = match.groups()
+            kind = next(kind for pattern, kind in self._types if pattern.fullmatch(name))
+            return KnownKey(environment, service, name, kind)
+        return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.doctor.findings import NOT_ALLOWED, Finding, Level, some
 from fourlane.queues.doctor.server import ask
-from fourlane.queues.keys import ENVIRONMENT_TYPES, SERVICE_TYPES
+from fourlane.queues.keys import Catalogue
 from fourlane.queues.redis import Link, is_answer
 from fourlane.queues.store import Store
 
@@ -24,12 +23,8 @@ class Sweep:
     """What a scan of the namespace found."""
 
     def __init__(self, store: Store) -> None:
-        namespace = re.escape(store.namespace)
-        service = "|".join(f"(?:{name})" for name in SERVICE_TYPES)
-        self.of_service = re.compile(rf"{namespace}:\{{(?P<env>[^:}}]+):(?P<service>[^}}]+)\}}:(?P<name>{service})")
-        self.of_environment = re.compile(rf"{namespace}:[^:{{}}]+:(?P<name>{'|'.join(ENVIRONMENT_TYPES)})")
-        self.patterns = [(re.compile(name), kind) for name, kind in SERVICE_TYPES.items()]
-        self.environment = store.environment
+        self._catalogue = Catalogue(store.namespace)
+        self._environment = store.environment
         self.seen = 0
         self.complete = True
         self.strange: list[str] = []
@@ -38,31 +33,23 @@ class Sweep:
         self.leased: dict[tuple[str, str], str] = {}
         """Leased sets of this environment by service and lease name."""
 
-    def wanted_type(self, key: str) -> str | None:
-        """The type that the catalogue gives a key; None when it has no such key."""
-        if match := self.of_environment.fullmatch(key):
-            return ENVIRONMENT_TYPES[match["name"]]
-        match = self.of_service.fullmatch(key)
-        if match is None:
-            return None
-        kind, _, name = match["name"].partition(":")
-        if kind == "leased" and match["env"] == self.environment:
-            self.leased[match["service"], name] = key
-        return next(wanted for pattern, wanted in self.patterns if pattern.fullmatch(match["name"]))
-
     def look(self, link: Link, keys: Sequence[bytes]) -> None:
         types = _many(link, [("TYPE", key) for key in keys])
         results: list[bytes] = []
         for raw, kind in zip(keys, types, strict=True):
             key = raw.decode(errors="replace")
-            wanted = self.wanted_type(key)
             if kind in (b"none", None):  # gone since, or not ours to ask
                 continue
-            if wanted is None:
+            known = self._catalogue.read(key)
+            if known is None:
                 self.strange.append(key)
-            elif kind.decode() != wanted:
-                self.garbage.append(f"{key} is a {kind.decode()}, not a {wanted}")
-            elif ":result:" in key:
+                continue
+            what, _, name = known.name.partition(":")
+            if what == "leased" and known.environment == self._environment:
+                self.leased[known.service, name] = key
+            if kind.decode() != known.type:
+                self.garbage.append(f"{key} is a {kind.decode()}, not a {known.type}")
+            elif what == "result":
                 results.append(raw)
         ttls = _many(link, [("PTTL", key) for key in results])
         self.lasting += [k.decode(errors="replace") for k, ttl in zip(results, ttls, strict=True) if ttl == -1]
