@@ -45,7 +45,7 @@ fires          zset      names by the time at which they are due                
 lateness       hash      name → nominal time, due, made: of its last job         likewise
 declared       hash      module → the schedules that it declares, its last boot  one field a module
 lead           string    the scheduler that works now                            some seconds
-runs:NAME      list      history of a schedule's runs (schedules.py)             250 lines; goes with it
+runs:NAME      list      history of a schedule's runs (history.py)               250 lines; goes with it
 relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
                          they may be forgotten                                   relay's commit is known
 output:ID      stream    what a job writes while it runs, in pieces              2,000 pieces, 1 hour
