@@ -152,10 +152,10 @@ def fire(store: Store, link: Link, service: str, fires: Sequence[Fire]) -> tuple
     """Decide nominal times. Returns the time, and a word for each (lua/schedule_fire.lua)."""
     keys = store.service(service)
     names = list(dict.fromkeys(f.name for f in fires))
-    places = {name: place for place, name in enumerate(names, 1)}
+    numbers = {name: number for number, name in enumerate(names, 1)}
     args: list[Any] = []
     for f in fires:
-        args += (f.name, places[f.name], *f[1:])
+        args += (f.name, numbers[f.name], *f[1:])
     reply = link.run("schedule_fire", [*keys.all, keys.states, keys.fires, keys.lateness, *map(keys.runs, names)], args)
     return int(reply[0]), [word.decode() for word in reply[1:]]
 

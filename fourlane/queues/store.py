@@ -168,10 +168,10 @@ class Store:
         names = (keys.jobs, keys.ready[tier], keys.wake[tier])
         taken = [i.decode() for i in _ids_of(self.connector.run_each_once("enqueue", names, calls(), keys.sent))]
         if taken:  # one chance in millions; other ids have no such luck
-            places = [ids.index(i) for i in taken]
-            others = self.enqueue_new(service, tier, [bodies[place] for place in places], now_ms)
-            for place, other in zip(places, others, strict=True):
-                ids[place] = other
+            positions = [ids.index(i) for i in taken]
+            others = self.enqueue_new(service, tier, [bodies[position] for position in positions], now_ms)
+            for position, other in zip(positions, others, strict=True):
+                ids[position] = other
         return ids
 
     def enqueue_once(self, service: str, tier: int, job_id: str, body: bytes, *, key: str, ttl_ms: int) -> str:

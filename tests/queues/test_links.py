@@ -60,7 +60,7 @@ def test_many_threads_at_once(redis_server: Server, option: str) -> None:
 
 
 def test_more_idle_links_than_are_kept(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourlane.queues.redis.idle._MOST", 3)
+    monkeypatch.setattr("fourlane.queues.redis.connector.MOST_IDLE", 3)
     connector = Connector(connect(redis_server.url))
     before = sockets()
     redis_server.pause()

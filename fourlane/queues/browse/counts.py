@@ -121,12 +121,12 @@ def known_queue(store: Store, queue: Queue | str) -> Queue:
 
     Raises InvalidName, UnknownQueue.
     """
-    place = queue_of(store, queue)
+    found = queue_of(store, queue)
     known = store.services()
-    if place.service not in known:
-        close = get_close_matches(place.service, known, n=3)
+    if found.service not in known:
+        close = get_close_matches(found.service, known, n=3)
         hint = f"did you mean {', '.join(close)}" if close else f"known: {', '.join(known[:10]) or 'none yet'}"
         raise UnknownQueue(
-            f"{place.name(store.environment)}: no job or worker of a service {place.service!r} was ever seen; {hint}"
+            f"{found.name(store.environment)}: no job or worker of a service {found.service!r} was ever seen; {hint}"
         )
-    return place
+    return found

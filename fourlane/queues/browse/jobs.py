@@ -33,7 +33,7 @@ def job(store: Store, job_id: str, queue: Queue | str | None = None) -> JobInfo:
         info = _inspect(store, service, stored_id)
         if info is not None:
             return info
-    for service, stored_ids in _places(store, job_id, queue):
+    for service, stored_ids in _candidates(store, job_id, queue):
         for stored_id in stored_ids:
             if ended.is_done(Results(store).look(service, stored_id)):
                 return job_info(store, service, stored_id, State.DONE)
@@ -45,20 +45,20 @@ def job(store: Store, job_id: str, queue: Queue | str | None = None) -> JobInfo:
 
 def locate(store: Store, job_id: str, queue: Queue | str | None = None) -> Iterator[tuple[str, str]]:
     """Every service that has a job of this id, with the id under which it is stored there."""
-    for service, stored_ids in _places(store, job_id, queue):
+    for service, stored_ids in _candidates(store, job_id, queue):
         if stored_ids:
             key = store.service(service).jobs
             bodies = store.connector.command(key, "HMGET", key, *stored_ids)
             yield from ((service, i) for i, body in zip(stored_ids, bodies, strict=True) if body is not None)
 
 
-def _places(store: Store, job_id: str, queue: Queue | str | None) -> Iterator[tuple[str, list[str]]]:
+def _candidates(store: Store, job_id: str, queue: Queue | str | None) -> Iterator[tuple[str, list[str]]]:
     if queue is None:
         stored_ids = _stored_ids(job_id, list(Tier))
         yield from ((service, stored_ids) for service in store.services())
     else:
-        place = queue_of(store, queue)
-        yield place.service, _stored_ids(job_id, [place.tier])
+        only = queue_of(store, queue)
+        yield only.service, _stored_ids(job_id, [only.tier])
 
 
 def _stored_ids(job_id: str, tiers: Sequence[Tier]) -> list[str]:

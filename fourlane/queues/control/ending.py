@@ -64,9 +64,9 @@ def purge(store: Store, queue: Queue | str) -> int:
     Stops after as many as there were at the start, so that a busy producer cannot keep it going for ever.
     """
     carry.refuse_late()
-    place = queue_of(store, queue)
-    keys = store.service(place.service)
-    tier, command = int(place.tier), store.connector.command
+    named = queue_of(store, queue)
+    keys = store.service(named.service)
+    tier, command = int(named.tier), store.connector.command
     most = command(keys.jobs, "LLEN", keys.ready[tier]) + command(keys.jobs, "ZCARD", keys.delayed)
     dropped = skip = done = 0
     while not done and dropped + skip < most:

@@ -133,8 +133,8 @@ def rewrite(store: Store, service: str) -> None:
 
 def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
     carry.refuse_late()
-    place = queue_of(store, queue)
-    tier = str(int(place.tier))
+    named = queue_of(store, queue)
+    tier = str(int(named.tier))
 
     def edit(text: bytes) -> bytes:
         now = read_limits(text)
@@ -146,7 +146,7 @@ def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
         kept = {t: limit for t, limit in sorted(now.items()) if limit != Limit()}
         return msgspec.json.encode(kept) if kept else b""
 
-    return _replace(store, place.service, edit)
+    return _replace(store, named.service, edit)
 
 
 def _replace(store: Store, service: str, edit: Callable[[bytes], bytes]) -> bool:

@@ -2,9 +2,9 @@
 
 from fourlane.queues.dead_letters.change import discard, edit, replay
 from fourlane.queues.dead_letters.files import Imported, export, import_
+from fourlane.queues.dead_letters.letters import Filter
 from fourlane.queues.dead_letters.look import Page, count, find, show
 from fourlane.queues.dead_letters.trail import AuditRecord, audit
-from fourlane.queues.dead_letters.walk import Filter
 
 __all__ = [
     "AuditRecord",

@@ -16,9 +16,10 @@ from fourlane import codec
 from fourlane.errors import FourlaneError, InvalidArguments, SettingsError
 from fourlane.job import JobInfo
 from fourlane.queues import carry
+from fourlane.queues.dead_letters.letters import Filter, Letter, one
 from fourlane.queues.dead_letters.look import count, info_of
 from fourlane.queues.dead_letters.trail import note
-from fourlane.queues.dead_letters.walk import PAGE, Filter, Letter, one, queues_of, walk
+from fourlane.queues.dead_letters.walk import PAGE, queues_of, walk
 from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Store
 from fourlane.sealing import is_sealed

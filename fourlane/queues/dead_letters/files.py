@@ -12,8 +12,9 @@ from fourlane.errors import InvalidName, UnreadableJob
 from fourlane.job import enqueued_at_ms
 from fourlane.names import Tier, parse_queue
 from fourlane.queues import carry
+from fourlane.queues.dead_letters.letters import Filter
 from fourlane.queues.dead_letters.trail import note
-from fourlane.queues.dead_letters.walk import PAGE, Filter, walk
+from fourlane.queues.dead_letters.walk import PAGE, walk
 from fourlane.queues.store import Store
 
 __all__ = ["Imported", "export", "import_"]
@@ -32,13 +33,12 @@ class Imported(msgspec.Struct, frozen=True):
 def export(store: Store, filter: Filter = Filter()) -> Iterator[str]:
     """Dead letters as lines of JSON, the longest dead first; ``import_`` takes them in any environment."""
     for letter in walk(store, filter, latest_first=False):
-        reason, _, detail = letter.reason.decode(errors="replace").partition("\n")
         line: dict[str, Any] = {
             "id": letter.at.id,
             "queue": f"jobs.{Tier(int(letter.at.id[0])).word}.{letter.at.service}",
             "died_at_ms": letter.at.died_ms,
-            "reason": reason,
-            "detail": detail,
+            "reason": letter.word,
+            "detail": letter.detail,
         }
         line |= _portable("body", letter.body) | (_portable("record", letter.record) if letter.record else {})
         yield msgspec.json.encode(line).decode()

@@ -10,7 +10,8 @@ import msgspec
 from fourlane.errors import SettingsError
 from fourlane.job import JobInfo, State
 from fourlane.queues import browse
-from fourlane.queues.dead_letters.walk import Filter, Letter, Position, one, queues_of, times, walk
+from fourlane.queues.dead_letters.letters import Filter, Letter, Position, one
+from fourlane.queues.dead_letters.walk import queues_of, walk
 from fourlane.queues.store import Store
 
 __all__ = ["Page", "count", "find", "info_of", "show"]
@@ -41,7 +42,7 @@ def count(store: Store, filter: Filter = Filter()) -> int:
     """How many fit. Without task, tenant and reason Redis knows; with them all dead letters of the time are read."""
     if filter.task is not None or filter.tenant is not None or filter.reason is not None:
         return sum(1 for _ in walk(store, filter))
-    low, high = times(filter, browse.now_ms(store))
+    low, high = filter.times(browse.now_ms(store))
     return sum(
         store.connector.command(key, "ZCOUNT", key, low, high)
         for service, tier in queues_of(store, filter)

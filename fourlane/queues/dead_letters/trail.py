@@ -11,7 +11,7 @@ import msgspec
 
 from fourlane.job import message_id_of
 from fourlane.queues import browse
-from fourlane.queues.dead_letters.walk import Filter
+from fourlane.queues.dead_letters.letters import Filter
 from fourlane.queues.store import Store
 
 __all__ = ["AuditRecord", "audit", "note"]

@@ -15,7 +15,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.queues.redis.calls import Calls
 from fourlane.queues.redis.client import SOCKET_TIMEOUT_SECONDS
 from fourlane.queues.redis.errors import is_passing
-from fourlane.queues.redis.idle import IdleLinks
+from fourlane.queues.redis.idle import MOST_IDLE, IdleLinks
 from fourlane.queues.redis.link import Link
 from fourlane.queues.redis.scripts import Scripts
 from fourlane.queues.redis.servers import Client, Servers
@@ -130,8 +130,11 @@ class Connector:
 
     def _use_idle(self, key: bytes, use: Callable[[Link], Any]) -> Any:
         node = self._servers.node_of(key) if self.clustered else None
-        server = None if node is None else node.name
-        link = self._idle.take(server) or self._open(node)
+        links = self._idle.of(None if node is None else node.name)
+        try:
+            link = links.pop()
+        except IndexError:
+            link = self._open(node)
         try:
             return use(link)
         except BaseException as error:
@@ -139,7 +142,10 @@ class Connector:
                 link.close()
             raise
         finally:
-            self._idle.put(server, link)  # also after a refusal: it is as good as before
+            if link.is_open and len(links) < MOST_IDLE:
+                links.append(link)  # also after a refusal: it is as good as before
+            else:
+                link.close()
 
     def close(self) -> None:
         self._idle.close()

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import Any, Final
 
 from fourlane.queues.redis.link import Link
 
-__all__ = ["IdleLinks"]
+__all__ = ["MOST_IDLE", "IdleLinks"]
 
-_MOST: Final = 256
+MOST_IDLE = 256
 
 
 class IdleLinks:
     """By the name of their server. Threads share them, a forked child has none."""
 
     def __init__(self) -> None:
-        self._by_server: dict[Any, deque[Link]] = {}
+        self._by_server: dict[str | None, deque[Link]] = {}
         self._pid = os.getpid()
 
-    def take(self, server: str | None) -> Link | None:
-        """None when there is none."""
-        try:
-            return self._of(server).pop()
-        except IndexError:
-            return None
-
-    def put(self, server: str | None, link: Link) -> None:
-        links = self._of(server)
-        if link.is_open and len(links) < _MOST:
-            links.append(link)
-        else:
-            link.close()
+    def of(self, server: str | None) -> deque[Link]:
+        """To be taken from, and put back into, up to `MOST_IDLE`."""
+        if os.getpid() != self._pid:  # a fork's parent owns those sockets
+            self._by_server, self._pid = {}, os.getpid()
+        links = self._by_server.get(server)
+        if links is None:
+            links = self._by_server.setdefault(server, deque())
+        return links
 
     def close(self) -> None:
         for links in list(self._by_server.values()):
@@ -41,11 +35,3 @@ class IdleLinks:
                     links.pop().close()
             except IndexError:
                 pass
-
-    def _of(self, server: str | None) -> deque[Link]:
-        if os.getpid() != self._pid:  # a fork's parent owns those sockets
-            self._by_server, self._pid = {}, os.getpid()
-        links = self._by_server.get(server)
-        if links is None:
-            links = self._by_server.setdefault(server, deque())
-        return links
