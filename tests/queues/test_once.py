@@ -14,7 +14,6 @@ from fourlane import codec
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import new_id
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.claims import Claim, Claims
 from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Delayed, Store
 from fourlane.tasks.task import task
@@ -265,34 +264,6 @@ def test_lost_replies_among_single_sends(
     keys = broker.store.service("default")
     eventually(lambda: broker.client.hlen(keys.jobs) == 0, 10)
     assert [number for number, times in ran.items() if times != 1] == []
-
-
-# Claims -----------------------------------------------------------------------------------------------------
-
-
-def test_claims_bear_a_lost_reply(store: Store, producer: Store, proxy: FaultyProxy) -> None:
-    mine, yours = Claims(producer), Claims(store)
-    proxy.drop_next_reply()
-    assert mine.claim("mail", "e1", "me", 60_000) is Claim.MINE
-    proxy.wait_dropped()
-    assert mine.claim("mail", "e1", "me", 60_000) is Claim.MINE
-    assert yours.claim("mail", "e1", "you", 60_000) is Claim.OTHERS
-    yours.release("mail", "e1", "you")
-    assert yours.claim("mail", "e1", "you", 60_000) is Claim.OTHERS
-    proxy.drop_next_reply()
-    mine.release("mail", "e1", "me")
-    assert yours.claim("mail", "e1", "you", 60_000) is Claim.MINE
-    mine.release("mail", "e1", "me")
-    assert mine.claim("mail", "e1", "me", 60_000) is Claim.OTHERS
-    keys = store.service("mail")
-    assert 0 < store.connector.client.pttl(keys.claim("e1")) <= 60_000
-    proxy.drop_next_reply()
-    mine.done("mail", "e1", "me")
-    assert yours.claim("mail", "e1", "you", 60_000) is Claim.DONE
-    assert store.connector.client.exists(keys.claim("e1")), "it was not this one's to give up"
-    yours.done("mail", "e1", "you")
-    assert not store.connector.client.exists(keys.claim("e1"))
-    assert yours.claim("mail", "e2", "you", 60_000) is Claim.MINE
 
 
 def test_what_is_remembered_ends(store: Store) -> None:

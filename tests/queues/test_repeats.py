@@ -12,6 +12,7 @@ import pytest
 from fourlane.events.tries import Tries
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, schedules
+from fourlane.queues.claims import Claim, Claims
 from fourlane.queues.dead_letters import trail
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.journal import Lease, journal_of
@@ -233,6 +234,25 @@ def schedule_write(caller: Caller) -> Any:
     return caller.lose(lambda: schedules.write(caller.store, "mail", [write]))
 
 
+def claim(caller: Caller) -> Any:
+    told = caller.lose(lambda: Claims(caller.store).claim("mail", "1.e", "me", 60_000))
+    return told, Claims(caller.store).claim("mail", "1.e", "you", 60_000)
+
+
+def done(caller: Caller) -> Any:
+    claims = Claims(caller.store)
+    claims.claim("mail", "1.e", "me", 60_000)
+    caller.lose(lambda: claims.done("mail", "1.e", "me"))
+    return claims.claim("mail", "1.e", "you", 60_000)
+
+
+def release(caller: Caller) -> Any:
+    claims = Claims(caller.store)
+    claims.claim("mail", "1.e", "me", 60_000)
+    caller.lose(lambda: claims.release("mail", "1.e", "me"))
+    return claims.claim("mail", "1.e", "you", 60_000)
+
+
 TOLD_ONCE = [b'["fourlane.ended"']
 CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (provider_reserve, ("go", 1, 100)),
@@ -256,6 +276,9 @@ CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (reclaim_cancelled, TOLD_ONCE),
     (tries, {"handler": 1}),
     (output, (["abc"], ["line"])),
+    (claim, (Claim.MINE, Claim.OTHERS)),
+    (done, Claim.DONE),
+    (release, Claim.MINE),
     (schedule_ended, 1),
     (schedule_write, True),
 ]

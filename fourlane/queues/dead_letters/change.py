@@ -1,4 +1,4 @@
-"""Replay, discard and edit dead letters.
+"""Replay, discard and edit dead letters, and drop the old ones.
 
 A replay looks only at jobs that had died when it began, so those that die again do not keep it going.
 """
@@ -24,7 +24,7 @@ from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Store
 from fourlane.sealing import is_sealed
 
-__all__ = ["discard", "edit", "replay"]
+__all__ = ["discard", "drop_old", "edit", "replay"]
 
 _TRIES: Final = 10
 
@@ -143,6 +143,14 @@ def edit(
             return info_of(store, letter._replace(body=new))
         # 0: it was replayed or discarded meanwhile; then one says so. -1: somebody else edited it.
     raise FourlaneError(f"dead letter {job_id} changes too fast to be edited; try again")
+
+
+def drop_old(store: Store, service: str) -> int:
+    """Drop those over their age or number, which otherwise go when the next job dies there. Returns how many."""
+    dropped = 0
+    while some := store.connector.run("trim", store.service(service).all, (store.dead_max, store.dead_ttl_ms)):
+        dropped += int(some)
+    return dropped
 
 
 def _chosen(store: Store, which: Filter | Sequence[str], queue: str | None) -> Iterator[Letter]:
