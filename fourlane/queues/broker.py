@@ -340,10 +340,12 @@ class RedisBroker(dramatiq.Broker):
         Raises:
           QueueJoinTimeout: after ``timeout`` milliseconds.
         """
+        from fourlane.queues.browse import unfinished
+
         service = self.queue_of(queue_name).service
         deadline = time.monotonic() + timeout / 1000 if timeout is not None else None
         while True:
-            if not self.store.unfinished(service):
+            if not unfinished(self.store, service):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]

@@ -126,8 +126,6 @@ class Store:
         """All services that ever had a job or a worker."""
         return sorted(s.decode() for s in self.connector.command(self.keys.services, "SMEMBERS", self.keys.services))
 
-    # Enqueue ------------------------------------------------------------------------------------------------
-
     def enqueue(self, service: str, tier: int, pairs: Sequence[Any]) -> None:
         """Accept jobs of one tier that may run now: ``entry, body, entry, body, …``.
 
@@ -200,8 +198,6 @@ class Store:
             flat += (job.id, job.body, "at" if job.since_epoch else "in", job.milliseconds)
         names = (keys.jobs, keys.delayed, keys.news)
         _refuse_taken(_ids_of(self.connector.run_each_once("delay", names, batches(flat, 4), keys.sent)))
-
-    # Work ---------------------------------------------------------------------------------------------------
 
     def turn(
         self,
@@ -334,10 +330,6 @@ class Store:
         """Have an idle worker watch those that hold leases: ``w`` two, ``v`` one more."""
         key = self.service(service).watch
         self.connector.command(key, "ZADD", key, 0, token)
-
-    def unfinished(self, service: str) -> int:
-        """How many of a service's jobs are ready, delayed or running."""
-        return int(self.connector.run("unfinished", self.service(service).all, ()))
 
     def lease_names(self, service: str) -> list[str]:
         """The workers of a service, dead ones included until they are noticed."""

@@ -12,6 +12,7 @@ from fourlane.queues.browse.counts import (
     queues,
     rates,
     services,
+    unfinished,
 )
 from fourlane.queues.browse.jobs import job, job_info, locate
 from fourlane.queues.browse.presence import Overrun, UnknownTask, WorkerInfo, unknown_tasks, workers
@@ -36,6 +37,7 @@ __all__ = [
     "rates",
     "services",
     "traffic",
+    "unfinished",
     "unknown_tasks",
     "workers",
 ]

@@ -12,7 +12,7 @@ from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
 
-__all__ = ["QueueInfo", "Rate", "ServiceInfo", "known_queue", "queue_of", "queues", "rates", "services"]
+__all__ = ["QueueInfo", "Rate", "ServiceInfo", "known_queue", "queue_of", "queues", "rates", "services", "unfinished"]
 
 
 class QueueInfo(msgspec.Struct, frozen=True):
@@ -64,6 +64,11 @@ def queues(store: Store) -> list[QueueInfo]:
 def services(store: Store) -> list[ServiceInfo]:
     """All services that ever had a job, a worker or a limit."""
     return [_service(store, name) for name in store.services()]
+
+
+def unfinished(store: Store, service: str) -> int:
+    """How many of a service's jobs are ready, delayed or running."""
+    return int(store.connector.run("unfinished", store.service(service).all, ()))
 
 
 def rates(before: Sequence[ServiceInfo], after: Sequence[ServiceInfo]) -> dict[str, Rate]:
