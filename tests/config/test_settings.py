@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from fourlane.cli import main
 from fourlane.config import Settings, load_settings
-from fourlane.config.settings import AiSettings, QueueLimit
+from fourlane.config.groups.ai import AiOptions
+from fourlane.config.groups.jobs import QueueLimit
+from fourlane.config.settings import variables
 from fourlane.errors import SettingsError
 
 SECRETS = {
@@ -62,7 +64,7 @@ def described(settings: Settings) -> dict[str, tuple[str, str]]:
 
 def test_defaults() -> None:
     assert load_settings().model_dump() == dict.fromkeys(map(str.lower, SECRETS | PUBLIC)) | {
-        "ai": AiSettings().model_dump(),
+        "ai": AiOptions().model_dump(),
         "environment": "local",
         "namespace": "fourlane",
         "service": "default",
@@ -320,8 +322,8 @@ def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         "FOURLANE_PROCESES",
         "slotz",
         "REDIS_URL",
-        "FOURLANE_SLOTS",
         "FOURLANE_CRASH_LIMIT",
+        "FOURLANE_SLOTS",
     ]
 
 
@@ -570,35 +572,10 @@ KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 # A variable, a value that is not the default, and how it is shown where that is otherwise; None: hidden.
 EVERY: list[tuple[str, str] | tuple[str, str, str | None]] = [
     ("FOURLANE_ENVIRONMENT", "preview", "staging"),
-    ("REDIS_URL", "rediss://u:hush@redis:6380/1", "rediss://redis:6380/1"),
-    ("DATABASE_URL", "postgresql://u:hush@db:5432/jobs", "postgresql://db:5432/jobs"),
-    ("STRIPE_SECRET_KEY", "hush", None),
-    ("STRIPE_PUBLISHABLE_KEY", "pk_1"),
-    ("PAYPAL_CLIENT_ID", "client"),
-    ("PAYPAL_CLIENT_SECRET", "hush", None),
-    ("OPENAI_API_KEY", "hush", None),
-    ("ANTHROPIC_API_KEY", "hush", None),
-    ("GOOGLE_AI_API_KEY", "hush", None),
-    ("PERPLEXITY_API_KEY", "hush", None),
-    ("OPENROUTER_API_KEY", "hush", None),
-    ("NEXT_PUBLIC_SUPABASE_URL", "https://x.supabase.co"),
-    ("SUPABASE_SERVICE_ROLE_KEY", "hush", None),
-    ("RESEND_API_KEY", "hush", None),
-    ("TWILIO_ACCOUNT_SID", "AC1"),
-    ("TWILIO_AUTH_TOKEN", "hush", None),
     ("FOURLANE_NAMESPACE", "shop"),
     ("FOURLANE_SERVICE", "images"),
     ("FOURLANE_DATA_DIR", "/data"),
-    ("FOURLANE_PROCESSES", "2"),
-    ("FOURLANE_SLOTS", "3"),
-    ("FOURLANE_CONCURRENCY", "4"),
-    ("FOURLANE_START_WAIT_SECONDS", "5"),
-    ("FOURLANE_GRACE_SECONDS", "6"),
-    ("FOURLANE_RECYCLE_JOBS", "7"),
-    ("FOURLANE_RECYCLE_SECONDS", "8"),
-    ("FOURLANE_RECYCLE_RSS_MB", "9"),
-    ("FOURLANE_PROBE_PORT", "8080"),
-    ("FOURLANE_PROBE_HOST", "10.0.0.1"),
+    ("REDIS_URL", "rediss://u:hush@redis:6380/1", "rediss://redis:6380/1"),
     ("FOURLANE_MAX_RETRIES", "10"),
     ("FOURLANE_MIN_BACKOFF_MS", "11"),
     ("FOURLANE_MAX_BACKOFF_MS", "12"),
@@ -611,45 +588,85 @@ EVERY: list[tuple[str, str] | tuple[str, str, str | None]] = [
     ("FOURLANE_DEAD_TTL_DAYS", "17"),
     ("FOURLANE_DEAD_MAX", "18"),
     ("FOURLANE_LIMITS", '{"jobs.high.mail": {"rate": 5}}', '{"staging.jobs.high.mail": {"rate": 5}}'),
+    ("FOURLANE_PROCESSES", "2"),
+    ("FOURLANE_SLOTS", "3"),
+    ("FOURLANE_CONCURRENCY", "4"),
+    ("FOURLANE_START_WAIT_SECONDS", "5"),
+    ("FOURLANE_GRACE_SECONDS", "6"),
+    ("FOURLANE_RECYCLE_JOBS", "7"),
+    ("FOURLANE_RECYCLE_SECONDS", "8"),
+    ("FOURLANE_RECYCLE_RSS_MB", "9"),
+    ("FOURLANE_PROBE_PORT", "8080"),
+    ("FOURLANE_PROBE_HOST", "10.0.0.1"),
+    ("FOURLANE_ENCRYPTION_KEYS", KEY, None),
+    ("DATABASE_URL", "postgresql://u:hush@db:5432/jobs", "postgresql://db:5432/jobs"),
+    ("FOURLANE_DATABASE_POOL_SIZE", "22"),
+    ("FOURLANE_DATABASE_POOL_TIMEOUT_SECONDS", "23"),
+    ("FOURLANE_DATABASE_STATEMENT_TIMEOUT_MS", "24"),
+    ("FOURLANE_DATABASE_TRANSACTION_POOLER", "true"),
+    ("NEXT_PUBLIC_SUPABASE_URL", "https://x.supabase.co"),
+    ("SUPABASE_SERVICE_ROLE_KEY", "hush", None),
+    ("FOURLANE_RELAY", "true"),
+    ("FOURLANE_OUTBOX_BATCH", "25"),
+    ("FOURLANE_OUTBOX_KEEP_SECONDS", "26"),
     ("FOURLANE_EVENTS_BUCKET", "large"),
     ("FOURLANE_EVENTS_MAX_BYTES", "2002"),
     ("FOURLANE_EVENTS_BUFFER", "19"),
     ("FOURLANE_EVENTS_RECEIVERS", "20"),
     ("FOURLANE_EVENTS_VISIBILITY_SECONDS", "21"),
-    ("FOURLANE_MAINTENANCE", '{"doctor": "off"}'),
-    ("FOURLANE_DATABASE_POOL_SIZE", "22"),
-    ("FOURLANE_DATABASE_POOL_TIMEOUT_SECONDS", "23"),
-    ("FOURLANE_DATABASE_STATEMENT_TIMEOUT_MS", "24"),
-    ("FOURLANE_DATABASE_TRANSACTION_POOLER", "true"),
-    ("FOURLANE_RELAY", "true"),
-    ("FOURLANE_OUTBOX_BATCH", "25"),
-    ("FOURLANE_OUTBOX_KEEP_SECONDS", "26"),
-    ("FOURLANE_ENCRYPTION_KEYS", KEY, None),
+    ("FOURLANE_WATCH_STREAMS", "true"),
+    ("OPENAI_API_KEY", "hush", None),
+    ("ANTHROPIC_API_KEY", "hush", None),
+    ("GOOGLE_AI_API_KEY", "hush", None),
+    ("PERPLEXITY_API_KEY", "hush", None),
+    ("OPENROUTER_API_KEY", "hush", None),
+    ("FOURLANE_AI", '{"budgets_usd": {"acme": 10.0}}', '{"budgets_usd":{"acme":10.0}}'),
+    ("STRIPE_SECRET_KEY", "hush", None),
+    ("STRIPE_PUBLISHABLE_KEY", "pk_1"),
+    ("FOURLANE_STRIPE_URL", "https://stripe.example.com"),
+    ("PAYPAL_CLIENT_ID", "client"),
+    ("PAYPAL_CLIENT_SECRET", "hush", None),
+    ("FOURLANE_PAYPAL_SANDBOX", "true"),
+    ("FOURLANE_PAYPAL_URL", "https://paypal.example.com"),
+    ("FOURLANE_STRIPE_WEBHOOK_SECRETS", "hush", None),
+    ("FOURLANE_PAYPAL_WEBHOOK_ID", "WH-1"),
+    ("FOURLANE_PAYPAL_WEBHOOK_WAY", "postback"),
+    ("FOURLANE_SUPABASE_WEBHOOK_SECRETS", "hush", None),
+    ("FOURLANE_SUPABASE_HOOK_SECRETS", "hush", None),
+    ("FOURLANE_WEBHOOK_ALLOW_FROM", '{"stripe": ["3.18.12.63/32"]}'),
+    ("FOURLANE_WEBHOOK_RATE", "33"),
+    ("FOURLANE_WEBHOOK_PROXIES", "34"),
+    ("FOURLANE_WEBHOOK_ALLOW_PRIVATE", "true"),
+    ("FOURLANE_WEBHOOK_TIMEOUT_SECONDS", "31"),
+    ("FOURLANE_WEBHOOK_DISABLE_DAYS", "35"),
     ("FOURLANE_NOTIFICATION_TEMPLATES", "/templates"),
     ("FOURLANE_NOTIFICATION_USER_LIMITS", '{"sms": {"rate": 5}}'),
     ("FOURLANE_NOTIFICATION_TIMEOUT_SECONDS", "27"),
     ("FOURLANE_NOTIFICATION_KEEP_DAYS", "32"),
+    ("FOURLANE_UNSUBSCRIBE_URL", "https://example.com/out"),
     ("FOURLANE_EMAIL_FROM", "Shop <shop@example.com>"),
     ("FOURLANE_SMTP_URL", "smtp://u:hush@mail", None),
+    ("RESEND_API_KEY", "hush", None),
+    ("FOURLANE_RESEND_WEBHOOK_SECRET", "hush", None),
+    ("FOURLANE_RESEND_URL", "https://resend.example.com"),
     ("FOURLANE_SMS_FROM", "MG1"),
+    ("TWILIO_ACCOUNT_SID", "AC1"),
+    ("TWILIO_AUTH_TOKEN", "hush", None),
+    ("FOURLANE_TWILIO_STATUS_URL", "https://example.com/twilio"),
+    ("FOURLANE_TWILIO_URL", "https://twilio.example.com"),
     ("FOURLANE_VAPID_PRIVATE_KEY", "hush", None),
     ("FOURLANE_VAPID_CONTACT", "mailto:ops@example.com"),
     ("FOURLANE_PUSH_ALLOW_PRIVATE", "true"),
     ("FOURLANE_SLACK_WEBHOOK_URL", "https://hooks.example.com/hush", None),
     ("FOURLANE_PAGERDUTY_ROUTING_KEY", "hush", None),
-    ("FOURLANE_ALERT_EMAIL", "ops@example.com"),
-    ("FOURLANE_UNSUBSCRIBE_URL", "https://example.com/out"),
-    ("FOURLANE_RESEND_WEBHOOK_SECRET", "hush", None),
-    ("FOURLANE_TWILIO_STATUS_URL", "https://example.com/twilio"),
-    ("FOURLANE_RESEND_URL", "https://resend.example.com"),
-    ("FOURLANE_TWILIO_URL", "https://twilio.example.com"),
     ("FOURLANE_PAGERDUTY_URL", "https://pagerduty.example.com"),
+    ("FOURLANE_ALERT_EMAIL", "ops@example.com"),
+    ("FOURLANE_MAINTENANCE", '{"doctor": "off"}'),
+    ("FOURLANE_ALERTS", "true"),
+    ("FOURLANE_CHANNEL_URL", "https://hooks.example.com/hush", None),
     ("FOURLANE_LOG_LEVEL", "DEBUG"),
     ("FOURLANE_LOG_JOBS", "true"),
-    ("FOURLANE_AI", '{"budgets_usd": {"acme": 10.0}}', '{"budgets_usd":{"acme":10.0}}'),
-    ("FOURLANE_ALERTS", "true"),
     ("FOURLANE_METRICS", "true"),
-    ("FOURLANE_WATCH_STREAMS", "true"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
     ("FOURLANE_OTLP_METRICS", "true"),
     ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
@@ -659,21 +676,6 @@ EVERY: list[tuple[str, str] | tuple[str, str, str | None]] = [
     ("FOURLANE_SENTRY_PERCENT", "29"),
     ("FOURLANE_SENTRY_TRACES_PERCENT", "30"),
     ("SENTRY_RELEASE", "1.2.3"),
-    ("FOURLANE_WEBHOOK_ALLOW_PRIVATE", "true"),
-    ("FOURLANE_WEBHOOK_TIMEOUT_SECONDS", "31"),
-    ("FOURLANE_STRIPE_WEBHOOK_SECRETS", "hush", None),
-    ("FOURLANE_PAYPAL_WEBHOOK_ID", "WH-1"),
-    ("FOURLANE_PAYPAL_WEBHOOK_WAY", "postback"),
-    ("FOURLANE_SUPABASE_WEBHOOK_SECRETS", "hush", None),
-    ("FOURLANE_SUPABASE_HOOK_SECRETS", "hush", None),
-    ("FOURLANE_WEBHOOK_ALLOW_FROM", '{"stripe": ["3.18.12.63/32"]}'),
-    ("FOURLANE_WEBHOOK_RATE", "33"),
-    ("FOURLANE_WEBHOOK_PROXIES", "34"),
-    ("FOURLANE_PAYPAL_SANDBOX", "true"),
-    ("FOURLANE_STRIPE_URL", "https://stripe.example.com"),
-    ("FOURLANE_PAYPAL_URL", "https://paypal.example.com"),
-    ("FOURLANE_CHANNEL_URL", "https://hooks.example.com/hush", None),
-    ("FOURLANE_WEBHOOK_DISABLE_DAYS", "35"),
 ]
 
 
@@ -690,6 +692,34 @@ def test_the_command_shows_every_setting(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(said.splitlines()) == len(EVERY)
     assert "hush" not in said + told.stdout
     assert KEY not in said + told.stdout
+
+
+def _is_free(field: str) -> bool:
+    """Whether it takes any text."""
+    checked = ("namespace", "service", "redis_url")
+    return field not in checked and Settings.model_fields[field].annotation in (
+        str,
+        str | None,
+        SecretStr | None,
+        Path,
+    )
+
+
+REFUSING = {variable for field, variable in variables().items() if not _is_free(field)}
+
+
+def test_most_settings_refuse_something() -> None:
+    assert len(REFUSING) > 50
+
+
+@pytest.mark.parametrize("value", ["{hush", '{"hush": {"hush": []}}'])
+def test_the_command_tells_each_fault_by_its_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for variable in REFUSING:
+        monkeypatch.setenv(variable, value)
+    told = CliRunner().invoke(main, ["config"], catch_exceptions=False)
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert {line.split(": ")[1] for line in told.stderr.splitlines()} == REFUSING
+    assert not [line for line in told.stderr.splitlines() if "REDIS_URL" in line and "hush" in line]
 
 
 WHOLE_NUMBERS = [field for field, info in Settings.model_fields.items() if info.annotation in (int, int | None)]
