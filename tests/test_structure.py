@@ -87,7 +87,7 @@ HOMES = {
     "pydantic": {"config/", "events/catalogue.py"},
     "dotenv": {"config/load.py"},
     "apscheduler": {"scheduler/rules.py"},
-    "httpx": {"providers/http.py"},
+    "httpx": {"providers/http/"},
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},
     "cryptography": {"crypto.py", "webhooks/paypal.py"},
     "uvloop": {"worker/run/eventloop.py"},

@@ -17,14 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fourlane.providers import http
-from fourlane.providers.addresses import address_fault, unwrapped
-from fourlane.providers.http import Response, TargetRefused, TransportError
+from fourlane.providers.http import Response, TargetRefused, TransportError, connect, pools
+from fourlane.providers.http.addresses import address_fault, unwrapped
+from fourlane.providers.http.target import checked_url, redirect
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 PUBLIC = "93.184.216.34"
@@ -156,7 +156,7 @@ class Internet:
     dialed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        dial = http._dial
+        dial = connect._dial
 
         def lookup(host: str) -> list[str]:
             self.lookups.append(host)
@@ -169,8 +169,8 @@ class Internet:
                 raise ConnectionRefusedError
             return dial("127.0.0.1", self.routes[address], timeout_seconds)
 
-        self.monkeypatch.setattr(http, "_lookup", lookup)
-        self.monkeypatch.setattr(http, "_dial", routed_dial)
+        self.monkeypatch.setattr(connect, "_lookup", lookup)
+        self.monkeypatch.setattr(connect, "_dial", routed_dial)
 
     def dns(self, host: str, *answers: list[str]) -> None:
         """Each look-up of the host takes the next answer; the last one stays."""
@@ -272,16 +272,17 @@ def test_a_forked_child_opens_connections_of_its_own(serve: ServerFactory) -> No
     script = """
         import os, sys
         from fourlane.providers import http
+        from fourlane.providers.http import pools
 
         def post():
             return http.post(sys.argv[1], body=b"", headers={}, timeout_seconds=10, allow_private=True).status
 
         assert post() == 200
-        http._pools_lock.acquire()  # as if another thread were inside at the fork
+        pools._pools_lock.acquire()  # as if another thread were inside at the fork
         child = os.fork()
         if child == 0:
             os._exit(0 if post() == 200 else 1)
-        http._pools_lock.release()
+        pools._pools_lock.release()
         assert os.waitpid(child, 0)[1] == 0
         assert post() == 200
     """
@@ -345,17 +346,16 @@ def test_a_bad_url_is_refused_before_dns_is_asked(internet: Internet, url: str, 
 def test_no_text_is_a_url_that_breaks_the_check(text: str) -> None:
     for url in (text, "http://" + text):
         try:
-            http._checked_url(url)
+            checked_url(url)
         except TargetRefused:
             pass
 
 
 @given(st.text())
 def test_no_location_breaks_the_check(location: str) -> None:
-    base = http._checked_url("http://hook.example/a/b")
-    answer = http._Answer(307, httpx.Headers([(b"location", location.encode())]), b"")
+    base = checked_url("http://hook.example/a/b")
     try:
-        http._redirect(base, answer)
+        redirect(base, 307, location)
     except TargetRefused:
         pass
 
@@ -523,7 +523,7 @@ def test_a_name_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(host: str) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(http, "_lookup", fail)
+    monkeypatch.setattr(connect, "_lookup", fail)
     with pytest.raises(TransportError, match=r"^DNS: cannot resolve hook\.example: Name or service") as caught:
         post("http://hook.example/")
     assert caught.value.reason == "DNS"
@@ -665,7 +665,7 @@ def tls(certificate: Path) -> TlsServer:
 
 
 def trust(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> None:
-    monkeypatch.setattr(http, "_tls_context", lambda: ssl.create_default_context(cafile=str(certificate)))
+    monkeypatch.setattr(pools, "_tls_context", lambda: ssl.create_default_context(cafile=str(certificate)))
 
 
 def test_tls_and_host_use_the_name_though_the_address_is_connected_to(
@@ -801,7 +801,7 @@ def test_a_slow_name_server_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch
         released.wait(30)
         return [PUBLIC]
 
-    monkeypatch.setattr(http, "_lookup", stall)
+    monkeypatch.setattr(connect, "_lookup", stall)
     started = time.monotonic()
     try:
         with pytest.raises(TransportError, match=r"^timeout: resolving hook\.example"):
@@ -838,15 +838,15 @@ def test_an_endless_body_is_cut_and_the_connection_closed(
 
     server = serve(talk=pour)
     read_bytes = 0
-    read = http._Stream.read
+    read = connect.Stream.read
 
-    def counting_read(self: http._Stream, max_bytes: int, timeout: float | None = None) -> bytes:
+    def counting_read(self: connect.Stream, max_bytes: int, timeout: float | None = None) -> bytes:
         nonlocal read_bytes
         data = read(self, max_bytes, timeout)
         read_bytes += len(data)
         return data
 
-    monkeypatch.setattr(http._Stream, "read", counting_read)
+    monkeypatch.setattr(connect.Stream, "read", counting_read)
 
     response = post(server.url, keep_body_bytes=1000)
 
@@ -913,5 +913,5 @@ def test_a_server_that_answers_early_and_hangs_up_is_still_heard(serve: ServerFa
 
 
 def test_importing_opens_nothing() -> None:
-    script = "from fourlane.providers import http; assert http._pools == {}"
+    script = "from fourlane.providers.http import pools; assert pools._pools == {}"
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ, cwd=Path(__file__).parents[2])
