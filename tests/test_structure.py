@@ -110,7 +110,7 @@ HOMES = {
         "tasks/webhooks/rows.py",
         "db/engine.py",
         "db/migrate.py",
-        "db/models.py",
+        "db/models/",
         "tasks/billing/repairs.py",
         "db/rotate.py",
         "outbox/browse.py",
