@@ -105,20 +105,14 @@ HOMES = {
     "genai_prices": {"tasks/ai/prices.py"},
     "sqlalchemy": {
         "commands/webhooks.py",  # types only
-        "tasks/billing/books.py",
-        "db/columns.py",
+        "tasks/billing/",
         "tasks/webhooks/rows.py",
-        "db/engine.py",
-        "db/migrate.py",
-        "db/models/",
-        "tasks/billing/repairs.py",
-        "db/rotate.py",
+        "db/",
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
         "tasks/notifications/ledger.py",
         "tasks/notifications/wishes.py",
-        "tasks/billing/reconciliation.py",  # types only
         "tasks/webhooks/endpoints.py",  # types only
     },
     "prometheus_client": {"observe/metrics.py", "observe/otlp.py"},
