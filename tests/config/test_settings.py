@@ -470,6 +470,39 @@ def test_faults_in_limits(monkeypatch: pytest.MonkeyPatch, limits: str, line: st
     assert faults() == [f"FOURLANE_LIMITS: {line}"]
 
 
+@pytest.mark.parametrize(
+    ("networks", "fault"),
+    [
+        ("abc", "is not JSON: Expecting value"),
+        ("[1]", "is not a JSON object"),
+        ('{"stripe": 5}', "does not name networks by provider"),
+        ('{"stripe": ["somewhere"]}', "'somewhere' does not appear to be an IPv4 or IPv6 network"),
+        ('{"stripe": ["3.18.12.63/8"]}', "has host bits set"),
+    ],
+)
+def test_faults_in_networks(monkeypatch: pytest.MonkeyPatch, networks: str, fault: str) -> None:
+    monkeypatch.setenv("FOURLANE_WEBHOOK_ALLOW_FROM", networks)
+
+    [line] = faults()
+    assert line.startswith("FOURLANE_WEBHOOK_ALLOW_FROM: ")
+    assert fault in line
+
+
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        ('{"mail": {"rate": 1}}', "mail: 'mail' is no channel with users; use email, sms, push"),
+        ('{"sms": {"rate": 1, "burst": 2}}', "sms: burst: is not known; use rate, per_ms"),
+        ('{"sms": {}}', 'sms: has no rate; write {"rate": 5, "per_ms": 86400000}'),
+        ('{"sms": 5}', 'sms: is not an object; write {"rate": 5, "per_ms": 86400000}'),
+    ],
+)
+def test_faults_in_limits_of_users(monkeypatch: pytest.MonkeyPatch, limits: str, line: str) -> None:
+    monkeypatch.setenv("FOURLANE_NOTIFICATION_USER_LIMITS", limits)
+
+    assert faults() == [f"FOURLANE_NOTIFICATION_USER_LIMITS: {line}"]
+
+
 def test_an_override_by_an_unknown_name_is_a_fault() -> None:
     assert faults(REDIS_URL="redis://h") == ["REDIS_URL: there is no such setting; did you mean redis_url?"]
 
