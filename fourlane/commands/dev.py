@@ -16,7 +16,6 @@ from fourlane.commands.worker import run_options, supervise, take_signals
 
 if TYPE_CHECKING:
     from fourlane.config import Settings
-    from fourlane.config.groups.deployment import DeploymentSettings
 
 __all__ = ["dev", "local_sqs"]
 
@@ -61,7 +60,7 @@ def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
 
 
 @contextmanager
-def local_sqs(settings: DeploymentSettings) -> Iterator[None]:
+def local_sqs(settings: Settings) -> Iterator[None]:
     """An SQS server for the environment ``local``, where nothing says which one to use."""
     from fourlane.events import aws, local
 

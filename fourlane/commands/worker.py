@@ -18,7 +18,6 @@ import click
 if TYPE_CHECKING:
     from fourlane.app import App
     from fourlane.config import Settings
-    from fourlane.config.groups.worker import WorkerSettings
     from fourlane.queues.store import Store
     from fourlane.worker.process.probe import Probe, Start
 
@@ -225,7 +224,7 @@ def _relaying(app: App, end_stuck: Callable[[], None]) -> Iterator[None]:
         store.connector.close()
 
 
-def _probe(settings: WorkerSettings, start: Start) -> Probe:
+def _probe(settings: Settings, start: Start) -> Probe:
     """Opened before Redis is waited for: who waits is alive. Raises OSError."""
     from fourlane.worker.process.pages import pages_of_start
     from fourlane.worker.process.probe import Probe
@@ -236,7 +235,7 @@ def _probe(settings: WorkerSettings, start: Start) -> Probe:
     return Probe(settings.probe_port, start.health, pages_of_start(start), host=host)
 
 
-def _why_no_probe(settings: WorkerSettings, error: OSError) -> str:
+def _why_no_probe(settings: Settings, error: OSError) -> str:
     host, port = settings.probe_host, settings.probe_port
     where = f"port {port}" if host is None else f"{host}, port {port}"
     why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
