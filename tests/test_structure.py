@@ -104,7 +104,7 @@ HOMES = {
     "google": {"providers/ai.py"},
     "genai_prices": {"tasks/ai/prices.py"},
     "sqlalchemy": {
-        "commands/webhooks.py",  # types only
+        "commands/webhooks/",  # types only
         "tasks/billing/",
         "tasks/webhooks/rows.py",
         "db/",
