@@ -111,6 +111,7 @@ HOMES = {
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
+        "tasks/notifications/digests.py",
         "tasks/notifications/ledger.py",
         "tasks/notifications/wishes.py",
         "tasks/webhooks/endpoints.py",  # types only

@@ -19,8 +19,8 @@ from pydantic import (
 from fourlane.config.folder import from_start
 
 __all__ = [
-    "Entry",
     "Folder",
+    "Item",
     "Milliseconds",
     "Percent",
     "Positive",
@@ -104,7 +104,7 @@ def parsed(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-class Entry(BaseModel):
+class Item(BaseModel):
     """A value of a mapping in JSON; ``example`` is what one may look like."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

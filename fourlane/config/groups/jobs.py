@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from fourlane.config.groups.redis import RedisSettings
-from fourlane.config.values import Entry, Milliseconds, Positive, ZeroOrMore, at_least, between, json_object
+from fourlane.config.values import Item, Milliseconds, Positive, ZeroOrMore, at_least, between, json_object
 from fourlane.names import parse_queue
 
 __all__ = ["JobSettings", "QueueLimit"]
@@ -23,7 +23,7 @@ Size = Annotated[int, between(1_024, 512 * 1_048_576)]
 """Of a value in Redis, which takes no larger one."""
 
 
-class QueueLimit(Entry):
+class QueueLimit(Item):
     """How many jobs of one queue may start in a time, and how many may run at once."""
 
     example: ClassVar = '{"rate": 10}'

@@ -8,14 +8,14 @@ from typing import Annotated, ClassVar, Final
 from pydantic import AfterValidator, Field, SecretStr
 
 from fourlane.config.groups.group import Group
-from fourlane.config.values import Entry, Folder, Milliseconds, Positive, Switch, at_least, json_object
+from fourlane.config.values import Folder, Item, Milliseconds, Positive, Switch, at_least, json_object
 
 __all__ = ["NotificationSettings", "UserLimit"]
 
 _LIMITED_CHANNELS: Final = ("email", "sms", "push")
 
 
-class UserLimit(Entry):
+class UserLimit(Item):
     """How many messages one user may get in a time."""
 
     example: ClassVar = '{"rate": 5, "per_ms": 86400000}'

@@ -108,7 +108,7 @@ class _Request(NamedTuple):
         return self._replace(target=to, headers=headers)
 
 
-class _Answer(NamedTuple):
+class _Reply(NamedTuple):
     status: int
     headers: httpx.Headers
     body: bytes
@@ -133,7 +133,7 @@ def _send(
         redirects += 1
 
 
-def _traced(pool: httpcore.ConnectionPool, request: _Request, deadline: float, keep_body_bytes: int) -> _Answer:
+def _traced(pool: httpcore.ConnectionPool, request: _Request, deadline: float, keep_body_bytes: int) -> _Reply:
     # Without the path, which may hold a secret.
     said = {"http.request.method": request.method, "server.address": request.target.host}
     with spans.span(request.method, said, outgoing=True) as span:
@@ -143,7 +143,7 @@ def _traced(pool: httpcore.ConnectionPool, request: _Request, deadline: float, k
     return answer
 
 
-def _exchange(pool: httpcore.ConnectionPool, request: _Request, deadline: float, keep_body_bytes: int) -> _Answer:
+def _exchange(pool: httpcore.ConnectionPool, request: _Request, deadline: float, keep_body_bytes: int) -> _Reply:
     method, url, headers, body = request
     framing = {
         b"host": url.netloc,
@@ -161,7 +161,7 @@ def _exchange(pool: httpcore.ConnectionPool, request: _Request, deadline: float,
             content=body,
             extensions={"timeout": timeout},
         ) as response:
-            return _Answer(
+            return _Reply(
                 response.status,
                 httpx.Headers(response.headers),
                 _beginning(response.iter_stream(), keep_body_bytes),
