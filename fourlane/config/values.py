@@ -31,7 +31,6 @@ __all__ = [
     "between",
     "json_object",
     "or_say",
-    "parsed",
 ]
 
 
@@ -86,17 +85,17 @@ def json_object(fix: str) -> WrapValidator:
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(value, str):
             try:
-                value = parsed(value)
+                value = _parsed(value)
             except ValueError as error:
                 raise ValueError(f"is not JSON: {error}; {fix}") from None
-        if not isinstance(value, dict):
+        if not isinstance(value, dict | BaseModel):
             raise ValueError(f"is not a JSON object; {fix}")
         return validate(value)
 
     return WrapValidator(check)
 
 
-def parsed(text: str) -> Any:
+def _parsed(text: str) -> Any:
     """What JSON says. Raises ValueError."""
     try:
         return json.loads(text)

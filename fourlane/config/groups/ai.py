@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,9 +16,11 @@ from pydantic import (
 
 from fourlane.config.groups.group import Group
 from fourlane.config.shown import Shown
-from fourlane.config.values import parsed
+from fourlane.config.values import json_object
 
 __all__ = ["AiOptions", "AiSettings"]
+
+_FIX: Final = "docs/ai.md shows what to write"
 
 Dollars = Annotated[float, Field(ge=0)]
 
@@ -38,18 +40,13 @@ class AiOptions(BaseModel):
     log_rows: bool = False
 
 
-def _read(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    if isinstance(value, str):
-        try:
-            value = parsed(value)
-        except ValueError as error:
-            raise ValueError(f"is not JSON: {error}; docs/ai.md shows what to write") from None
+def _first_fault(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
         return validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{place}: {first['msg']}; docs/ai.md shows what to write") from None
+        raise ValueError(f"{place}: {first['msg']}; {_FIX}") from None
 
 
 def _show(options: AiOptions) -> str:
@@ -62,5 +59,7 @@ class AiSettings(Group):
     google_ai_api_key: SecretStr | None = Field(None, validation_alias="GOOGLE_AI_API_KEY")
     perplexity_api_key: SecretStr | None = Field(None, validation_alias="PERPLEXITY_API_KEY")
     openrouter_api_key: SecretStr | None = Field(None, validation_alias="OPENROUTER_API_KEY")
-    ai: Annotated[AiOptions, WrapValidator(_read), Shown(_show)] = Field(default_factory=AiOptions)
+    ai: Annotated[AiOptions, WrapValidator(_first_fault), json_object(_FIX), Shown(_show)] = Field(
+        default_factory=AiOptions
+    )
     """Models, limits, prices, budgets and addresses of AI providers; in the variable, a JSON object."""
