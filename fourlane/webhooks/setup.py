@@ -26,7 +26,7 @@ def receiver(of: Root) -> Receiver:
 
         record_refusal(of.part(database), **asdict(refusal))
 
-    settings = of.settings
+    settings: WebhookSettings = of.settings
     return Receiver(
         senders(settings),
         allow=settings.webhook_allow_from,
