@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fourlane.errors import EncryptionError
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.database import EncryptionSettings
 
 __all__ = ["Keyring", "configure", "configure_from", "is_configured", "key_of_file", "keyring", "new_key"]
 
@@ -145,7 +145,7 @@ def configure(ring: Keyring | None) -> None:
     _keyring = ring
 
 
-def configure_from(settings: Settings) -> None:
+def configure_from(settings: EncryptionSettings) -> None:
     """Those of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder. Raises EncryptionError."""
     if settings.encryption_keys is not None:
         configure(Keyring(settings.encryption_keys.get_secret_value().split(",")))

@@ -23,8 +23,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fourlane import embedded
 from fourlane.embedded import EmbeddedRedis
+from fourlane.embedded import address as addresses
+from fourlane.embedded import server as servers
+from fourlane.embedded import start as starts
 from fourlane.errors import EmbeddedServerError
 from tests.servers import eventually, free_port
 
@@ -245,9 +247,9 @@ def test_programs_that_the_owner_started_do_not_keep_the_server(folder: Path) ->
 
 def test_who_waits_to_attach_takes_over_from_a_dead_owner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = threading.Event()
-    ask = embedded._ask
+    ask = addresses.ask
 
-    def ask_and_tell(folder: Path, address: embedded._Address) -> embedded._Answer | None:
+    def ask_and_tell(folder: Path, address: addresses.Address) -> addresses.Answer | None:
         answer = ask(folder, address)
         waiting.set()
         return answer
@@ -256,7 +258,7 @@ def test_who_waits_to_attach_takes_over_from_a_dead_owner(folder: Path, monkeypa
         url = owner.result()["url"]
         os.kill(process_id(url), signal.SIGKILL)
         assert gone(url)
-        monkeypatch.setattr(embedded, "_ask", ask_and_tell)
+        monkeypatch.setattr(servers, "ask", ask_and_tell)
         attaching = pool.submit(EmbeddedRedis.open, folder, attach=True)
         assert waiting.wait(5)
         assert not attaching.done()
@@ -267,7 +269,7 @@ def test_who_waits_to_attach_takes_over_from_a_dead_owner(folder: Path, monkeypa
 
 
 def test_an_owner_without_a_server_is_named_to_who_attaches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "START_SECONDS", 0.3)
+    monkeypatch.setattr(servers, "START_SECONDS", 0.3)
     with opener(folder) as owner:
         url = owner.result()["url"]
         os.kill(process_id(url), signal.SIGKILL)
@@ -289,7 +291,7 @@ def test_a_server_that_dies_is_noticed_and_its_data_is_kept(folder: Path) -> Non
 
 
 def test_a_hung_server_is_killed_at_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(starts, "_STOP_SECONDS", 0.3)
     server = EmbeddedRedis.open(folder)
     put(server.url, "a", "1")
     os.kill(process_id(server.url), signal.SIGSTOP)
@@ -317,7 +319,7 @@ def test_an_orphan_is_ended_before_the_next_server_starts(folder: Path) -> None:
 
 
 def test_a_hung_orphan_stops_the_next_owner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(starts, "_STOP_SECONDS", 0.3)
     with opener(folder) as owner:
         orphan = process_id(owner.result()["url"])
         os.kill(orphan, signal.SIGSTOP)
@@ -357,8 +359,8 @@ def test_when_every_port_is_taken_it_says_so(folder: Path, monkeypatch: pytest.M
         other.bind(("127.0.0.1", free_port()))
         other.listen()
         port = other.getsockname()[1]
-        monkeypatch.setattr(embedded, "_free_port", lambda: port)
-        monkeypatch.setattr(embedded, "PORT_TRIES", 2)
+        monkeypatch.setattr(addresses, "_free_port", lambda: port)
+        monkeypatch.setattr(starts, "_PORT_TRIES", 2)
         with pytest.raises(EmbeddedServerError, match="no free port"):
             EmbeddedRedis.open(folder)
 
@@ -427,7 +429,7 @@ def test_a_folder_that_may_not_be_written_is_refused(folder: Path) -> None:
 
 def test_a_long_log_begins_anew(folder: Path) -> None:
     folder.mkdir()
-    (folder / "server.log").write_bytes(b"x" * embedded.LOG_BYTES + b"x")
+    (folder / "server.log").write_bytes(b"x" * starts.LOG_BYTES + b"x")
     with EmbeddedRedis.open(folder):
         assert b"x" * 1000 not in (folder / "server.log").read_bytes()
 
@@ -470,8 +472,8 @@ def test_loading_may_take_longer_than_starting(folder: Path, monkeypatch: pytest
         client.bgrewriteaof()  # puts the keys where key-load-delay slows them down
         eventually(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
     slow = "key-load-delay 500\nloading-process-events-interval-bytes 1024\n"
-    monkeypatch.setattr(embedded, "CONFIG", embedded.CONFIG + slow)
-    monkeypatch.setattr(embedded, "START_SECONDS", 0.5)
+    monkeypatch.setattr(starts, "CONFIG", starts.CONFIG + slow)
+    monkeypatch.setattr(servers, "START_SECONDS", 0.5)
     with EmbeddedRedis.open(folder) as server, redis.Redis.from_url(server.url) as client:
         assert client.dbsize() == 3000
 
@@ -564,7 +566,7 @@ def test_a_server_that_cannot_run_shows_its_own_complaint(
     broken = tmp_path / "valkey-server"
     broken.write_text("#!/bin/sh\necho cannot open shared object file >&2\nexit 127\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(embedded, "_binary", lambda: str(broken))
+    monkeypatch.setattr(starts, "_binary", lambda: str(broken))
     with pytest.raises(EmbeddedServerError, match=r"(?s)exit code 127.*cannot open shared object file"):
         EmbeddedRedis.open(folder)
 

@@ -27,7 +27,7 @@ MOST_BYTES = 256 << 10
 LOADED = [
     "dramatiq.brokers.stub",
     "fourlane.app",
-    "fourlane.config.settings",
+    "fourlane.config.load",
     "fourlane.tasks.upkeep.beyond",
     "fourlane.tasks.billing.differences",
     "fourlane.events.handlers",

@@ -115,7 +115,7 @@ def reconcile(
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def runs(provider: str | None, limit: int) -> None:
     """The latest runs."""
-    from fourlane.tasks.billing import books
+    from fourlane.tasks.billing.runs import latest
 
     with open_database() as database:
         found = [
@@ -130,7 +130,7 @@ def runs(provider: str | None, limit: int) -> None:
                 "repaired": run.repaired,
                 "error": run.error,
             }
-            for run in books.runs(database, provider, limit)
+            for run in latest(database, provider, limit)
         ]
     if wants_json():
         print_json({"runs": found})
@@ -144,7 +144,7 @@ def runs(provider: str | None, limit: int) -> None:
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write them to FILE.csv or .json.")
 def findings(run: str, report: Path | None) -> None:
     """What a RUN found, and later runs have not found again."""
-    from fourlane.tasks.billing import books
+    from fourlane.tasks.billing.runs import exists
 
     try:
         run_id = uuid.UUID(run)
@@ -153,7 +153,7 @@ def findings(run: str, report: Path | None) -> None:
     if report is not None and report.suffix not in (".csv", ".json"):
         raise click.UsageError(f"--report {report}: its name must end with .csv or .json")
     with open_database() as database:
-        if not books.exists(database, run_id):
+        if not exists(database, run_id):
             fail(f"there is no run {run}; `fourlane billing runs` lists them")
         if report is not None:
             _write(report, _rows(database, run_id))
@@ -204,9 +204,9 @@ def _progress() -> Any:
 
 
 def _rows(database: Database, run_id: uuid.UUID, most: int | None = None) -> Iterator[dict[str, Any]]:
-    from fourlane.tasks.billing import books
+    from fourlane.tasks.billing.findings import findings as found_by
 
-    for number, finding in enumerate(books.findings(database, run_id)):
+    for number, finding in enumerate(found_by(database, run_id)):
         if number == most:
             return
         row = {name: getattr(finding, name, None) for name in _COLUMNS}
@@ -233,11 +233,11 @@ def _write(report: Path, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _show(database: Database, run_id: uuid.UUID) -> None:
-    from fourlane.tasks.billing import books
+    from fourlane.tasks.billing.findings import findings as found_by
 
     shown: list[tuple[Any, ...]] = []
     more = 0
-    for finding in books.findings(database, run_id):
+    for finding in found_by(database, run_id):
         if len(shown) == _SHOWN:
             more += 1
             continue
@@ -275,12 +275,13 @@ def _repair(database: Database, run_id: uuid.UUID, dry_run: bool, yes: bool) -> 
     """Show what would be done, ask, do it. A list of what was planned, and whether it was done."""
     import getpass
 
-    from fourlane.tasks.billing import books, repairs
+    from fourlane.tasks.billing import repairs
+    from fourlane.tasks.billing.findings import findings as found_by
 
     actor = f"cli:{getpass.getuser()}"
     plan = [
         (finding, sentence)
-        for finding in books.findings(database, run_id)
+        for finding in found_by(database, run_id)
         if finding.repaired_at is None and (sentence := repairs.repair_of(finding)) is not None
     ]
     quiet = wants_json()

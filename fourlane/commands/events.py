@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fourlane.events.aws import Aws
     from fourlane.events.names import EventQueue
     from fourlane.events.operate import Filter, Letter
+    from fourlane.events.provision import Change
 
 __all__ = ["events"]
 
@@ -303,29 +304,27 @@ def events_provision(names: tuple[str, ...], dry_run: bool, kms_key: str, fifo: 
     ):
         changes.append(change)
         if not wants_json():
-            words = ", ".join(f"{name}={value}" for name, value in change.attributes.items())
-            would = "would " if dry_run and change.action != "keep" else ""
-            click.echo(f"{would}{change.action}  {change.queue.sqs_name}" + (f"  {words}" if words else ""))
-    policy = provision.policy(
-        opened.aws,
-        queues,
-        environment=opened.settings.environment,
-        bucket=opened.settings.events_bucket,
-        kms_key=kms_key,
-    )
+            _print_change(change, dry_run)
+    environment, bucket = opened.settings.environment, opened.settings.events_bucket
+    policy = provision.policy(opened.aws, queues, environment=environment, bucket=bucket, kms_key=kms_key)
     if wants_json():
-        print_json(
-            {
-                "queues": [{"sqs": c.queue.sqs_name, "action": c.action, "attributes": c.attributes} for c in changes],
-                "dry_run": dry_run,
-                "policy": policy,
-            }
-        )
-        return
+        rows = [{"sqs": c.queue.sqs_name, "action": c.action, "attributes": c.attributes} for c in changes]
+        print_json({"queues": rows, "dry_run": dry_run, "policy": policy})
+    else:
+        _print_policy(policy, environment, bucket)
+
+
+def _print_change(change: Change, dry_run: bool) -> None:
+    words = ", ".join(f"{name}={value}" for name, value in change.attributes.items())
+    would = "would " if dry_run and change.action != "keep" else ""
+    click.echo(f"{would}{change.action}  {change.queue.sqs_name}" + (f"  {words}" if words else ""))
+
+
+def _print_policy(policy: dict[str, Any], environment: str, bucket: str) -> None:
     click.echo("\nIAM policy; give each program the statements that it needs:")
     click.echo(json.dumps(policy, indent=2))
-    if opened.settings.events_bucket:
+    if bucket:
         click.echo(
-            f"\nGive the bucket {opened.settings.events_bucket} a lifecycle rule that drops "
-            f"{opened.settings.environment}/events/ after 30 days: the queues keep events for 14 at most."
+            f"\nGive the bucket {bucket} a lifecycle rule that drops {environment}/events/ after 30 days: the queues "
+            "keep events for 14 at most."
         )

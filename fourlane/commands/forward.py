@@ -30,7 +30,8 @@ def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
     sys.path.insert(0, os.getcwd())
     import_modules(list(modules))
     broker = default_broker()
-    moved, left = {}, 0
+    moved: dict[str, int] = {}
+    left = 0
     with naming("--from" if url is not None else "REDIS_URL"):
         client = connect(url) if url is not None else broker.client
         for queue in queues_left(client, namespace):
@@ -38,15 +39,19 @@ def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
             left += len(stay)
             for key, message_id, why in stay:
                 click.echo(f"left in {key}: {message_id}: {' '.join(why.split())}", err=True)
-    if wants_json():
-        print_json(moved)
-    else:
-        for queue, count in moved.items():
-            click.echo(f"{queue}: {count} job(s)")
-        if not moved:
-            click.echo(f"nothing is left of dramatiq's under {namespace}:")
+    _report(moved, namespace)
     if left:
         click.echo(
             f"error: {left} message(s) cannot be jobs here and stay under {namespace}:*.msgs, see above", err=True
         )
         sys.exit(1)
+
+
+def _report(moved: dict[str, int], namespace: str) -> None:
+    if wants_json():
+        print_json(moved)
+        return
+    for queue, count in moved.items():
+        click.echo(f"{queue}: {count} job(s)")
+    if not moved:
+        click.echo(f"nothing is left of dramatiq's under {namespace}:")

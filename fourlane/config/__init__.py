@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fourlane.config.settings import Settings, load_settings
+    from fourlane.config.load import load_settings
+    from fourlane.config.settings import Settings
 
 __all__ = ["Settings", "load_settings"]
 
@@ -13,6 +14,7 @@ __all__ = ["Settings", "load_settings"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import fourlane.config.settings as settings
+    from fourlane.config.load import load_settings
+    from fourlane.config.settings import Settings
 
-    return getattr(settings, name)
+    return {"Settings": Settings, "load_settings": load_settings}[name]

@@ -11,7 +11,7 @@ from fourlane.errors import SettingsError
 from fourlane.root import Root
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.database import DatabaseSettings
     from fourlane.db.engine import Database
 
 __all__ = ["database", "open_database"]
@@ -24,7 +24,7 @@ def database(of: Root) -> Database:
     return opened
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: DatabaseSettings) -> Database:
     """DATABASE_URL, else a SQLite file in the data folder; with the keys of encrypted columns.
 
     Raises:

@@ -21,7 +21,7 @@ _HOMES = {
     "Publisher": "fourlane.events.publisher",
     "apublish": "fourlane.events.default",
     "apublish_many": "fourlane.events.default",
-    "current_event": "fourlane.events.publisher",
+    "current_event": "fourlane.events.current",
     "declare": "fourlane.events.catalogue",
     "on_event": "fourlane.events.handlers",
     "publish": "fourlane.events.default",
@@ -31,6 +31,7 @@ __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
     from fourlane.events.catalogue import declare as declare
+    from fourlane.events.current import current_event as current_event
     from fourlane.events.default import apublish as apublish
     from fourlane.events.default import apublish_many as apublish_many
     from fourlane.events.default import publish as publish
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from fourlane.events.hooks import Hooks as Hooks
     from fourlane.events.publisher import Published as Published
     from fourlane.events.publisher import Publisher as Publisher
-    from fourlane.events.publisher import current_event as current_event
 
 
 def __getattr__(name: str) -> Any:

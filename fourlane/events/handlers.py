@@ -17,9 +17,9 @@ from fourlane.errors import InvalidEvent, Reject
 from fourlane.events import catalogue, envelope, hooks, offload, setup
 from fourlane.events.beside import Beside
 from fourlane.events.catalogue import Handler, Through
+from fourlane.events.current import handled
 from fourlane.events.envelope import Envelope, Event
 from fourlane.events.names import EventName, parse_event
-from fourlane.events.publisher import handled
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.taken import Accepting
 from fourlane.root import root

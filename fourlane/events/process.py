@@ -17,6 +17,7 @@ from fourlane import observe
 from fourlane.config import folder, load_settings
 from fourlane.errors import FourlaneError
 from fourlane.events import catalogue
+from fourlane.events.aws import Aws
 from fourlane.events.beside import Spec, way_of
 from fourlane.events.direct import Direct
 from fourlane.events.hand import Hand, give_back, left_in, set_receiving
@@ -24,6 +25,7 @@ from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
 from fourlane.events.setup import sqs
 from fourlane.observe import logs
+from fourlane.queues.store import Store
 from fourlane.root import root
 from fourlane.tasks.modules import import_modules
 from fourlane.watchdog import Watchdog, ping_of
@@ -68,64 +70,75 @@ def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer 
     """Receive for all handlers of one way."""
     from fourlane.tasks.task import default_broker
 
-    settings, opened = root().settings, default_broker().opened
+    store, settings = default_broker().opened.store, root().settings
+    aws = _aws(stopping)
+    if aws is None:
+        return
     handlers = {event: several for event, several in catalogue.handlers().items() if way_of(several) == spec.way}
-    queues = [catalogue.queue_of(event, opened.store.environment) for event in handlers]
-    pause = 0.5
-    while True:
-        try:
-            aws = root().part(sqs)
-            break
-        except FourlaneError as error:
-            log.error("events are not received: %s", error)
-            if stopping.wait(pause):
-                return
-            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+    queues = [catalogue.queue_of(event, store.environment) for event in handlers]
     watchdog = Watchdog(_PATIENCE_SECONDS)
     worker: Mover | Direct
+    visibility_seconds = settings.events_visibility_seconds
     if spec.way == "direct":
         worker = Direct(
             aws,
-            opened.store,
+            store,
             handlers,
             stopping,
             name=f"{socket.gethostname()}-{os.getpid()}",
             slots=settings.slots,
             timeout_ms=settings.timeout_ms,
-            visibility_seconds=settings.events_visibility_seconds,
+            visibility_seconds=visibility_seconds,
             hand=hand,
             observer=observer,
         )
     else:
         worker = Mover(
-            aws,
-            opened.store,
-            handlers,
-            stopping,
-            visibility_seconds=settings.events_visibility_seconds,
-            watchdog=watchdog,
-            hand=hand,
+            aws, store, handlers, stopping, visibility_seconds=visibility_seconds, watchdog=watchdog, hand=hand
         )
-    hand.settled_by = partial(give_back, aws, opened.store)
-    give_back(aws, opened.store, left_in(spec.hand_fd), died=True, killed=spec.killed)
-    set_receiving(spec.hand_fd, True)
+    _take_over(spec, hand, aws, store)
     receivers = Receivers(
         aws,
         worker,
         queues,
         most=settings.events_receivers,
-        visibility_seconds=settings.events_visibility_seconds,
+        visibility_seconds=visibility_seconds,
         watchdog=watchdog,
     )
     receivers.start()
-    watchdog.start(ping_of(opened.store.connector, opened.store.keys.services))
+    watchdog.start(ping_of(store.connector, store.keys.services))
     log.info("receiving way=%s events=%s", spec.way, ",".join(str(queue.event) for queue in queues))
     stopping.wait()
+    _stop(receivers, worker, spec.grace_seconds)
+
+
+def _aws(stopping: threading.Event) -> Aws | None:
+    """AWS once the settings and it allow; None when told to stop first."""
+    pause = 0.5
+    while True:
+        try:
+            return root().part(sqs)
+        except FourlaneError as error:
+            log.error("events are not received: %s", error)
+            if stopping.wait(pause):
+                return None
+            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+
+
+def _take_over(spec: Spec, hand: Hand, aws: Aws, store: Store) -> None:
+    """Give back what a process that died before this one had in hand."""
+    hand.settled_by = partial(give_back, aws, store)
+    give_back(aws, store, left_in(spec.hand_fd), died=True, killed=spec.killed)
+    set_receiving(spec.hand_fd, True)
+
+
+def _stop(receivers: Receivers, worker: Mover | Direct, grace_seconds: float) -> None:
+    """Half of the time is for receives that are under way, the rest for handlers that run."""
     began = time.monotonic()
     receivers.stop()
-    receivers.join(spec.grace_seconds / 2)
+    receivers.join(grace_seconds / 2)
     if isinstance(worker, Direct):
-        worker.stop(max(0.0, spec.grace_seconds - 1 - (time.monotonic() - began)))
+        worker.stop(max(0.0, grace_seconds - 1 - (time.monotonic() - began)))
 
 
 def _listen(stopping: threading.Event, hand: Hand) -> None:

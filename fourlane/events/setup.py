@@ -11,7 +11,8 @@ from fourlane.events.publisher import Publisher
 from fourlane.root import Root
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.deployment import DeploymentSettings
+    from fourlane.config.groups.events import EventSettings
 
 __all__ = ["large_data", "open_aws", "publisher", "sqs"]
 
@@ -23,17 +24,20 @@ def sqs(of: Root) -> aws.Aws:
 
 def publisher(of: Root) -> Publisher:
     """A part: the publisher that the settings describe. Raises SettingsError, EventsUnavailable."""
-    settings = of.settings
-    made = Publisher(
-        of.part(sqs),
+    made = _open_publisher(of.settings, of.part(sqs))
+    of.on_close(made.close)
+    return made
+
+
+def _open_publisher(settings: EventSettings, to: aws.Aws) -> Publisher:
+    return Publisher(
+        to,
         environment=settings.environment,
         source=f"/{settings.environment}/{settings.service}",
         bucket=settings.events_bucket,
         max_bytes=settings.events_max_bytes,
         buffer=Buffer(settings.data_dir / "events", settings.events_buffer) if settings.events_buffer else None,
     )
-    of.on_close(made.close)
-    return made
 
 
 def large_data(of: Root) -> tuple[aws.Aws, str]:
@@ -41,7 +45,7 @@ def large_data(of: Root) -> tuple[aws.Aws, str]:
     return of.part(sqs), of.settings.events_bucket
 
 
-def open_aws(settings: Settings) -> aws.Aws:
+def open_aws(settings: DeploymentSettings) -> aws.Aws:
     """AWS as its own variables describe it, else the server of a running ``fourlane dev``.
 
     Only in the environment ``local`` is a missing queue made on first use.

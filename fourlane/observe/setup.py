@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.observe import ObserveSettings
 
 __all__ = ["SLOW_SECONDS", "Observe", "observe_of"]
 
@@ -36,7 +36,7 @@ class Observe(msgspec.Struct, frozen=True):
         return f"Observe(environment={self.environment!r}, service={self.service!r})"
 
 
-def observe_of(settings: Settings) -> Observe:
+def observe_of(settings: ObserveSettings) -> Observe:
     """What the settings say."""
     return Observe(
         environment=settings.environment,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from fourlane.errors import FourlaneError, Reject
-from fourlane.providers.health import Signal, quota_silence_ms, signal_of_status
+from fourlane.providers.signals import Signal, quota_silence_ms, signal_of_status
 
 __all__ = [
     "BASE_URLS",

@@ -13,9 +13,9 @@ A call goes like this:
     target = Target("resend", key=fingerprint(api_key))
     guard.call(target, Rules(requests_per_minute=120), lambda: send(...), read=read_error)
 
-``read`` says what an error means, as a ``Signal``; ``signal_of_status`` makes one of an HTTP status and its
-headers. A call that may not be made raises ``ProviderDown`` or ``ProviderLimited``: both are ``RateLimited``, so a
-job that lets them pass is postponed until then and spends no attempt.
+``read`` says what an error means, as a ``Signal`` (signals.py). A call that may not be made raises ``ProviderDown`` or
+``ProviderLimited``: both are ``RateLimited``, so a job that lets them pass is postponed until then and spends no
+attempt.
 """
 
 from __future__ import annotations
@@ -24,36 +24,23 @@ import asyncio
 import hashlib
 import logging
 import random
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RedisUnavailable, Reject
 from fourlane.meter import meter, record
-from fourlane.providers.retry_after import MOST_MS, retry_after_ms
+from fourlane.providers.retry_after import MOST_MS
+from fourlane.providers.signals import Signal
 
-__all__ = [
-    "HealthGuard",
-    "Permit",
-    "Rules",
-    "Signal",
-    "States",
-    "Target",
-    "fingerprint",
-    "quota_silence_ms",
-    "signal_of_status",
-]
+__all__ = ["HealthGuard", "Permit", "Rules", "States", "Target", "fingerprint"]
 
 log = logging.getLogger("fourlane.providers")
 
 T = TypeVar("T")
-Verdict = Literal["ok", "down", "limited", "neutral"]
 
-_UNKNOWN_SILENCE: Final = -1
 _NOTICED_SECONDS: Final = 0.005  # less is the way to Redis, no wait
 
 
@@ -106,22 +93,6 @@ class Rules:
     retries_ms: tuple[int, ...] = (100, 200, 400)
     timeout_seconds: float = 30.0
     patience_seconds: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """What the end of a call says of the provider.
-
-    Parameters:
-      verdict: ``ok``; ``down``: the breaker counts it (no connection, too slow, 5xx); ``limited``: it asked for
-        silence (429); ``neutral``: the call itself was wrong, which says nothing of the provider.
-      again: the same call may succeed in a moment.
-      silence_ms: how long it shall not be called; 0: no word of that; -1: it is limited, but not said how long.
-    """
-
-    verdict: Verdict
-    again: bool = False
-    silence_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -333,74 +304,3 @@ class HealthGuard:
             meter.count("provider_refused", (target.provider, target.model, "limited"))
             raise ProviderLimited(str(target), wait)
         return None, wait
-
-
-# Reading answers ----------------------------------------------------------------------------------------------
-
-_PASSING: Final = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-
-
-def signal_of_status(status: int, headers: Mapping[str, str], *, now_seconds: float | None = None) -> Signal:
-    """What an HTTP answer says of the provider.
-
-    Parameters:
-      headers: names in any case that the mapping finds by their small letters.
-      now_seconds: Unix time, against which a ``Retry-After`` that is a date is measured; now by default.
-    """
-    if status < 400:
-        return Signal("ok", silence_ms=quota_silence_ms(headers, now_seconds=now_seconds))
-    wait_ms = retry_after_ms(headers, now_seconds=now_seconds)
-    if status == 429:
-        if wait_ms is None:
-            wait_ms = quota_silence_ms(headers, now_seconds=now_seconds) or _UNKNOWN_SILENCE
-        return Signal("limited", again=True, silence_ms=wait_ms)
-    if status in _PASSING or status >= 500:
-        # 503 and 529 with a time: it is overloaded, and says until when.
-        return Signal("down" if status >= 500 else "neutral", again=True, silence_ms=wait_ms or 0)
-    return Signal("neutral")
-
-
-# limit, remaining, reset: of OpenAI and those who speak like it, then of Anthropic.
-_QUOTAS: Final = tuple(
-    (f"{prefix}limit{suffix}", f"{prefix}remaining{suffix}", f"{prefix}reset{suffix}")
-    for prefix, suffix in (("x-ratelimit-", "-requests"), ("x-ratelimit-", "-tokens"), ("x-ratelimit-", ""))
-) + tuple(
-    (f"anthropic-ratelimit-{what}-limit", f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset")
-    for what in ("requests", "tokens", "input-tokens", "output-tokens")
-)
-_SPAN: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
-
-
-def quota_silence_ms(headers: Mapping[str, str], *, now_seconds: float | None = None) -> int:
-    """How long to be silent because an answer's headers say that nothing is left; 0 when something is.
-
-    Both kinds of provider refill all the time and say when all is refilled: one unit is back after that time
-    divided by the limit.
-    """
-    now = time.time() if now_seconds is None else now_seconds
-    longest = 0
-    for limit_name, remaining_name, reset_name in _QUOTAS:
-        remaining, limit = headers.get(remaining_name, ""), headers.get(limit_name, "")
-        if remaining.strip() != "0":
-            continue
-        reset_ms = _span_ms(headers.get(reset_name, ""), now)
-        units = int(limit) if limit.isdigit() and 0 < len(limit) < 12 else 1
-        longest = max(longest, min(reset_ms, max(1, reset_ms // max(1, units))))
-    return min(longest, MOST_MS)
-
-
-def _span_ms(text: str, now_seconds: float) -> int:
-    """``6m0s``, ``20ms``, ``1.5`` (seconds) or a moment as RFC 3339, in milliseconds from now; 0 when unreadable."""
-    text = text.strip()
-    try:
-        if "T" in text:
-            return max(0, int((datetime.fromisoformat(text).timestamp() - now_seconds) * 1000))
-        match = _SPAN.fullmatch(text)
-        if text and match:
-            hours, minutes, seconds, milliseconds = (float(part or 0) for part in match.groups())
-            return int(((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds)
-        # A moment as Unix time is far in the future for a span.
-        seconds = float(text)
-        return max(0, int((seconds - now_seconds if seconds > 1e9 else seconds) * 1000))
-    except (ValueError, OverflowError):
-        return 0

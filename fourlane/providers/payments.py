@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from fourlane.errors import FourlaneError
-from fourlane.providers.health import Signal
+from fourlane.providers.signals import Signal
 
 __all__ = ["Books", "Entry", "Page", "Period", "ProviderError", "asked_again", "read_error"]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from fourlane.errors import SettingsError
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.notifications import NotificationSettings
+    from fourlane.config.groups.payments import PaymentSettings
     from fourlane.providers.messages import Carrier
     from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["books", "carrier", "paypal_api", "plain"]
 
 
-def paypal_api(settings: Settings) -> PayPalApi:
+def paypal_api(settings: PaymentSettings) -> PayPalApi:
     """Raises SettingsError when there is no login."""
     from fourlane.providers.paypal import LIVE_URL, SANDBOX_URL, PayPalApi
 
@@ -30,7 +31,7 @@ def paypal_api(settings: Settings) -> PayPalApi:
     )
 
 
-def books(settings: Settings, provider: str) -> Books:
+def books(settings: PaymentSettings, provider: str) -> Books:
     """A payment provider's books. Raises SettingsError when there is no key."""
     if provider == "paypal":
         from fourlane.providers.paypal import PayPalBooks
@@ -48,7 +49,9 @@ def books(settings: Settings, provider: str) -> Books:
 
 
 def carrier(
-    settings: Settings, channel: Literal["email", "sms", "push", "slack", "pagerduty"], is_known: Callable[[str], bool]
+    settings: NotificationSettings,
+    channel: Literal["email", "sms", "push", "slack", "pagerduty"],
+    is_known: Callable[[str], bool],
 ) -> Carrier:
     """The provider of a channel.
 

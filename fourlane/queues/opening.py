@@ -14,7 +14,8 @@ from fourlane.queues.store import Store
 from fourlane.root import Root, root
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.jobs import JobSettings
+    from fourlane.config.groups.redis import RedisSettings
 
 __all__ = ["Defaults", "Opened", "Opening", "opening_here", "opening_of", "opening_with", "redis_url", "store"]
 
@@ -94,7 +95,7 @@ def store(of: Root) -> Store:
     return opened
 
 
-def opening_of(settings: Settings, url: str | None = None) -> Opening:
+def opening_of(settings: JobSettings, url: str | None = None) -> Opening:
     """Raises SettingsError: there is no server, and no ``url`` is given."""
     return Opening(
         redis_url=redis_url(settings) if url is None else url,
@@ -117,7 +118,7 @@ def opening_of(settings: Settings, url: str | None = None) -> Opening:
     )
 
 
-def redis_url(settings: Settings) -> str:
+def redis_url(settings: RedisSettings) -> str:
     """REDIS_URL, else the embedded server that a running ``fourlane dev`` owns.
 
     Raises:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from fourlane.providers.health import HealthGuard, Rules, Signal, Target
+from fourlane.providers.health import HealthGuard, Rules, Target
+from fourlane.providers.signals import Signal
 from fourlane.queues.guards import ProviderStates
 from fourlane.queues.store import Store
 from fourlane.tasks.context import running

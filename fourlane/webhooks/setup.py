@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fourlane.db.setup import database
-from fourlane.providers.setup import paypal_api
+from fourlane.providers.setup import paypal_api, plain
 from fourlane.root import Root
 from fourlane.webhooks.receive import Receiver, Refusal
 from fourlane.webhooks.verify import Senders
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.webhooks import WebhookSettings
+    from fourlane.webhooks.paypal import PayPal
 
 __all__ = ["receiver", "senders"]
 
@@ -25,7 +26,7 @@ def receiver(of: Root) -> Receiver:
 
         record_refusal(of.part(database), **asdict(refusal))
 
-    settings = of.settings
+    settings: WebhookSettings = of.settings
     return Receiver(
         senders(settings),
         allow=settings.webhook_allow_from,
@@ -34,17 +35,17 @@ def receiver(of: Root) -> Receiver:
     )
 
 
-def senders(settings: Settings) -> Senders:
+def senders(settings: WebhookSettings) -> Senders:
     """What the providers sign with."""
     return Senders(
-        stripe_secrets=_several(settings.stripe_webhook_secrets, ","),
+        stripe_secrets=_several(plain(settings.stripe_webhook_secrets), ","),
         paypal=_paypal_webhooks(settings),
-        supabase_secrets=_several(settings.supabase_webhook_secrets, ","),
-        supabase_hook_secrets=_several(settings.supabase_hook_secrets, "|"),
+        supabase_secrets=_several(plain(settings.supabase_webhook_secrets), ","),
+        supabase_hook_secrets=_several(plain(settings.supabase_hook_secrets), "|"),
     )
 
 
-def _paypal_webhooks(settings: Settings) -> Any:
+def _paypal_webhooks(settings: WebhookSettings) -> PayPal | None:
     from fourlane.webhooks.paypal import PayPal
 
     if settings.paypal_webhook_id is None:
@@ -59,7 +60,5 @@ def _paypal_webhooks(settings: Settings) -> Any:
     )
 
 
-def _several(secrets: Any, separator: str) -> tuple[str, ...]:
-    if secrets is None:
-        return ()
-    return tuple(part.strip() for part in secrets.get_secret_value().split(separator) if part.strip())
+def _several(secrets: str, separator: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in secrets.split(separator) if part.strip())

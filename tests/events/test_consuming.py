@@ -20,10 +20,11 @@ from fourlane.errors import RedisUnavailable
 from fourlane.events import catalogue, hooks, messages, setup
 from fourlane.events.aws import Aws
 from fourlane.events.beside import way_of
+from fourlane.events.current import current_event
 from fourlane.events.envelope import Event
 from fourlane.events.mover import Mover
 from fourlane.events.names import EventQueue
-from fourlane.events.publisher import Publisher, current_event
+from fourlane.events.publisher import Publisher
 from fourlane.events.tries import NONE, POISON, Tries
 from fourlane.queues import browse, dead_letters, taken
 from fourlane.queues.broker import RedisBroker

@@ -14,11 +14,12 @@ import fourlane
 from fourlane.errors import RedisUnavailable
 from fourlane.events import catalogue, hooks, messages
 from fourlane.events.aws import Aws
+from fourlane.events.current import current_event
 from fourlane.events.direct import Direct
 from fourlane.events.envelope import Event
 from fourlane.events.names import EventQueue
 from fourlane.events.provision import ensure
-from fourlane.events.publisher import Publisher, current_event
+from fourlane.events.publisher import Publisher
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.claims import Claims
 from tests.events import fault_proxy as faults

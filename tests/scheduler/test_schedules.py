@@ -22,7 +22,7 @@ from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add
-from fourlane.scheduler.ticker import Scheduler
+from fourlane.scheduler.firing import requests
 from tests.scheduler.conftest import RunScheduler
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker, run_worker
@@ -332,11 +332,8 @@ def test_the_one_that_waits_goes_before_a_later_time(broker: RedisBroker, store:
     add(work, "s", every=SECOND, overlap="queue")
     first = rewind(store, "s", 2, queued_ms=1_000, job="3gone_________")
     schedule, state, text = schedules.read(store, "default", ["s"])["s"]
-    scheduler = Scheduler(store)
     now = schedules.now_ms(store, "default")
-    waiting, later = scheduler._prepare(schedule, state, text, now, now + 1_000)
-    scheduler.stop()
-    scheduler.run()  # closes what it has open
+    waiting, later = requests(schedule, state, text, now, now + 1_000)
     # The job before was alive when the first was sent, and has ended when the second is.
     assert schedules.fire(store, link, "default", [later])[1] == ["fired"]
     assert [j.options["scheduled_for"] for j in jobs(store)] == [1_000]

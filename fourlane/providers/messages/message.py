@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from fourlane.errors import FourlaneError
 from fourlane.providers import http
-from fourlane.providers.health import Signal, Target, fingerprint, signal_of_status
+from fourlane.providers.health import Target, fingerprint
+from fourlane.providers.signals import Signal, signal_of_status
 
 __all__ = ["Carrier", "Impossible", "Message", "NotTaken", "OneAccount", "Receipt", "Unclear", "read_error"]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fourlane.db.setup import database
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import BASE_URLS, Account
 from fourlane.providers.health import Rules, Target, fingerprint
 from fourlane.root import Root, root
+
+if TYPE_CHECKING:
+    from fourlane.config.groups.ai import AiSettings
 
 __all__ = ["MICRO", "MODELS", "AiConfig", "config_of", "configure", "configured", "no_key"]
 
@@ -121,7 +124,7 @@ def configured() -> AiConfig:
 
 def config_of(of: Root) -> AiConfig:
     """A part: what the settings say. Raises SettingsError."""
-    settings = of.settings
+    settings: AiSettings = of.settings
     keys = {
         "openai": settings.openai_api_key,
         "anthropic": settings.anthropic_api_key,

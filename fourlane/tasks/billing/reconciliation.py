@@ -15,7 +15,7 @@ Pages may be parted by a deploy. Their cursor is the database's, which the comma
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -24,20 +24,17 @@ from fourlane.db.setup import database
 from fourlane.errors import FourlaneError, Reject
 from fourlane.names import Tier
 from fourlane.providers.health import Target
-from fourlane.providers.payments import Books, Entry, Page, Period, ProviderError, read_error
+from fourlane.providers.payments import Books, Page, Period, ProviderError, read_error
 from fourlane.providers.setup import books as provider_books
 from fourlane.root import root
-from fourlane.tasks.billing import differences as rules
 from fourlane.tasks.context import current_job
 from fourlane.tasks.health import when_well
 from fourlane.tasks.steps import resume, step
 from fourlane.tasks.task import task
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from fourlane.db.engine import Database
-    from fourlane.tasks.billing.books import Progress
+    from fourlane.tasks.billing.runs import Progress
 
 __all__ = ["PROVIDERS", "InvalidPeriod", "Summary", "period_of", "reconcile", "reconcile_period"]
 
@@ -147,10 +144,9 @@ def _compare(database: Database, books: Books, period: Period) -> str:
 
 
 def _repair(database: Database, run_id: uuid.UUID) -> None:
-    from fourlane.tasks.billing import books as ours
-    from fourlane.tasks.billing import repairs
+    from fourlane.tasks.billing import findings, repairs
 
-    for finding in ours.findings(database, run_id):
+    for finding in findings.findings(database, run_id):
         repairs.repair(database, finding, actor="fourlane.billing.reconcile", now=datetime.now(UTC))
 
 
@@ -199,147 +195,34 @@ def reconcile_period(
       ProviderError: the provider did not give a page. The run can be taken up again.
       RunTaken: another process goes on with it.
     """
-    from fourlane.tasks.billing import books as ours
+    from fourlane.tasks.billing import runs
+    from fourlane.tasks.billing.pages import Pages
 
-    run = ours.open_run(database, books.provider, period, now=datetime.now(UTC))
+    run = runs.open_run(database, books.provider, period, now=datetime.now(UTC))
     wide = Period(period.start - margin, period.end + margin)
-    pages = _Pages(database, books, run, period, wide)
+    pages = Pages(database, books, run, period, wide)
     try:
         # Where it goes on is told by the database, in one transaction with what each page brought.
         for _ in resume(lambda _: pages.rest(), cursor="pages", key=lambda done: done, every=_PAGES):
             if on_page is not None:
                 on_page(run)
     except ProviderError as error:
-        ours.fail(database, run, str(error), final=not error.passing)
+        runs.fail(database, run, str(error), final=not error.passing)
         raise
     return _summary(database, books.provider, period, run.id, resumed=run.resumed)
 
 
 def _summary(database: Database, provider: str, period: Period, run_id: uuid.UUID, *, resumed: bool = False) -> Summary:
-    from fourlane.tasks.billing import books as ours
+    from fourlane.tasks.billing import findings, runs
 
-    row = ours.run_of(database, run_id)
+    row = runs.run_of(database, run_id)
     return Summary(
         run_id=run_id,
         provider=provider,
         period=period,
         pages=row.pages,
         compared=row.compared,
-        found=ours.counts(database, run_id),
+        found=findings.counts(database, run_id),
         repaired=row.repaired,
         resumed=resumed,
     )
-
-
-class _Pages:
-    """One page after another. The cursor says which is next: ``{"phase": "theirs", "part": …, "at": …}``, then
-    ``{"phase": "ours", "table": …, "after": …}``, then ``{"phase": "done"}``."""
-
-    def __init__(self, database: Database, books: Books, run: Progress, period: Period, wide: Period) -> None:
-        from fourlane.tasks.billing import books as ours
-
-        self.database = database
-        self.books = books
-        self.run = run
-        self.period = period
-        self.wide = wide
-        self.ours = ours
-        self.tables = ours.TABLES.get(books.provider, ours.ALL_TABLES)
-
-    def rest(self) -> Iterator[int]:
-        """Store one page after another; the number of those that are done."""
-        while self.run.cursor.get("phase") != "done":
-            self._next()
-            yield self.run.pages
-
-    def _next(self) -> None:
-        cursor = self.run.cursor or {"phase": "theirs", "part": self.books.parts[0], "at": None}
-        if cursor["phase"] == "theirs":
-            self._their_page(cursor["part"], cursor["at"])
-        else:
-            self._our_page(cursor["table"], cursor["after"])
-
-    # The provider's pages -------------------------------------------------------------------------------------
-
-    def _their_page(self, part: str, at: dict[str, Any] | None) -> None:
-        page = self.books.page(part, self.wide, at)
-        if page.cursor is not None and page.cursor == at:
-            raise ProviderError(f"{self.books.provider}: its page of {part}s leads to itself", passing=False)
-        following = self._after(part, page)
-        with self.database.begin() as session:
-            self.ours.advance(session, self.run, following, compared=len(page.entries))
-            new = self.ours.remember(session, self.run, page.entries)
-            if page.entries and page.cursor is not None and not new:
-                raise ProviderError(
-                    f"{self.books.provider}: a page of {part}s repeats what came before it", passing=False
-                )
-            self.ours.record(session, self.run, self._judge(session, part, page.entries))
-        self.ours.mark(self.run, following)
-
-    def _after(self, part: str, page: Page) -> dict[str, Any]:
-        if page.cursor is not None:
-            return {"phase": "theirs", "part": part, "at": page.cursor}
-        parts = self.books.parts
-        number = parts.index(part) + 1
-        if number < len(parts):
-            return {"phase": "theirs", "part": parts[number], "at": None}
-        return {"phase": "ours", "table": self.tables[0], "after": None}
-
-    def _judge(self, session: Session, part: str, entries: list[Entry]) -> list[rules.Finding]:
-        provider = self.books.provider
-        table = {"invoice": "invoices", "subscription": "subscriptions"}.get(part, "credit_transactions")
-        refs = [ref for entry in entries for ref in (entry.ref, entry.alias) if ref]
-        mine = self.ours.by_refs(session, provider, table, refs)
-        if part == "balance":
-            seen = self.ours.seen(session, self.run, refs)
-            return [
-                finding
-                for entry in entries
-                for finding in rules.moved(
-                    provider,
-                    entry,
-                    [other for other in seen.get(entry.ref, ()) if other.object != "balance"],
-                    mine.get(entry.ref, ()),
-                    self.period,
-                )
-            ]
-        parents = self.ours.by_refs(session, provider, table, [ref for entry in entries for ref in entry.parent])
-        found = [
-            finding
-            for entry in {entry.ref: entry for entry in entries}.values()
-            for finding in rules.differences(
-                provider,
-                entry,
-                [*mine.get(entry.ref, ()), *(mine.get(entry.alias, ()) if entry.alias else ())],
-                self.period,
-                parent_known=not entry.parent or any(ref in parents for ref in entry.parent),
-            )
-        ]
-        groups = [entry.group for entry in entries if entry.group and entry.status == "succeeded"]
-        for charges in self.ours.payments(session, self.run, groups).values():
-            found += rules.same_payment(provider, charges, self.period)
-        return found
-
-    # Our pages ------------------------------------------------------------------------------------------------
-
-    def _our_page(self, table: str, after: list[str] | None) -> None:
-        provider = self.books.provider
-        place = None if after is None else (datetime.fromisoformat(after[0]), uuid.UUID(after[1]))
-        with self.database.begin() as session:
-            page = self.ours.page(session, provider, table, self.period, place)
-            following = self._after_ours(table, page)
-            self.ours.advance(session, self.run, following, compared=0)
-            unseen = self.ours.unseen(session, self.run, [row.ref for row in page])
-            found = [rules.missing_there(provider, row) for row in page if row.ref in unseen]
-            self.ours.record(session, self.run, [finding for finding in found if finding is not None])
-            if following["phase"] == "done":
-                self.ours.finish(session, self.run, provider, self.period, now=datetime.now(UTC))
-        self.ours.mark(self.run, following)
-
-    def _after_ours(self, table: str, page: list[rules.Ours]) -> dict[str, Any]:
-        if len(page) == self.ours.ROWS:
-            return {"phase": "ours", "table": table, "after": [page[-1].at.isoformat(), page[-1].id.hex]}
-        number = self.tables.index(table) + 1
-        if number < len(self.tables):
-            return {"phase": "ours", "table": self.tables[number], "after": None}
-        return {"phase": "done"}

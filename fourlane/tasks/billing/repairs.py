@@ -18,7 +18,8 @@ from fourlane.db.models import (
     ReconciliationRun,
     Subscription,
 )
-from fourlane.tasks.billing.books import SHAPES, changed_by, insert_into
+from fourlane.db.statements import changed_by, insert_into
+from fourlane.tasks.billing.rows import SHAPES
 
 __all__ = ["repair", "repair_of"]
 

@@ -132,7 +132,7 @@ def _run(channel: Channel, fields: Mapping[str, Any], digest_id: uuid.UUID | Non
             return _collect(channel, notification, job_id)
         ledger, carrier = setup().ledger(), setup().carrier(channel)
         if digest_id is not None:
-            items = ledger.close_digest(digest_id)
+            items = ledger.digests.close(digest_id)
             if not items:
                 return _result("suppressed", digest_id, reason="the digest was sent, or has nothing in it")
             notification = _with_items(notification, items)
@@ -192,7 +192,7 @@ def _send(channel: Channel, notification: Notification, decision: Decision, ledg
 
 
 def _collect(channel: Channel, notification: Notification, job_id: str) -> Sent:
-    collected = setup().ledger().collect(channel, notification, job_id=job_id)
+    collected = setup().ledger().digests.collect(channel, notification, job_id=job_id)
     if collected.is_first or not collected.is_new:
         # Also when this job runs again: it may have been killed before it came here. One job too many finds nothing.
         TASKS[channel].send_with_options(

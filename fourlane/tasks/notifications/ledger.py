@@ -1,4 +1,4 @@
-"""What the database knows of notifications: each send, preferences, dead addresses, digests.
+"""What the database knows of notifications: each send; what people want is in wishes.py, digests in digests.py.
 
 A record's life: ``pending``, then ``sending`` while a call to a provider is under way, then ``sent``; reports make it
 ``delivered``, ``bounced`` or ``complained``. ``suppressed``: nobody wanted it. ``failed``: it could not be sent.
@@ -8,13 +8,11 @@ after a day nobody ever will, and it is ``unclear``.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from sqlalchemy import delete, inspect, select, update
 from sqlalchemy.exc import IntegrityError
@@ -26,10 +24,12 @@ from fourlane.db.models import (
     NotificationRecord,
 )
 from fourlane.tasks.notifications import rules
-from fourlane.tasks.notifications.notification import Channel, InvalidNotification, Notification, address_of
+from fourlane.tasks.notifications.digests import Digests
+from fourlane.tasks.notifications.notification import Channel, InvalidNotification, Notification
+from fourlane.tasks.notifications.records import key_of, new_record
 from fourlane.tasks.notifications.wishes import Wishes, lock
 
-__all__ = ["Collected", "Decision", "Ledger"]
+__all__ = ["Decision", "Ledger"]
 
 _GONE_OUT: Final = ("sending", "unclear", "sent", "delivered", "bounced", "complained")
 _OVER: Final = ("sent", "delivered", "bounced", "complained", "suppressed")
@@ -58,20 +58,6 @@ class Decision:
     tried_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """A notification has joined a digest.
-
-    Parameters:
-      is_new: it was not in there before; False when its job runs again.
-    """
-
-    record_id: uuid.UUID
-    closes_at: datetime
-    is_first: bool
-    is_new: bool
-
-
 class Ledger(Wishes):
     """The notifications of a database. Threads may share it.
 
@@ -81,9 +67,8 @@ class Ledger(Wishes):
 
     def __init__(self, database: Database, limits: Mapping[str, tuple[int, int]]) -> None:
         super().__init__(database)
+        self.digests = Digests(database)
         self._limits = limits
-
-    # A send -----------------------------------------------------------------------------------------
 
     def decide(
         self,
@@ -154,11 +139,11 @@ class Ledger(Wishes):
     ) -> NotificationRecord:
         if digest_id is not None:
             return session.get_one(NotificationRecord, digest_id)
-        key = _key(channel, notification, job_id)
+        key = key_of(channel, notification, job_id)
         lock(session, key)
         record = session.scalar(select(NotificationRecord).where(NotificationRecord.idempotency_key == key))
         if record is None:
-            record = _new_record(channel, notification, key, job_id)
+            record = new_record(channel, notification, key, job_id)
             record.provider = provider
             session.add(record)
             session.flush()
@@ -218,53 +203,6 @@ class Ledger(Wishes):
             found = select(NotificationRecord.id).where(NotificationRecord.provider_message_id == message_id)
             return session.scalar(found) is not None
 
-    # Digests ----------------------------------------------------------------------------------------
-
-    def collect(self, channel: Channel, notification: Notification, *, job_id: str) -> Collected:
-        """Add a notification to the open digest of its recipient, or begin one."""
-        address = address_of(channel, notification.to)
-        digest_key = _hash("digest", channel, address, notification.digest)
-        item_key = _hash("item", digest_key, notification.dedup_key or job_id)
-        with self._database.begin() as session:
-            lock(session, digest_key)
-            item = session.scalar(select(NotificationDigestItem).where(NotificationDigestItem.item_key == item_key))
-            if item is not None:
-                record = session.get_one(NotificationRecord, item.record_id)
-                return Collected(record.id, _closes_at(record, notification), is_first=False, is_new=False)
-            record_or_none = session.scalar(
-                select(NotificationRecord).where(NotificationRecord.idempotency_key == digest_key)
-            )
-            is_first = record_or_none is None
-            record = record_or_none or _new_record(channel, notification, digest_key, job_id)
-            if is_first:
-                record.status = "collecting"
-                session.add(record)
-                session.flush()
-                session.refresh(record)
-            data = json.dumps(notification.data)
-            session.add(NotificationDigestItem(record_id=record.id, item_key=item_key, data=data))
-            return Collected(record.id, _closes_at(record, notification), is_first=is_first, is_new=True)
-
-    def close_digest(self, record_id: uuid.UUID) -> list[dict[str, Any]]:
-        """End the collecting; the data of all items, in their order. None are left once it was sent."""
-        with self._database.begin() as session:
-            record = session.get(NotificationRecord, record_id)
-            if record is None:
-                return []
-            lock(session, record.idempotency_key or "")
-            session.refresh(record)
-            if record.status == "collecting":
-                record.status = "pending"
-                record.idempotency_key = f"{record.idempotency_key}:{record.id}"  # the next one begins another
-            items = session.scalars(
-                select(NotificationDigestItem)
-                .where(NotificationDigestItem.record_id == record_id)
-                .order_by(NotificationDigestItem.created_at, NotificationDigestItem.id)
-            ).all()
-            return [json.loads(item.data) for item in items]
-
-    # What providers report, and the end ---------------------------------------------------------
-
     def reported(
         self,
         *,
@@ -307,32 +245,3 @@ class Ledger(Wishes):
             ids = session.scalars(old).all()
             session.execute(delete(NotificationRecord).where(NotificationRecord.id.in_(ids)))
             return len(ids)
-
-
-def _new_record(channel: Channel, notification: Notification, key: str, job_id: str) -> NotificationRecord:
-    return NotificationRecord(
-        id=uuid.uuid4(),
-        organization_id=notification.organization_id,
-        user_id=notification.user_id,
-        channel=channel,
-        template=notification.template or None,
-        recipient=address_of(channel, notification.to) or None,
-        status="pending",
-        idempotency_key=key,
-        job_id=job_id,
-    )
-
-
-def _key(channel: Channel, notification: Notification, job_id: str) -> str:
-    if not notification.dedup_key:
-        return f"job:{job_id}"
-    return _hash("dedup", channel, address_of(channel, notification.to), notification.dedup_key)
-
-
-def _hash(*parts: str) -> str:
-    # Long and personal parts do not belong into an index.
-    return f"{parts[0]}:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]}"
-
-
-def _closes_at(record: NotificationRecord, notification: Notification) -> datetime:
-    return record.created_at.astimezone(UTC) + timedelta(seconds=notification.digest_seconds)

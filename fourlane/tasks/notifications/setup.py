@@ -14,6 +14,7 @@ from fourlane.tasks.health import when_well
 from fourlane.tasks.notifications import unsubscribe
 
 if TYPE_CHECKING:
+    from fourlane.config.groups.notifications import NotificationSettings
     from fourlane.providers.health import Target
     from fourlane.providers.messages import Carrier, Receipt
     from fourlane.tasks.notifications.ledger import Ledger
@@ -61,7 +62,7 @@ def setup() -> Setup:
 
 def setup_of(of: Root) -> Setup:
     """A part: what the settings say. Each part of it is opened when it is first needed. Raises SettingsError."""
-    settings = of.settings
+    settings: NotificationSettings = of.settings
     carriers: dict[Channel, Carrier] = {}
 
     def of_channel(channel: Channel) -> Carrier:

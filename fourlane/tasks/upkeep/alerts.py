@@ -18,7 +18,7 @@ import msgspec
 from fourlane.errors import SettingsError
 
 if TYPE_CHECKING:
-    from fourlane.config import Settings
+    from fourlane.config.groups.notifications import NotificationSettings
     from fourlane.queues.status import Trouble
     from fourlane.queues.store import Store
 
@@ -66,7 +66,7 @@ class Told(msgspec.Struct, frozen=True):
     resolved: bool
 
 
-def routes(settings: Settings) -> dict[str, Channel]:
+def routes(settings: NotificationSettings) -> dict[str, Channel]:
     """Which channel is told, by severity: the preferred one of those that are set up.
 
     Raises SettingsError: there is none.

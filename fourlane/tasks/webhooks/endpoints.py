@@ -52,13 +52,13 @@ _BODY_CHARACTERS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Policy:
+class _Setup:
     database: Database
     disable_after: timedelta
     channel_url: str | None
 
 
-_policy: _Policy | None = None
+_setup: _Setup | None = None
 
 
 def configure(database: Database, *, disable_after: timedelta, channel_url: str | None = None) -> None:
@@ -68,18 +68,18 @@ def configure(database: Database, *, disable_after: timedelta, channel_url: str 
       disable_after: an endpoint that took nothing for so long, though it was tried, is disabled.
       channel_url: where that is told.
     """
-    global _policy
-    _policy = _Policy(database, disable_after, channel_url)
+    global _setup
+    _setup = _Setup(database, disable_after, channel_url)
 
 
-def _read_policy() -> _Policy:
-    return _policy or root().part(_policy_of)
+def _read_setup() -> _Setup:
+    return _setup or root().part(_setup_of)
 
 
-def _policy_of(of: Root) -> _Policy:
+def _setup_of(of: Root) -> _Setup:
     """A part: this process's database, and what the settings say. Raises SettingsError."""
     settings = of.settings
-    return _Policy(
+    return _Setup(
         of.part(database),
         disable_after=timedelta(days=settings.webhook_disable_days),
         channel_url=settings.channel_url.get_secret_value() if settings.channel_url is not None else None,
@@ -194,10 +194,10 @@ def deliver_to_endpoint(delivery_id: str) -> None:
     """
     from fourlane.tasks.webhooks import rows as endpoints
 
-    policy = _read_policy()
+    setup = _read_setup()
     job = current_job()
     who = job.id if job is not None else delivery_id
-    with policy.database.begin() as session:
+    with setup.database.begin() as session:
         delivery, endpoint = _load(session, delivery_id)
         if delivery.status in ("delivered", "skipped"):
             return  # failed ones are tried again: their job was replayed
@@ -212,7 +212,7 @@ def deliver_to_endpoint(delivery_id: str) -> None:
         session.expunge_all()
 
     with webhooks.place(endpoint.url), _held(endpoint.id.hex, who, places):
-        _attempt(policy, delivery, endpoint, secrets)
+        _attempt(setup, delivery, endpoint, secrets)
 
 
 @contextmanager
@@ -239,7 +239,7 @@ def _load(session: Session, delivery_id: str) -> tuple[WebhookDelivery, WebhookE
     return delivery, session.get_one(WebhookEndpoint, delivery.endpoint_id)
 
 
-def _attempt(policy: _Policy, delivery: WebhookDelivery, endpoint: WebhookEndpoint, secrets: list[str]) -> None:
+def _attempt(setup: _Setup, delivery: WebhookDelivery, endpoint: WebhookEndpoint, secrets: list[str]) -> None:
     headers: dict[str, str] = {}
     response: http.Response | None = None
     try:
@@ -247,19 +247,19 @@ def _attempt(policy: _Policy, delivery: WebhookDelivery, endpoint: WebhookEndpoi
         response = webhooks.send(endpoint.url, body, headers)
         webhooks.raise_for(response)
     except Reject as error:
-        _log_attempt(policy, delivery, headers, response, error, final=True)
+        _log_attempt(setup, delivery, headers, response, error, final=True)
         raise
     except (webhooks.DeliveryFailed, dramatiq.errors.Retry) as error:
         job = current_job()
         # Without a job there is nobody to come again; attempts count from 1.
         final = job is None or delivery.attempts + 1 > MAX_RETRIES
-        _log_attempt(policy, delivery, headers, response, error, final=final)
+        _log_attempt(setup, delivery, headers, response, error, final=final)
         raise
-    _log_attempt(policy, delivery, headers, response, None, final=True)
+    _log_attempt(setup, delivery, headers, response, None, final=True)
 
 
 def _log_attempt(
-    policy: _Policy,
+    setup: _Setup,
     delivery: WebhookDelivery,
     headers: dict[str, str],
     response: http.Response | None,
@@ -270,7 +270,7 @@ def _log_attempt(
     from fourlane.db.models import WebhookDelivery, WebhookEndpoint
 
     now = datetime.now(UTC)
-    with policy.database.begin() as session:
+    with setup.database.begin() as session:
         row = session.get_one(WebhookDelivery, delivery.id, with_for_update=True)
         row.attempts += 1
         row.request_headers = dict(headers)
@@ -287,7 +287,7 @@ def _log_attempt(
         elif final:
             row.status = "failed"
         endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id, with_for_update=True)
-        failures = _judge_endpoint(session, policy, endpoint, error, now)
+        failures = _judge_endpoint(session, setup, endpoint, error, now)
     if failures >= BREAKER_FAILURES:
         Receivers(deliver_to_endpoint.broker.store).open_breaker(SERVICE, delivery.endpoint_id.hex, BREAKER_MS)
 
@@ -298,7 +298,7 @@ def _stored(text: str) -> str:
 
 
 def _judge_endpoint(
-    session: Session, policy: _Policy, endpoint: WebhookEndpoint, error: Exception | None, now: datetime
+    session: Session, setup: _Setup, endpoint: WebhookEndpoint, error: Exception | None, now: datetime
 ) -> int:
     """Count failures in a row; returns how many there are."""
     if error is None:
@@ -307,12 +307,12 @@ def _judge_endpoint(
         return 0
     endpoint.consecutive_failures += 1
     endpoint.failing_since = endpoint.failing_since or now
-    if endpoint.disabled_at is None and now - endpoint.failing_since >= policy.disable_after:
-        _disable(session, policy, endpoint, now)
+    if endpoint.disabled_at is None and now - endpoint.failing_since >= setup.disable_after:
+        _disable(session, setup, endpoint, now)
     return endpoint.consecutive_failures
 
 
-def _disable(session: Session, policy: _Policy, endpoint: WebhookEndpoint, now: datetime) -> None:
+def _disable(session: Session, setup: _Setup, endpoint: WebhookEndpoint, now: datetime) -> None:
     from fourlane.outbox import enqueue
     from fourlane.tasks.webhooks import rows as endpoints
 
@@ -320,9 +320,9 @@ def _disable(session: Session, policy: _Policy, endpoint: WebhookEndpoint, now: 
     reason = f"took nothing since {endpoint.failing_since:%Y-%m-%d %H:%M} UTC"
     endpoints.disable(session, endpoint, reason, actor="fourlane", now=now)
     _log.error("webhook endpoint %s (%s) disabled: it %s", endpoint.id, endpoint.url, reason)
-    if policy.channel_url is not None:
+    if setup.channel_url is not None:
         text = f"Webhook endpoint {endpoint.id} ({endpoint.url}) is disabled: it {reason}."
-        enqueue(session, webhooks.deliver, policy.channel_url, {"text": text})
+        enqueue(session, webhooks.deliver, setup.channel_url, {"text": text})
 
 
 # --- The log's age ---------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ _PURGE_ROWS: Final = 1_000
 @task(name="fourlane.webhooks.purge", service=SERVICE, tier="P3")
 def purge(days: int = 30) -> int:
     """Drop deliveries that have ended and are older than some days, in short transactions. Returns how many."""
-    return purge_older(_read_policy().database, datetime.now(UTC) - timedelta(days=days))
+    return purge_older(_read_setup().database, datetime.now(UTC) - timedelta(days=days))
 
 
 def purge_older(database: Database, before: datetime) -> int:

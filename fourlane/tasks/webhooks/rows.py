@@ -13,6 +13,7 @@ from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from fourlane.db.models import AuditLog, WebhookDelivery, WebhookEndpoint
+from fourlane.db.statements import changed_by
 
 __all__ = ["disable", "enable", "new_secret", "rotate", "secrets_of", "wanting", "wants"]
 
@@ -112,8 +113,7 @@ def purge(session: Session, *, before: datetime, limit: int) -> int:
         .order_by(WebhookDelivery.created_at)
         .limit(limit)
     )
-    result: Any = session.execute(delete(WebhookDelivery).where(WebhookDelivery.id.in_(old)))
-    return int(result.rowcount)
+    return changed_by(session.execute(delete(WebhookDelivery).where(WebhookDelivery.id.in_(old))))
 
 
 def find_deliveries(

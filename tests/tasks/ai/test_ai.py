@@ -20,7 +20,7 @@ from fourlane.db.models import AiOperationLog, Base, Organization
 from fourlane.errors import InvalidArguments, ProviderDown, ProviderLimited, Reject
 from fourlane.providers.ai import CutStream, aclose, read_error
 from fourlane.providers.ai import _clients as clients
-from fourlane.providers.health import Signal
+from fourlane.providers.signals import Signal
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.tasks import ai

@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from fourlane.db.models import CreditTransaction, ReconciliationFinding, Reconci
 from fourlane.providers.payments import Period, ProviderError
 from fourlane.providers.paypal import PayPalApi, PayPalBooks
 from fourlane.providers.stripe import StripeBooks
-from fourlane.tasks.billing import books
+from fourlane.tasks.billing import findings, runs, seen
 from fourlane.tasks.billing.reconciliation import reconcile_period
 from tests.tasks.billing.conftest import JANUARY, Ours, at
 
@@ -157,13 +158,17 @@ def test_pages_that_go_in_a_circle(
         reconcile_period(lite.database, stripe_books, JANUARY)
 
 
-@pytest.mark.parametrize("step", ["remember", "record", "seen", "unseen", "finish"])
+@pytest.mark.parametrize(
+    ("home", "step"),
+    [(seen, "remember"), (findings, "record"), (seen, "under"), (seen, "unseen"), (runs, "finish")],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
 def test_a_page_is_stored_whole_or_not_at_all(
-    lite: Ours, stripe: Stripe, stripe_books: StripeBooks, monkeypatch: pytest.MonkeyPatch, step: str
+    lite: Ours, stripe: Stripe, stripe_books: StripeBooks, monkeypatch: pytest.MonkeyPatch, home: ModuleType, step: str
 ) -> None:
     """As if the process died after each of the steps of a page's transaction."""
     expected = plant(stripe, lite, 250)
-    done = getattr(books, step)
+    done = getattr(home, step)
     calls = 0
 
     def die(*args: Any, **kwargs: Any) -> Any:
@@ -174,7 +179,7 @@ def test_a_page_is_stored_whole_or_not_at_all(
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(books, step, die)
+    monkeypatch.setattr(home, step, die)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             reconcile_period(lite.database, stripe_books, JANUARY)
@@ -199,7 +204,7 @@ def test_two_at_once_do_not_both_go_on(ours: Ours, stripe: Stripe, stripe_books:
         try:
             reconcile_period(ours.database, mine, JANUARY)
             ends.append("done")
-        except books.RunTaken:
+        except runs.RunTaken:
             ends.append("taken")
         finally:
             mine.close()
@@ -220,7 +225,7 @@ def test_a_month_beside_one_of_its_days(lite: Ours, stripe: Stripe, stripe_books
     expected = plant(stripe, lite, 150)
     day = Period(at(1, 0), at(2, 0))
 
-    def run_the_day(progress: books.Progress) -> None:
+    def run_the_day(progress: runs.Progress) -> None:
         if progress.pages == 2:
             other = StripeBooks(stripe.key, base_url=stripe.url)
             reconcile_period(lite.database, other, day)

@@ -22,7 +22,8 @@ from fourlane.db.models import (
 from fourlane.providers.payments import Period
 from fourlane.providers.paypal import PayPalBooks
 from fourlane.providers.stripe import StripeBooks
-from fourlane.tasks.billing import books, repairs
+from fourlane.tasks.billing import repairs
+from fourlane.tasks.billing.findings import findings
 from fourlane.tasks.billing.reconciliation import InvalidPeriod, period_of, reconcile_period
 from tests.tasks.billing.conftest import JANUARY, Ours, at
 
@@ -297,7 +298,7 @@ def test_safe_repairs_with_an_audit_row_each(ours: Ours, stripe: Stripe, stripe_
     stripe.charge("ch_money", 1999, at(12))  # credits are at stake: never by a program
     reconcile_period(ours.database, stripe_books, JANUARY)
     summary = reconcile_period(ours.database, stripe_books, JANUARY)
-    planned = [row for row in books.findings(ours.database, summary.run_id) if repairs.repair_of(row)]
+    planned = [row for row in findings(ours.database, summary.run_id) if repairs.repair_of(row)]
     assert sorted(row.provider_id or "" for row in planned) == ["in_new", "in_paid", "in_strange", "sub_x"]
     with ours.database.begin() as session:
         assert session.get_one(Invoice, invoice).status == "open"  # a plan changes nothing
@@ -327,7 +328,7 @@ def test_a_row_that_changed_since_is_left_alone(lite: Ours, stripe: Stripe, stri
     summary = reconcile_period(lite.database, stripe_books, JANUARY)
     with lite.database.begin() as session:
         session.execute(update(Invoice).values(status="paid"))
-    [row] = books.findings(lite.database, summary.run_id)
+    [row] = findings(lite.database, summary.run_id)
     assert not repairs.repair(lite.database, row, actor="ops", now=at(20))
     with lite.database.begin() as session:
         assert session.get_one(Invoice, invoice).status == "paid"

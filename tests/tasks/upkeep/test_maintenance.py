@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fourlane.config.settings import HOUSEKEEPING
+from fourlane.config.groups.upkeep import HOUSEKEEPING
 from fourlane.errors import InvalidSchedule
 from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.broker import Opened, RedisBroker

@@ -158,7 +158,7 @@ def _world(url: str, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyP
         broker.declare_actor(made)
     monkeypatch.setattr(webhooks, "_policy", webhooks._policy)
     webhooks.configure(allow_private=True, timeout_seconds=10)
-    monkeypatch.setattr(endpoints, "_policy", None)
+    monkeypatch.setattr(endpoints, "_setup", None)
     endpoints.configure(database, disable_after=timedelta(days=5))
     receiver = Receiver()
     with serving(receiver) as receiver.url:

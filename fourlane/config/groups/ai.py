@@ -1,0 +1,65 @@
+"""AI providers: their keys, and how they are called."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from fourlane.config.groups.group import Group
+from fourlane.config.shown import Shown
+from fourlane.config.values import json_object
+
+__all__ = ["AiOptions", "AiSettings"]
+
+_FIX: Final = "docs/ai.md shows what to write"
+
+Dollars = Annotated[float, Field(ge=0)]
+
+
+class AiOptions(BaseModel):
+    """How AI providers are called; what each field means is said in docs/ai.md."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+    base_urls: dict[str, str] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
+    fallbacks: dict[str, list[str]] = Field(default_factory=dict)
+    prices: dict[str, dict[str, Dollars]] = Field(default_factory=dict)
+    budgets_usd: dict[str, Dollars] = Field(default_factory=dict)
+    over_budget: Literal["refuse", "postpone"] = "refuse"
+    log_rows: bool = False
+
+
+def _first_fault(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{place}: {first['msg']}; {_FIX}") from None
+
+
+def _show(options: AiOptions) -> str:
+    return options.model_dump_json(exclude_defaults=True)
+
+
+class AiSettings(Group):
+    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
+    anthropic_api_key: SecretStr | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
+    google_ai_api_key: SecretStr | None = Field(None, validation_alias="GOOGLE_AI_API_KEY")
+    perplexity_api_key: SecretStr | None = Field(None, validation_alias="PERPLEXITY_API_KEY")
+    openrouter_api_key: SecretStr | None = Field(None, validation_alias="OPENROUTER_API_KEY")
+    ai: Annotated[AiOptions, WrapValidator(_first_fault), json_object(_FIX), Shown(_show)] = Field(
+        default_factory=AiOptions
+    )
+    """Models, limits, prices, budgets and addresses of AI providers; in the variable, a JSON object."""

@@ -1,0 +1,19 @@
+"""Webhooks that go out, to endpoints of customers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fourlane.config.groups.group import Group
+from fourlane.config.values import Positive, Switch, at_least
+
+__all__ = ["DeliverySettings"]
+
+
+class DeliverySettings(Group):
+    webhook_allow_private: Switch = False
+    """Deliver webhooks to private and loopback addresses too."""
+    webhook_timeout_seconds: Annotated[int, at_least(1, 59)] = 30
+    """For one attempt; the job itself is interrupted after 60."""
+    webhook_disable_days: Positive = 5
+    """An endpoint that took nothing for so long, though it was tried, is disabled."""

@@ -1,0 +1,107 @@
+"""Reads the settings from the process environment and from the environment's file, and tells all faults at once.
+
+``FOURLANE_ENVIRONMENT`` chooses the file, ``.env.local``, ``.env.staging`` or ``.env.production``, in the
+current directory. What the process environment says wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from fourlane.config import kubernetes
+from fourlane.config.folder import from_start
+from fourlane.config.groups.deployment import EnvironmentName, canonical
+from fourlane.config.settings import PREFIX, Settings, variables
+from fourlane.errors import SettingsError
+
+__all__ = ["load_settings"]
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; overrides, by field name, win over the environment and the file.
+
+    Raises SettingsError with a line for every fault.
+    """
+    process = _by_name(os.environ)
+    environment = canonical(overrides.get("environment", process.get("FOURLANE_ENVIRONMENT") or "local"))
+    is_one = environment in get_args(EnvironmentName)  # what is none is a fault, and its name may fit no file
+    file = from_start(Path(f".env.{environment if is_one else 'local'}"))
+    filed = _read_file(file) if is_one else {}
+
+    faults = _faults_of_names(filed | process) + _unknown(overrides, variables())
+    # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
+    if canonical(filed.get("FOURLANE_ENVIRONMENT") or environment) != environment:
+        faults.append(f"FOURLANE_ENVIRONMENT: {file.name} cannot set it; set it in the process environment")
+    found = filed | process
+    given = {field: found[name] for field, name in variables().items() if found.get(name)}
+    given |= {field: value for field, value in overrides.items() if field in variables()}
+    try:
+        settings = Settings.model_validate(given | {"environment": environment})
+    except ValidationError as error:
+        faults += [_fault(detail) for detail in error.errors(include_url=False)]
+    # Outside the except clause, so that no context carries the values that were refused.
+    if faults:
+        raise SettingsError("\n".join(faults))
+
+    places = dict.fromkeys(filed, file.name) | dict.fromkeys(process, "environment")
+    settings._sources = {
+        field: "override" if field in overrides else places.get(name, "default") for field, name in variables().items()
+    }
+    return settings
+
+
+def _read_file(file: Path) -> dict[str, str | None]:
+    if not os.path.exists(file):
+        return {}
+    from dotenv import dotenv_values  # 13 ms that a process without a file does not spend
+
+    try:
+        return _by_name(dotenv_values(file))
+    except OSError as error:
+        fault = f"{file}: cannot be read ({error.strerror}); let this user read it, or remove it"
+    except UnicodeDecodeError:
+        fault = f"{file}: is not UTF-8 text; save it as UTF-8"
+    raise SettingsError(fault)
+
+
+def _by_name(given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What is given, by upper-case name. A platform variable that is empty counts as absent."""
+    named = {name.upper(): value for name, value in given.items()}
+    return {name: value for name, value in named.items() if value or name.startswith(PREFIX)}
+
+
+def _faults_of_names(found: Mapping[str, str | None]) -> list[str]:
+    """Faults that the variables show before their values are read."""
+    known = {*variables().values()}
+    own = {
+        name: value
+        for name, value in found.items()
+        if name.startswith(PREFIX) and (name in known or not kubernetes.is_service_link(name, value or ""))
+    }
+    empty = [name for name, value in own.items() if not value and name in known]
+    return _unknown(own, known) + [f"{name}: is empty; give it a value or remove it" for name in empty]
+
+
+def _unknown(names: Iterable[str], known: Collection[str]) -> list[str]:
+    # Compared without the prefix, which would make all names alike and hide FOURLANE_REDIS_URL's meaning.
+    bare = {name.lower().removeprefix(PREFIX.lower()): name for name in known}
+    faults = []
+    for name in names:
+        if name not in known:
+            [closest] = get_close_matches(name.lower().removeprefix(PREFIX.lower()), bare, n=1, cutoff=0)
+            faults.append(f"{name}: there is no such setting; did you mean {bare[closest]}?")
+    return faults
+
+
+def _fault(detail: ErrorDetails) -> str:
+    """The variable, where in its value, and what is wrong."""
+    field, *inner = (str(part) for part in detail["loc"] if part != "[key]")
+    text = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
+    return ": ".join([variables().get(field, field), *inner, text])

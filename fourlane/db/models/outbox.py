@@ -1,0 +1,73 @@
+"""Jobs that transactions wrote."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Identity, Index, Integer, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from fourlane.db.models.base import Base, WithCreation
+
+__all__ = ["JobOutbox", "OutboxTask"]
+
+
+class JobOutbox(WithCreation, Base):
+    """A job that exists exactly when the transaction that wrote it commits (fourlane/outbox/)."""
+
+    __tablename__ = "job_outbox"
+    __table_args__ = (
+        Index(
+            "ix_job_outbox_pending",
+            "position",
+            postgresql_where=text("relayed_at IS NULL AND failed_at IS NULL"),
+            sqlite_where=text("relayed_at IS NULL AND failed_at IS NULL"),
+        ),
+        Index(
+            "ix_job_outbox_relayed",
+            "relayed_at",
+            postgresql_where=text("relayed_at IS NOT NULL"),
+            sqlite_where=text("relayed_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_job_outbox_failed",
+            "failed_at",
+            postgresql_where=text("failed_at IS NOT NULL"),
+            sqlite_where=text("failed_at IS NOT NULL"),
+        ),
+    )
+
+    position: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), Identity(always=False), primary_key=True
+    )
+    """In the order of the inserts; the relay goes by it."""
+    id: Mapped[uuid.UUID] = mapped_column(unique=True, default=uuid.uuid4)
+    """The job's id, and the key under which it is enqueued once."""
+    task: Mapped[str]
+    service: Mapped[str] = mapped_column(server_default=text("'default'"))
+    tier: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    # Text, because jsonb would turn 1e22 into a whole number and refuse \u0000: what is sent must arrive unchanged.
+    args: Mapped[str] = mapped_column(server_default=text("'[]'"))
+    kwargs: Mapped[str] = mapped_column(server_default=text("'{}'"))
+    options: Mapped[str] = mapped_column(server_default=text("'{}'"))
+    run_at: Mapped[datetime | None]
+    """Not before this; at once when it is null."""
+    order_key: Mapped[str | None]
+    """Rows of one key reach Redis in the order of their positions."""
+    organization_id: Mapped[uuid.UUID | None]
+    """On whose behalf; no foreign key, so that a job survives the organization that it cleans up after."""
+    created_by: Mapped[uuid.UUID | None]
+    relayed_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class OutboxTask(WithCreation, Base):
+    """A task that members of organizations may enqueue through the database. All others may only be by programs."""
+
+    __tablename__ = "outbox_tasks"
+
+    task: Mapped[str] = mapped_column(primary_key=True)
+    service: Mapped[str] = mapped_column(server_default=text("'default'"))
+    tier: Mapped[int] = mapped_column(Integer, server_default=text("1"))

@@ -1,0 +1,22 @@
+"""HTTP to addresses that others gave us, guarded so that nobody can aim it at our own network (SSRF).
+
+A request passes these gates, and each redirect passes all of them again:
+
+1. The URL: http or https, a plain host, no credentials, port 80, 443 or above 1023.
+2. The name is resolved once, and *every* address of the answer must be allowed.
+3. The socket is connected to one of those very addresses, so that a second DNS answer ("rebinding")
+   can change nothing. TLS (SNI, certificate) and ``Host`` still use the name.
+4. One deadline covers it all: DNS, connecting, TLS, sending, redirects and the answer.
+5. Of the answer's body only the beginning is read; then the connection is closed.
+
+Proxies of the environment are not used: a proxy would resolve the name itself, past the guard.
+Bodies are not decompressed, so that a small answer cannot become a large one.
+"""
+
+from __future__ import annotations
+
+from fourlane.providers.http.errors import Reason, TargetRefused, TransportError
+from fourlane.providers.http.pools import close
+from fourlane.providers.http.request import Response, get, post
+
+__all__ = ["Reason", "Response", "TargetRefused", "TransportError", "close", "get", "post"]

@@ -1,0 +1,138 @@
+"""What the settings of a part may be, and how a fault is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fourlane.config import Settings, load_settings
+from fourlane.config.groups.jobs import QueueLimit
+from fourlane.errors import SettingsError
+from tests.config.asked import faults
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://:p@h:1/2", "unix:///run/redis.sock?db=1"])
+def test_every_scheme_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+
+    redis_url = load_settings().redis_url
+
+    assert redis_url is not None
+    assert redis_url.get_secret_value() == url
+
+
+def test_limits_are_typed_and_carry_full_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOURLANE_ENVIRONMENT", "staging")
+    monkeypatch.setenv(
+        "FOURLANE_LIMITS",
+        json.dumps(
+            {
+                "jobs.high.images": {"rate": 10, "burst": 20},
+                "staging.jobs.low.reports": {"rate": 5, "per_ms": 60_000, "concurrency": 2},
+                "emails": {"concurrency": 3},  # as dramatiq programs name a queue
+            }
+        ),
+    )
+
+    assert load_settings().limits == {
+        "staging.jobs.high.images": QueueLimit(rate=10, per_ms=1000, burst=20, concurrency=None),
+        "staging.jobs.low.reports": QueueLimit(rate=5, per_ms=60_000, burst=None, concurrency=2),
+        "staging.jobs.normal.emails": QueueLimit(concurrency=3),
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        (
+            "{",
+            "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); "
+            'write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}',
+        ),
+        ("[]", 'is not a JSON object; write {"jobs.high.SERVICE": {"rate": 10, "per_ms": 1000}}'),
+        ('{"jobs.high.a": 5}', 'jobs.high.a: is not an object; write {"rate": 10}'),
+        ('{"jobs.high.a": {"rate": "x"}}', "jobs.high.a: rate: 'x' is not a whole number; use 1 or more"),
+        ('{"jobs.high.a": {"rate": 0}}', "jobs.high.a: rate: 0 is too small; use 1 or more"),
+        (
+            '{"jobs.high.a": {"rate": 1, "bursts": 2}}',
+            "jobs.high.a: bursts: is not known; use rate, per_ms, burst, concurrency",
+        ),
+        ('{"jobs.high.a": {}}', "jobs.high.a: has no rate; give one, or a concurrency alone"),
+        (
+            '{"jobs.high.a": {"burst": 2, "concurrency": 1}}',  # the burst would mean nothing
+            "jobs.high.a: has no rate; give one, or a concurrency alone",
+        ),
+        (
+            '{"jobs.urgent.a": {"rate": 1}}',
+            "jobs.urgent.a: 'urgent' is no tier; use P0, P1, P2, P3 or high, normal, low, scheduled",
+        ),
+        (
+            '{"production.jobs.high.a": {"rate": 1}}',
+            "production.jobs.high.a: queue 'production.jobs.high.a' belongs to the environment 'production', "
+            "but this one is 'local'",
+        ),
+        (
+            '{"jobs.high.a": {"rate": 1}, "local.jobs.high.a": {"rate": 2}}',
+            "names a queue twice, in full and without its environment; keep one of them",
+        ),
+    ],
+)
+def test_faults_in_limits(monkeypatch: pytest.MonkeyPatch, limits: str, line: str) -> None:
+    monkeypatch.setenv("FOURLANE_LIMITS", limits)
+
+    assert faults() == [f"FOURLANE_LIMITS: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "fault"),
+    [
+        ("abc", "is not JSON: Expecting value"),
+        ("[1]", "is not a JSON object"),
+        ('{"stripe": 5}', "does not name networks by provider"),
+        ('{"stripe": ["somewhere"]}', "'somewhere' does not appear to be an IPv4 or IPv6 network"),
+        ('{"stripe": ["3.18.12.63/8"]}', "has host bits set"),
+    ],
+)
+def test_faults_in_networks(monkeypatch: pytest.MonkeyPatch, networks: str, fault: str) -> None:
+    monkeypatch.setenv("FOURLANE_WEBHOOK_ALLOW_FROM", networks)
+
+    [line] = faults()
+    assert line.startswith("FOURLANE_WEBHOOK_ALLOW_FROM: ")
+    assert fault in line
+
+
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        ('{"mail": {"rate": 1}}', "mail: 'mail' is no channel with users; use email, sms, push"),
+        ('{"sms": {"rate": 1, "burst": 2}}', "sms: burst: is not known; use rate, per_ms"),
+        ('{"sms": {}}', 'sms: has no rate; write {"rate": 5, "per_ms": 86400000}'),
+        ('{"sms": 5}', 'sms: is not an object; write {"rate": 5, "per_ms": 86400000}'),
+    ],
+)
+def test_faults_in_limits_of_users(monkeypatch: pytest.MonkeyPatch, limits: str, line: str) -> None:
+    monkeypatch.setenv("FOURLANE_NOTIFICATION_USER_LIMITS", limits)
+
+    assert faults() == [f"FOURLANE_NOTIFICATION_USER_LIMITS: {line}"]
+
+
+WHOLE_NUMBERS = [field for field, info in Settings.model_fields.items() if info.annotation in (int, int | None)]
+
+
+def test_there_are_whole_numbers() -> None:
+    assert len(WHOLE_NUMBERS) > 30
+
+
+@pytest.mark.parametrize("field", WHOLE_NUMBERS)
+def test_a_number_that_no_part_could_take_is_refused(field: str) -> None:
+    with pytest.raises(SettingsError, match=r"(too large|does not fit|is no port); use"):
+        load_settings(**{field: 10**20})
+
+
+@pytest.mark.parametrize("value", ["[" * 20_000, '{"a":' * 20_000])
+@pytest.mark.parametrize("name", ["WEBHOOK_ALLOW_FROM", "LIMITS", "MAINTENANCE", "AI", "NOTIFICATION_USER_LIMITS"])
+def test_json_nested_too_deeply_is_a_fault_like_another(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"FOURLANE_{name}", value)
+    with pytest.raises(SettingsError, match=f"FOURLANE_{name}: "):
+        load_settings()

@@ -1,0 +1,90 @@
+"""Redirects pass the same gates."""
+
+from __future__ import annotations
+
+import pytest
+
+from fourlane.providers.http import TargetRefused
+from tests.providers.http.servers import (
+    OK,
+    PUBLIC,
+    Internet,
+    Request,
+    ServerFactory,
+    post,
+    redirect_to,
+)
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_keeps_method_and_body(serve: ServerFactory, status: int) -> None:
+    def answer(request: Request) -> bytes:
+        return OK if "/new" in request.line else redirect_to("/new?b=2", status)(request)
+
+    server = serve(answer)
+    assert post(server.url, body=b"hello", headers={"authorization": "mine"}).status == 200
+    assert [request.line for request in server.requests] == [
+        "POST /hook HTTP/1.1",
+        "POST /new?b=2 HTTP/1.1",
+    ]
+    assert server.requests[1].body == b"hello"
+    assert server.requests[1].headers["authorization"] == "mine"
+
+
+def test_credentials_do_not_follow_to_another_origin(serve: ServerFactory) -> None:
+    other = serve()
+    server = serve(redirect_to(other.url))
+    post(server.url, headers={"Authorization": "mine", "Cookie": "a=b", "webhook-id": "1"})
+    assert server.requests[0].headers["authorization"] == "mine"
+    assert other.requests[0].headers.keys() & {"authorization", "cookie", "webhook-id"} == {"webhook-id"}
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304])
+def test_a_redirect_that_would_become_a_get_is_returned(serve: ServerFactory, status: int) -> None:
+    server = serve(redirect_to("/new", status))
+    assert post(server.url).status == status
+    assert len(server.requests) == 1
+
+
+def test_a_redirect_beyond_the_limit_is_returned(serve: ServerFactory) -> None:
+    server = serve(redirect_to("/hook"))
+    response = post(server.url)
+    assert (response.status, response.headers["location"]) == (307, "/hook")
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("http://127.0.0.1:{port}/admin", "loopback"),
+        ("http://localhost:{port}/admin", "loopback"),
+        ("http://2130706433:{port}/admin", "loopback"),
+        ("//[::ffff:127.0.0.1]:{port}/admin", "loopback"),
+        ("http://inside.example/", "private"),
+        ("http://169.254.169.254/latest/meta-data/", "link-local"),
+        ("http://user:pass@hook.example/", "redirected: the URL must not carry"),
+        ("file:///etc/passwd", "redirected: the URL must begin"),
+        ("http://hook.example:25/", "redirected: port 25"),
+        ("http://[", "malformed"),
+    ],
+)
+def test_a_redirect_passes_the_same_gates(serve: ServerFactory, internet: Internet, location: str, why: str) -> None:
+    inside = serve()
+    server = serve(redirect_to(location.format(port=inside.port)))
+    internet.dns("hook.example", [PUBLIC])
+    internet.dns("inside.example", ["10.1.2.3"])
+    internet.dns("localhost", ["127.0.0.1"])
+    internet.dns("2130706433", ["127.0.0.1"])
+    internet.routes = {PUBLIC: server.port, "127.0.0.1": inside.port, "10.1.2.3": inside.port}
+
+    with pytest.raises(TargetRefused, match=why):
+        post("http://hook.example/", allow_private=False)
+
+    assert len(server.requests) == 1
+    assert (inside.connections, internet.dialed) == (0, [PUBLIC])
+
+
+def test_metadata_is_refused_even_where_private_networks_are_allowed(serve: ServerFactory) -> None:
+    server = serve(redirect_to("http://169.254.169.254/latest/meta-data/"))
+    with pytest.raises(TargetRefused, match="link-local"):
+        post(server.url, allow_private=True)
