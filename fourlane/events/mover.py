@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from fourlane.errors import InvalidEvent, RedisUnavailable
-from fourlane.events import catalogue, envelope, hooks, messages
+from fourlane.events import catalogue, envelope, messages
 from fourlane.events.aws import BATCH, Aws
 from fourlane.events.catalogue import Handler
 from fourlane.events.envelope import Envelope
@@ -20,6 +20,7 @@ from fourlane.events.receiver import VISIBILITY_SECONDS
 from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.queues.connection import is_answer
 from fourlane.queues.store import Accepting, Store
+from fourlane.telling import tell
 from fourlane.watchdog import Watchdog
 
 __all__ = ["Mover", "accept", "checked"]
@@ -137,4 +138,4 @@ def accept(
         ]
     for (service, tier), several in jobs.items():
         new = store.accept(service, tier, several)
-        hooks.tell("accepted", queue.sqs_name, new, len(several) - new)
+        tell.accepted(queue.sqs_name, new, len(several) - new)

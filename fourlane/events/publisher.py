@@ -22,12 +22,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from fourlane.errors import BufferFull, EventsUnavailable
-from fourlane.events import catalogue, envelope, hooks, offload
+from fourlane.events import catalogue, envelope, offload
 from fourlane.events.aws import BATCH, MAX_BYTES, Aws
 from fourlane.events.buffer import Buffer, Buffered
 from fourlane.events.envelope import Event
 from fourlane.events.names import EventQueue, parse_event, parse_sqs
 from fourlane.queues import carry
+from fourlane.telling import tell
 
 __all__ = ["Published", "Publisher", "current_event"]
 
@@ -185,11 +186,11 @@ class Publisher:
 
     @contextmanager
     def _carried(self, name: str, number: int) -> Iterator[tuple[str, str]]:
-        """The trace that goes along: a span of this publish, what a hook says, or that of the event handled here."""
+        """The trace that goes along: a span of this publish, what observers say, or that of the event handled here."""
         carry.refuse_late()
-        with carry.carried(f"{self.environment}.events.{name}", name, number) as carried:
-            if "traceparent" in carried:
-                yield carried["traceparent"], carried.get("tracestate", "")
+        with tell.sending(f"{self.environment}.events.{name}", name, number) as along:
+            if "traceparent" in along:
+                yield along["traceparent"], along.get("tracestate", "")
             else:
                 yield _trace()
 
@@ -295,7 +296,7 @@ class Publisher:
             except BufferFull as error:
                 failed.update(dict.fromkeys(waits, error))
             else:
-                hooks.tell("buffered", queue.sqs_name, len(waits))
+                tell.buffered(queue.sqs_name, len(waits))
                 log.warning("buffer: %d event(s) for %s kept locally: %s", len(waits), queue.sqs_name, failed[waits[0]])
                 for i in waits:
                     del failed[i]
@@ -329,7 +330,7 @@ class Publisher:
                     break
                 continue
             refused = {int(one["Id"]): one for one in reply.get("Failed", ())}
-            hooks.tell("published", queue.sqs_name, len(left) - len(refused), attempt + 1, time.monotonic() - began)
+            tell.published(queue.sqs_name, len(left) - len(refused), attempt + 1, time.monotonic() - began)
             for i in left:
                 failed.pop(i, None)
             for i, one in refused.items():
@@ -438,7 +439,7 @@ def _tenant(given: str | None) -> str:
 
 
 def _trace() -> tuple[str, str]:
-    found = hooks.trace_context()
+    found = tell.trace_context()
     event = current_event()
     if not found[0] and event is not None:
         return event.traceparent, event.tracestate

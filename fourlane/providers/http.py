@@ -33,9 +33,9 @@ from typing import Any, Final, Literal, NamedTuple
 import httpcore
 import httpx
 
-from fourlane import spans
 from fourlane.errors import FourlaneError
 from fourlane.providers.addresses import Address, address_fault
+from fourlane.telling import tell
 
 __all__ = ["Reason", "Response", "TargetRefused", "TransportError", "close", "get", "post"]
 
@@ -142,10 +142,9 @@ def _request(
     redirects = 0
     while True:
         said = {"http.request.method": method, "server.address": target.host}  # a path may hold a secret
-        with spans.span(method, said, outgoing=True) as span:
+        with tell.span(method, said, outgoing=True) as span:
             answer = _exchange(pool, method, target, sent_headers, body, deadline, keep_body_bytes)
-            if span is not None:
-                span.set_attribute("http.response.status_code", answer.status)
+            span.say({"http.response.status_code": answer.status})
         following = _redirect(target, answer) if redirects < max_redirects else None
         if following is None:
             elapsed_ms = (time.monotonic() - started) * 1000
