@@ -42,7 +42,11 @@ class Ends:
     def plain(self) -> list[Any]:
         """The tasks (Plan) of those that ended well and have nothing to say."""
         if self._plain is None:
-            self._plain = [run.plan for run, outcome in self.runs if _is_plain(run, outcome)]
+            self._plain = [
+                run.plan
+                for run, outcome in self.runs
+                if outcome is PLAIN and run.trace is None and run.ended_at - run.started <= SLOW_SECONDS
+            ]
         return self._plain
 
     @property
@@ -50,12 +54,12 @@ class Ends:
         """The others."""
         if self._special is None:
             all_plain = len(self.plain) == len(self.runs)
-            self._special = [] if all_plain else [pair for pair in self.runs if not _is_plain(*pair)]
+            self._special = [] if all_plain else [pair for pair in self.runs if _is_special(*pair)]
         return self._special
 
 
-def _is_plain(run: Any, outcome: Outcome) -> bool:
-    return outcome is PLAIN and run.trace is None and run.ended_at - run.started <= SLOW_SECONDS
+def _is_special(run: Any, outcome: Outcome) -> bool:
+    return outcome is not PLAIN or run.trace is not None or run.ended_at - run.started > SLOW_SECONDS
 
 
 _NOTHING_ALONG: Final[AbstractContextManager[Mapping[str, str]]] = nullcontext({})
