@@ -1,7 +1,7 @@
 """What it costs to be seen: no-op jobs drained by three workers in turns, on one Redis.
 
-``stripped`` is the engine without its hooks: as the worker starts, the lines that look for an observer or count are
-taken out of its source (AST) and the rest is compiled anew. ``off`` is the worker as installed. ``on`` has metrics,
+``stripped`` is the engine without its hooks: as the worker starts, the lines that tell observers are taken out of its
+source (AST) and the rest is compiled anew. ``off`` is the worker as installed. ``on`` has metrics,
 traces at default sampling and error reports, sent to a collector in this process.
 
 All three live the whole time, each with a service of its own. A round stops each in turn (SIGSTOP), fills its queue,

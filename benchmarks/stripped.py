@@ -1,4 +1,4 @@
-"""Imported by a worker, takes the observer's hooks out of its engine, so that they can be measured (observe.py)."""
+"""Imported by a worker, takes all telling out of its engine, so that its cost can be measured (observe.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fourlane.worker.run import executor
 
 __all__: list[str] = []
 
-_HOOKS: Final = frozenset({"observer", "_began", "told", "meter", "pause_until"})
+_HOOKS: Final = frozenset({"tell", "tell_again_at"})
 
 
 class _WithoutHooks(ast.NodeTransformer):
@@ -56,6 +56,9 @@ def _without_hooks(function: Callable[..., Any]) -> Callable[..., Any]:
     return stripped
 
 
-for owner, names in ((loop.Loop, ("_tell_ended", "_turn", "_wait")), (executor.Executor, ("_begin", "_finish"))):
+for owner, names in (
+    (loop.Loop, ("finished", "_tell_ended", "_turn", "_wait")),
+    (executor.Executor, ("_begin", "_finish")),
+):
     for name in names:
         setattr(owner, name, _without_hooks(getattr(owner, name)))

@@ -19,6 +19,7 @@ import redis
 from fourlane import root
 from fourlane.queues.broker import RedisBroker
 from fourlane.root import Root
+from fourlane.telling import Observer, tell
 from tests.servers import Server, cluster
 
 if TYPE_CHECKING:
@@ -38,6 +39,23 @@ class StartServer(Protocol):
     """Starts a server with the options of :class:`tests.servers.Server`."""
 
     def __call__(self, **options: Any) -> Server: ...
+
+
+Hear = Callable[[Observer], None]
+
+
+@pytest.fixture
+def hear() -> Iterator[Hear]:
+    """Has an observer told until the test ends."""
+    hearing: list[Observer] = []
+
+    def add(observer: Observer) -> None:
+        hearing.append(observer)
+        tell.add(observer)
+
+    yield add
+    for observer in hearing:
+        tell.remove(observer)
 
 
 @pytest.fixture(autouse=True)

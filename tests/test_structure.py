@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "fourlane"
 
 # A part is its modules and all below them; a module belongs to the part that has its longest name.
 PARTS = {
-    "ground": "errors names money meter readable spans outcome retry options job codec version embedded",
+    "ground": "errors names money meter readable telling outcome retry options job codec version embedded",
     "config": "config",
     "root": "root",
     "secrets": "crypto sealing",
@@ -111,12 +111,12 @@ HOMES = {
     },
     "prometheus_client": {"observe/metrics.py", "observe/otlp.py"},
     "opentelemetry": {
+        "observe/current.py",
         "observe/export.py",
         "observe/jobspans.py",
         "observe/otlp.py",
         "observe/tail.py",
         "observe/traces.py",
-        "tasks/ai/figures.py",
     },
     "sentry_sdk": {"observe/monitors.py", "observe/sentry.py"},
 }

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fourlane.errors import EventsUnavailable, FourlaneError, NoSuchEventQueue
-from fourlane.events import hooks
 from fourlane.events.names import EventQueue
+from fourlane.telling import tell
 
 __all__ = ["BATCH", "MAX_BYTES", "Aws", "is_configured"]
 
@@ -143,7 +143,7 @@ class Aws:
 
     def call(self, action: str, queue: EventQueue | None = None, **arguments: Any) -> dict[str, Any]:
         """Call SQS. Raises NoSuchEventQueue, EventsUnavailable."""
-        hooks.tell("called", action)
+        tell.called(action)
         try:
             reply: dict[str, Any] = getattr(self.sqs, action)(**arguments)
         except (self._failures.ClientError, self._failures.BotoCoreError) as error:

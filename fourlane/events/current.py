@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from fourlane.events import hooks
 from fourlane.events.envelope import Event
+from fourlane.telling import tell
 
 __all__ = ["current_event", "handled", "trace"]
 
@@ -18,8 +18,8 @@ def current_event() -> Event | None:
 
 
 def trace() -> tuple[str, str]:
-    """The trace that an event published here belongs to: what a hook says, else that of the event handled here."""
-    found = hooks.trace_context()
+    """The trace that an event published here belongs to: what observers say, else that of the event handled here."""
+    found = tell.trace_context()
     event = current_event()
     if not found[0] and event is not None:
         return event.traceparent, event.tracestate

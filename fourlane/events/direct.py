@@ -45,7 +45,7 @@ from fourlane.queues.store import Leased, Store
 from fourlane.retry import is_expected
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CancelToken, CurrentJob, running
-from fourlane.worker.run.observer import Observer
+from fourlane.telling import Ends, tell
 from fourlane.worker.run.run import Plan, Run
 
 __all__ = ["Direct"]
@@ -172,7 +172,6 @@ class Direct:
       timeout_ms: of handlers that say nothing else.
       max_failures: of one handler; then the event is a dead letter.
       hand: told of what is in hand.
-      observer: told of each run, as of a job's.
     """
 
     def __init__(
@@ -188,7 +187,6 @@ class Direct:
         visibility_seconds: int = VISIBILITY_SECONDS,
         max_failures: int = MAX_FAILURES,
         hand: Hand | None = None,
-        observer: Observer | None = None,
     ) -> None:
         self.aws = aws
         self.store = store
@@ -202,8 +200,7 @@ class Direct:
         self.tries = Tries(store)
         self.hand = hand or Hand()
         self._gate = Gate()
-        self.observer = observer
-        self._observed = threading.Lock()
+        self._telling = threading.Lock()
         self._plans = {h.name: Plan(h.task.broker, h.task) for several in handlers.values() for h in several}
         self._todo: queues.SimpleQueue[_Delivery] = queues.SimpleQueue()
         self._changed = threading.Condition()
@@ -435,8 +432,7 @@ class Direct:
         timeout_ms = handler.task.options.get("time_limit") or self.timeout_ms
         before = running.set(run)
         error: BaseException | None = None
-        if self.observer is not None and self.observer.begins:
-            self.observer.began(run)
+        tell.began(run)
         run.started = time.monotonic()
         delivery.arm(run.started + timeout_ms / 1000)
         try:
@@ -455,15 +451,13 @@ class Direct:
 
     def _tell(self, delivery: _Delivery, run: _HandlerRun, error: BaseException | None) -> None:
         run.ended_at = time.monotonic()
-        if self.observer is None:
-            return
         run._exception = error
         outcome = self._outcome(delivery, run, error)
         if error is not None:
             run.expected = is_expected(error, run.plan.throws)
-            self.observer.failed(run, error, outcome)
-        with self._observed:  # elsewhere one thread calls it
-            self.observer.turned(run.lane.service, [(run, outcome)])
+            tell.failed(run, error, outcome)
+        with self._telling:  # elsewhere one thread tells it
+            tell.turned(Ends(run.lane.service, [(run, outcome)]))
 
     def _outcome(self, delivery: _Delivery, run: _HandlerRun, error: BaseException | None) -> Outcome:
         """What a job that ended so would be."""

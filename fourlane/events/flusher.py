@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fourlane.errors import EventsUnavailable
-from fourlane.events import hooks
 from fourlane.events.aws import BATCH
 from fourlane.events.buffer import Buffer, Buffered
 from fourlane.events.names import EventQueue, parse_sqs
 from fourlane.events.sender import Sender
+from fourlane.telling import tell
 
 __all__ = ["Flusher"]
 
@@ -51,7 +51,7 @@ class Flusher:
     def keep(self, queue: EventQueue, entries: Sequence[dict[str, Any]], why: EventsUnavailable) -> None:
         """Keep events until SQS takes them, all or none. Raises BufferFull."""
         self.buffer.put(queue.sqs_name, entries)
-        hooks.tell("buffered", queue.sqs_name, len(entries))
+        tell.buffered(queue.sqs_name, len(entries))
         log.warning("buffer: %d event(s) for %s kept locally: %s", len(entries), queue.sqs_name, why)
         self._down_until = time.monotonic() + _DOWN_SECONDS
         self._flush_soon()

@@ -14,7 +14,7 @@ import msgspec
 
 from fourlane import codec, job
 from fourlane.errors import InvalidEvent, Reject
-from fourlane.events import catalogue, envelope, hooks, offload, setup
+from fourlane.events import catalogue, envelope, offload, setup
 from fourlane.events.beside import Beside
 from fourlane.events.catalogue import Handler, Through
 from fourlane.events.current import handled
@@ -25,6 +25,7 @@ from fourlane.queues.taken import Accepting
 from fourlane.root import root
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
 from fourlane.tasks.task import Task, default_broker, task
+from fourlane.telling import tell
 
 __all__ = ["accepting", "job_id", "on_event", "opened"]
 
@@ -111,7 +112,7 @@ async def _go_on(handling: _Handling, result: Any) -> Any:
 
 
 class _Handling:
-    """Around the handling of one event: the event is known to what it publishes, and hooks hear of it.
+    """Around the handling of one event: the event is known to what it publishes, and observers hear of it.
 
     It may be entered twice, when a plain function gives something to await: which comes on another thread.
     """
@@ -126,7 +127,7 @@ class _Handling:
         self._token = handled.set(self.event)
         if self._began is None:
             self._began = monotonic()
-            hooks.tell("handling", self.event, self.title)
+            tell.handling(self.event, self.title)
         return self.event
 
     def __exit__(
@@ -135,7 +136,7 @@ class _Handling:
         handled.reset(self._token)
         if not self.goes_on:
             assert self._began is not None
-            hooks.tell("handled", self.event, self.title, monotonic() - self._began, error)
+            tell.handled(self.event, self.title, monotonic() - self._began, error)
 
 
 def _open(given: Any, name: EventName) -> Event:

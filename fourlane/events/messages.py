@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fourlane.errors import EventsUnavailable, NoSuchEventQueue
-from fourlane.events import hooks
 from fourlane.events.aws import BATCH, LONGEST_VISIBILITY_SECONDS, MAX_BYTES, Aws
 from fourlane.events.names import EventQueue
+from fourlane.telling import tell
 
 __all__ = ["AGAIN", "REASON", "Message", "bury", "change_visibility", "delete", "in_batches", "receive", "send_copy"]
 
@@ -63,7 +63,7 @@ def receive(
         **options,
     )
     messages = [_message(found) for found in reply.get("Messages", ())]
-    hooks.tell("received", queue.sqs_name, len(messages), time.monotonic() - began)
+    tell.received(queue.sqs_name, len(messages), time.monotonic() - began)
     return messages
 
 
@@ -126,7 +126,7 @@ def bury(aws: Aws, queue: EventQueue, message: Message, reason: str) -> bool:
         return False
     delete(aws, queue, [message])
     log.error("dead event=%s message=%s reason=%s", queue.event, message.id, reason)
-    hooks.tell("buried", queue.sqs_name, reason)
+    tell.buried(queue.sqs_name, reason)
     return True
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from fourlane.errors import InvalidEvent, RedisUnavailable
-from fourlane.events import catalogue, envelope, hooks, messages
+from fourlane.events import catalogue, envelope, messages
 from fourlane.events.aws import BATCH, Aws
 from fourlane.events.catalogue import Handler
 from fourlane.events.envelope import Envelope
@@ -22,6 +22,7 @@ from fourlane.queues import taken
 from fourlane.queues.redis import is_answer
 from fourlane.queues.store import Store
 from fourlane.queues.taken import Accepting
+from fourlane.telling import tell
 from fourlane.watchdog import Watchdog
 
 __all__ = ["Mover", "accept", "checked"]
@@ -139,4 +140,4 @@ def accept(
         ]
     for (service, tier), several in jobs.items():
         new = taken.accept(store, service, tier, several)
-        hooks.tell("accepted", queue.sqs_name, new, len(several) - new)
+        tell.accepted(queue.sqs_name, new, len(several) - new)

@@ -28,9 +28,9 @@ from fourlane.observe import logs
 from fourlane.queues.store import Store
 from fourlane.root import root
 from fourlane.tasks.modules import import_modules
+from fourlane.telling import tell
 from fourlane.watchdog import Watchdog, ping_of
 from fourlane.worker.process import host
-from fourlane.worker.run.observer import Observer
 
 __all__ = ["main"]
 
@@ -55,18 +55,17 @@ def main() -> None:
     sys.path[:0] = [path for path in spec.path if path not in sys.path]
     watched = msgspec.structs.replace(observe.observe_of(load_settings()), log_level=spec.log_level)
     observe.configure_logs(watched)
-    observer = observe.begin(watched)
+    observe.begin(watched)
     import_modules(spec.modules)
     logs.hear_ours_again()
     hand = Hand(spec.hand_fd)
     threading.Thread(target=_listen, args=(stopping, hand), name="fourlane-listen", daemon=True).start()
-    serve(spec, stopping, hand, observer)
-    if observer is not None:
-        observer.close()
+    serve(spec, stopping, hand)
+    tell.closing()
     host.leave(0, _LAST_SECONDS)  # long polls that have nothing in hand are left
 
 
-def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer | None = None) -> None:
+def serve(spec: Spec, stopping: threading.Event, hand: Hand) -> None:
     """Receive for all handlers of one way."""
     from fourlane.tasks.task import default_broker
 
@@ -90,7 +89,6 @@ def serve(spec: Spec, stopping: threading.Event, hand: Hand, observer: Observer 
             timeout_ms=settings.timeout_ms,
             visibility_seconds=visibility_seconds,
             hand=hand,
-            observer=observer,
         )
     else:
         worker = Mover(

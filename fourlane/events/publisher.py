@@ -23,6 +23,7 @@ from fourlane.events.flusher import Flusher
 from fourlane.events.outgoing import Outgoing, Writer, batches
 from fourlane.events.sender import Sender
 from fourlane.queues import carry
+from fourlane.telling import tell
 
 __all__ = ["Published", "Publisher"]
 
@@ -163,11 +164,11 @@ class Publisher:
 
     @contextmanager
     def _carried(self, name: str, number: int) -> Iterator[tuple[str, str]]:
-        """The trace that goes along: a span of this publish, what a hook says, or that of the event handled here."""
+        """The trace that goes along: a span of this publish, what observers say, or that of the event handled here."""
         carry.refuse_late()
-        with carry.carried(f"{self.environment}.events.{name}", name, number) as carried:
-            if "traceparent" in carried:
-                yield carried["traceparent"], carried.get("tracestate", "")
+        with tell.sending(f"{self.environment}.events.{name}", name, number) as along:
+            if "traceparent" in along:
+                yield along["traceparent"], along.get("tracestate", "")
             else:
                 yield current.trace()
 

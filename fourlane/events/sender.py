@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fourlane.errors import EventsUnavailable
-from fourlane.events import hooks
 from fourlane.events.aws import Aws
 from fourlane.events.names import EventQueue
+from fourlane.telling import tell
 
 __all__ = ["Sender"]
 
@@ -62,5 +62,5 @@ class Sender:
             )
             for one in reply.get("Failed", ())
         }
-        hooks.tell("published", queue.sqs_name, len(entries) - len(refused), number, time.monotonic() - began)
+        tell.published(queue.sqs_name, len(entries) - len(refused), number, time.monotonic() - began)
         return refused

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fourlane.errors import SettingsError
 from fourlane.observe import logs
 from fourlane.observe.setup import Observe, observe_of
-
-if TYPE_CHECKING:
-    from fourlane.observe.observer import WorkerObserver
+from fourlane.telling import Observer, tell
 
 __all__ = ["begin", "check", "configure_logs", "start"]
 
@@ -56,18 +54,14 @@ def configure_logs(observe: Observe, stream: Any = None) -> None:
     logs.configure(level=observe.log_level, json=observe.environment != "local", service=observe.service, stream=stream)
 
 
-def begin(observe: Observe, *, name: str = "", metrics_folder: str = "") -> WorkerObserver | None:
-    """Turn everything on in a worker process; None when there is nothing to tell anybody."""
+def begin(observe: Observe, *, name: str = "", metrics_folder: str = "") -> None:
+    """Turn everything on in a worker process."""
     from fourlane.observe.threads import follow_threads
 
     follow_threads()
-    if not (metrics_folder or observe.otlp_endpoint or observe.sentry_dsn):
-        return None
-    from fourlane.observe.metrics import Writer
-    from fourlane.observe.observer import WorkerObserver
-
-    writer = Writer(metrics_folder, name) if metrics_folder else None
-    return WorkerObserver(writer, _spans(observe), _reports(observe))
+    if metrics_folder:
+        _hear("metrics", _metrics(metrics_folder, name))
+    _begin_telling(observe)
 
 
 def start(**overrides: Any) -> None:
@@ -84,21 +78,39 @@ def start(**overrides: Any) -> None:
     observe = observe_of(load_settings(**overrides))
     check(observe)
     configure_logs(observe)
-    _spans(observe)
-    _reports(observe)
+    if _is_there("opentelemetry.trace"):  # which the program may have set up by itself
+        from fourlane.observe.current import CurrentTrace
+
+        _hear("traces", [CurrentTrace()])
+    _begin_telling(observe)
 
 
-def _spans(observe: Observe) -> Any:
-    if not observe.otlp_endpoint:
-        return None
-    from fourlane.observe import traces
+def _begin_telling(observe: Observe) -> None:
+    if observe.otlp_endpoint:
+        from fourlane.observe import traces
 
-    return traces.begin(observe)
+        _hear("traces", traces.begin(observe))
+    if observe.sentry_dsn:
+        from fourlane.observe import sentry
+
+        _hear("errors", [sentry.begin(observe)])
 
 
-def _reports(observe: Observe) -> Any:
-    if not observe.sentry_dsn:
-        return None
-    from fourlane.observe import sentry
+def _metrics(folder: str, name: str) -> list[Observer]:
+    from fourlane.observe.counts import RunCounts
+    from fourlane.observe.meter import Meter, Writer
 
-    return sentry.begin(observe)
+    meter = Meter()
+    return [meter, RunCounts(meter), Writer(meter, folder, name)]
+
+
+_heard: dict[str, list[Observer]] = {}
+
+
+def _hear(part: str, observers: list[Observer]) -> None:
+    """Add what a part is made of. A second start, as of a module that a worker imports, takes the first one's place."""
+    for observer in _heard.pop(part, ()):
+        tell.remove(observer)
+    _heard[part] = observers
+    for observer in observers:
+        tell.add(observer)

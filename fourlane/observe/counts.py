@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from fourlane.job import ready_since_ms
-from fourlane.meter import RUN_SECONDS, WAIT_SECONDS, meter
+from fourlane.observe.figures import RUN_SECONDS, WAIT_SECONDS
+from fourlane.observe.meter import Meter
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.telling import Ends, Observer
 
-__all__ = ["count"]
+__all__ = ["RunCounts"]
 
-Ended: TypeAlias = list[tuple[Any, Outcome]]
+Ended: TypeAlias = Sequence[tuple[Any, Outcome]]
 Kind: TypeAlias = tuple[Any, str, type]
 """Task (its Plan), tier and kind of outcome."""
 
@@ -32,25 +34,38 @@ _TIMED: Final = frozenset((Done, Result, Retry, Dead))
 _LOOKED_AT: Final = 8  # of each turn's runs, for their times
 
 
-def count(service: str, ended: Ended, plain: list[Any]) -> None:
-    """Count the runs of one service that ended in a turn, with their outcomes.
+class RunCounts(Observer):
+    """All ends are counted. The times of a large turn are those of some of its runs, which stand for the others of
+    their kind: a thousand empty jobs in a turn need not be looked at one by one."""
 
-    All are counted. The times of a large turn are those of some of its runs, which stand for the others of their kind:
-    a thousand empty jobs in a turn need not be looked at one by one.
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
 
-    Parameters:
-      plain: the tasks (Plan) of those that ended well and had nothing to say.
-    """
-    looked_at = ended[:: 1 + (len(ended) - 1) // _LOOKED_AT]
-    numbers = _numbers(ended, plain)
-    times = _times(numbers, looked_at, ended)
-    for (plan, tier, kind), number in numbers.items():
-        labels = (plan.name or "unknown", _TIERS[int(tier)], service)
-        meter.add("jobs", (*labels, _WORDS[kind] if plan.name else "unknown-task"), number)
-        if kind in _TIMED and plan.name:
-            buckets, total = _sorted_in(RUN_SECONDS, times[plan, tier, kind], number)
-            meter.record("job_run_seconds", labels, buckets, total)
-    _count_waits(service, looked_at, len(ended))
+    def turned(self, ends: Ends) -> None:
+        service, runs = ends.service, ends.runs
+        looked_at = runs[:: 1 + (len(runs) - 1) // _LOOKED_AT]
+        numbers = _numbers(runs, ends.plain)
+        times = _times(numbers, looked_at, runs)
+        for (plan, tier, kind), number in numbers.items():
+            labels = (plan.name or "unknown", _TIERS[int(tier)], service)
+            self.meter.counted("jobs", (*labels, _WORDS[kind] if plan.name else "unknown-task"), number)
+            if kind in _TIMED and plan.name:
+                buckets, total = _sorted_in(RUN_SECONDS, times[plan, tier, kind], number)
+                self.meter.record("job_run_seconds", labels, buckets, total)
+        self._count_waits(service, looked_at, len(runs))
+
+    def _count_waits(self, service: str, looked_at: Ended, number: int) -> None:
+        offset_ms = (time.time() - time.monotonic()) * 1000
+        waits: dict[str, list[float]] = {}
+        for run, _ in looked_at:
+            entry = run.leased.entry
+            since = ready_since_ms(entry)
+            if since is not None and run.started:
+                waits.setdefault(entry[0], []).append(max(0.0, (run.started * 1000 + offset_ms - since) / 1000))
+        step = 1 + (number - 1) // _LOOKED_AT
+        for tier, seconds in waits.items():
+            buckets, total = _sorted_in(WAIT_SECONDS, seconds, min(number, len(seconds) * step))
+            self.meter.record("job_wait_seconds", (_TIERS[int(tier)], service), buckets, total)
 
 
 def _numbers(ended: Ended, plain: list[Any]) -> Mapping[Kind, int]:
@@ -76,20 +91,6 @@ def _times(numbers: Mapping[Kind, int], looked_at: Ended, ended: Ended) -> Mappi
             if kind not in times:
                 times[kind] = [run.ended_at - run.started]
     return times
-
-
-def _count_waits(service: str, looked_at: Ended, number: int) -> None:
-    offset_ms = (time.time() - time.monotonic()) * 1000
-    waits: dict[str, list[float]] = {}
-    for run, _ in looked_at:
-        entry = run.leased.entry
-        since = ready_since_ms(entry)
-        if since is not None and run.started:
-            waits.setdefault(entry[0], []).append(max(0.0, (run.started * 1000 + offset_ms - since) / 1000))
-    step = 1 + (number - 1) // _LOOKED_AT
-    for tier, seconds in waits.items():
-        buckets, total = _sorted_in(WAIT_SECONDS, seconds, min(number, len(seconds) * step))
-        meter.record("job_wait_seconds", (_TIERS[int(tier)], service), buckets, total)
 
 
 def _sorted_in(bounds: tuple[float, ...], seconds: list[float], number: int) -> tuple[list[int], float]:

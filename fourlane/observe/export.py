@@ -16,9 +16,9 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from fourlane.meter import meter
-from fourlane.observe.logs import AtMostOnce
 from fourlane.observe.redact import redact_text
+from fourlane.telling import tell
+from fourlane.telling.seldom import AtMostOnce
 
 __all__ = ["SpanQueue"]
 
@@ -116,7 +116,7 @@ class SpanQueue:
 
     def _lose(self, number: int) -> None:
         self._lost += number
-        meter.count("trace_spans_dropped", (), number)
+        tell.counted("trace_spans_dropped", (), number)
         if self._gate.passes():
             lost, self._lost = self._lost, 0
             log.warning("traces: %s did not take %d span(s); jobs go on", redact_text(self.where), lost)

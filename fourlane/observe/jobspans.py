@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -16,13 +16,13 @@ from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from fourlane.meter import Exemplar, meter
 from fourlane.names import Queue, Tier
 from fourlane.observe import ids
-from fourlane.observe.setup import SLOW_SECONDS
 from fourlane.observe.tail import Share, Tail, TailProcessor, as_sampled, context_of
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.tasks.context import running
+from fourlane.telling import Ends, Observer, tell
+from fourlane.telling.observer import SLOW_SECONDS
 
 __all__ = ["JobContext", "Spans", "span_of"]
 
@@ -102,7 +102,7 @@ def _described(error: BaseException) -> dict[str, Any]:
     }
 
 
-class Spans:
+class Spans(Observer):
     """Makes the spans of jobs when a turn has settled them."""
 
     def __init__(self, provider: TracerProvider, processor: TailProcessor, environment: str) -> None:
@@ -114,10 +114,10 @@ class Spans:
         self._tokens = float(_MOST_A_SECOND)
         self._filled_at = time.monotonic()
 
-    def ended(self, service: str, special: list[tuple[Any, Outcome]], ended: list[tuple[Any, Outcome]]) -> None:
-        """Runs of one service that ended, with their outcomes; the special ones may have something to say."""
-        ordinary = len(ended) - len(special)
-        for run, outcome in special:
+    def turned(self, ends: Ends) -> None:
+        service = ends.service
+        ordinary = len(ends.runs) - len(ends.special)
+        for run, outcome in ends.special:
             if type(outcome) in _UNSEEN or not run.started:
                 continue
             if type(outcome) in _ERRORS or run.trace is not None or run.ended_at - run.started > SLOW_SECONDS:
@@ -129,9 +129,9 @@ class Spans:
             elif parent.sampled:
                 self._make(service, run, outcome)
         if ordinary:
-            self._some(service, ended, ordinary)
+            self._some(service, ends.runs, ordinary)
 
-    def _some(self, service: str, ended: list[tuple[Any, Outcome]], ordinary: int) -> None:
+    def _some(self, service: str, runs: Sequence[tuple[Any, Outcome]], ordinary: int) -> None:
         """A share of the runs that nobody looked into while they ran, up to so many a second."""
         self._due += ordinary * self.share.percent / 100
         take = int(self._due)
@@ -143,7 +143,7 @@ class Spans:
         if take <= 0:
             return
         self._tokens -= take
-        for run, outcome in ended[:: max(1, len(ended) // take)][:take]:
+        for run, outcome in runs[:: max(1, len(runs) // take)][:take]:
             if type(outcome) in _GOOD and run.trace is None and ids.parent_of(run.envelope.options) is None:
                 self._make(service, run, outcome, chosen=True)
 
@@ -180,8 +180,7 @@ class Spans:
         if span.tail.decision and run.plan.name:
             labels = (run.plan.name, Tier(int(run.leased.entry[0])).word, service)
             seconds = run.ended_at - run.started
-            if meter.on:
-                meter.exemplar("job_run_seconds", labels, Exemplar(f"{context.trace_id:032x}", seconds, time.time()))
+            tell.exemplar("job_run_seconds", labels, f"{context.trace_id:032x}", seconds)
 
     def _queue(self, service: str, run: Any) -> str:
         return Queue(service, Tier(int(run.leased.entry[0]))).name(self.environment)
@@ -207,7 +206,7 @@ class Spans:
                 found[attribute] = str(options[option])
         return found
 
-    def close(self) -> None:
+    def closing(self) -> None:
         """Send what waits, in no more than two seconds."""
         self.processor.queue.flush(_CLOSE_SECONDS)
 

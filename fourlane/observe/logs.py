@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
@@ -17,8 +16,9 @@ import msgspec
 from fourlane.observe import ids
 from fourlane.observe.redact import redact, redact_text
 from fourlane.tasks.context import running
+from fourlane.telling import tell
 
-__all__ = ["AtMostOnce", "configure", "hear_ours_again"]
+__all__ = ["configure", "hear_ours_again"]
 
 _LEVELS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -139,25 +139,6 @@ def _job() -> dict[str, Any] | None:
 
 
 def _trace_id_elsewhere() -> str | None:
-    """Outside a job: the trace of the web request, when OpenTelemetry is there."""
-    trace: Any = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return None
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else None
-
-
-class AtMostOnce:
-    """Lets one thing through in so many seconds: a line for what goes wrong at each try."""
-
-    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
-        self.seconds = seconds
-        self._now = now
-        self._next = 0.0
-
-    def passes(self) -> bool:
-        now = self._now()
-        if now < self._next:
-            return False
-        self._next = now + self.seconds
-        return True
+    """Outside a job: the trace of the web request, where somebody traces it."""
+    traceparent, _ = tell.trace_context()
+    return traceparent.split("-")[1] if traceparent else None

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: worker processes write their figures to files, the supervisor serves the sum of them.
+"""Metrics for Prometheus: worker processes write their figures to files (meter.py), the supervisor serves the sum.
 
 A process replaces its file as a whole, at most four times a second, so a kill costs a quarter of a second of counts and
 never tears one. When a process ends, its figures go over into the supervisor's, and its file away: recycling leaves
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from fourlane.errors import RedisUnavailable
-from fourlane.meter import CATALOGUE, Figures, meter
+from fourlane.observe.figures import CATALOGUE, Figures
 from fourlane.queues import browse, status
 from fourlane.queues.guards import ProviderState
 from fourlane.queues.status import Beyond
@@ -30,57 +30,16 @@ from fourlane.queues.store import Store
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["Host", "Writer"]
+__all__ = ["Host"]
 
 log = logging.getLogger("fourlane.observe")
 
 _PREFIX: Final = "fourlane-metrics-"
-_WRITE_SECONDS: Final = 0.25
 _FRESH_SECONDS: Final = 5.0
 _BEYOND_SECONDS: Final = 30.0
 _TOO_OLD_SECONDS: Final = 120.0
 _MOST_SCHEDULES: Final = 300
 _MOST_TENANTS: Final = 100
-
-
-# In a worker process ----------------------------------------------------------------------------------------
-
-
-class Writer:
-    """Hands this process's figures over. Call `write` now and then; it is quick when nothing changed."""
-
-    def __init__(self, folder: str, name: str) -> None:
-        self.path = Path(folder) / f"{name}.json"
-        self._written_at = 0.0
-        self._warned = False
-        meter.on = True
-
-    def write(self, now: float) -> float | None:
-        """Write what changed, if the last time is long enough ago; returns when to come again, None: no need."""
-        if not meter.changed:
-            return None
-        if now - self._written_at < _WRITE_SECONDS:
-            return self._written_at + _WRITE_SECONDS
-        self._written_at = now
-        self.flush()
-        return None
-
-    def flush(self) -> None:
-        """Write now."""
-        data = meter.take()
-        if data is None:
-            return
-        try:
-            new = self.path.with_suffix(".new")
-            new.write_bytes(data)
-            new.replace(self.path)
-        except OSError as error:
-            if not self._warned:
-                log.warning("metrics cannot be written to %s: %s", self.path, error.strerror)
-            self._warned = True
-
-
-# In the supervisor ------------------------------------------------------------------------------------------
 
 
 class Process(Protocol):

@@ -19,8 +19,8 @@ from opentelemetry.sdk.metrics import export as otel
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from fourlane.observe.logs import AtMostOnce
 from fourlane.observe.redact import redact_text
+from fourlane.telling.seldom import AtMostOnce
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -21,6 +21,7 @@ from fourlane.observe.monitors import Monitors
 from fourlane.observe.redact import redact
 from fourlane.outcome import Dead, Outcome, Retry
 from fourlane.tasks.context import running
+from fourlane.telling import Ends, Observer
 
 if TYPE_CHECKING:
     from fourlane.observe.setup import Observe
@@ -30,7 +31,7 @@ __all__ = ["Reports", "begin"]
 _CLOSE_SECONDS: Final = 2.0
 
 
-class Reports:
+class Reports(Observer):
     """One for a worker process."""
 
     def __init__(self, environment: str, every_attempt: bool) -> None:
@@ -78,12 +79,12 @@ class Reports:
             return False
         return isinstance(outcome, Dead) or (self.every_attempt and isinstance(outcome, Retry))
 
-    def ended(self, ended: list[tuple[Any, Outcome]]) -> None:
-        for run, outcome in ended:
+    def turned(self, ends: Ends) -> None:
+        for run, outcome in ends.special:
             if "schedule" in run.envelope.options:
                 self.monitors.ended(run, outcome)
 
-    def close(self) -> None:
+    def closing(self) -> None:
         """Send what waits, in no more than two seconds."""
         thread = threading.Thread(target=self._flush, name="fourlane-flush", daemon=True)
         thread.start()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
     from fourlane.config.groups.observe import ObserveSettings
 
-__all__ = ["SLOW_SECONDS", "Observe", "observe_of"]
-
-SLOW_SECONDS: Final = 5.0
-"""A run that takes longer is told, however it ends."""
+__all__ = ["Observe", "observe_of"]
 
 
 class Observe(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from fourlane.observe.export import SpanQueue
 from fourlane.observe.redact import redact, redact_text
-from fourlane.observe.setup import SLOW_SECONDS
+from fourlane.telling.observer import SLOW_SECONDS
 
 __all__ = ["Share", "Tail", "TailProcessor", "as_sampled", "context_of"]
 

@@ -9,7 +9,7 @@ import atexit
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,15 +18,14 @@ from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import SpanKind
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from fourlane import spans as inside
+from fourlane.observe.current import CurrentTrace
 from fourlane.observe.export import SpanQueue
 from fourlane.observe.jobspans import JobContext, Spans, span_of
 from fourlane.observe.tail import Share, TailProcessor
-from fourlane.queues import carry
 from fourlane.tasks.context import running
+from fourlane.telling import Observer, Span
 
 if TYPE_CHECKING:
     from fourlane.observe.setup import Observe
@@ -38,10 +37,8 @@ log = logging.getLogger("fourlane.observe")
 _EXPORT_SECONDS: Final = 5
 _NOT_INSTRUMENTED: Final = frozenset({"redis", "celery", "threading"})  # the worker's own calls would drown the jobs'
 
-_propagator = TraceContextTextMapPropagator()
 
-
-def begin(observe: Observe) -> Spans:
+def begin(observe: Observe) -> list[Observer]:
     """Make OpenTelemetry's global provider ours, and instrument the libraries that are here."""
     share = Share(observe.trace_percent)
     resource = Resource.create({"service.name": observe.service, "deployment.environment.name": observe.environment})
@@ -57,12 +54,9 @@ def begin(observe: Observe) -> Spans:
     # There is an entry point for this, read when OpenTelemetry is first imported: too early for a setting.
     opentelemetry.context._RUNTIME_CONTEXT = context
     spans = Spans(provider, processor, observe.environment)
-    tracer = provider.get_tracer("fourlane")
-    carry.sending = _Sending(tracer).sending
-    inside.making = _Inside(tracer).making
     _instrument()
-    atexit.register(spans.close)
-    return spans
+    atexit.register(spans.closing)
+    return [spans, _Calls(provider.get_tracer("fourlane"))]
 
 
 def annotate(**attributes: str | int | float | bool) -> None:
@@ -78,14 +72,15 @@ def annotate(**attributes: str | int | float | bool) -> None:
         trace.get_current_span().set_attributes(attributes)
 
 
-class _Sending:
-    """A span around an enqueue, where there is one to be its parent; the message carries it."""
+class _Calls(CurrentTrace):
+    """Spans around what is sent, where there is one to be its parent, and around parts of jobs. What is sent carries
+    its span."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self.tracer = tracer
 
     @contextmanager
-    def sending(self, queue: str, task: str, number: int) -> Iterator[Mapping[str, str]]:
+    def sending(self, queue: str, task: str, number: int = 1) -> Iterator[Mapping[str, str]]:
         if not trace.get_current_span().get_span_context().is_valid:
             yield {}
             return
@@ -99,20 +94,30 @@ class _Sending:
         if number > 1:
             attributes["messaging.batch.message_count"] = number
         with self.tracer.start_as_current_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes):
-            carried: dict[str, str] = {}
-            _propagator.inject(carried)
-            yield carried
+            yield self.carried()
 
-
-class _Inside:
-    """A span around a part of a job."""
-
-    def __init__(self, tracer: trace.Tracer) -> None:
-        self.tracer = tracer
-
-    def making(self, name: str, attributes: Mapping[str, Any], outgoing: bool) -> AbstractContextManager[Any]:
+    @contextmanager
+    def span(
+        self, name: str, attributes: Mapping[str, Any], *, outgoing: bool = False, judged: bool = False
+    ) -> Iterator[Span]:
         kind = SpanKind.CLIENT if outgoing else SpanKind.INTERNAL
-        return self.tracer.start_as_current_span(name, kind=kind, attributes=attributes)
+        with self.tracer.start_as_current_span(
+            name, kind=kind, attributes=attributes, record_exception=not judged, set_status_on_exception=not judged
+        ) as span:
+            yield _Said(span)
+
+
+class _Said(Span):
+    """What is said of a part goes to OpenTelemetry's span."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self.span = span
+
+    def say(self, attributes: Mapping[str, Any]) -> None:
+        self.span.set_attributes(attributes)
+
+    def fail(self, why: str) -> None:
+        self.span.set_status(Status(StatusCode.ERROR, why))
 
 
 def _instrument() -> None:

@@ -14,6 +14,7 @@ from fourlane.db.models import JobOutbox
 from fourlane.names import Queue, Tier
 from fourlane.queues import carry
 from fourlane.tasks.task import EnqueuedJob, Task
+from fourlane.telling import tell
 
 __all__ = ["enqueue", "enqueue_with_options"]
 
@@ -89,8 +90,8 @@ def enqueue_with_options(
         )
         broker.emit_before("enqueue", message, None)
         args, kwargs, options = message.args, message.kwargs, message.options
-    with carry.carried(queue.name(broker.store.environment), task.actor_name) as carried:
-        options = {**carried, **options}
+    with tell.sending(queue.name(broker.store.environment), task.actor_name) as along:
+        options = {**along, **options}
     # Refuses what the job's body could not carry either.
     codec.encode(task.actor_name, args, kwargs, options, max_bytes=broker.opened.defaults.max_body_bytes)
     session.add(

@@ -31,9 +31,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RedisUnavailable, Reject
-from fourlane.meter import meter, record
 from fourlane.providers.retry_after import MOST_MS
 from fourlane.providers.signals import Signal
+from fourlane.telling import tell
 
 __all__ = ["HealthGuard", "Permit", "Rules", "States", "Target", "fingerprint"]
 
@@ -249,7 +249,7 @@ class HealthGuard:
 
     def settle(self, permit: Permit, signal: Signal) -> None:
         """Book the end of a call. Without Redis it is not booked: a call that was made and paid for is not undone."""
-        meter.count("provider_calls", (permit.target.provider, permit.target.model, signal.verdict))
+        tell.counted("provider_calls", (permit.target.provider, permit.target.model, signal.verdict))
         extra = 0 if permit.used_tokens is None else permit.used_tokens - permit.tokens
         try:
             self._states.settle(
@@ -293,14 +293,14 @@ class HealthGuard:
         waited = time.monotonic() - began
         if word in ("go", "probe"):
             if waited > _NOTICED_SECONDS:
-                record("provider_wait_seconds", (target.provider, target.model), waited)
+                tell.timed("provider_wait_seconds", (target.provider, target.model), waited)
             return Permit(target, rules, tokens, second, word == "probe"), 0.0
         # Those who were refused together shall not come back together.
         wait = wait_ms / 1000 * (1 + random.random() * 0.1) + 0.005
         if word == "open":
-            meter.count("provider_refused", (target.provider, target.model, "down"))
+            tell.counted("provider_refused", (target.provider, target.model, "down"))
             raise ProviderDown(str(target), wait)
         if waited + wait > rules.patience_seconds:
-            meter.count("provider_refused", (target.provider, target.model, "limited"))
+            tell.counted("provider_refused", (target.provider, target.model, "limited"))
             raise ProviderLimited(str(target), wait)
         return None, wait

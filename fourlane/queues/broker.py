@@ -37,6 +37,7 @@ from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
 from fourlane.queues.redis import client_of
 from fourlane.queues.store import Delayed, Store
+from fourlane.telling import tell
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "made"]
 
@@ -265,11 +266,11 @@ class RedisBroker(dramatiq.Broker):
             running.takes_retry, running.enqueued_again = False, (message, delay)
         else:
             queue, options = self.queue_of(message.queue_name), carry.with_tenant(message.options)
-            if carry.sending is None or "traceparent" in options:
+            if "traceparent" in options:
                 self._accept(queue, message, options, delay)
             else:
-                with carry.carried(queue.name(self.store.environment), message.actor_name) as carried:
-                    self._accept(queue, message, {**carried, **options}, delay)
+                with tell.sending(queue.name(self.store.environment), message.actor_name) as along:
+                    self._accept(queue, message, {**along, **options}, delay)
         self.emit_after("enqueue", message, delay)
         return message
 

@@ -1,9 +1,8 @@
-"""What goes along inside the options of every job that this process enqueues: its trace, and its tenant."""
+"""The run that sends a job: its tenant goes along, and once its lease is lost it sends none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -13,29 +12,12 @@ from fourlane.names import check_tenant
 __all__ = [
     "LOST",
     "Held",
-    "Sending",
-    "carried",
     "current_tenant",
     "refuse_late",
     "refuse_lost",
     "running",
-    "sending",
     "with_tenant",
 ]
-
-Sending = Callable[[str, str, int], AbstractContextManager[Mapping[str, str]]]
-"""Given the queue's name, the task and the number of jobs: is entered around the enqueue, gives the options."""
-
-sending: Sending | None = None
-"""None: nothing goes along."""
-
-_NOTHING: AbstractContextManager[Mapping[str, str]] = nullcontext({})
-
-
-def carried(queue: str, task: str, number: int = 1) -> AbstractContextManager[Mapping[str, str]]:
-    """Enter it around an enqueue."""
-    return _NOTHING if sending is None else sending(queue, task, number)
-
 
 running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 """The run that this thread or coroutine belongs to (tasks/context.py); None outside a worker."""

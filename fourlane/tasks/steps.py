@@ -22,9 +22,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from fourlane import spans
 from fourlane.tasks.context import running
 from fourlane.tasks.recorded import Steps
+from fourlane.telling import tell
 
 __all__ = ["resume", "step", "step_key"]
 
@@ -89,7 +89,7 @@ class step(Generic[T]):
             self.recorded, self.result = True, self._journal.value(self.name)
 
     def _enter_span(self) -> None:
-        self._span = spans.span(f"step {self.name}", {"fourlane.recorded": self.recorded})
+        self._span = tell.span(f"step {self.name}", {"fourlane.recorded": self.recorded})
         self._span.__enter__()
 
     @overload

@@ -36,6 +36,7 @@ from fourlane.retry import Backoff
 from fourlane.sealing import is_sealed, open_result, seal_arguments
 from fourlane.tasks.callables import check_function, name_of
 from fourlane.tasks.context import current_job
+from fourlane.telling import tell
 
 __all__ = ["Backoff", "EnqueuedJob", "Task", "current_job", "task"]
 
@@ -356,8 +357,8 @@ class Task(dramatiq.Actor[P, R]):
         queue, limit, now = self.queue, self.broker.opened.defaults.max_body_bytes, self._now_ms(own)
         name, broker, check = self.actor_name, self.broker, self.check
         bodies: list[bytes] = []
-        with carry.carried(queue.name(broker.store.environment), name, len(jobs)) as carried:
-            options = {**carried, **own}
+        with tell.sending(queue.name(broker.store.environment), name, len(jobs)) as along:
+            options = {**along, **own}
             for args, kwargs in jobs:
                 if check is not None:
                     check(*args, **kwargs)
@@ -392,10 +393,10 @@ class Task(dramatiq.Actor[P, R]):
         if "tenant" in options or carry.running.get() is not None:
             options = carry.with_tenant(options)
         queue = Queue(self._service or defaults.service, self.tier if lane is None else lane)
-        if carry.sending is None:
+        if "sending" not in tell.heard:
             return self._enqueue_on(queue, args, kwargs, options, when)
-        with carry.carried(self._name_of(queue), self.actor_name) as carried:
-            return self._enqueue_on(queue, args, kwargs, {**carried, **options}, when)
+        with tell.sending(self._name_of(queue), self.actor_name) as along:
+            return self._enqueue_on(queue, args, kwargs, {**along, **options}, when)
 
     def _enqueue_on(
         self,

@@ -8,8 +8,6 @@ import threading
 from contextlib import nullcontext
 from typing import Any
 
-import pytest
-
 import fourlane
 from fourlane.events import catalogue, hooks, messages
 from fourlane.events.aws import Aws
@@ -20,10 +18,12 @@ from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
 from fourlane.observe import logs
 from fourlane.outcome import Outcome
-from fourlane.queues import browse, carry
+from fourlane.queues import browse
 from fourlane.queues.broker import RedisBroker
+from fourlane.telling import Ends, Observer
 from tests.command import Command
 from tests.command import command as command
+from tests.conftest import Hear
 from tests.events.conftest import Receive, drain, queue_of
 from tests.observe.receivers import Receiver
 from tests.servers import eventually
@@ -74,23 +74,23 @@ def ready(broker: RedisBroker) -> list[str]:
 
 
 def test_whoever_watches_jobs_sees_handlers_straight_from_sqs(
-    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, hear: Hear
 ) -> None:
     seen: list[Any] = []
     lines: list[dict[str, Any]] = []
 
-    class Watch:
-        begins = True
-
+    class Watch(Observer):
         def began(self, run: Any) -> None:
             seen.append(f"began {run.plan.name}")
 
         def failed(self, run: Any, error: BaseException, outcome: Outcome) -> None:
             seen.append((run.plan.name, str(error), type(outcome).__name__))
 
-        def turned(self, service: str, ended: Any) -> None:
-            [(run, outcome)] = ended
-            seen.append((service, run.id, run.tenant, run.attempt, type(outcome).__name__, run.ended_at >= run.started))
+        def turned(self, ends: Ends) -> None:
+            [(run, outcome)] = ends.runs
+            seen.append(
+                (ends.service, run.id, run.tenant, run.attempt, type(outcome).__name__, run.ended_at >= run.started)
+            )
 
     @fourlane.on_event(event, through="direct", service="audits")
     def works(given: Event) -> None:
@@ -100,9 +100,10 @@ def test_whoever_watches_jobs_sees_handlers_straight_from_sqs(
     def fails(given: Event) -> None:
         raise ValueError("no")
 
+    hear(Watch())
     publisher.publish(event, 1, id="1" * 32, tenant="acme")
     stopping = threading.Event()
-    worker = Direct(aws, broker.store, catalogue.handlers(), stopping, name="w", observer=Watch())  # type: ignore[arg-type]
+    worker = Direct(aws, broker.store, catalogue.handlers(), stopping, name="w")
     [message] = eventually(lambda: messages.receive(aws, queue, wait_seconds=1))
     worker.take(queue, [message])
     eventually(lambda: not worker._deliveries)
@@ -125,15 +126,16 @@ def line(service: str) -> str:
 
 
 def test_a_publish_within_a_trace_is_a_part_of_it(
-    aws: Aws, publisher: Publisher, queue: EventQueue, event: str, monkeypatch: pytest.MonkeyPatch
+    aws: Aws, publisher: Publisher, queue: EventQueue, event: str, hear: Hear
 ) -> None:
     entered: list[tuple[str, str, int]] = []
 
-    def sending(queue: str, task: str, number: int) -> Any:
-        entered.append((queue, task, number))
-        return nullcontext({"traceparent": "00-11", "tracestate": "a=b"})
+    class Traces(Observer):
+        def sending(self, queue: str, task: str, number: int = 1) -> Any:
+            entered.append((queue, task, number))
+            return nullcontext({"traceparent": "00-11", "tracestate": "a=b"})
 
-    monkeypatch.setattr(carry, "sending", sending)
+    hear(Traces())
     publisher.publish_many(event, [1, 2])
     assert entered == [(f"local.events.{event}", event, 2)]
     sent = [json.loads(message.body) for message in drain(aws, queue)]

@@ -6,17 +6,20 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from fourlane.meter import Figures, meter
 from fourlane.observe.export import SpanQueue
+from fourlane.observe.meter import Meter
+from tests.conftest import Hear
 from tests.observe.receivers import Receiver
 from tests.servers import eventually, free_port
+
+Dropped = Callable[[], float]
 
 
 class Scripted(SpanExporter):
@@ -44,13 +47,9 @@ def spans() -> list[ReadableSpan]:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "on", True)
-    monkeypatch.setattr(meter, "figures", Figures())
-
-
-def dropped() -> float:
-    return sum(meter.figures.counts.get("trace_spans_dropped", {}).values())
+def dropped(hear: Hear) -> Dropped:
+    hear(meter := Meter())
+    return lambda: sum(meter.figures.counts.get("trace_spans_dropped", {}).values())
 
 
 def lost_by_warnings(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -60,7 +59,7 @@ def lost_by_warnings(caplog: pytest.LogCaptureFixture) -> list[int]:
 
 
 def test_a_slow_collector_fills_no_memory(
-    spans: list[ReadableSpan], counted: None, caplog: pytest.LogCaptureFixture
+    spans: list[ReadableSpan], dropped: Dropped, caplog: pytest.LogCaptureFixture
 ) -> None:
     exporter = Scripted()
     queue = SpanQueue(exporter, "http://slow", most=100)
@@ -81,7 +80,7 @@ def test_a_slow_collector_fills_no_memory(
 
 
 def test_a_refusing_collector_is_told_of_once_a_minute(
-    spans: list[ReadableSpan], counted: None, caplog: pytest.LogCaptureFixture
+    spans: list[ReadableSpan], dropped: Dropped, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1_000.0
     queue = SpanQueue(Scripted(SpanExportResult.FAILURE), "http://user:pw@refuses", now=lambda: now)
@@ -96,7 +95,7 @@ def test_a_refusing_collector_is_told_of_once_a_minute(
 
 @pytest.mark.parametrize("fault", ["is down", "answers 500", "answers 404"])
 def test_otlp_to_a_collector_in_trouble(
-    spans: list[ReadableSpan], counted: None, caplog: pytest.LogCaptureFixture, fault: str
+    spans: list[ReadableSpan], dropped: Dropped, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     with Receiver(500 if fault == "answers 500" else 404) as receiver:
         url = f"http://127.0.0.1:{free_port()}" if fault == "is down" else receiver.url
@@ -108,7 +107,7 @@ def test_otlp_to_a_collector_in_trouble(
     assert lost_by_warnings(caplog) == [10]
 
 
-def test_a_collector_that_recovers_gets_what_comes_then(spans: list[ReadableSpan], counted: None) -> None:
+def test_a_collector_that_recovers_gets_what_comes_then(spans: list[ReadableSpan], dropped: Dropped) -> None:
     exporter = Scripted(SpanExportResult.FAILURE)
     queue = SpanQueue(exporter, "http://x")
     queue.add(spans[0])

@@ -18,7 +18,7 @@ from fourlane import app
 from fourlane.config import Settings, load_settings
 from fourlane.db import migrate
 from fourlane.db.models import JobOutbox
-from fourlane.meter import Meter
+from fourlane.observe.meter import Meter
 from fourlane.observe.metrics import Host
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.status import Beyond, Lag, Spending
@@ -219,7 +219,7 @@ def test_counters_never_go_down_while_processes_come_and_go(store: Store) -> Non
         for number in range(40):
             meter = Meter()
             for _ in range(5):
-                meter.add("turns", ("mail",), 1)
+                meter.counted("turns", ("mail",))
                 data = meter.take()
                 assert data is not None
                 new = Path(host.folder) / f"p{number}.new"
@@ -248,7 +248,7 @@ def test_fractions_never_go_down_when_a_process_ends(store: Store) -> None:
     try:
         for number, usd in enumerate((0.1, 0.1, 0.4)):
             meter = Meter()
-            meter.add("ai_cost_usd", labels, usd)
+            meter.counted("ai_cost_usd", labels, usd)
             Path(host.folder, f"p{number}.json").write_bytes(meter.take() or b"")
         before = host.figures().counts["ai_cost_usd"]["\n".join(labels)]
         host.process_ended("p2")  # 0.4 + 0.1 + 0.1 is a hair less than 0.1 + 0.1 + 0.4

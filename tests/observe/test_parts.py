@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from fourlane.job import new_id, ready_since_ms
-from fourlane.meter import CATALOGUE, Exemplar, Figures, Meter, Times
 from fourlane.observe import Observe, check, ids, logs
+from fourlane.observe.figures import CATALOGUE, Exemplar, Figures, Times
+from fourlane.observe.meter import Meter
 from fourlane.observe.redact import redact, redact_text
 from fourlane.tasks.context import running
 
@@ -151,7 +152,7 @@ def test_a_line_below_the_level_costs_a_look(root: logging.Logger) -> None:
 def test_series_are_bounded_and_nothing_is_lost() -> None:
     meter = Meter()
     for number in range(3_000):
-        meter.add("ai_cost_usd", ("openai", "m", f"t{number}"), 1)
+        meter.counted("ai_cost_usd", ("openai", "m", f"t{number}"), 1)
     counts = meter.figures.counts["ai_cost_usd"]
     assert len(counts) <= 1_001
     assert sum(counts.values()) == 3_000

@@ -24,7 +24,8 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from fourlane.tasks.task import Task, task
-from tests.conftest import StartServer
+from fourlane.telling import Observer
+from tests.conftest import Hear, StartServer
 
 AnyTask = Task[Any, Any]
 
@@ -144,16 +145,15 @@ def test_whose_job_it_is_arrives(database: Database, relay: Relay, broker: Redis
     assert rows(database)[1].organization_id == organization
 
 
-def test_the_trace_of_the_enqueue_goes_along(
-    database: Database, relay: Relay, resize: AnyTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_trace_of_the_enqueue_goes_along(database: Database, relay: Relay, resize: AnyTask, hear: Hear) -> None:
     entered: list[tuple[str, str, int]] = []
 
-    def sending(queue: str, task: str, number: int) -> Any:
-        entered.append((queue, task, number))
-        return nullcontext({"traceparent": "00-11"})
+    class Traces(Observer):
+        def sending(self, queue: str, task: str, number: int = 1) -> Any:
+            entered.append((queue, task, number))
+            return nullcontext({"traceparent": "00-11"})
 
-    monkeypatch.setattr(carry, "sending", sending)
+    hear(Traces())
     with database.begin() as session:
         sent = outbox.enqueue(session, resize, 1)
     assert entered == [("local.jobs.high.images", "resize", 1)]

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fourlane.names import Queue, Tier
+from fourlane.observe.lines import Lines
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker.loop.loop import Loop
 from fourlane.worker.table import Table
+from tests.conftest import Hear
 
 RunWorker = Callable[..., Loop]
 
 
 @pytest.fixture
-def run_worker() -> Iterator[RunWorker]:
+def run_worker(hear: Hear) -> Iterator[RunWorker]:
     """Starts a loop: ``run_worker(broker, slots=2)``. All stop with the test."""
     started: list[tuple[Loop, threading.Thread]] = []
+    hear(Lines())
 
     def run(
         broker: RedisBroker,

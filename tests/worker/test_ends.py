@@ -26,10 +26,12 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import control, dead_letters, words
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
+from fourlane.telling import Ends, Observer
 from fourlane.worker.loop import loop
 from fourlane.worker.run import conclude
-from fourlane.worker.run.ends import Ends
+from fourlane.worker.run import ends as histories
 from fourlane.worker.table import Table
+from tests.conftest import Hear
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -55,8 +57,7 @@ PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "read_record": lambda patch: patch.setattr(conclude, "read_record", fails),
     "write_record": lambda patch: patch.setattr(conclude, "write_record", fails),
     "traceback": lambda patch: patch.setattr(words.traceback, "format_exception", fails),
-    "tell": lambda patch: patch.setattr(loop, "tell", fails),
-    "ends": lambda patch: patch.setattr(Ends, "tell", fails),
+    "ends": lambda patch: patch.setattr(histories.Ends, "tell", fails),
     "table.begin": lambda patch: patch.setattr(Table, "begin", fails),
     "table.end": lambda patch: patch.setattr(Table, "end", fails),
 }
@@ -64,17 +65,10 @@ PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_whatever_raises_the_job_ends(
-    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, part: str
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, hear: Hear, part: str
 ) -> None:
-    class Observer:
-        begins = True
-        began = failed = fails
-
-        def turned(self, service: str, ended: Any) -> None: ...
-
-        def pause(self, now: float) -> None: ...
-
-        def close(self) -> None: ...
+    class Fails(Observer):
+        began = failed = ended = turned = resting = counted = fails
 
     @task(max_retries=0)
     def plain() -> None:
@@ -89,7 +83,7 @@ def test_whatever_raises_the_job_ends(
         return "ran"
 
     worker = run_worker(broker, slots=1, table=Table.create(1001))
-    worker.executor.observer = Observer()  # type: ignore[assignment]
+    hear(Fails())
     PARTS[part](monkeypatch)
     options = {"schedule": "s", "scheduled_for": 1, "tenant": ""}
     sent = [made.send_with_options(**options) for made in (plain, later)]
@@ -783,7 +777,12 @@ class Leaves(Waits):
 )
 @pytest.mark.parametrize("observed", [False, True])
 def test_a_failed_job_lets_go_of_all_that_it_had(
-    broker: RedisBroker, kind: str, told: type[Waits] | None, observed: bool, caplog: pytest.LogCaptureFixture
+    broker: RedisBroker,
+    kind: str,
+    told: type[Waits] | None,
+    observed: bool,
+    hear: Hear,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """At once, not when the garbage collector comes by: twenty megabytes in each of sixty jobs are a gigabyte."""
     caplog.set_level(logging.CRITICAL, logger="fourlane.worker")  # for caplog keeps the errors that it hears of
@@ -840,9 +839,10 @@ def test_a_failed_job_lets_go_of_all_that_it_had(
         "stopped": lambda: dramatiq.actor(max_retries=0, notify_shutdown=True)(linger),
         "skipped": lambda: dramatiq.actor(fail),
     }[kind]()
-    observer = Unmoved() if observed else None
+    if observed:
+        hear(Unmoved())
     queues = [Queue("default", tier) for tier in Tier]
-    worker = loop.Loop(broker, queues, name="w", slots=2, observer=observer, grace_seconds=0.05)
+    worker = loop.Loop(broker, queues, name="w", slots=2, grace_seconds=0.05)
     thread = threading.Thread(target=worker.run, daemon=True)
     gc.disable()
     try:
@@ -884,18 +884,7 @@ def test_middleware_hears_of_no_result_of_a_failed_coroutine(
     assert hears.heard == [(None, "TimeLimitExceeded" if kind == "timed out" else "ValueError")]
 
 
-class Unmoved:
-    """An observer that makes nothing of what it hears."""
+class Unmoved(Observer):
+    """Makes nothing of what it hears."""
 
-    begins = False
-
-    def began(self, run: Any) -> None: ...
-
-    def failed(self, run: Any, error: BaseException, outcome: Any) -> None: ...
-
-    def turned(self, service: str, ended: Any) -> None: ...
-
-    def pause(self, now: float) -> float | None:
-        return None
-
-    def close(self) -> None: ...
+    def turned(self, ends: Ends) -> None: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
@@ -13,7 +12,7 @@ from fourlane.outcome import Postpone
 from fourlane.queues import browse
 from fourlane.queues.records import write_record
 from fourlane.queues.store import Delayed, Store
-from fourlane.worker.run.unknown import Parked, Promotion, pause_ms, unknown_tasks
+from fourlane.worker.run.unknown import Promotion, pause_ms, unknown_tasks
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
 from tests.queues.conftest import store as store
@@ -36,23 +35,6 @@ from tests.queues.conftest import store as store
 )
 def test_some_try_at_once_and_the_pause_grows_with_the_time(unknown_ms: int, tries: int, pause: int) -> None:
     assert pause_ms(unknown_ms, tries) == pause
-
-
-def test_one_line_a_minute_for_each_task(caplog: pytest.LogCaptureFixture) -> None:
-    parked = Parked(seconds=60.0)
-    with caplog.at_level(logging.WARNING):
-        for number in range(50):
-            parked.tell(f"j{number}", "new", 500)
-            parked.tell(f"k{number}", "newer", 500)
-    assert [line.split(" again")[0] for line in caplog.messages] == [
-        "unknown-task task=new jobs=1 job=j0",
-        "unknown-task task=newer jobs=1 job=k0",
-    ]
-    parked = Parked(seconds=0.0)
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        parked.tell("j", "new", 500)
-    assert len(caplog.messages) == 1
 
 
 def park(hand: Hand, task: str, pause: int, since_ms: int) -> str:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import httpcore
 import httpx
 
-from fourlane import spans
 from fourlane.providers.http import pools
 from fourlane.providers.http.errors import TargetRefused, TransportError
 from fourlane.providers.http.target import CREDENTIALS, checked_headers, checked_url, origin, redirect
+from fourlane.telling import tell
 
 __all__ = ["Response", "get", "post"]
 
@@ -136,10 +136,9 @@ def _send(
 def _traced(pool: httpcore.ConnectionPool, request: _Request, deadline: float, keep_body_bytes: int) -> _Reply:
     # Without the path, which may hold a secret.
     said = {"http.request.method": request.method, "server.address": request.target.host}
-    with spans.span(request.method, said, outgoing=True) as span:
+    with tell.span(request.method, said, outgoing=True) as span:
         answer = _exchange(pool, request, deadline, keep_body_bytes)
-        if span is not None:
-            span.set_attribute("http.response.status_code", answer.status)
+        span.say({"http.response.status_code": answer.status})
     return answer
 
 

@@ -7,11 +7,11 @@ import time
 from typing import Final
 
 from fourlane.errors import RateLimited, Reject
-from fourlane.meter import meter
 from fourlane.queues.guards import Budgets
 from fourlane.tasks.ai.config import MICRO, AiConfig, configured
 from fourlane.tasks.ai.figures import NOBODY, label
 from fourlane.tasks.health import PerStore
+from fourlane.telling import tell
 
 __all__ = ["budgets", "dollars", "month_now", "reserve", "spending"]
 
@@ -33,17 +33,17 @@ def reserve(config: AiConfig, tenant: str | None, month: str, call_id: str, micr
     word, so_far = budgets.here().reserve(tenant or NOBODY, month, call_id, micro_usd, budget)
     who = tenant or "calls without a tenant"
     if word == "warn":
-        meter.count("ai_budget", (label(tenant), "warned"))
+        tell.counted("ai_budget", (label(tenant), "warned"))
         log.warning("budget tenant=%s month=%s at %.0f %%", who, month, 100 * so_far / budget)
     if word != "over":
         return
     words = f"the budget of {who} for {month} is spent: ${so_far / MICRO:.4f} of ${budget / MICRO:.4f}, "
     words += f"and this call may cost ${micro_usd / MICRO:.4f}"
     if config.over_budget == "postpone":
-        meter.count("ai_budget", (label(tenant), "postponed"))
+        tell.counted("ai_budget", (label(tenant), "postponed"))
         log.warning("%s; postponed", words)
         raise RateLimited(_POSTPONE_SECONDS)
-    meter.count("ai_budget", (label(tenant), "refused"))
+    tell.counted("ai_budget", (label(tenant), "refused"))
     raise Reject(words)
 
 

@@ -24,11 +24,11 @@ from urllib.parse import urlsplit
 import dramatiq.errors
 
 from fourlane.errors import FourlaneError, Reject, Snooze
-from fourlane.meter import meter
 from fourlane.providers.retry_after import retry_after_ms
 from fourlane.retry import Backoff
 from fourlane.root import Root, root
 from fourlane.tasks.task import current_job, task
+from fourlane.telling import tell
 
 if TYPE_CHECKING:
     from fourlane.providers import http
@@ -241,9 +241,9 @@ def send(url: str, body: bytes, headers: Mapping[str, str]) -> http.Response:
     except http.TargetRefused as error:
         raise Reject(f"refused: {error}") from error
     except http.TransportError as error:
-        meter.count("webhook_deliveries", (error.reason,))
+        tell.counted("webhook_deliveries", (error.reason,))
         raise DeliveryFailed(str(error)) from error
-    meter.count("webhook_deliveries", (str(response.status),))
+    tell.counted("webhook_deliveries", (str(response.status),))
     return response
 
 

@@ -19,7 +19,6 @@ import dramatiq
 from dramatiq.middleware import AsyncIO
 
 from fourlane.errors import RedisUnavailable
-from fourlane.meter import meter
 from fourlane.names import Queue, Tier
 from fourlane.outcome import PLAIN, Back, Done, Outcome
 from fourlane.queues import ended
@@ -29,6 +28,7 @@ from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_secon
 from fourlane.queues.redis import Link, is_refusal
 from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Leased, Turn
+from fourlane.telling import Ends, tell
 from fourlane.worker.loop.apart import Apart
 from fourlane.worker.loop.appetite import Appetite
 from fourlane.worker.loop.lane import Lane
@@ -36,9 +36,7 @@ from fourlane.worker.loop.order import Shares, late_tiers, next_ask
 from fourlane.worker.loop.settling import Settling, gather
 from fourlane.worker.loop.waits import Ahead, Waits
 from fourlane.worker.run.executor import Executor
-from fourlane.worker.run.observer import Observer
 from fourlane.worker.run.run import Run
-from fourlane.worker.run.tell import tell
 from fourlane.worker.run.unknown import Promotion
 from fourlane.worker.table import Table
 
@@ -71,16 +69,12 @@ class Loop:
         slots: int = 8,
         concurrency: int = 1000,
         grace_seconds: float = 25.0,
-        log_jobs: bool = False,
         table: Table | None = None,
-        observer: Observer | None = None,
     ) -> None:
         self.broker = broker
         self.store = broker.store
         self.grace_seconds = grace_seconds
-        self.log_jobs = log_jobs
         self.table = table
-        self.observer = observer
         by_service: dict[str, str] = {}
         for queue in sorted(set(queues)):
             by_service[queue.service] = by_service.get(queue.service, "") + str(int(queue.tier))
@@ -99,7 +93,6 @@ class Loop:
             table=table,
             worker=name,
             on_low=self.wake,
-            observer=observer,
         )
         self.stopping = False
         self._grace_ends_at = 0.0
@@ -131,8 +124,10 @@ class Loop:
         error = run._exception  # which the turn lets go of
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
-        if type(outcome) is not Done or self.log_jobs:
-            tell(run, outcome, error, done=self.log_jobs)
+        if type(outcome) is not Done:
+            tell.ended(run, outcome, error)
+        elif "done" in tell.heard:
+            tell.done(run)
 
     def mislaid(self) -> None:
         for lane in [lane for lane in self.lanes if lane.held]:
@@ -225,9 +220,7 @@ class Loop:
             if promotion.at == math.inf:
                 del self._promotions[lane]
                 if promotion.taken:
-                    log.info(
-                        "promoted service=%s jobs=%d: others did not know their tasks", lane.service, promotion.taken
-                    )
+                    tell.promoted(lane.service, promotion.taken)
         return True
 
     def _lease(self, now: float) -> set[Lane] | None:
@@ -358,7 +351,7 @@ class Loop:
         lane.contact.heard(heard_at)
         if turn.now_ms and heard_at - now < _SHORT_CALL_SECONDS:
             self.store.clock.learn(turn.now_ms, now, heard_at)
-        meter.count("turns", (lane.service,))
+        tell.counted("turns", (lane.service,))
         self._take_in(lane, turn, now, flags, want, tiers, first)
         for entry, why in turn.faults:
             self._settle_otherwise(lane, entry, dict(settling.others)[entry], why)
@@ -375,20 +368,19 @@ class Loop:
     def _tell_ended(self, lane: Lane, settling: Settling, now: float) -> None:
         if settling.ended:
             self.appetite.ran(settling.ended[-1][0], now)
-            if self.observer is not None:
-                self.observer.turned(lane.service, settling.ended)
+            if "turned" in tell.heard:
+                tell.turned(Ends(lane.service, settling.ended))
                 for run, outcome in settling.ended:
                     if outcome is not PLAIN:
                         run.let_go()
             settling.ended.clear()  # kept over the turn they would cost the garbage collector more than the count
         if settling.stale:
+            tell.stale(lane.service, settling.stale)
             self._count_stale(lane, len(settling.stale))
         for run in settling.stale:
             run.let_go()
-            log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
 
     def _count_stale(self, lane: Lane, number: int) -> None:
-        meter.count("stale_acks", (lane.service,), number)
         key = self.store.service(lane.service).stats
         try:
             self.store.connector.command(key, "HINCRBY", key, "stale", number)
@@ -415,11 +407,10 @@ class Loop:
         controlled = lane.controlled
         lane.learn(turn, flags, now)
         if turn.refused:
-            meter.count("stale_acks", (lane.service,), len(turn.refused))
-            log.warning("stale %d settlement(s) of %s refused: the leases were lost", len(turn.refused), lane.service)
+            tell.refused(lane.service, len(turn.refused))
             lane.beaten_at = 0.0  # to Redis this worker may be gone: it tells of itself with the next lease
         if turn.dropped:
-            log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, lane.service)
+            tell.dropped(lane.service, turn.dropped)
         if turn.workers != -2:
             self._next_look(lane, turn, now)
         if want > 0:
@@ -506,7 +497,7 @@ class Loop:
             log.warning("%s", error)
             return
         if back or poisoned:
-            log.warning("reclaimed service=%s worker=%s jobs=%d poison=%d", lane.service, name, back, len(poisoned))
+            tell.reclaimed(lane.service, name, back, len(poisoned))
         lane.maybe = set(lane.tiers)
 
     def _lose(self, lane: Lane) -> None:
@@ -525,8 +516,7 @@ class Loop:
         self._tell_lost(lane, late)
 
     def _tell_lost(self, lane: Lane, runs: list[Run]) -> None:
-        meter.count("leases_lost", (lane.service,))
-        log.warning("lost service=%s worker=%s: %d running job(s) will not count", lane.service, lane.name, len(runs))
+        tell.leases_lost(lane.service, lane.name, len(runs))
         self.executor.lease_lost(runs)
 
     def _refused_or_failed(self, lane: Lane, error: RedisUnavailable, settling: Settling | None = None) -> None:
@@ -621,9 +611,9 @@ class Loop:
         if ready and not self._settles_with_next_lease(now) and executor.backlog.qsize() <= executor.low:
             timeout = 0.0
         if self._arm(timeout, now):
-            pause_until = None if self.observer is None else self.observer.pause(now)
-            if pause_until is not None:
-                timeout = max(0.0, min(timeout, pause_until - now))
+            tell_again_at = tell.resting(now)
+            if tell_again_at is not None:
+                timeout = max(0.0, min(timeout, tell_again_at - now))
             answer_by = self.waits.answer_by()
             self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
         executor.waiting = False
@@ -831,7 +821,7 @@ class Loop:
         self.lanes.append(lane)
         self.waits.add(lane)
         self._publish_names()
-        log.info("serving service=%s too: it was declared since the start", service)
+        tell.serving(service)
 
     def _drain(self) -> None:
         """A deploy is not a failure (DESIGN.md 3.5)."""
@@ -859,13 +849,12 @@ class Loop:
         self._settle_last()
         self._leave()
         self.executor.close()
-        if self.observer is not None:
-            self.observer.close()
+        tell.closing()
 
     def _abandon(self) -> None:
         """Give back what did not end within the grace."""
         for run in self.executor.abandon():
-            log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
+            tell.abandoned(run)
             run.lane.finished.append((run, Back()))
 
     def _settle_last(self) -> None:

@@ -23,10 +23,12 @@ from fourlane import observe
 from fourlane.config import folder
 from fourlane.errors import FourlaneError
 from fourlane.observe import Observe, logs
+from fourlane.observe.lines import Lines, LinesOfAll
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.opening import Opening
 from fourlane.root import root
 from fourlane.tasks.modules import import_modules
+from fourlane.telling import tell
 from fourlane.worker.process import host
 from fourlane.worker.process.declarations import Declarations, declare_limits
 from fourlane.worker.process.start import when_reachable
@@ -105,7 +107,8 @@ def main() -> None:
     from fourlane.tasks.task import default_broker, keep_beside
 
     observe.configure_logs(spec.observe)
-    observer = observe.begin(spec.observe, name=spec.name, metrics_folder=spec.metrics_folder)
+    tell.add(LinesOfAll() if spec.log_jobs else Lines())
+    observe.begin(spec.observe, name=spec.name, metrics_folder=spec.metrics_folder)
     sys.path[:0] = [p for p in spec.path if p not in sys.path]
     if spec.opening is not None:
         # Unless a module sets its own. So no process needs the settings, nor the memory that reading them takes.
@@ -142,9 +145,7 @@ def main() -> None:
         slots=spec.slots,
         concurrency=spec.concurrency,
         grace_seconds=spec.grace_seconds,
-        log_jobs=spec.log_jobs,
         table=table,
-        observer=observer,
     )
     # A thousand jobs at once are young objects that live; a look at them each 700 allocations took a fifth of the time.
     gc.set_threshold(25_000, 10, 10)

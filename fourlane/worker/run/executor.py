@@ -38,12 +38,12 @@ from fourlane.sealing import is_sealed, open_envelope
 from fourlane.tasks import ends
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import running
+from fourlane.telling import tell
 from fourlane.worker.run import unknown
 from fourlane.worker.run.conclude import Conclusions, Expired, Skipped
 from fourlane.worker.run.ends import Ends
 from fourlane.worker.run.eventloop import EventLoop, awaited, drop, loop_of_dramatiq
 from fourlane.worker.run.gate import PATIENCE_SECONDS, Gate
-from fourlane.worker.run.observer import Observer
 from fourlane.worker.run.run import NoPlan, Plan, Run
 from fourlane.worker.table import Table
 
@@ -81,7 +81,6 @@ class Executor:
         table: Table | None = None,
         worker: str = "",
         on_low: Callable[[], None],
-        observer: Observer | None = None,
     ) -> None:
         self.broker = broker
         self.owner = owner
@@ -90,8 +89,6 @@ class Executor:
         self.table = table
         self.conclusions = Conclusions(broker, worker)
         self.on_low = on_low
-        self.observer = observer
-        self._began = observer.began if observer is not None and observer.begins else None
         self.low = 0
         self.waiting = False
         self.backlog: SimpleQueue[Run | None] = SimpleQueue()
@@ -459,8 +456,8 @@ class Executor:
             limit = options.get("time_limit") or limit
         if limit:
             run.deadline = started + limit / 1000
-        if self._began is not None and options:
-            self._began(run)
+        if options:
+            tell.began(run)
 
     def _mark_suspect(self, run: Run) -> None:
         if self.table is not None and run.row >= 0 and run.leased.crashes >= self.broker.store.crash_limit - 1:
@@ -710,8 +707,8 @@ class Executor:
             outcome: Outcome = PLAIN
         else:
             outcome = self.conclusions.of(run, result, error)
-        if error is not None and self.observer is not None:
-            self._quietly(self.observer.failed, run, error, outcome)
+        if error is not None:
+            self._quietly(tell.failed, run, error, outcome)
         if run.abandoned:
             run.let_go()
             return
@@ -719,8 +716,8 @@ class Executor:
             self.owner.finished(run, outcome)
         except BaseException:
             self.broker.logger.critical("The end of job %s could not be told to the loop.", run.id, exc_info=True)
-        if self.observer is None and run._exception is not None:
-            run.let_go()  # else the observer wants it once more, when the turn is taken
+        if run._exception is not None and "turned" not in tell.heard:
+            run.let_go()  # else it is wanted once more, when the turn is taken
         if run.envelope.options and "scheduled_for" in run.envelope.options:
             self._quietly(self.ends.tell, run, outcome)
 
