@@ -54,7 +54,7 @@ ARROWS = {
     "secrets": "config root",
     "queues": "config root secrets",
     "tasks": "queues secrets",
-    "scheduler": "queues",
+    "scheduler": "queues secrets",
     "observe": "config queues tasks",
     "worker": "",
     "run": "queues secrets tasks worker",
@@ -68,13 +68,13 @@ ARROWS = {
     "ai": "db health providers queues root tasks",
     "billing": "db deliveries health providers root tasks",
     "deliveries": "db outbox providers root tasks",
-    "webhooks": "config db events providers root tasks",
+    "webhooks": "config db events providers queues root tasks",
     "notifications": "db deliveries events health outbox providers root secrets tasks",
     "upkeep": "ai config db events notifications outbox queues root scheduler tasks",
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root webhooks",
     "commands": "ai app billing config db deliveries events observe outbox own process providers queues scheduler "
-    "secrets tasks upkeep webhooks",
+    "tasks upkeep webhooks",
     "face": "events queues scheduler tasks",
 }
 HOMES = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fourlane import codec
 from fourlane.commands.shared import (
     Group,
     confirm,
@@ -67,9 +68,7 @@ def jobs_cancel(job_id: str, queue: str | None, yes: bool) -> None:
 
 
 def _arguments(info: JobInfo) -> list[tuple[str, Any]]:
-    from fourlane.sealing import is_sealed
-
-    if is_sealed(info.options):
+    if codec.SEALED in info.options:
         return [("args", "encrypted")]
     return [(name, json.dumps(getattr(info, name), ensure_ascii=False)) for name in ("args", "kwargs")]
 

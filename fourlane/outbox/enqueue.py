@@ -9,10 +9,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import dramatiq
 
-from fourlane import codec
+from fourlane import codec, job
 from fourlane.db.models import JobOutbox
 from fourlane.names import Queue, Tier
-from fourlane.queues import carry
+from fourlane.queues import make
 from fourlane.tasks.task import EnqueuedJob, Task
 
 __all__ = ["enqueue", "enqueue_with_options"]
@@ -65,49 +65,53 @@ def enqueue_with_options(
       id: the job's id. A second row of the same id violates a constraint when the session is flushed.
       **options: those of dramatiq and its middleware, e.g. ``max_retries``.
     """
-    if task.check is not None:
-        task.check(*args, **(kwargs or {}))
     run_at = _run_at(delay, eta)
     if options:
         options = task.message_with_options(**options).options
-    lane = task.tier if tier is None else Tier.parse(tier)
     if tenant is not None or organization_id is not None:
         options["tenant"] = organization_id if tenant is None else tenant
-    options = dict(carry.with_tenant(options))
-    queue = Queue(task.service, lane)
-    row_id = id or uuid.uuid4()
+    queue, row_id = Queue(task.service, task.tier if tier is None else Tier.parse(tier)), id or uuid.uuid4()
     broker = task.broker
-    if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
+    made = make.draft(task.actor_name, task, options, broker.actors)
+    call = args, {} if kwargs is None else kwargs
+    message: dramatiq.Message[Any] | None = None
+    if broker.tells_of_enqueue:
         # Here and not in the relay: what middleware adds, such as a trace, belongs to this moment.
-        message: dramatiq.Message[Any] = dramatiq.Message(
-            queue_name=queue.name(broker.store.environment),
+        message = dramatiq.Message(
+            queue_name=broker.name_of(queue),
             actor_name=task.actor_name,
-            args=tuple(args),
-            kwargs=dict(kwargs or {}),
-            options=options,
+            args=tuple(call[0]),
+            kwargs=dict(call[1]),
+            options=dict(made.options),
             message_id=str(row_id),
         )
         broker.emit_before("enqueue", message, None)
-        args, kwargs, options = message.args, message.kwargs, message.options
-    with carry.carried(queue.name(broker.store.environment), task.actor_name) as carried:
-        options = {**carried, **options}
-    # Refuses what the job's body could not carry either.
-    codec.encode(task.actor_name, args, kwargs, options, max_bytes=broker.opened.defaults.max_body_bytes)
-    session.add(
-        JobOutbox(
-            id=row_id,
-            task=task.actor_name,
-            service=queue.service,
-            tier=int(lane),
-            args=codec.encode_value(list(args), "args").decode(),
-            kwargs=codec.encode_value(dict(kwargs or {}), "kwargs").decode(),
-            options=codec.encode_value(options, "options").decode(),
-            run_at=run_at,
-            order_key=order_key,
-            organization_id=organization_id,
+        made, call = make.with_options(made, message.options), (message.args, message.kwargs)
+
+    def accept(made: make.Draft, queue: Queue) -> None:
+        if organization_id is not None:  # else the relay takes that for the tenant
+            made = make.with_options(made, {"tenant": "", **made.options})
+        body = made.body(
+            job.id_of_message(str(row_id), queue.tier), *call, max_bytes=broker.opened.defaults.max_body_bytes
         )
-    )
-    if broker.hooks("after_enqueue"):
+        in_json = codec.parts_of(body)
+        session.add(
+            JobOutbox(
+                id=row_id,
+                task=task.actor_name,
+                service=queue.service,
+                tier=int(queue.tier),
+                args=in_json.args,
+                kwargs=in_json.kwargs,
+                options=in_json.options,
+                run_at=run_at,
+                order_key=order_key,
+                organization_id=organization_id,
+            )
+        )
+
+    make.accepted(made, queue, broker.name_of, accept)
+    if message is not None:
         broker.emit_after("enqueue", message, None)
     return EnqueuedJob(broker, queue, str(row_id))
 

@@ -1,9 +1,9 @@
-"""What goes along inside the options of every job that this process enqueues: its trace, and its tenant."""
+"""What goes along with every job that this process enqueues: its trace, its tenant, and whether it is to be sealed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -19,7 +19,9 @@ __all__ = [
     "refuse_late",
     "refuse_lost",
     "running",
+    "sealing",
     "sending",
+    "sends_sealed",
     "with_tenant",
 ]
 
@@ -39,6 +41,20 @@ def carried(queue: str, task: str, number: int = 1) -> AbstractContextManager[Ma
 
 running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 """The run that this thread or coroutine belongs to (tasks/context.py); None outside a worker."""
+
+
+sends_sealed: ContextVar[bool] = ContextVar("fourlane_sends_sealed", default=False)
+"""Whether jobs are sealed whatever their tasks say: what tells of a sealed job carries its arguments."""
+
+
+@contextmanager
+def sealing(needed: bool = True) -> Iterator[None]:
+    """Meanwhile what is sent here is sealed."""
+    before = sends_sealed.set(needed)
+    try:
+        yield
+    finally:
+        sends_sealed.reset(before)
 
 
 LOST = "the job's lease was lost: another worker runs it"

@@ -19,13 +19,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import FourlaneError, InvalidArguments, InvalidName, JobNotFound, SettingsError, UnreadableJob
+from fourlane.errors import FourlaneError, InvalidName, JobNotFound, SettingsError, UnreadableJob
 from fourlane.job import JobInfo, State, enqueued_at_ms, message_id_of
 from fourlane.names import Tier, parse_queue
-from fourlane.queues import browse, carry
+from fourlane.queues import browse, carry, make
 from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Store
-from fourlane.sealing import is_sealed
 
 __all__ = [
     "AuditRecord",
@@ -248,20 +247,22 @@ def edit(
       JobNotFound: it is no dead letter, or is none any more.
       UnreadableJob: its body cannot be read, so there is nothing to keep the rest of.
       InvalidArguments, JobTooLarge: as at enqueueing.
+      EncryptionError: its arguments are encrypted, and the key is not here.
+      Reject: they were tampered with.
     """
     carry.refuse_late()
     for _ in range(_TRIES):
         letter = _one(store, job_id, queue)
         old = codec.decode(letter.body)
-        if is_sealed(old.options):
-            raise InvalidArguments(
-                f"the arguments of dead letter {job_id} are encrypted; enqueue the job anew, and discard it"
-            )
-        new = codec.encode(
-            old.task,
+        sealed = codec.is_sealed(old)
+        if sealed:
+            from fourlane.sealing import open_job
+
+            old = open_job(old, letter.at.id)
+        new = make.Draft(old.task, old.options, sealed).body(
+            letter.at.id,
             old.args if args is None else args,
             old.kwargs if kwargs is None else kwargs,
-            old.options,
             enqueued_ms=old.enqueued_ms,
         )
         keys = store.service(letter.at.service)

@@ -76,6 +76,7 @@ _SERVICE_TYPES: Final = {
     r"lead": "string",
     r"runs:.+": "list",
     r"relayed": "zset",
+    r"encrypted": "set",
     r"group": "hash",
 }
 _ENVIRONMENT_TYPES: Final = {

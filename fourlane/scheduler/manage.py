@@ -14,9 +14,9 @@ from fourlane.names import Tier, check_service
 from fourlane.queues import carry, schedules
 from fourlane.queues.schedules import Fire, Run, Schedule, State, Write
 from fourlane.queues.store import Store
+from fourlane.scheduler.jobs import job_of
 from fourlane.scheduler.plan import following, next_look_ms, rule_of
 from fourlane.scheduler.rules import read_zone
-from fourlane.scheduler.ticker import make_job
 
 __all__ = [
     "Found",
@@ -233,7 +233,7 @@ def fire(store: Store, name: str, service: str | None = None) -> str:
             raise ScheduleNotFound(f"there is no schedule {name!r}")
         schedule, state, text = found[name]
         now_ms = schedules.now_ms(store, place)
-        job_id, body = make_job(schedule, now_ms, now_ms)
+        job_id, body = job_of(schedule, now_ms, now_ms)
         new = schedules.encode(msgspec.structs.replace(state, job=job_id))
         due = next_look_ms(schedule, state, now_ms)
         request = Fire(name, text, 0, job_id, body, "", new, due, f"n {now_ms} {now_ms}")

@@ -23,17 +23,17 @@ from typing import Final
 
 import msgspec
 
-from fourlane import codec, job
 from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.names import Queue, Tier
 from fourlane.queues import control, schedules
 from fourlane.queues.connection import Link, blocks_for, is_answer
 from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
+from fourlane.scheduler.jobs import job_of
 from fourlane.scheduler.plan import Missed, Nominal, due_ms, next_look_ms, plan
 from fourlane.watchdog import Watchdog
 
-__all__ = ["Scheduler", "make_job", "start_scheduler"]
+__all__ = ["Scheduler", "start_scheduler"]
 
 log = logging.getLogger("fourlane.scheduler")
 
@@ -367,7 +367,7 @@ def _put_off(schedule: Schedule, text: bytes, due: int) -> Fire:
 def _of_nominal(schedule: Schedule, state: State, text: bytes, step: Nominal, now_ms: int) -> tuple[Fire, State]:
     """A nominal time as a request, and the state that it leaves when it fires."""
     passed = msgspec.structs.replace(state, last_ms=step.nominal_ms, next_ms=step.next_ms)
-    entry, body = make_job(schedule, step.nominal_ms, max(now_ms, step.due_ms))
+    entry, body = job_of(schedule, step.nominal_ms, max(now_ms, step.due_ms))
     fired = _after_job(schedule, passed, entry)
     former = state.job if step.checks and schedule.overlap != "allow" else ""
     moment = f"{step.nominal_ms} {step.due_ms}"
@@ -388,7 +388,7 @@ def _of_nominal(schedule: Schedule, state: State, text: bytes, step: Nominal, no
     )
     if state.queued_ms:
         # The one that waits goes first; this one waits in its place.
-        entry, body = make_job(schedule, state.queued_ms, max(now_ms, step.due_ms))
+        entry, body = job_of(schedule, state.queued_ms, max(now_ms, step.due_ms))
         fired = _after_job(schedule, msgspec.structs.replace(passed, queued_ms=step.nominal_ms), entry)
         line = f"f {state.queued_ms} {due_ms(schedule, state.queued_ms)}"
         fire = fire._replace(entry=entry, body=body, new_state=schedules.encode(fired), line=line)
@@ -397,7 +397,7 @@ def _of_nominal(schedule: Schedule, state: State, text: bytes, step: Nominal, no
 
 def _of_queued(schedule: Schedule, state: State, text: bytes, now_ms: int) -> Fire:
     """The run that waits for the end of the one before."""
-    entry, body = make_job(schedule, state.queued_ms, now_ms)
+    entry, body = job_of(schedule, state.queued_ms, now_ms)
     fired = _after_job(schedule, msgspec.structs.replace(state, queued_ms=0), entry)
     return Fire(
         schedule.name, text, 0, entry, body, state.job, schedules.encode(fired), next_look_ms(schedule, fired, now_ms),
@@ -411,9 +411,3 @@ def _after_job(schedule: Schedule, state: State, job_id: str) -> State:
     if schedule.max_runs and runs >= schedule.max_runs:
         return msgspec.structs.replace(state, next_ms=0, queued_ms=0)
     return state
-
-
-def make_job(schedule: Schedule, nominal_ms: int, at_ms: int) -> tuple[str, bytes]:
-    options = {"schedule": schedule.name, "scheduled_for": nominal_ms}
-    body = codec.encode(schedule.task, schedule.args, schedule.kwargs, options, enqueued_ms=at_ms)
-    return job.new_id(schedule.tier, at_ms), body

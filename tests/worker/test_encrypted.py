@@ -10,7 +10,7 @@ import dramatiq
 import pytest
 
 import fourlane
-from fourlane import Backoff, State, codec, crypto
+from fourlane import Backoff, State, crypto
 from fourlane.errors import EncryptionError, InvalidArguments
 from fourlane.queues import dead_letters
 from fourlane.queues.broker import RedisBroker
@@ -29,7 +29,6 @@ def keys() -> Iterator[None]:
     crypto.configure(crypto.Keyring([OLD]))
     yield
     crypto.configure(None)
-    codec.seals.clear()
 
 
 def everything(broker: RedisBroker) -> bytes:
