@@ -26,16 +26,17 @@ from fourlane.events.messages import Message
 from fourlane.events.mover import accept
 from fourlane.job import new_id
 from fourlane.outbox.relay import Relay
-from fourlane.queues import dead_letters
+from fourlane.queues import dead_letters, schedules
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.encrypted import declare_encrypted
 from fourlane.queues.journal import journal_of
 from fourlane.queues.make import Draft
 from fourlane.scheduler import manage
-from fourlane.scheduler.declare import add
+from fourlane.scheduler.declare import add, synchronise
 from fourlane.sealing import Seal
 from fourlane.tasks.task import Task
 from fourlane.webhooks.handlers import enqueue_once
+from tests.raw import in_redis
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker, run_worker
 
@@ -65,23 +66,6 @@ class World(NamedTuple):
     charge: Task[Any, Any]
     plain: Task[Any, Any]
     database: Database
-
-
-def in_redis(broker: RedisBroker) -> bytes:
-    """All that Redis holds of the namespace, names of keys included, as one text."""
-    client: Any = broker.client
-    read: dict[bytes, Callable[[bytes], Any]] = {
-        b"hash": client.hgetall,
-        b"string": client.get,
-        b"list": lambda key: client.lrange(key, 0, -1),
-        b"set": client.smembers,
-        b"zset": lambda key: client.zrange(key, 0, -1),
-        b"stream": client.xrange,
-        b"none": lambda key: None,  # it is gone meanwhile
-    }
-    keys = list(client.scan_iter(f"{broker.store.namespace}:*", count=1_000))
-    assert keys
-    return repr([(key, read[client.type(key)](key)) for key in keys]).encode()
 
 
 # The ways in ------------------------------------------------------------------------------------------------------
@@ -239,6 +223,23 @@ def test_nothing_is_readable_before_in_and_after_the_run(
     assert SECRET in ran
     assert SECRET.encode() not in in_redis(broker)
     assert dead_letters.count(broker.store) == 0
+
+
+def test_a_declared_schedule_is_kept_once(broker: RedisBroker) -> None:
+    def declare(encrypt: bool) -> Any:
+        other = RedisBroker(client=broker.client, namespace=broker.store.namespace)
+
+        @fourlane.cron("0 3 * * *", args=[SECRET])
+        @fourlane.task(encrypt=encrypt, broker=other)
+        def charge(card: str) -> None: ...
+
+        synchronise(other, 1)
+        return schedules.read(broker.store, "default", ["charge"])["charge"]
+
+    kept = declare(True)
+    assert kept == declare(True), "nothing is written anew"
+    assert SECRET.encode() not in in_redis(broker)
+    assert declare(False)[0].args == [SECRET]
 
 
 # What it leaves ---------------------------------------------------------------------------------------------------
