@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import dramatiq
 import msgspec
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 import fourlane
@@ -223,6 +224,38 @@ def test_nothing_is_readable_before_in_and_after_the_run(
     assert SECRET in ran
     assert SECRET.encode() not in in_redis(broker)
     assert dead_letters.count(broker.store) == 0
+
+
+def test_without_keys_nothing_goes_in_plain_and_nothing_is_lost(
+    broker: RedisBroker, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOURLANE_ENVIRONMENT", "staging")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+
+    @fourlane.task(encrypt=True)
+    def charge(card: str) -> None: ...
+
+    add(charge, "nightly", cron="0 3 * * *", args=[SECRET])
+    declare_encrypted(broker.store, "default", {"charge": True})
+    with Session(database.engine) as session, session.begin():
+        session.add(JobOutbox(id=uuid.uuid4(), task="charge", args=f'["{SECRET}"]'))
+    ring = crypto.keyring()
+    crypto.configure(None)
+    for enqueue in (lambda: charge.send(SECRET), lambda: manage.fire(broker.store, "nightly")):
+        with pytest.raises(EncryptionError, match="FOURLANE_ENCRYPTION_KEYS"):
+            enqueue()
+    relay = Relay(database, broker.store)
+    relay.drain()
+    assert relay.failed == 1
+    with Session(database.engine) as session, session.begin():
+        failed = session.scalars(select(JobOutbox)).one()
+        assert "FOURLANE_ENCRYPTION_KEYS" in str(failed.error)
+        failed.failed_at = failed.error = None  # as docs/outbox.md says
+    assert SECRET.encode() not in in_redis(broker)
+    crypto.configure(ring)
+    assert (relay.drain(), relay.relayed) == (1, 1)
+    assert manage.fire(broker.store, "nightly")
+    assert SECRET.encode() not in in_redis(broker)
 
 
 def test_a_declared_schedule_is_kept_once(broker: RedisBroker) -> None:
