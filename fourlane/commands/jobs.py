@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourlane import codec
 from fourlane.commands.shared import (
     Group,
     confirm,
@@ -68,7 +67,9 @@ def jobs_cancel(job_id: str, queue: str | None, yes: bool) -> None:
 
 
 def _arguments(info: JobInfo) -> list[tuple[str, Any]]:
-    if codec.SEALED in info.options:
+    from fourlane.codec import SEALED
+
+    if SEALED in info.options:
         return [("args", "encrypted")]
     return [(name, json.dumps(getattr(info, name), ensure_ascii=False)) for name in ("args", "kwargs")]
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import dramatiq
 
 from fourlane import job
-from fourlane.errors import InvalidOption, Reject
+from fourlane.errors import Reject
 from fourlane.names import Queue, Tier
-from fourlane.options import Encrypt, check_declared, check_delay, check_encrypt, check_sent
+from fourlane.options import Encrypt, check_declared, check_encrypt, check_sent
 from fourlane.queues import make
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Delayed
 from fourlane.tasks.callables import check_function
 from fourlane.tasks.enqueued import EnqueuedJob
+from fourlane.tasks.when import When, when_of
 
 __all__ = ["Task"]
 
@@ -124,7 +124,7 @@ class Task(dramatiq.Actor[P, R]):
           InvalidArguments, JobTooLarge, RedisUnavailable
           InvalidOption: an option of a wrong type or range.
         """
-        when = _when(delay, eta)
+        when = when_of(delay, eta)
         if options:
             options = self.message_with_options(**options).options
         if tenant is not None:
@@ -172,7 +172,7 @@ class Task(dramatiq.Actor[P, R]):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
-        when: _When | None,
+        when: When | None,
         tier: Tier | str | int | None = None,
     ) -> EnqueuedJob[R]:
         queue = Queue(self._service or self._defaults.service, self.tier if tier is None else Tier.parse(tier))
@@ -183,7 +183,7 @@ class Task(dramatiq.Actor[P, R]):
         return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=self._keeps_result(options))
 
     def _send(
-        self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: _When | None
+        self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: When | None
     ) -> str:
         tier, now = int(queue.tier), self._now_ms(made.options)
         return make.under_fresh_id(tier, now, self._send_as, made, queue.service, tier, args, kwargs, when)
@@ -196,7 +196,7 @@ class Task(dramatiq.Actor[P, R]):
         tier: int,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        when: _When | None,
+        when: When | None,
     ) -> str:
         opened = self.broker.opened
         body = made.body(job_id, args, kwargs, max_bytes=opened.defaults.max_body_bytes)
@@ -216,7 +216,7 @@ class Task(dramatiq.Actor[P, R]):
         return store.enqueue_new(queue.service, int(queue.tier), bodies, now)
 
     def _send_message(
-        self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: _When | None
+        self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: When | None
     ) -> str:
         now = self._now_ms(made.options)
         message: dramatiq.Message[R] = dramatiq.Message(
@@ -228,7 +228,7 @@ class Task(dramatiq.Actor[P, R]):
             message_id=job.new_id(int(queue.tier), now),
             message_timestamp=now,
         )
-        delay = None if when is None else max(0, when.milliseconds - (now if when.since_epoch else 0))
+        delay = None if when is None else when.delay_ms(now)
         if self._stub:
             if self.check is not None:
                 self.check(*args, **kwargs)
@@ -260,30 +260,6 @@ class Task(dramatiq.Actor[P, R]):
 
     def __repr__(self) -> str:
         return f"Task({self.actor_name!r}, service={self._service!r}, tier={self.tier.name})"
-
-
-class _When(NamedTuple):
-    """From when a job may run: milliseconds from now, or since the epoch."""
-
-    milliseconds: int
-    since_epoch: bool
-
-
-def _when(delay: timedelta | int | None, eta: datetime | None) -> _When | None:
-    if delay is not None and eta is not None:
-        raise ValueError("give either delay or eta, not both")
-    if eta is not None:
-        if eta.tzinfo is None:
-            raise ValueError(f"eta needs a time zone, such as {datetime.now(UTC).isoformat(timespec='seconds')}")
-        return _When(max(0, int(eta.timestamp() * 1000)), True)
-    if delay is None:
-        return None
-    if not isinstance(delay, (timedelta, int, float)) or not math.isfinite(
-        delay.total_seconds() if isinstance(delay, timedelta) else delay
-    ):
-        raise InvalidOption(f"delay must be a number of milliseconds or a timedelta, not {delay!r}")
-    milliseconds = int(delay.total_seconds() * 1000) if isinstance(delay, timedelta) else int(delay)
-    return _When(check_delay(milliseconds, "delay"), False) if milliseconds else None
 
 
 _OF_STUBS = Defaults()
