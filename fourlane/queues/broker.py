@@ -187,7 +187,7 @@ class RedisBroker(dramatiq.Broker):
         failed = processed and kwargs.get("exception") is not None
         sealed = processed and getattr(args[0], "sealed", False)
         try:
-            with taking_retry(args[0]) if failed else nullcontext(), carry.sealing() if sealed else nullcontext():
+            with taking_retry(args[0]) if failed else nullcontext(), carry.sealing(sealed):
                 self.call_hooks(self.hooks("after_" + signal), args, kwargs)
         finally:
             if signal in ("process_message", "skip_message"):

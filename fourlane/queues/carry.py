@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fourlane.errors import LeaseLost
 from fourlane.names import check_tenant
@@ -44,13 +44,20 @@ running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 
 
 sends_sealed: ContextVar[bool] = ContextVar("fourlane_sends_sealed", default=False)
-"""Whether jobs are sealed whatever their tasks say: what tells of a sealed job carries its arguments."""
+"""Whether jobs are sealed whatever their tasks say."""
+
+
+def sealing(needed: bool = True) -> AbstractContextManager[None]:
+    """Meanwhile what is sent here is sealed: what tells of an encrypted job has its arguments and its result."""
+    return _sealing() if needed else _PLAIN
+
+
+_PLAIN: Final[AbstractContextManager[None]] = nullcontext()
 
 
 @contextmanager
-def sealing(needed: bool = True) -> Iterator[None]:
-    """Meanwhile what is sent here is sealed."""
-    before = sends_sealed.set(needed)
+def _sealing() -> Iterator[None]:
+    before = sends_sealed.set(True)
     try:
         yield
     finally:

@@ -89,19 +89,14 @@ class Conclusions:
 
     def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome of a run. Never raises."""
-        if run.seal is None:
-            return self._of(run, result, error)
-        with carry.sealing():  # what its end sends on has its arguments and its result
-            return self._of(run, result, error)
-
-    def _of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         try:
-            if error is None and run.plan.bare and not run.failed:
+            if error is None and run.plan.bare and not run.failed and run.seal is None:
                 options = run.envelope.options
                 if not options or _CALLED.isdisjoint(options):
                     outcome = self._success(run, result)
                     return outcome if type(outcome) is not Dead else self._over(run, outcome)
-            return self._judged(run, result, error)
+            with carry.sealing(run.seal is not None):
+                return self._judged(run, result, error)
         except BaseException as fault:
             return Back() if run.abandoned else self._undecided(run, error, fault)
         finally:
@@ -138,7 +133,8 @@ class Conclusions:
         run.failed, run._exception = True, error
         for tell in (self._tell_failure, self._tell_exhausted, self._nack_hooks):
             try:
-                tell(run)
+                with carry.sealing(run.seal is not None):
+                    tell(run)
             except BaseException as fault:
                 log.error("the end of job %s could not be told: %s", run.leased.entry, _words(fault))
 
