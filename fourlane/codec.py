@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -17,17 +17,23 @@ from fourlane.errors import InvalidArguments, JobTooLarge, UnreadableJob
 __all__ = [
     "MAX_BODY_BYTES",
     "MAX_RESULT_BYTES",
+    "SEALED",
     "Envelope",
+    "Parts",
+    "check",
     "decode",
     "decode_value",
     "encode",
-    "encode_json",
+    "encode_parts",
     "encode_value",
-    "seals",
+    "is_sealed",
+    "parts_of",
 ]
 
 MAX_BODY_BYTES: Final = 1_048_576
 MAX_RESULT_BYTES: Final = 1_048_576
+SEALED: Final = "sealed"
+"""The option of jobs whose arguments are encrypted (sealing.py)."""
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -40,21 +46,17 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     enqueued_ms: int = 0
 
 
+def is_sealed(envelope: Envelope) -> bool:
+    return SEALED in envelope.options
+
+
 def _refuse(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-class Seal(Protocol):
-    """Encrypts the arguments of a task's jobs (sealing.py)."""
-
-    def __call__(self, task: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, /) -> list[str]: ...
-
-
-seals: Final[dict[str, Seal]] = {}
-"""By task: those whose arguments are encrypted."""
-
 _encode = msgspec.json.Encoder(enc_hook=_refuse).encode
 _decode = msgspec.json.Decoder(Envelope).decode
+_decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 
 
@@ -77,17 +79,13 @@ def encode(
     Raises:
       InvalidArguments: a value that JSON cannot carry, with the path to it.
       JobTooLarge: the body is over ``max_bytes``.
-      EncryptionError: the task's jobs are encrypted, and there are no keys.
     """
     try:
-        if type(args) not in (list, tuple) or not _fits(args):
-            _check_arguments(args, None)
-        if kwargs and (type(kwargs) is not dict or not _fits(kwargs)):
-            _check_arguments((), kwargs)
+        fits = type(args) in (list, tuple) and _fits(args) and (not kwargs or (type(kwargs) is dict and _fits(kwargs)))
     except RecursionError:
-        raise InvalidArguments(f"{task}: its arguments are nested too deep, or contain themselves") from None
-    if task in seals:
-        args, kwargs, options = seals[task](task, args, kwargs), None, {**(options or {}), "sealed": 1}
+        fits = False
+    if not fits:
+        check(task, args, kwargs)
     parts: tuple[Any, ...]
     if call:
         parts = (task, args, kwargs or {}, options or {}, enqueued_ms, call)
@@ -111,9 +109,29 @@ def encode(
     return body
 
 
-def encode_json(task: str, argument: bytes, options: Mapping[str, str], enqueued_ms: int) -> bytes:
-    """The body of a job whose one argument is JSON already, and known to be good."""
-    return _encode((task, (msgspec.Raw(argument),), {}, options, enqueued_ms))
+def check(task: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> None:
+    """Raises InvalidArguments for what JSON cannot carry."""
+    try:
+        _check_arguments(args, kwargs)
+    except RecursionError:
+        raise InvalidArguments(f"{task}: its arguments are nested too deep, or contain themselves") from None
+
+
+def encode_parts(task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any], enqueued_ms: int) -> bytes:
+    """The body of a job whose arguments are JSON already."""
+    return _encode((task, msgspec.Raw(args), msgspec.Raw(kwargs), options, enqueued_ms))
+
+
+class Parts(NamedTuple):
+    """What a body is made of, each as JSON."""
+
+    args: str
+    kwargs: str = "{}"
+    options: str = "{}"
+
+
+def parts_of(body: bytes) -> Parts:
+    return Parts(*(bytes(part).decode() for part in _decode_parts(body)[1:4]))
 
 
 def decode(body: bytes) -> Envelope:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.errors import EncryptionError
+from fourlane.errors import AlteredCiphertext, EncryptionError
 
 if TYPE_CHECKING:
     from fourlane.config.groups.database import EncryptionSettings
@@ -61,7 +61,18 @@ class Keyring:
 
     def encrypt(self, data: bytes, context: str) -> bytes:
         """The data, readable only with this key and context."""
-        nonce = os.urandom(_NONCE_BYTES)
+        return self._encrypt(os.urandom(_NONCE_BYTES), data, context)
+
+    def encrypt_alike(self, data: bytes, context: str) -> bytes:
+        """As encrypt, but the same each time: who reads two of them sees whether their data are equal, and no more.
+
+        The nonce is made of the key, the context and the data, so that none serves for two that differ.
+        """
+        text = b"nonce\0" + context.encode() + b"\0" + data
+        nonce = hmac.digest(self._mark_keys[self._newest], text, "sha256")[:_NONCE_BYTES]
+        return self._encrypt(nonce, data, context)
+
+    def _encrypt(self, nonce: bytes, data: bytes, context: str) -> bytes:
         header = _VERSION + self._newest + nonce
         sealed: bytes = self._ciphers[self._newest].encrypt(nonce, data, _bound(header, context))
         return header + sealed
@@ -70,7 +81,8 @@ class Keyring:
         """The data again.
 
         Raises:
-          EncryptionError: it is not ours, its key is not in the ring, or it was changed or moved.
+          EncryptionError: it is not ours, or its key is not in the ring.
+          AlteredCiphertext: it was changed or moved.
         """
         name = self._name_of(sealed)
         cipher = self._ciphers.get(name)
@@ -85,7 +97,7 @@ class Keyring:
         try:
             data: bytes = cipher.decrypt(nonce, sealed[_HEADER_BYTES:], _bound(sealed[:_HEADER_BYTES], context))
         except InvalidTag:
-            raise EncryptionError(f"{context}: was changed, or belongs elsewhere") from None
+            raise AlteredCiphertext(f"{context}: was changed, or belongs elsewhere") from None
         return data
 
     def marks(self, data: bytes, context: str) -> list[str]:
@@ -103,7 +115,7 @@ class Keyring:
     @staticmethod
     def _name_of(sealed: bytes) -> bytes:
         if sealed[:1] != _VERSION or len(sealed) < _HEADER_BYTES + _TAG_BYTES:
-            raise EncryptionError("these bytes were not encrypted by Fourlane")
+            raise AlteredCiphertext("these bytes were not encrypted by Fourlane")
         return sealed[len(_VERSION) : len(_VERSION) + _NAME_BYTES]
 
 

@@ -31,6 +31,7 @@ FourlaneError
 ├── DatabaseUnavailable     the database cannot be reached or refuses us
 ├── MigrationError          the database's schema is not what the migrations say
 ├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
+│   └── AlteredCiphertext   what was encrypted was changed, or was moved here from elsewhere
 └── Steering                raised inside a task to choose what happens to its job
     ├── RateLimited         run again later, no attempt spent
     │   ├── ProviderLimited a provider's limit has no room, or it asked for silence
@@ -41,12 +42,14 @@ FourlaneError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 import dramatiq.errors
 
 __all__ = [
+    "AlteredCiphertext",
     "BufferFull",
     "Cancelled",
     "DatabaseUnavailable",
@@ -142,7 +145,15 @@ class JobNotFound(FourlaneError, LookupError):
 
 
 class DuplicateJob(FourlaneError, ValueError):
-    """Another job already has that id."""
+    """Another job already has that id.
+
+    Attributes:
+      ids: of several that were enqueued at once, those that are others' already.
+    """
+
+    def __init__(self, message: str, ids: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.ids = tuple(ids)
 
 
 class UnreadableJob(FourlaneError, ValueError):
@@ -227,6 +238,10 @@ class MigrationError(FourlaneError):
 
 class EncryptionError(FourlaneError):
     """Something cannot be encrypted or decrypted."""
+
+
+class AlteredCiphertext(EncryptionError):
+    """What was encrypted was changed, or was moved here from elsewhere."""
 
 
 class Steering(FourlaneError):

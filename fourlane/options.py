@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fourlane.errors import InvalidOption
 from fourlane.retry import LONGEST_MS, Backoff
@@ -16,8 +16,10 @@ from fourlane.retry import LONGEST_MS, Backoff
 __all__ = [
     "CHECKED",
     "LONGEST_DELAY_MS",
+    "Encrypt",
     "check_declared",
     "check_delay",
+    "check_encrypt",
     "check_sent",
     "fault_of",
     "result_ttl_ms",
@@ -26,6 +28,9 @@ __all__ = [
 
 LONGEST_DELAY_MS: Final = 253_402_300_799_999
 """The longest delay; also the last moment that a calendar of four-digit years has, since 1970."""
+
+Encrypt = bool | Literal["accept-plain"]
+"""What a task says of its jobs: whether they are encrypted, and whether one that is not, from before that, may run."""
 
 _MILLISECONDS: Final = f"a number of milliseconds from 0 to {LONGEST_MS:,} (ten years)"
 
@@ -127,6 +132,13 @@ def _fault(options: Mapping[str, Any], rules: Mapping[str, _Rule]) -> str:
         if rule is not None and not rule[0](value):
             return f"{name}={_shown(value)}: it must be {rule[1]}"
     return ""
+
+
+def check_encrypt(given: Any) -> Encrypt:
+    """What a task says of encryption. Raises InvalidOption."""
+    if given is True or given is False or given == "accept-plain":
+        return given  # type: ignore[no-any-return]
+    raise InvalidOption(f'encrypt={_shown(given)}: it must be True, False or "accept-plain"')
 
 
 def check_delay(milliseconds: int, what: str) -> int:

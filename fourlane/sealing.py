@@ -1,8 +1,9 @@
-"""Encryption of jobs: arguments and results of tasks with ``encrypt=True`` are unreadable in Redis.
+"""Encryption of jobs: what nobody may read in Redis of the jobs of tasks with ``encrypt=True``, and of what they leave.
 
-A sealed job's one argument is the ciphertext of its real ones, in base64, and its options say ``sealed``. The task's
-name is authenticated with it, so that a ciphertext does not open as the arguments of another task. The keys are those
-of FOURLANE_ENCRYPTION_KEYS: the newest encrypts, any of them opens.
+A sealed job's one argument is the ciphertext of its real ones and of the messages in its options, in base64; its
+options say ``sealed``. The job's id, task and tenant are authenticated with it, so that a ciphertext opens in its own
+job only. Whatever a sealed job leaves (result, steps, output, log lines, progress) is sealed for its id likewise.
+The keys are those of FOURLANE_ENCRYPTION_KEYS: the newest encrypts, any of them opens.
 """
 
 from __future__ import annotations
@@ -10,48 +11,163 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from fourlane import crypto
-from fourlane.codec import Envelope
-from fourlane.errors import EncryptionError
+from fourlane import codec, crypto
+from fourlane.codec import SEALED, Envelope, is_sealed
+from fourlane.errors import AlteredCiphertext, Reject
+from fourlane.options import Encrypt
 from fourlane.root import root
 
-__all__ = ["SEALED", "is_sealed", "open_envelope", "open_result", "seal_arguments", "seal_result"]
+__all__ = [
+    "Seal",
+    "is_bound_to_job",
+    "open_arguments",
+    "open_job",
+    "open_result",
+    "seal_arguments",
+    "seal_job",
+    "seal_parts",
+]
 
-SEALED: Final = "sealed"
-"""The option of sealed jobs, and the field of sealed results."""
+MESSAGES: Final = ("pipe_target", "group_completion_callbacks")
+"""The options that carry later messages of dramatiq's, with their arguments."""
+
+_BOUND_TO_TASK: Final = 1  # as of jobs that were sealed when only the task was authenticated
+_BOUND_TO_JOB: Final = 2
 
 
-def is_sealed(options: Mapping[str, Any]) -> bool:
-    return SEALED in options
+# Jobs -------------------------------------------------------------------------------------------------------------
 
 
-def seal_arguments(task: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> list[str]:
-    """What stands in the place of the arguments. Raises EncryptionError: there are no keys."""
-    return [_seal(msgspec.json.encode((args, kwargs or {})), f"arguments:{task}")]
+def seal_job(
+    job_id: str, task: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    """What stands in the place of a job's arguments, and of its options.
+
+    Raises:
+      EncryptionError: there are no keys.
+      InvalidArguments: JSON cannot carry a message in its options.
+    """
+    messages = {name: options[name] for name in MESSAGES if name in options}
+    rest = {name: value for name, value in options.items() if name not in messages}
+    data = codec.encode_value([list(args), dict(kwargs or {}), messages], task)
+    return [_seal(data, _context(job_id, task, options))], {**rest, SEALED: _BOUND_TO_JOB}
 
 
-def open_envelope(envelope: Envelope) -> Envelope:
-    """The same job with its real arguments. Raises EncryptionError: not with these keys, or it was tampered with."""
-    context = f"arguments:{envelope.task}"
-    if len(envelope.args) != 1 or not isinstance(envelope.args[0], str):
-        raise EncryptionError(f"{context}: these are not the arguments of a sealed job")
-    args, kwargs = msgspec.json.decode(_open(envelope.args[0], context), type=tuple[list[Any], dict[str, Any]])
+def seal_parts(
+    job_id: str, task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any]
+) -> tuple[bytes, dict[str, Any]]:
+    """As seal_job, of arguments that are JSON already, and options that carry no messages."""
+    data = b"[" + args + b"," + kwargs + b",{}]"
+    text = _seal(data, _context(job_id, task, options))
+    return msgspec.json.encode([text]), {**options, SEALED: _BOUND_TO_JOB}
+
+
+def open_job(envelope: Envelope, job_id: str, demanded: Encrypt = False) -> Envelope:
+    """The same job with its real arguments.
+
+    Parameters:
+      demanded: what its task says.
+
+    Raises:
+      EncryptionError: the key is missing.
+      Reject: it was tampered with, or it is not sealed and must be.
+    """
+    if not is_sealed(envelope):
+        if demanded is True:
+            raise Reject(
+                f"the arguments are not encrypted, and {envelope.task!r} is declared with encrypt=True: somebody else "
+                'wrote this job, or it is from before that (encrypt="accept-plain" lets those run)'
+            )
+        return envelope
+    data = _open_sealed(envelope, job_id)
+    args, kwargs, *messages = msgspec.json.decode(data, type=list[Any])
     options = {name: value for name, value in envelope.options.items() if name != SEALED}
-    return Envelope(envelope.task, args, kwargs, options, envelope.enqueued_ms)
+    return Envelope(envelope.task, args, kwargs, options | (messages[0] if messages else {}), envelope.enqueued_ms)
 
 
-def seal_result(task: str, value: bytes) -> bytes:
-    """What is kept in the place of a result, which is given as JSON."""
-    return msgspec.json.encode({SEALED: _seal(value, f"result:{task}"), "task": task})
+def is_bound_to_job(options: Mapping[str, Any]) -> bool:
+    """Not so: it was sealed by an earlier version, and so may have left things that are not sealed."""
+    return options.get(SEALED) == _BOUND_TO_JOB
 
 
-def open_result(stored: Mapping[str, Any]) -> Any:
+def _open_sealed(envelope: Envelope, job_id: str) -> bytes:
+    if len(envelope.args) != 1 or not isinstance(envelope.args[0], str):
+        raise Reject(f"{envelope.task}: these are not the arguments of a sealed job")
+    if envelope.options[SEALED] == _BOUND_TO_TASK:
+        context = f"arguments:{envelope.task}"
+    else:
+        context = _context(job_id, envelope.task, envelope.options)
+    try:
+        return _open(envelope.args[0], context)
+    except AlteredCiphertext as error:
+        raise Reject(str(error)) from None
+
+
+def _context(job_id: str, task: str, options: Mapping[str, Any]) -> str:
+    return f"job {msgspec.json.encode((job_id, task, str(options.get('tenant') or ''))).decode()}"
+
+
+# What jobs leave --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Keeps what a job leaves.
+
+    Parameters:
+      job_id: as it is stored.
+      strict: what is not sealed is not believed.
+    """
+
+    job_id: str
+    strict: bool = False
+
+    def close(self, what: str, data: bytes) -> bytes:
+        """Raises EncryptionError: there are no keys."""
+        return _ring().encrypt(data, f"{what} of job {self.job_id}")
+
+    def open(self, what: str, data: bytes) -> bytes:
+        """What was closed; all else as it is, where that may be. Text and JSON do not begin as a ciphertext does.
+
+        Raises EncryptionError.
+        """
+        if data[:1] == b"\x01":
+            return _ring().decrypt(data, f"{what} of job {self.job_id}")
+        if self.strict:
+            raise AlteredCiphertext(f"{what} of job {self.job_id}: is not encrypted, and must be")
+        return data
+
+    def result(self, value: bytes) -> bytes:
+        """What is kept in the place of a result, which is given as JSON."""
+        return msgspec.json.encode({SEALED: base64.b64encode(self.close("result", value)).decode()})
+
+
+def open_result(job_id: str, stored: Mapping[str, Any]) -> Any:
     """The result again. Raises EncryptionError."""
-    return msgspec.json.decode(_open(str(stored[SEALED]), f"result:{stored['task']}"))
+    task = stored.get("task")  # an earlier version's is bound to that
+    return msgspec.json.decode(_open(str(stored[SEALED]), f"result:{task}" if task else f"result of job {job_id}"))
+
+
+# What is kept before there is a job -------------------------------------------------------------------------------
+
+
+def seal_arguments(place: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Arguments that lie at a place until jobs are made of them: a schedule's. Equal ones are sealed alike."""
+    data = msgspec.json.encode((args, kwargs))
+    return base64.b64encode(_ring().encrypt_alike(data, f"arguments at {place}")).decode()
+
+
+def open_arguments(place: str, text: str) -> tuple[list[Any], dict[str, Any]]:
+    """Raises EncryptionError."""
+    return msgspec.json.decode(_open(text, f"arguments at {place}"), type=tuple[list[Any], dict[str, Any]])
+
+
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def _ring() -> crypto.Keyring:
@@ -68,4 +184,4 @@ def _open(text: str, context: str) -> bytes:
     try:
         return _ring().decrypt(base64.b64decode(text, validate=True), context)
     except binascii.Error:
-        raise EncryptionError(f"{context}: this is no ciphertext of ours") from None
+        raise AlteredCiphertext(f"{context}: this is no ciphertext of ours") from None

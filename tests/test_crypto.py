@@ -24,6 +24,16 @@ def test_round_trip(data: bytes) -> None:
     assert len(sealed) == len(data) + 33
 
 
+def test_alike_is_the_same_each_time_and_for_the_same_only() -> None:
+    ring = Keyring([NEW, OLD])
+    sealed = ring.encrypt_alike(b"data", "here")
+    assert sealed == Keyring([NEW]).encrypt_alike(b"data", "here")
+    assert ring.decrypt(sealed, "here") == b"data"
+    others = [ring.encrypt_alike(b"date", "here"), ring.encrypt_alike(b"data", "there"), ring.encrypt(b"data", "here"),
+              Keyring([OLD]).encrypt_alike(b"data", "here")]  # fmt: skip
+    assert len({sealed[5:17], *(other[5:17] for other in others)}) == 5, "never a nonce twice"
+
+
 def test_the_format_is_what_it_says() -> None:
     """Another implementation reads it: version, key's name, nonce, then plain AES-GCM over header and context."""
     import base64

@@ -54,7 +54,7 @@ ARROWS = {
     "secrets": "config root",
     "queues": "config root secrets",
     "tasks": "queues secrets",
-    "scheduler": "queues",
+    "scheduler": "queues secrets",
     "observe": "config queues tasks",
     "worker": "",
     "run": "queues secrets tasks worker",
@@ -74,7 +74,7 @@ ARROWS = {
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root webhooks",
     "commands": "ai app billing config db deliveries events observe outbox own process providers queues scheduler "
-    "secrets tasks upkeep webhooks",
+    "tasks upkeep webhooks",
     "face": "events queues scheduler tasks",
 }
 # A folder stands for the files in it.

@@ -67,9 +67,9 @@ def jobs_cancel(job_id: str, queue: str | None, yes: bool) -> None:
 
 
 def _arguments(info: JobInfo) -> list[tuple[str, Any]]:
-    from fourlane.sealing import is_sealed
+    from fourlane.codec import SEALED
 
-    if is_sealed(info.options):
+    if SEALED in info.options:
         return [("args", "encrypted")]
     return [(name, json.dumps(getattr(info, name), ensure_ascii=False)) for name in ("args", "kwargs")]
 

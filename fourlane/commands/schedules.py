@@ -87,6 +87,8 @@ def schedules_show(name: str, service: str | None) -> None:
         print_json(_fields(found) | {"next": [_both(t, schedule.timezone) for t in times]})
         return
     arguments = [*map(repr, schedule.args), *(f"{key}={value!r}" for key, value in schedule.kwargs.items())]
+    if schedule.sealed:
+        arguments = ["encrypted"]
     lines = [
         ("name", schedule.name),
         ("task", one_line(f"{schedule.task}({', '.join(arguments)})", 200)),

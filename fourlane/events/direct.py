@@ -25,7 +25,7 @@ from dramatiq.errors import Retry as RetryLater
 from dramatiq.middleware import TimeLimitExceeded
 
 from fourlane import codec
-from fourlane.errors import Cancelled, InvalidEvent, RateLimited, RedisUnavailable, Reject, Snooze
+from fourlane.errors import Cancelled, EncryptionError, InvalidEvent, RateLimited, RedisUnavailable, Reject, Snooze
 from fourlane.events import messages
 from fourlane.events.aws import BATCH, LONGEST_VISIBILITY_SECONDS, Aws
 from fourlane.events.catalogue import Handler
@@ -42,6 +42,7 @@ from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.claims import Claim, Claims
 from fourlane.queues.store import Leased, Store
+from fourlane.queues.words import words_of
 from fourlane.retry import is_expected
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CancelToken, CurrentJob, running
@@ -333,7 +334,7 @@ class Direct:
         while True:
             try:
                 return accept(self.store, delivery.queue, handlers, [(delivery.message, received)])
-            except RedisUnavailable as error:
+            except (RedisUnavailable, EncryptionError) as error:
                 log.warning("%s; an event of %s waits in hand", error, delivery.queue.event)
                 if self.stopping.wait(pause):
                     raise _Again(0) from None
@@ -356,10 +357,11 @@ class Direct:
         if isinstance(error, Cancelled) and delivery.token:
             return _Again(0)
         failures = 1 + delivery.tries.failures.get(handler, 0)
-        words = _words(error)
+        plan = self._plans.get(handler)
+        words = words_of(error, unsaid=True) if plan is not None and plan.encrypt else _words(error)
         final = isinstance(error, (InvalidEvent, Reject))
         if not final:
-            log.warning("failed event=%s times=%d: %s", delivery.queue.event, failures, words, exc_info=error)
+            log.warning("failed event=%s times=%d: %s", delivery.queue.event, failures, _words(error), exc_info=error)
             words = f"after {failures} failure(s): {words}"
         self.tries.failed(delivery.message.id, handler, words, self.max_failures, final=final)
         delivery.counted = True

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fourlane import codec, job
+from fourlane import job
 from fourlane.errors import InvalidEvent, Reject
 from fourlane.events import catalogue, envelope, offload, setup
 from fourlane.events.beside import Beside
@@ -20,6 +20,7 @@ from fourlane.events.catalogue import Handler, Through
 from fourlane.events.current import handled
 from fourlane.events.envelope import Envelope, Event
 from fourlane.events.names import EventName, parse_event
+from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.taken import Accepting
 from fourlane.root import root
@@ -163,7 +164,15 @@ def job_id(received: Envelope, handler: Handler, again: str = "") -> str:
 
 
 def accepting(handler: Handler, body: str, received: Envelope, again: str = "") -> Accepting:
-    """The job of this event for this handler; the same each time."""
+    """The job of this event for this handler; its id is the same each time. Raises EncryptionError."""
     stored = job_id(received, handler, again)
-    made = codec.encode_json(handler.name, body.encode(), received.job_options, received.time_ms)
+    made = make.body_of_parts(
+        handler.name,
+        b"[" + body.encode() + b"]",
+        b"{}",
+        received.job_options,
+        job_id=stored,
+        sealed=bool(handler.task.encrypt),
+        enqueued_ms=received.time_ms,
+    )
     return Accepting(job.entry_of(stored, received.time_ms), made, received.deliver_at_ms)

@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from fourlane.errors import InvalidEvent, RedisUnavailable
+from fourlane.errors import EncryptionError, InvalidEvent, RedisUnavailable
 from fourlane.events import catalogue, envelope, messages
 from fourlane.events.aws import BATCH, Aws
 from fourlane.events.catalogue import Handler
@@ -105,10 +105,10 @@ class Mover:
             try:
                 accept(self.store, queue, self.handlers[queue.event], good)
                 return True
-            except RedisUnavailable as error:
+            except (RedisUnavailable, EncryptionError) as error:
                 pause = min(_LONGEST_PAUSE_SECONDS, self.visibility_seconds / 3, pause * 2)
                 log.warning("%s; %d event(s) of %s wait in hand", error, len(good), queue.event)
-                if is_answer(error):
+                if isinstance(error, EncryptionError) or is_answer(error):
                     self.watchdog.kick(pause)
             in_hand = [message for message, _ in good]
             messages.change_visibility(self.aws, queue, in_hand, self.visibility_seconds)
@@ -131,7 +131,10 @@ def checked(queue: EventQueue, message: Message) -> Envelope:
 def accept(
     store: Store, queue: EventQueue, handlers: Sequence[Handler], good: Sequence[tuple[Message, Envelope]]
 ) -> None:
-    """Make the jobs of these events for these handlers. Raises RedisUnavailable; then some may have been made."""
+    """Make the jobs of these events for these handlers.
+
+    Raises RedisUnavailable, or EncryptionError for a handler's keys; then some may have been made.
+    """
     jobs: dict[tuple[str, int], list[Accepting]] = defaultdict(list)
     for handler in handlers:
         lane = handler.task.queue

@@ -9,12 +9,13 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import dramatiq
 
-from fourlane import codec
+from fourlane import codec, job
 from fourlane.db.models import JobOutbox
 from fourlane.names import Queue, Tier
-from fourlane.queues import carry
+from fourlane.queues import make
+from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob, Task
-from fourlane.telling import tell
+from fourlane.tasks.when import when_of
 
 __all__ = ["enqueue", "enqueue_with_options"]
 
@@ -66,63 +67,49 @@ def enqueue_with_options(
       id: the job's id. A second row of the same id violates a constraint when the session is flushed.
       **options: those of dramatiq and its middleware, e.g. ``max_retries``.
     """
-    if task.check is not None:
-        task.check(*args, **(kwargs or {}))
-    run_at = _run_at(delay, eta)
+    when = when_of(delay, eta)
     if options:
         options = task.message_with_options(**options).options
-    lane = task.tier if tier is None else Tier.parse(tier)
     if tenant is not None or organization_id is not None:
         options["tenant"] = organization_id if tenant is None else tenant
-    options = dict(carry.with_tenant(options))
-    queue = Queue(task.service, lane)
-    row_id = id or uuid.uuid4()
-    broker = task.broker
-    if broker.hooks("before_enqueue") or broker.hooks("after_enqueue"):
+    queue = Queue(task.service, task.tier if tier is None else Tier.parse(tier))
+    row = JobOutbox(
+        id=id or uuid.uuid4(),
+        task=task.actor_name,
+        service=queue.service,
+        tier=int(queue.tier),
+        run_at=None if when is None else when.moment(datetime.now(UTC)),
+        order_key=order_key,
+        organization_id=organization_id,
+    )
+    broker, kwargs = task.broker, {} if kwargs is None else kwargs
+    made = make.draft(task.actor_name, task, options, broker.actors)
+    if broker.tells_of_enqueue:
         # Here and not in the relay: what middleware adds, such as a trace, belongs to this moment.
-        message: dramatiq.Message[Any] = dramatiq.Message(
-            queue_name=queue.name(broker.store.environment),
-            actor_name=task.actor_name,
-            args=tuple(args),
-            kwargs=dict(kwargs or {}),
-            options=options,
-            message_id=str(row_id),
+        message = dramatiq.Message[Any](
+            broker.name_of(queue), task.actor_name, tuple(args), dict(kwargs), dict(made.options), str(row.id)
         )
         broker.emit_before("enqueue", message, None)
-        args, kwargs, options = message.args, message.kwargs, message.options
-    with tell.sending(queue.name(broker.store.environment), task.actor_name) as along:
-        options = {**along, **options}
-    # Refuses what the job's body could not carry either.
-    codec.encode(task.actor_name, args, kwargs, options, max_bytes=broker.opened.defaults.max_body_bytes)
-    session.add(
-        JobOutbox(
-            id=row_id,
-            task=task.actor_name,
-            service=queue.service,
-            tier=int(lane),
-            args=codec.encode_value(list(args), "args").decode(),
-            kwargs=codec.encode_value(dict(kwargs or {}), "kwargs").decode(),
-            options=codec.encode_value(options, "options").decode(),
-            run_at=run_at,
-            order_key=order_key,
-            organization_id=organization_id,
-        )
-    )
-    if broker.hooks("after_enqueue"):
+        made = make.with_options(made, message.options)
+        make.accepted(made, queue, broker.name_of, _add, row, session, broker, message.args, message.kwargs)
         broker.emit_after("enqueue", message, None)
-    return EnqueuedJob(broker, queue, str(row_id))
+    else:
+        make.accepted(made, queue, broker.name_of, _add, row, session, broker, args, kwargs)
+    return EnqueuedJob(broker, queue, str(row.id))
 
 
-def _run_at(delay: timedelta | int | None, eta: datetime | None) -> datetime | None:
-    if delay is not None and eta is not None:
-        raise ValueError("give either delay or eta, not both")
-    if eta is not None:
-        if eta.tzinfo is None:
-            raise ValueError(f"eta needs a time zone, such as {datetime.now(UTC).isoformat(timespec='seconds')}")
-        return eta
-    if not delay:
-        return None
-    after = delay if isinstance(delay, timedelta) else timedelta(milliseconds=delay)
-    if after < timedelta(0):
-        raise ValueError(f"delay must be 0 or more milliseconds, not {delay}")
-    return datetime.now(UTC) + after
+def _add(
+    made: make.Draft,
+    queue: Queue,
+    row: JobOutbox,
+    session: Adds,
+    broker: RedisBroker,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> None:
+    if row.organization_id is not None:  # else the relay takes that for the tenant
+        made = make.with_options(made, {"tenant": "", **made.options})
+    job_id = job.id_of_message(str(row.id), queue.tier)
+    body = made.body(job_id, args, kwargs, max_bytes=broker.opened.defaults.max_body_bytes)
+    row.args, row.kwargs, row.options = codec.parts_of(body)
+    session.add(row)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
@@ -22,7 +22,8 @@ from fourlane.db.setup import database
 from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
 from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
-from fourlane.queues import relayed
+from fourlane.queues import make, relayed
+from fourlane.queues.encrypted import encrypted_tasks
 from fourlane.queues.redis import is_answer, is_refusal
 from fourlane.queues.redis.clock import time_ms
 from fourlane.queues.relayed import Relayed
@@ -194,7 +195,7 @@ class Relay:
                 rows = self._take(connection)
                 if not rows:
                     return 0
-                batches, faults = _sort(rows)
+                batches, faults = self._sort(rows)
                 accepted: list[int] = []
                 for service, jobs in batches.items():
                     if self._send(service, [relayed for _, relayed in jobs], began):
@@ -222,6 +223,25 @@ class Relay:
             query = query.where(or_(_rows.c.order_key.is_(None), mine)).with_for_update(skip_locked=True)
         return connection.execute(query).all()
 
+    def _sort(self, rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], list[tuple[int, str]]]:
+        """The jobs of each service, in their order, and what is wrong with rows that are none."""
+        batches: dict[str, list[tuple[int, Relayed]]] = defaultdict(list)
+        faults: list[tuple[int, str]] = []
+        encrypted: dict[str, Set[str]] = {}
+        for row in rows:
+            try:
+                service = check_service(row.service)
+                if service in self._blocked:
+                    continue
+                if service not in encrypted:
+                    encrypted[service] = encrypted_tasks(self.store, service)
+                batches[service].append((row.position, _job_of(row, encrypted[service])))
+            except RedisUnavailable as error:
+                self._block(service, error)
+            except (FourlaneError, ValueError, msgspec.DecodeError) as error:
+                faults.append((row.position, str(error)))
+        return batches, faults
+
     def _send(self, service: str, jobs: Sequence[Relayed], began: float) -> bool:
         """Enqueue one service's jobs; false when just this service cannot be written to."""
         try:
@@ -245,12 +265,16 @@ class Relay:
                 if new is None:
                     raise RedisUnavailable(f"a batch of the outbox took over {_ACCEPT_MS / 1000:g} s; trying it again")
         except RedisUnavailable as error:
-            if not is_refusal(error):
-                raise
-            log.error("refused service=%s: %s", service, error)
-            self._blocked[service] = time.monotonic() + _BLOCKED_SECONDS
+            self._block(service, error)
             return False
         return True
+
+    def _block(self, service: str, error: RedisUnavailable) -> None:
+        """Leave a service alone for a while, when just this one is refused. Else raises the error."""
+        if not is_refusal(error):
+            raise error
+        log.error("refused service=%s: %s", service, error)
+        self._blocked[service] = time.monotonic() + _BLOCKED_SECONDS
 
     def _clock(self, service: str) -> float:
         """What to add to our monotonic clock (ms) to know the time at Redis, at most."""
@@ -327,35 +351,30 @@ def _purge(connection: Connection, keep_seconds: int) -> int:
     return gone.rowcount
 
 
-def _sort(rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], list[tuple[int, str]]]:
-    """The jobs of each service, in their order, and what is wrong with rows that are none."""
-    batches: dict[str, list[tuple[int, Relayed]]] = defaultdict(list)
-    faults: list[tuple[int, str]] = []
-    for row in rows:
-        try:
-            batches[check_service(row.service)].append((row.position, _job_of(row)))
-        except (FourlaneError, ValueError, msgspec.DecodeError) as error:
-            faults.append((row.position, str(error)))
-    return batches, faults
-
-
-def _job_of(row: Any) -> Relayed:
+def _job_of(row: Any, encrypted: Set[str]) -> Relayed:
+    """Raises FourlaneError, ValueError, msgspec.DecodeError: it is no job, or cannot be encrypted."""
     tier = Tier.parse(row.tier)
     created_ms = int(row.created_at.timestamp() * 1000)
-    args, kwargs, options = (msgspec.Raw(text.encode()) for text in (row.args, row.kwargs, _options_of(row)))
-    body = msgspec.json.encode((row.task, args, kwargs, options, created_ms))
-    codec.decode(body)  # what another program wrote may be no job
     job_id = job.id_of_message(str(row.id), tier)
+    options = _options_of(row)
+    body = make.body_of_parts(
+        row.task,
+        row.args.encode(),
+        row.kwargs.encode(),
+        options,
+        job_id=job_id,
+        sealed=row.task in encrypted and codec.SEALED not in options,
+        enqueued_ms=created_ms,
+    )
+    codec.decode(body)  # what another program wrote may be no job
     due_ms = None if row.run_at is None else int(row.run_at.timestamp() * 1000)
     return Relayed(job_id, job.entry_of(job_id, created_ms), due_ms, body)
 
 
-def _options_of(row: Any) -> str:
+def _options_of(row: Any) -> dict[str, Any]:
     """With the organization as tenant, where the row came from another program, which names it in its column only."""
-    if row.organization_id is None:
-        return cast("str", row.options)
-    tenant = {"tenant": str(row.organization_id)}
-    return msgspec.json.encode(tenant | msgspec.json.decode(row.options, type=dict[str, Any])).decode()
+    options = msgspec.json.decode(row.options, type=dict[str, Any])
+    return options if row.organization_id is None else {"tenant": str(row.organization_id)} | options
 
 
 def _chunks(jobs: Sequence[Relayed]) -> Iterator[Sequence[Relayed]]:

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
@@ -27,17 +27,16 @@ from dramatiq.middleware import (
     TimeLimit,
 )
 
-from fourlane import codec, job
+from fourlane import job
 from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
-from fourlane.queues import carry
+from fourlane.queues import carry, make
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
 from fourlane.queues.redis import client_of
 from fourlane.queues.store import Delayed, Store
-from fourlane.telling import tell
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "made"]
 
@@ -95,6 +94,8 @@ class RedisBroker(dramatiq.Broker):
         **parameters: Any,
     ) -> None:
         self._hooks: dict[str, list[Any]] = {}
+        self.tells_of_enqueue = False
+        """Middleware hears of what is enqueued, as messages."""
         self._adds_middleware = False
         self._parsed: dict[str, Queue] = {}
         self.on_declared: Callable[[dramatiq.Actor[Any, Any]], None] | None = None
@@ -156,6 +157,7 @@ class RedisBroker(dramatiq.Broker):
         finally:
             self._adds_middleware = False
         self._hooks.clear()
+        self.tells_of_enqueue = bool(self.hooks("before_enqueue") or self.hooks("after_enqueue"))
 
     def hooks(self, signal: str, *, native: bool = True) -> list[Any]:
         """The methods that really override a signal, so that the others cost nothing."""
@@ -181,9 +183,11 @@ class RedisBroker(dramatiq.Broker):
             in_process.message = args[0]
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        failed = signal == "process_message" and kwargs.get("exception") is not None
+        processed = signal == "process_message"
+        failed = processed and kwargs.get("exception") is not None
+        sealed = processed and getattr(args[0], "sealed", False)
         try:
-            with taking_retry(args[0]) if failed else nullcontext():
+            with taking_retry(args[0]) if failed else nullcontext(), carry.sealing(sealed):
                 self.call_hooks(self.hooks("after_" + signal), args, kwargs)
         finally:
             if signal in ("process_message", "skip_message"):
@@ -212,6 +216,9 @@ class RedisBroker(dramatiq.Broker):
             queue = parse_queue(name.replace(".", "-") if plain else name, self.store.environment)
             self._parsed[name] = queue
         return queue
+
+    def name_of(self, queue: Queue) -> str:
+        return queue.name(self.store.environment)
 
     def declare_actor(self, actor: dramatiq.Actor[Any, Any]) -> None:
         """Declare an actor, and its queue, but not that of a task: a task's queue is named when settings are read."""
@@ -265,12 +272,10 @@ class RedisBroker(dramatiq.Broker):
             # A middleware (Retries) puts the failed job back that runs now: its settling does that, in one step.
             running.takes_retry, running.enqueued_again = False, (message, delay)
         else:
-            queue, options = self.queue_of(message.queue_name), carry.with_tenant(message.options)
-            if "traceparent" in options:
-                self._accept(queue, message, options, delay)
-            else:
-                with tell.sending(queue.name(self.store.environment), message.actor_name) as along:
-                    self._accept(queue, message, {**along, **options}, delay)
+            name = message.actor_name
+            made = make.draft(name, self.actors.get(name), check_sent(message.options), self.actors)
+            queue = self.queue_of(message.queue_name)
+            make.accepted(made, queue, self.name_of, self._accept, message, delay)
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -281,31 +286,22 @@ class RedisBroker(dramatiq.Broker):
             "what JSON cannot carry is refused (docs/tasks.md)", type(dramatiq.get_encoder()).__name__,
         )  # fmt: skip
 
-    def _accept(
-        self, queue: Queue, message: dramatiq.Message[Any], options: Mapping[str, Any], delay: int | None
-    ) -> None:
+    def _accept(self, made: make.Draft, queue: Queue, message: dramatiq.Message[Any], delay: int | None) -> None:
         job_id = job.id_of_message(message.message_id, queue.tier)
-        options = check_sent(options)
         while True:
             try:
-                return self._accept_as(job_id, queue, message, options, delay)
+                return self._accept_as(job_id, made, queue, message, delay)
             except DuplicateJob:  # it was enqueued before and is not over yet, or runs here: this is another job of it
                 job_id = job.new_id(int(queue.tier), self._accepted_at_ms(message))
-                options = {**options, SENT_AS: message.message_id}
+                made = make.with_options(made, {**made.options, SENT_AS: message.message_id})
 
     def _accept_as(
-        self,
-        job_id: str,
-        queue: Queue,
-        message: dramatiq.Message[Any],
-        options: Mapping[str, Any],
-        delay: int | None,
+        self, job_id: str, made: make.Draft, queue: Queue, message: dramatiq.Message[Any], delay: int | None
     ) -> None:
-        body = codec.encode(
-            message.actor_name,
+        body = made.body(
+            job_id,
             message.args,
             message.kwargs,
-            options,
             enqueued_ms=_timestamp_ms(message) if job_id[1] == "." else 0,
             call=random.getrandbits(32) + 1,
             max_bytes=self.opened.defaults.max_body_bytes,

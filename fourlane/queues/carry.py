@@ -1,10 +1,11 @@
-"""The run that sends a job: its tenant goes along, and once its lease is lost it sends none."""
+"""The run that sends a job: its tenant goes along, it may have it sealed, and once its lease is lost it sends none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fourlane.errors import LeaseLost
 from fourlane.names import check_tenant
@@ -16,11 +17,34 @@ __all__ = [
     "refuse_late",
     "refuse_lost",
     "running",
+    "sealing",
+    "sends_sealed",
     "with_tenant",
 ]
 
 running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 """The run that this thread or coroutine belongs to (tasks/context.py); None outside a worker."""
+
+
+sends_sealed: ContextVar[bool] = ContextVar("fourlane_sends_sealed", default=False)
+"""Whether jobs are sealed whatever their tasks say."""
+
+
+def sealing(needed: bool = True) -> AbstractContextManager[None]:
+    """Meanwhile what is sent here is sealed: what tells of an encrypted job has its arguments and its result."""
+    return _sealing() if needed else _PLAIN
+
+
+_PLAIN: Final[AbstractContextManager[None]] = nullcontext()
+
+
+@contextmanager
+def _sealing() -> Iterator[None]:
+    before = sends_sealed.set(True)
+    try:
+        yield
+    finally:
+        sends_sealed.reset(before)
 
 
 LOST = "the job's lease was lost: another worker runs it"

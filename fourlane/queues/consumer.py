@@ -18,19 +18,19 @@ from typing import Any, Final, Protocol
 import dramatiq
 from dramatiq.broker import Consumer, MessageProxy
 
-from fourlane import job
+from fourlane import codec, job
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Back, Dead, Done, Outcome, Retry
 from fourlane.queues import control
 from fourlane.queues.contact import Contact
 from fourlane.queues.messages import Named, message_of
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
-from fourlane.queues.records import read_record, write_record
+from fourlane.queues.records import options_of_retry, read_record, write_record
 from fourlane.queues.redis import Link, blocks_for, is_refusal
 from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Leased, Turn
 from fourlane.queues.tally import Tally
-from fourlane.queues.words import text_of, words_of, writable
+from fourlane.queues.words import UNSAID, text_of, words_of, writable
 
 __all__ = ["LeaseConsumer"]
 
@@ -53,6 +53,7 @@ class LeasedMessage(MessageProxy):
         super().__init__(message)
         self.leased = leased
         self.holder = holder
+        self.sealed = codec.is_sealed(codec.decode(leased.body))
         self.takes_retry = False
         self.enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
 
@@ -198,24 +199,24 @@ class LeaseConsumer(Consumer):
             raise
         except Exception as error:
             self.broker.logger.exception("The end of job %s could not be written.", entry)
-            self._settle(entry, holder, Dead("error", words_of(error), message.leased.record))
+            self._settle(entry, holder, Dead("error", words_of(error, unsaid=message.sealed), message.leased.record))
 
     def _retry(self, message: LeasedMessage) -> Retry:
         assert message.enqueued_again is not None
         copy, delay_ms = message.enqueued_again
         record = read_record(message.leased.record)
         record.attempts = int(copy.options.get("retries", record.attempts + 1))
-        record.options = {k: v for k, v in copy.options.items() if k != "traceback"}
-        trace = writable(str(copy.options.get("traceback", "")))
-        error = trace.strip().rpartition("\n")[2]
+        record.options = options_of_retry(copy.options)
+        trace = "" if message.sealed else writable(str(copy.options.get("traceback", "")))
+        error = UNSAID if message.sealed else trace.strip().rpartition("\n")[2]
         return Retry(delay_ms or 0, write_record(record, job.Attempt(_now_ms(), error, trace, self.name)), error)
 
     def _dead(self, message: LeasedMessage) -> Dead:
         record = read_record(message.leased.record)
         record.attempts += 1
         exception = message._exception
-        error = words_of(exception) if exception else "rejected"
-        trace = writable(str(message.options.get("traceback", "")))
+        error = words_of(exception, unsaid=message.sealed) if exception else "rejected"
+        trace = "" if message.sealed else writable(str(message.options.get("traceback", "")))
         return Dead("error", error, write_record(record, job.Attempt(_now_ms(), error, trace, self.name)))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:

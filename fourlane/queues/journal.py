@@ -12,8 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
+from fourlane.errors import EncryptionError
 from fourlane.job import id_of_entry
 from fourlane.queues.store import Store
 
@@ -26,12 +27,21 @@ _BATCH: Final = 200
 _GATHER_SECONDS: Final = 0.05
 
 
+class Keeps(Protocol):
+    """Encrypts what a job leaves (sealing.py)."""
+
+    def close(self, what: str, data: bytes, /) -> bytes: ...
+    def open(self, what: str, data: bytes, /) -> bytes: ...
+
+
 class Lease(NamedTuple):
     """What a run holds of its job: under this its writes are fenced."""
 
     service: str
     name: str
     entry: str
+    seal: Keeps | None = None
+    """Of an encrypted job."""
 
     @property
     def job_id(self) -> str:
@@ -40,7 +50,7 @@ class Lease(NamedTuple):
 
 class _Item(NamedTuple):
     lease: Lease
-    kind: str  # "load", "save", or one of output.lua
+    kind: str  # "load", "save", or one of output.lua, where a sealed text is "sealed"
     run: str
     data: bytes
     future: Future[bytes | bool | None]
@@ -126,10 +136,14 @@ class Journal:
         saves = [item for item in items if item.kind == "save"]
         args: list[str | bytes | int] = [len(loads), *(item.lease.job_id for item in loads)]
         for item in saves:
-            args += [item.lease.entry, item.data]
+            args += [item.lease.entry, _closed(item)]
         found, written = self._store.connector.run("journal", (keys.records, keys.leased(name)), args)
         for item, data in zip(loads, found, strict=True):
-            item.future.set_result(data)
+            seal = item.lease.seal
+            try:
+                item.future.set_result(data if seal is None or data is None else seal.open("steps", data))
+            except EncryptionError as error:
+                item.future.set_exception(error)
         for item, done in zip(saves, written, strict=True):
             item.future.set_result(bool(done))
 
@@ -140,10 +154,19 @@ class Journal:
         for item in items:
             places = {"log": keys.log, "progress": keys.progress}
             names.append(places.get(item.kind, keys.output)(item.lease.job_id))
-            args += [item.lease.entry, item.kind, item.run, item.data]
+            kind = "sealed" if item.lease.seal is not None and item.kind == "text" else item.kind
+            args += [item.lease.entry, kind, item.run, _closed(item)]
         self._store.connector.run_once("output", names, args, keys.sent)
         for item in items:
             item.future.set_result(True)
+
+
+_CLOSED_AS: Final = {"save": "steps", "text": "output", "log": "log", "progress": "progress"}
+
+
+def _closed(item: _Item) -> bytes:
+    seal = item.lease.seal
+    return item.data if seal is None or item.kind not in _CLOSED_AS else seal.close(_CLOSED_AS[item.kind], item.data)
 
 
 def _joined(items: Sequence[_Item]) -> list[_Item]:

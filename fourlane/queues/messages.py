@@ -8,11 +8,11 @@ from typing import Any, Final, Protocol
 import dramatiq
 
 from fourlane import codec, job
-from fourlane.errors import EncryptionError, UnreadableJob
+from fourlane.codec import is_sealed
+from fourlane.errors import EncryptionError, Reject, UnreadableJob
 from fourlane.names import Queue, Tier
 from fourlane.queues.records import read_record
 from fourlane.queues.store import Leased, Store
-from fourlane.sealing import is_sealed, open_envelope
 
 __all__ = ["SENT_AS", "Named", "message_of"]
 
@@ -37,9 +37,9 @@ def message_of(
 
     Results are kept under that name, and dramatiq's Worker finds its consumer by it. Raises UnreadableJob.
     """
-    if envelope is None:
-        envelope = _read(leased.body)
     job_id = job.id_of_entry(leased.entry)
+    if envelope is None:
+        envelope = _read(broker, job_id, leased.body)
     options = dict(envelope.options)
     sent_as = options.pop(SENT_AS, None)
     record = read_record(leased.record)
@@ -57,13 +57,16 @@ def message_of(
     )
 
 
-def _read(body: bytes) -> codec.Envelope:
+def _read(broker: Named, job_id: str, body: bytes) -> codec.Envelope:
     envelope = codec.decode(body)
-    if not is_sealed(envelope.options):
+    demanded = getattr(broker.actors.get(envelope.task), "encrypt", False)
+    if not demanded and not is_sealed(envelope):
         return envelope
+    from fourlane.sealing import open_job
+
     try:
-        return open_envelope(envelope)
-    except EncryptionError as error:
+        return open_job(envelope, job_id, demanded)
+    except (EncryptionError, Reject) as error:
         raise UnreadableJob(str(error)) from error
 
 

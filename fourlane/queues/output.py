@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from fourlane.errors import ResultTimeout
 from fourlane.queues.store import Store
 
-__all__ = ["Piece", "Progress", "read_log", "read_output", "read_progress"]
+__all__ = ["SEALED_BEGINS", "Piece", "Progress", "read_log", "read_output", "read_progress"]
+
+SEALED_BEGINS: Final = b"\x01"
+"""How a log line or a progress of an encrypted job begins, and no other."""
 
 _WAIT_MS = 1_000
 _PIECES = 200
@@ -40,14 +43,15 @@ def read_progress(store: Store, service: str, job_id: str) -> Progress | None:
     key = store.service(service).progress(job_id)
     data = store.connector.command(key, "GET", key)
     try:
-        return msgspec.json.decode(data, type=Progress) if data else None
+        return msgspec.json.decode(_opened(job_id, "progress", data), type=Progress) if data else None
     except msgspec.DecodeError:
         return None
 
 
 def read_log(store: Store, service: str, job_id: str) -> list[str]:
     key = store.service(service).log(job_id)
-    return [line.decode("utf-8", "replace") for line in store.connector.command(key, "LRANGE", key, 0, -1)]
+    lines = store.connector.command(key, "LRANGE", key, 0, -1)
+    return [_opened(job_id, "log", line).decode("utf-8", "replace") for line in lines]
 
 
 def read_output(
@@ -70,6 +74,8 @@ def read_output(
                 restart, run = bool(run) and by != run, by
                 if kind == b"end":
                     return
+                if kind == b"sealed":
+                    text = _opened(job_id, "output", text)
                 yield Piece(text.decode("utf-8", "replace"), restart)
             if entries:
                 heard_at = time.monotonic()
@@ -81,6 +87,15 @@ def read_output(
                 raise ResultTimeout(f"no output of job {job_id} within {timeout_seconds:g} s")
     finally:
         link.close()
+
+
+def _opened(job_id: str, what: str, data: bytes) -> bytes:
+    """Raises EncryptionError."""
+    if data[:1] != SEALED_BEGINS:
+        return data
+    from fourlane.sealing import Seal
+
+    return Seal(job_id).open(what, data)
 
 
 def _entries(reply: object) -> list[tuple[bytes, list[bytes]]]:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 import msgspec
 
 from fourlane import job
 
-__all__ = ["read_record", "write_record"]
+__all__ = ["options_of_retry", "read_record", "write_record"]
 
 _record_decoder = msgspec.json.Decoder(job.Record)
 _encode_record = msgspec.json.Encoder(enc_hook=str).encode
+
+
+_IN_THE_BODY: Final = frozenset(("traceback", "pipe_target", "group_completion_callbacks"))
+"""Options that no retry changes, and which carry arguments; but the traceback is among the errors."""
+
+
+def options_of_retry(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a message that is tried again, as far as its job's body does not have them."""
+    return {name: value for name, value in options.items() if name not in _IN_THE_BODY}
 
 
 def read_record(data: bytes) -> job.Record:

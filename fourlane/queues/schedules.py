@@ -37,6 +37,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     task: str
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
+    sealed: str = ""
+    """The arguments of an encrypted task, in the place of these."""
     tier: int = 3
     cron: str = ""
     timezone: str = "UTC"

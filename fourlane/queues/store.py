@@ -344,8 +344,8 @@ def _ids_of(replies: Iterable[list[bytes]]) -> list[bytes]:
 
 def _refuse_taken(taken: Sequence[bytes]) -> None:
     if taken:
-        names = ", ".join(i.decode() for i in taken[:3])
-        raise DuplicateJob(f"{len(taken)} job id(s) belong to other jobs already: {names}")
+        ids = [i.decode() for i in taken]
+        raise DuplicateJob(f"{len(ids)} job id(s) belong to other jobs already: {', '.join(ids[:3])}", ids)
 
 
 def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:

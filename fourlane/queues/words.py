@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
-__all__ = ["WORDS_CHARACTERS", "text_of", "trace_of", "words_of", "writable"]
+__all__ = ["UNSAID", "WORDS_CHARACTERS", "text_of", "trace_of", "words_of", "writable"]
 
 WORDS_CHARACTERS: Final = 1_000
 _TRACEBACK_CHARACTERS: Final = 8_000
@@ -20,16 +20,25 @@ def text_of(error: BaseException) -> str:
     return writable(text[:WORDS_CHARACTERS])
 
 
-def words_of(error: BaseException) -> str:
-    """Its type and what it says."""
-    name, text = type(error).__name__, text_of(error)
+UNSAID: Final = "(what it says is not kept: the job is encrypted)"
+
+
+def words_of(error: BaseException, *, unsaid: bool = False) -> str:
+    """Its type and what it says; ``unsaid``: that may hold the arguments of an encrypted job."""
+    name = type(error).__name__
+    if unsaid:
+        return f"{name} {UNSAID}"
+    text = text_of(error)
     return f"{name}: {text}"[:WORDS_CHARACTERS] if text else name
 
 
-def trace_of(error: BaseException) -> str:
+def trace_of(error: BaseException, *, unsaid: bool = False) -> str:
     """The end of its traceback."""
     try:
-        text = "".join(traceback.format_exception(error))
+        if unsaid:
+            text = "".join([*traceback.format_tb(error.__traceback__), words_of(error, unsaid=True)])
+        else:
+            text = "".join(traceback.format_exception(error))
     except BaseException as unsaid:
         text = f"<its traceback cannot be had: {type(unsaid).__name__}>\n"
     return writable(text[-_TRACEBACK_CHARACTERS:])

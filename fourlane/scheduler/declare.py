@@ -25,6 +25,7 @@ from fourlane.queues import schedules
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.schedules import CatchUp, Overlap, Schedule, Write
 from fourlane.queues.store import Store
+from fourlane.scheduler.jobs import sealed
 
 __all__ = ["add", "cron", "every", "synchronise", "synchronise_module"]
 
@@ -126,7 +127,7 @@ def add(task: dramatiq.Actor[Any, Any], name: str, **options: Any) -> Schedule:
     from fourlane.scheduler import manage
 
     try:
-        schedule = _definition(task, _service_of(task), name, options)
+        schedule = _to_keep(task, _definition(task, _service_of(task), name, options))
     except (FourlaneError, TypeError, ValueError) as error:
         raise InvalidSchedule(f"schedule {name!r}: {error}") from None
     broker: Any = task.broker
@@ -240,6 +241,11 @@ def _milliseconds(interval: timedelta) -> int:
     return interval // timedelta(milliseconds=1)
 
 
+def _to_keep(task: dramatiq.Actor[Any, Any], schedule: Schedule) -> Schedule:
+    """Not when it is declared: a program that is only imported needs no keys."""
+    return sealed(schedule) if getattr(task, "encrypt", False) else schedule
+
+
 def _service_of(task: dramatiq.Actor[Any, Any]) -> str:
     service = getattr(task, "service", None)
     if service is not None:
@@ -266,11 +272,13 @@ def synchronise(broker: RedisBroker, boot_ms: int) -> None:
 
     Raises:
       RedisUnavailable, InvalidSchedule
+      EncryptionError: one is of an encrypted task, and there are no keys.
     """
     wanted: dict[str, dict[str, dict[str, Schedule]]] = {}
     for task, name, options, module, _ in _declared.get(broker, []):
         service = _service_of(task)
-        wanted.setdefault(service, {}).setdefault(module, {})[name] = _definition(task, service, name, options)
+        schedule = _to_keep(task, _definition(task, service, name, options))
+        wanted.setdefault(service, {}).setdefault(module, {})[name] = schedule
     for service in broker.store.services():
         wanted.setdefault(service, {})  # its last task may have gone with its schedules
     changed = [_synchronise(broker.store, service, modules, boot_ms) for service, modules in wanted.items()]

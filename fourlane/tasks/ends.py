@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import dramatiq
 from dramatiq.broker import MessageProxy
 
+from fourlane import codec
 from fourlane.errors import JobCancelled, JobFailed
 from fourlane.options import without_end
-from fourlane.queues import ended
+from fourlane.queues import carry, ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.messages import message_of
 from fourlane.queues.records import read_record
@@ -44,6 +46,11 @@ def _tell(broker: RedisBroker, job_id: str, error: JobFailed, body: bytes) -> No
         return  # a dead letter that somebody dropped meanwhile
     record = store.connector.command(keys.records, "HGET", keys.records, job_id) or b""
     message = message_of(broker, service, Leased(job_id, body, record, 0))
+    with carry.sealing(codec.is_sealed(codec.decode(body))):
+        _tell_callbacks(broker, message, record, error)
+
+
+def _tell_callbacks(broker: RedisBroker, message: dramatiq.Message[Any], record: bytes, error: JobFailed) -> None:
     actor = broker.actors.get(message.actor_name)
     options = ({} if actor is None else actor.options) | message.options
     most = without_end(options.get("max_retries"))

@@ -14,7 +14,7 @@ import msgspec
 from fourlane.errors import FourlaneError
 from fourlane.queues.carry import Held, refuse_lost
 from fourlane.queues.journal import Journal, Lease
-from fourlane.queues.output import Progress
+from fourlane.queues.output import SEALED_BEGINS, Progress
 
 __all__ = ["MAX_OUTPUT_CHARACTERS", "Output"]
 
@@ -56,7 +56,7 @@ class Output:
         self._say("end", "", now=True)
 
     def log(self, line: str) -> None:
-        self._say("log", str(line)[:_MAX_LINE])
+        self._say("log", str(line).lstrip(SEALED_BEGINS.decode())[:_MAX_LINE])
 
     def progress(self, done: float, text: str = "") -> None:
         if not 0 <= done <= 1:

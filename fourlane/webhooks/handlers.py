@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fourlane import codec, job
-from fourlane.errors import DuplicateJob
-from fourlane.names import Tier
+from fourlane.names import Queue, Tier
+from fourlane.queues import make
+from fourlane.queues.broker import RedisBroker
 from fourlane.queues.newest import Newest
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
-from fourlane.tasks.context import refuse_late
 from fourlane.tasks.task import Task, task
 from fourlane.webhooks.verify import PROVIDERS
 
@@ -199,17 +198,17 @@ def enqueue_once(made: Task[Any, Any], args: list[Any], *, key: str) -> str:
       RedisUnavailable: it is not known to be accepted; the same call may be repeated.
       LeaseLost: the run that sends it lost its own job.
     """
-    refuse_late()
-    broker, tier = made.broker, int(made.tier)
-    body = codec.encode(made.actor_name, args, max_bytes=broker.opened.defaults.max_body_bytes)
-    while True:
-        job_id = job.new_id(tier, int(time.time() * 1000))
-        try:
-            return broker.store.enqueue_once(
-                made.service, tier, job_id, body, key=f"{made.actor_name}:{_short(key)}", ttl_ms=REMEMBERED_MS
-            )
-        except DuplicateJob:
-            continue  # one chance in billions; another id has no such luck
+    once = f"{made.actor_name}:{_short(key)}"
+    draft = make.draft(made.actor_name, made, {}, made.broker.actors)
+    return make.accepted(draft, made.queue, made.broker.name_of, _accept_once, made.broker, args, once)
+
+
+def _accept_once(draft: make.Draft, queue: Queue, broker: RedisBroker, args: list[Any], key: str) -> str:
+    def accept(job_id: str) -> str:
+        body = draft.body(job_id, args, {}, max_bytes=broker.opened.defaults.max_body_bytes)
+        return broker.store.enqueue_once(queue.service, int(queue.tier), job_id, body, key=key, ttl_ms=REMEMBERED_MS)
+
+    return make.under_fresh_id(int(queue.tier), int(time.time() * 1000), accept)
 
 
 def _short(text: str) -> str:

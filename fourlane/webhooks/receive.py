@@ -21,8 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from fourlane.errors import FourlaneError, JobTooLarge, RedisUnavailable
-from fourlane.webhooks.handlers import Event, enqueue_once, handle
+from fourlane.errors import EncryptionError, FourlaneError, JobTooLarge, RedisUnavailable
+from fourlane.queues import carry
+from fourlane.webhooks.handlers import Event, enqueue_once, handle, handlers_of
 from fourlane.webhooks.rate import Rates
 from fourlane.webhooks.verify import PROVIDERS, Refused, Senders, Unverifiable, Verified, verify
 
@@ -115,7 +116,7 @@ class Receiver:
             return self._refuse(provider, address, _STATUS[refused.reason], refused.reason, str(refused))
         except _Turned as turned:
             return self._refuse(provider, address, turned.status, turned.reason, str(turned))
-        except (Unverifiable, RedisUnavailable) as trouble:
+        except (Unverifiable, RedisUnavailable, EncryptionError) as trouble:
             _log.error("webhook of %s cannot be taken now: %s", provider, trouble)
             return _answer(503, "SERVICE_UNAVAILABLE", "it cannot be taken now; send it again")
 
@@ -142,7 +143,8 @@ class Receiver:
             verified.payload,
         )
         try:
-            job_id = enqueue_once(handle, [asdict(event)], key=f"{event.provider}:{event.id}")
+            with carry.sealing(any(handler.encrypt for handler in handlers_of(event.provider, event.type))):
+                job_id = enqueue_once(handle, [asdict(event)], key=f"{event.provider}:{event.id}")
         except JobTooLarge as error:
             raise _Turned(413, "size", str(error)) from error
         return Answer(200, json.dumps({"received": True, "id": event.id, "job": job_id}).encode())

@@ -544,7 +544,7 @@ def test_on_a_cluster(cluster_urls: list[str]) -> None:
     client = redis.RedisCluster.from_url(cluster_urls[0])
     store = Store(Connector(client), namespace="events-" + uuid.uuid4().hex[:6])
     jobs = [
-        Accepting(f"1.e{n}:on|t5", codec.encode_json("on", b"{}", {}, 5), due) for n, due in enumerate((0, 0, 2**45))
+        Accepting(f"1.e{n}:on|t5", codec.encode("on", [{}], enqueued_ms=5), due) for n, due in enumerate((0, 0, 2**45))
     ]
     try:
         assert accept(store, "mail", 1, jobs) == 3

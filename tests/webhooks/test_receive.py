@@ -14,6 +14,7 @@ import dramatiq.broker
 import pytest
 import stripe
 
+from fourlane import crypto
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.webhooks import handlers
@@ -85,6 +86,26 @@ def headers(body: bytes, at: float | None = None) -> dict[str, str]:
 
 def receiver(**options: Any) -> Receiver:
     return Receiver(Senders(stripe_secrets=[SECRET]), **options)
+
+
+def test_an_event_for_an_encrypted_handler_is_not_readable(broker: RedisBroker, work: Callable[[], None]) -> None:
+    seen: list[Event] = []
+
+    @on_webhook("stripe", "invoice.paid", name="book", broker=broker, encrypt=True)
+    def book(event: Event) -> None:
+        seen.append(event)
+
+    body = event(subject="in_secret")
+    crypto.configure(crypto.Keyring([crypto.new_key()]))
+    try:
+        assert receiver().receive("stripe", headers(body), body).status == 200
+        kept = broker.client.hvals(broker.store.service("webhooks").jobs)
+        assert len(kept) == 1
+        assert b"in_secret" not in kept[0]
+        work()
+    finally:
+        crypto.configure(None)
+    assert [event.subject for event in seen] == ["in_secret"]
 
 
 def test_an_event_becomes_a_job_for_each_handler(broker: RedisBroker, work: Callable[[], None]) -> None:

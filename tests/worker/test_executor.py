@@ -179,7 +179,6 @@ def test_a_thread_keeps_nothing_of_an_encrypted_job(hands: Callable[..., Hands])
         hand.outcome(look)
     finally:
         crypto.configure(None)
-        codec.seals.clear()
     assert kept == [None]
 
 

@@ -13,16 +13,15 @@ from typing import Any, Final
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import FourlaneError, InvalidArguments, SettingsError
+from fourlane.errors import FourlaneError, SettingsError
 from fourlane.job import JobInfo
-from fourlane.queues import carry
+from fourlane.queues import carry, make
 from fourlane.queues.dead_letters.letters import Filter, Letter, one
 from fourlane.queues.dead_letters.look import count, info_of
 from fourlane.queues.dead_letters.trail import note
 from fourlane.queues.dead_letters.walk import PAGE, queues_of, walk
 from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Store
-from fourlane.sealing import is_sealed
 
 __all__ = ["discard", "drop_old", "edit", "replay"]
 
@@ -120,20 +119,22 @@ def edit(
       JobNotFound: it is no dead letter, or is none any more.
       UnreadableJob: its body cannot be read, so there is nothing to keep the rest of.
       InvalidArguments, JobTooLarge: as at enqueueing.
+      EncryptionError: its arguments are encrypted, and the key is not here.
+      Reject: they were tampered with.
     """
     carry.refuse_late()
     for _ in range(_TRIES):
         letter = one(store, job_id, queue)
         old = codec.decode(letter.body)
-        if is_sealed(old.options):
-            raise InvalidArguments(
-                f"the arguments of dead letter {job_id} are encrypted; enqueue the job anew, and discard it"
-            )
-        new = codec.encode(
-            old.task,
+        sealed = codec.is_sealed(old)
+        if sealed:
+            from fourlane.sealing import open_job
+
+            old = open_job(old, letter.at.id)
+        new = make.Draft(old.task, old.options, sealed).body(
+            letter.at.id,
             old.args if args is None else args,
             old.kwargs if kwargs is None else kwargs,
-            old.options,
             enqueued_ms=old.enqueued_ms,
         )
         keys = store.service(letter.at.service)

@@ -1,7 +1,7 @@
 -- Keep what running jobs say: pieces of output, log lines, progress. For those that wait and look, for a while.
 -- KEYS  1 the worker's leased set, then the key of each item, and what the caller's connection sent last
 -- ARGV  1 the call's number there, 2 milliseconds to keep it, 3 most pieces, 4 most log lines,
---       then for each item four: entry, kind ("text", "end", "log", "progress"), the run that says it, the text
+--       then for each item four: entry, kind ("text", "sealed", "end", "log", "progress"), the run that says it, the text
 -- Reply empty; what a run says that lost its lease is dropped
 --@include once
 

@@ -20,8 +20,12 @@ _AGAIN_SECONDS: Final = 2.0
 
 
 def declare_limits() -> None:
-    """Write the limits that tasks declare for their queues, and drop those that they no longer do."""
+    """Write the limits that tasks declare for their queues, and drop those that they no longer do.
+
+    And which tasks are encrypted.
+    """
     from fourlane.queues import control
+    from fourlane.queues.encrypted import declare_encrypted
     from fourlane.tasks.task import Task, default_broker
 
     broker = default_broker()
@@ -35,7 +39,10 @@ def declare_limits() -> None:
             raise SettingsError(f"tasks {by[queue]} and {task.actor_name} declare different limits for {queue}")
         if task.limit is not None:
             by[queue] = task.actor_name
-    control.declare_limits(store, declared, "task", services={task.service for task in tasks})
+    services = {task.service for task in tasks}
+    control.declare_limits(store, declared, "task", services=services)
+    for service in services:
+        declare_encrypted(store, service, {t.actor_name: bool(t.encrypt) for t in tasks if t.service == service})
 
 
 class Declarations:

@@ -20,6 +20,7 @@ from dramatiq.middleware import Callbacks, MiddlewareError, Pipelines, Shutdown,
 from fourlane import codec, job
 from fourlane.errors import (
     Cancelled,
+    EncryptionError,
     InvalidArguments,
     JobCancelled,
     JobFailed,
@@ -30,9 +31,9 @@ from fourlane.errors import (
 )
 from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms, without_end
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
-from fourlane.queues import ended
+from fourlane.queues import carry, ended
 from fourlane.queues.broker import RedisBroker, in_process, taking_retry
-from fourlane.queues.records import read_record, write_record
+from fourlane.queues.records import options_of_retry, read_record, write_record
 from fourlane.queues.redis import is_refusal, lacks_right
 from fourlane.queues.results import Results
 from fourlane.queues.words import WORDS_CHARACTERS as _WORDS_CHARACTERS
@@ -41,7 +42,6 @@ from fourlane.queues.words import trace_of as _trace
 from fourlane.queues.words import words_of as _words
 from fourlane.queues.words import writable as _writable
 from fourlane.retry import is_expected, judge
-from fourlane.sealing import seal_result
 from fourlane.worker.run.run import Run
 
 __all__ = ["Conclusions", "Expired", "Skipped"]
@@ -91,12 +91,13 @@ class Conclusions:
     def of(self, run: Run, result: Any, error: BaseException | None) -> Outcome:
         """The outcome of a run. Never raises."""
         try:
-            if error is None and run.plan.bare and not run.failed:
+            if error is None and run.plan.bare and not run.failed and run.seal is None:
                 options = run.envelope.options
                 if not options or _CALLED.isdisjoint(options):
                     outcome = self._success(run, result)
                     return outcome if type(outcome) is not Dead else self._over(run, outcome)
-            return self._judged(run, result, error)
+            with carry.sealing(run.seal is not None):
+                return self._judged(run, result, error)
         except BaseException as fault:
             return Back() if run.abandoned else self._undecided(run, error, fault)
         finally:
@@ -113,15 +114,15 @@ class Conclusions:
 
     def _undecided(self, run: Run, error: BaseException | None, fault: BaseException) -> Dead:
         """What raised while the end was judged: the job is over, and both errors are told. Made of what cannot fail."""
-        own = f"{_words(error)}; " if error is not None else ""
-        detail = f"{own}while its end was judged: {_words(fault)}"[: 2 * _WORDS_CHARACTERS]
+        own = f"{_said(run, error)}; " if error is not None else ""
+        detail = f"{own}while its end was judged: {_said(run, fault)}"[: 2 * _WORDS_CHARACTERS]
         log.error("undecided job=%s task=%s: %s", run.leased.entry, run.plan.name, detail, exc_info=fault)
         try:
             record = read_record(run.leased.record)
             record.attempts += 1
             if error is not None:
-                record = msgspec.structs.replace(record, errors=[*record.errors, self._attempt(error)])
-            written = write_record(record, self._attempt(fault))
+                record = msgspec.structs.replace(record, errors=[*record.errors, self._attempt(run, error)])
+            written = write_record(record, self._attempt(run, fault))
         except BaseException as again:
             log.error("the record of job %s could not be written: %s", run.leased.entry, _words(again))
             written = run.leased.record
@@ -133,7 +134,8 @@ class Conclusions:
         run.failed, run._exception = True, error
         for tell in (self._tell_failure, self._tell_exhausted, self._nack_hooks):
             try:
-                tell(run)
+                with carry.sealing(run.seal is not None):
+                    tell(run)
             except BaseException as fault:
                 log.error("the end of job %s could not be told: %s", run.leased.entry, _words(fault))
 
@@ -149,7 +151,7 @@ class Conclusions:
             return Result(self._carried(run, result), ttl)
         except BaseException as error:
             # The work is done: to repeat it would charge the card again.
-            text = _words(error)
+            text = _said(run, error)
             log.error(
                 "result-refused job=%s task=%s: it is done, its result is not kept: %s", run.id, run.plan.name, text
             )
@@ -164,7 +166,7 @@ class Conclusions:
             value = codec.encode_value(result, "result")
         except (TypeError, ValueError, RecursionError) as error:
             raise error if isinstance(error, InvalidArguments) else InvalidArguments(f"result: {error}") from None
-        kept = seal_result(run.plan.name, value) if run.plan.encrypt else b'{"value":' + value + b"}"
+        kept = b'{"value":' + value + b"}" if run.seal is None else run.seal.result(value)
         most = self.broker.opened.defaults.max_result_bytes
         if len(kept) > most:
             raise JobTooLarge(
@@ -323,7 +325,7 @@ class Conclusions:
             return self._dead(run, error, verdict.reason)
         record = read_record(run.leased.record)
         record.attempts += 1
-        return Retry(delay_ms, write_record(record, self._attempt(error)), _words(error))
+        return Retry(delay_ms, write_record(record, self._attempt(run, error)), _words(error))
 
     def _as_dramatiq(self, run: Run, retries: Any, error: BaseException) -> Outcome:
         """dramatiq's own rules, in its own words: it marks the message failed or enqueues it again."""
@@ -366,10 +368,10 @@ class Conclusions:
         message, delay_ms = run.enqueued_again
         record = read_record(run.leased.record)
         record.attempts = int(message.options.get("retries", record.attempts + 1))
-        record.options = {k: v for k, v in message.options.items() if k != "traceback"}
-        failed = self._attempt(error) if error is not None else None
+        record.options = options_of_retry(message.options)
+        failed = self._attempt(run, error) if error is not None else None
         delay_ms = max(0, min(int(delay_ms or 0), LONGEST_DELAY_MS))
-        return Retry(delay_ms, write_record(record, failed), _words(error) if error else "")
+        return Retry(delay_ms, write_record(record, failed), _said(run, error) if error else "")
 
     def _dead(self, run: Run, error: BaseException, reason: str, *, spent: bool = True) -> Dead:
         """A dead letter. ``spent``: the function ran, so that an attempt was spent."""
@@ -377,18 +379,28 @@ class Conclusions:
         ttl = result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms)
         if spent:
             record.attempts += 1
-            words, written = _words(error), write_record(record, self._attempt(error))
+            words, written = _said(run, error), write_record(record, self._attempt(run, error))
         else:
             words, written = _text(error), write_record(record)
         return Dead(reason, words, written, _told(words if spent else f"{reason}: {words}") if ttl else b"", ttl)
 
-    def _attempt(self, error: BaseException) -> job.Attempt:
-        return job.Attempt(_now_ms(), _words(error), _trace(error), self.worker)
+    def _attempt(self, run: Run, error: BaseException) -> job.Attempt:
+        return job.Attempt(_now_ms(), _said(run, error), _trace(error, unsaid=_is_unsaid(run, error)), self.worker)
 
 
 def _was_told(run: Run, error: BaseException | None) -> bool:
     """The error is the answer to a cancel or a stop."""
     return isinstance(error, (Cancelled, Shutdown, asyncio.CancelledError)) and bool(run.context.cancel_token)
+
+
+def _said(run: Run, error: BaseException) -> str:
+    """An error as it is kept in Redis."""
+    return _words(error, unsaid=_is_unsaid(run, error))
+
+
+def _is_unsaid(run: Run, error: BaseException) -> bool:
+    """It may say the arguments of an encrypted job. Not so what says that those cannot be read."""
+    return run.seal is not None and not isinstance(error, EncryptionError)
 
 
 def _told(words: str) -> bytes:

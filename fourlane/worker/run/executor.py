@@ -34,7 +34,6 @@ from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process
 from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Leased
-from fourlane.sealing import is_sealed, open_envelope
 from fourlane.tasks import ends
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import running
@@ -494,8 +493,8 @@ class Executor:
         plan, options = run.plan, run.envelope.options
         if plan.fault:
             raise Reject(f"the actor's option {plan.fault}")
-        if is_sealed(options):
-            run.envelope = open_envelope(run.envelope)
+        if plan.encrypt or codec.is_sealed(run.envelope):
+            run.open()
             options = run.envelope.options
         in_process.message = run
         max_age = options.get("max_age") or plan.max_age_ms

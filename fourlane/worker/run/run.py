@@ -17,7 +17,7 @@ from dramatiq.middleware import AgeLimit, Middleware, Retries, ShutdownNotificat
 from dramatiq.results import Results
 
 from fourlane import codec, job
-from fourlane.options import fault_of
+from fourlane.options import Encrypt, fault_of
 from fourlane.queues.broker import NATIVE, RedisBroker
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.messages import message_of
@@ -29,6 +29,7 @@ from fourlane.tasks.task import Task
 from fourlane.worker.run.gate import Gate
 
 if TYPE_CHECKING:
+    from fourlane.sealing import Seal
     from fourlane.tasks.output import Output
     from fourlane.tasks.recorded import Steps
 
@@ -61,6 +62,7 @@ class Run(MessageProxy):
     late_interrupt: type[BaseException] | None = None  # came when its function in a thread was over
     awaitable: Any = None  # what its function returned in a slot's thread, for the event loop to await
     goes_on_in: contextvars.Context | None = None  # the one context of its hooks and its coroutine
+    seal: Seal | None = None  # of an encrypted job, once its arguments are open
     _exception: BaseException | None = None
     _built: dramatiq.Message[Any] | None = None
     _steps: Steps | None = None
@@ -87,6 +89,15 @@ class Run(MessageProxy):
             made = self.__dict__.setdefault("_context", fresh)  # two threads may come at once
         return cast("CurrentJob", made)
 
+    def open(self) -> None:
+        """Read the arguments of an encrypted job. Raises EncryptionError, Reject."""
+        from fourlane.sealing import Seal, is_bound_to_job, open_job
+
+        stored, demanded = job.id_of_entry(self.leased.entry), self.plan.encrypt
+        strict = demanded is True and is_bound_to_job(self.envelope.options)
+        self.envelope = open_job(self.envelope, stored, demanded)
+        self.seal = Seal(stored, strict)
+
     def leave_gate(self) -> None:
         """Give its place back, when it has one."""
         if self.gated and self.plan.gate is not None:
@@ -104,7 +115,7 @@ class Run(MessageProxy):
     @property
     def lease(self) -> Lease:
         """Under which this run may write."""
-        return Lease(self.lane.service, f"{self.lane.base_name}.{self.epoch}", self.leased.entry)
+        return Lease(self.lane.service, f"{self.lane.base_name}.{self.epoch}", self.leased.entry, self.seal)
 
     @property
     def store(self) -> Store:
@@ -165,7 +176,7 @@ class Plan:
         """Its jobs are made on the event loop, and take no slot."""
         self.fn = function
         self.is_task = isinstance(actor, Task)
-        self.encrypt = isinstance(actor, Task) and actor.encrypt
+        self.encrypt: Encrypt = actor.encrypt if isinstance(actor, Task) else False
         self.service = actor.service if isinstance(actor, Task) else broker.queue_of(actor.queue_name).service
         self.share = float(options.get("share") or 1.0)
         self.gate: Gate | None = None
@@ -209,7 +220,7 @@ class Plan:
             retry_when=options.get("retry_when"),
         )
         # The bare path: nothing but the function itself.
-        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.fault)
+        self.bare = not (self.hooked or self.has_callbacks or self.max_age_ms or self.fault or self.encrypt)
         self.plain = self.bare and not self.result_ttl_ms
 
 
@@ -218,7 +229,7 @@ class NoPlan:
 
     bare = plain = True
     is_async = is_coroutine = told = keeps_thread = False
-    is_task = False
+    is_task = encrypt = False
     result_ttl_ms = 0
     name = ""
     notify_shutdown = False

@@ -1,0 +1,162 @@
+"""Where jobs are made: each way in turns a task, arguments and options into an id and a body here.
+
+1. draft() takes what goes along: the tenant, and whether the job is to be sealed.
+2. accepted() puts the trace into the options, around who hands the job to Redis, or to the outbox.
+3. Draft.body() has the task's own check look at the arguments, seals them where they must be, and keeps to the size.
+
+Who makes jobs of what is JSON already, and whose task is none of this program's (the relay) or has none that checks
+(events), has body_of_parts().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from fourlane import codec, job
+from fourlane.errors import DuplicateJob
+from fourlane.names import Queue
+from fourlane.queues import carry
+from fourlane.queues.store import Store
+from fourlane.telling import tell
+
+__all__ = ["Draft", "accepted", "body_of_parts", "draft", "enqueue_sealed", "under_fresh_id", "with_options"]
+
+T = TypeVar("T")
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """What the jobs of one call have in common."""
+
+    task: str
+    options: Mapping[str, Any]
+    sealed: bool = False
+    check: Callable[..., None] | None = None
+
+    def body(
+        self,
+        job_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        enqueued_ms: int = 0,
+        call: int = 0,
+        max_bytes: int = codec.MAX_BODY_BYTES,
+    ) -> bytes:
+        """The body of the job of this id, as it is stored.
+
+        Raises:
+          InvalidArguments, JobTooLarge, and what ``check`` raises.
+          EncryptionError: there are no keys.
+        """
+        if self.check is not None:
+            self.check(*args, **kwargs)
+        options = self.options
+        if self.sealed:
+            from fourlane.sealing import seal_job
+
+            codec.check(self.task, args, kwargs)
+            args, options = seal_job(job_id, self.task, args, kwargs, options)
+            kwargs = {}
+        return codec.encode(self.task, args, kwargs, options, enqueued_ms=enqueued_ms, call=call, max_bytes=max_bytes)
+
+
+def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str, Any]) -> Draft:
+    """Begin the jobs of one call.
+
+    Parameters:
+      actor: the task; one of dramatiq's has no check and is not encrypted, and neither is one that is not known here.
+      actors: all that are known here.
+
+    Raises:
+      InvalidName: of the tenant.
+      LeaseLost: the run that sends it lost its own job.
+    """
+    if "tenant" in options or carry.running.get() is not None:
+        options = carry.with_tenant(options)
+    encrypt = getattr(actor, "encrypt", False)
+    sealed = encrypt or carry.sends_sealed.get() or (options and _carries_encrypted(options, actors))
+    return Draft(name, options, bool(sealed), getattr(actor, "check", None))
+
+
+def accepted(
+    made: Draft, queue: Queue, name_of: Callable[[Queue], str], accept: Callable[..., T], *args: Any, number: int = 1
+) -> T:
+    """What ``accept(draft, queue, *args)`` gives, which has the jobs accepted: within their trace."""
+    if "sending" not in tell.heard or "traceparent" in made.options:
+        return accept(made, queue, *args)
+    with tell.sending(name_of(queue), made.task, number) as along:
+        return accept(with_options(made, {**along, **made.options}), queue, *args)
+
+
+def with_options(made: Draft, options: Mapping[str, Any]) -> Draft:
+    return msgspec.structs.replace(made, options=options)
+
+
+def under_fresh_id(tier: int, now_ms: int, accept: Callable[..., T], *args: Any) -> T:
+    """What ``accept(job_id, *args)`` gives, which has a job accepted: under an id of its own."""
+    while True:
+        try:
+            return accept(job.new_id(tier, now_ms), *args)
+        except DuplicateJob:
+            continue  # one chance in billions; another id has no such luck
+
+
+def enqueue_sealed(
+    store: Store,
+    made: Draft,
+    queue: Queue,
+    calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+    now_ms: int,
+    *,
+    max_bytes: int,
+) -> list[str]:
+    """Have many sealed jobs accepted, each bound to a fresh id; returns the ids. Else as `Store.enqueue_new`."""
+    tier = int(queue.tier)
+    ids = job.new_ids(tier, now_ms, len(calls))
+    left = list(range(len(calls)))
+    while left:
+        pairs: list[Any] = []
+        for place in left:
+            pairs += (ids[place], made.body(ids[place], *calls[place], max_bytes=max_bytes))
+        try:
+            store.enqueue(queue.service, tier, pairs)
+            break
+        except DuplicateJob as taken:  # one chance in millions
+            left = [place for place in left if ids[place] in taken.ids]
+            for place in left:
+                ids[place] = job.new_id(tier, now_ms)
+    return ids
+
+
+def body_of_parts(
+    task: str,
+    args: bytes,
+    kwargs: bytes,
+    options: Mapping[str, Any],
+    *,
+    job_id: str,
+    sealed: bool,
+    enqueued_ms: int,
+) -> bytes:
+    """The body of a job whose arguments are JSON already. Raises EncryptionError."""
+    if sealed:
+        from fourlane.sealing import seal_parts
+
+        args, options = seal_parts(job_id, task, args, kwargs, options)
+        kwargs = b"{}"
+    return codec.encode_parts(task, args, kwargs, options, enqueued_ms)
+
+
+def _carries_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
+    """Whether a later message in the options, a pipeline's or a group's, is of an encrypted task."""
+    later = [options["pipe_target"]] if "pipe_target" in options else []
+    later += options.get("group_completion_callbacks") or ()
+    return any(
+        bool(getattr(actors.get(message.get("actor_name", "")), "encrypt", False))
+        or _carries_encrypted(message.get("options") or {}, actors)
+        for message in later
+        if isinstance(message, Mapping)
+    )
