@@ -45,7 +45,8 @@ from fourlane.retry import is_expected
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CancelToken, CurrentJob, running
 from fourlane.worker.run.observer import Observer
-from fourlane.worker.run.run import Plan, Run
+from fourlane.worker.run.plan import Plan
+from fourlane.worker.run.run import Run
 
 __all__ = ["Direct"]
 

@@ -10,6 +10,7 @@ import pytest
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker.loop.loop import Loop
+from fourlane.worker.run.observer import Observer
 from fourlane.worker.table import Table
 
 RunWorker = Callable[..., Loop]
@@ -28,13 +29,14 @@ def run_worker() -> Iterator[RunWorker]:
         grace_seconds: float = 2.0,
         table: Table | None = None,
         boots: bool = False,
+        observer: Observer | None = None,
     ) -> Loop:
         """``boots``: middleware hears of it, and all queues of the broker are served, as in a worker process."""
         if boots:
             services = tuple({broker.queue_of(name).service for name in broker.get_declared_queues()})
         queues = [Queue(service, tier) for service in services or ("default",) for tier in Tier]
         name = name or f"w{len(started)}"
-        loop = Loop(broker, queues, name=name, slots=slots, grace_seconds=grace_seconds, table=table)
+        loop = Loop(broker, queues, name=name, slots=slots, grace_seconds=grace_seconds, table=table, observer=observer)
         if boots:
             broker.on_declared = loop.told_declared
             loop.tell_boot()

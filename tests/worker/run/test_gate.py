@@ -85,4 +85,4 @@ def test_few_threads_wait_for_a_place(long_patience: None) -> None:
 
 @pytest.fixture
 def long_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourlane.worker.gate.PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("fourlane.worker.run.gate.PATIENCE_SECONDS", 2.0)

@@ -27,7 +27,7 @@ from fourlane.queues import control, dead_letters, words
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
 from fourlane.worker.loop import loop
-from fourlane.worker.run import conclude
+from fourlane.worker.run import conclude, failed
 from fourlane.worker.run.ends import Ends
 from fourlane.worker.table import Table
 from tests.servers import eventually
@@ -52,8 +52,8 @@ def fails(*given: Any, **options: Any) -> Any:
 PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "judge": lambda patch: patch.setattr(conclude, "judge", fails),
     "with_options": lambda patch: patch.setattr(fourlane.retry.Policy, "with_options", fails),
-    "read_record": lambda patch: patch.setattr(conclude, "read_record", fails),
-    "write_record": lambda patch: patch.setattr(conclude, "write_record", fails),
+    "read_record": lambda patch: patch.setattr(failed, "read_record", fails),
+    "write_record": lambda patch: patch.setattr(failed, "write_record", fails),
     "traceback": lambda patch: patch.setattr(words.traceback, "format_exception", fails),
     "tell": lambda patch: patch.setattr(loop, "tell", fails),
     "ends": lambda patch: patch.setattr(Ends, "tell", fails),
@@ -67,7 +67,7 @@ def test_whatever_raises_the_job_ends(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     class Observer:
-        begins = True
+        begins = False
         began = failed = fails
 
         def turned(self, service: str, ended: Any) -> None: ...
@@ -88,8 +88,7 @@ def test_whatever_raises_the_job_ends(
     def good() -> str:
         return "ran"
 
-    worker = run_worker(broker, slots=1, table=Table.create(1001))
-    worker.executor.observer = Observer()  # type: ignore[assignment]
+    worker = run_worker(broker, slots=1, table=Table.create(1001), observer=Observer())
     PARTS[part](monkeypatch)
     options = {"schedule": "s", "scheduled_for": 1, "tenant": ""}
     sent = [made.send_with_options(**options) for made in (plain, later)]
@@ -175,7 +174,7 @@ def test_an_error_that_somebody_sends_to_an_idle_slot_loses_no_job(
 def test_an_error_that_somebody_sends_to_the_idle_event_loop_loses_no_job(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.run.executor._BEGINS_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr("fourlane.worker.run.coroutines._BEGINS_WITHIN_SECONDS", 0.2)
     ran: list[int] = []
 
     async def note(number: int) -> None:

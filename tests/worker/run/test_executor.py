@@ -54,7 +54,7 @@ class Hands:
     def give(self, *tasks: Any, options: dict[str, Any] | None = None) -> None:
         leased = []
         for number, task in enumerate(tasks):
-            job_id = job.id_of_entry(job.entry_of(f"{time.monotonic_ns():014}"[-14:], 0))
+            job_id = job.new_id(1, int(time.time() * 1000))
             body = codec.encode(task.actor_name, (), {}, options or {}, enqueued_ms=1)
             leased.append(Leased(job.entry_of(job_id, number), body, b"", 0))
         self.executor.start(LANE, leased)
