@@ -23,7 +23,7 @@ class OnLoop(Protocol):
     def call_later(self, seconds: float, admission: Admission, gate: Gate) -> None:
         """Call ``end_waits`` then."""
 
-    def begin(self, run: Run) -> None: ...
+    def launch(self, run: Run) -> None: ...
     def dismiss(self, run: Run, outcome: Outcome) -> None:
         """It does not begin here."""
 
@@ -64,7 +64,7 @@ class Admission:
         while gate.waiting and gate.enter(patient=False):
             _, run = gate.waiting.popleft()
             run.gated = True
-            where.begin(run)
+            where.launch(run)
 
     def end_waits(self, gate: Gate, where: OnLoop) -> None:
         """Those that have waited for long enough step aside."""

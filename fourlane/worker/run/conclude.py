@@ -1,4 +1,4 @@
-"""Acts on what decide.py says of a run's end: middleware hears it, callbacks are sent, and the outcome is made.
+"""Acts on what decide.py says of a run's end: whoever hears of it is told (hearers.py), and the outcome is made.
 
 Conclusions.of always gives an outcome for the next turn to write: whatever raises in it, a rule of the task, a hook, a
 result that cannot be kept, the job is over, with both errors.
@@ -10,11 +10,9 @@ import logging
 from contextlib import nullcontext
 from typing import Any, Final
 
-from dramatiq.middleware import MiddlewareError, SkipMessage
+from dramatiq.middleware import MiddlewareError
 
-from fourlane import job
-from fourlane.errors import JobCancelled, JobFailed, RedisUnavailable, Steering
-from fourlane.options import result_ttl_ms
+from fourlane.errors import JobCancelled, JobFailed, Steering
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone
 from fourlane.queues.broker import RedisBroker, in_process, taking_retry
 from fourlane.queues.words import words_of
@@ -27,7 +25,6 @@ from fourlane.worker.run.decide import (
     UNDECIDED,
     End,
     Skipped,
-    Tell,
     Verdict,
     after_middleware,
     after_retries,
@@ -36,7 +33,7 @@ from fourlane.worker.run.decide import (
     judge,
     tells,
 )
-from fourlane.worker.run.expiry import WORDS_OF_DRAMATIQ, Expired
+from fourlane.worker.run.hearers import Hearers
 from fourlane.worker.run.result import BadResult, success
 from fourlane.worker.run.run import Run
 
@@ -54,6 +51,7 @@ class Conclusions:
         self.broker = broker
         self.worker = worker
         self._sender = Sender(broker)
+        self._hearers = Hearers(broker, self._sender)
 
     def close(self) -> None:
         """The worker ends: what Redis could not be told by now is not waited for."""
@@ -96,7 +94,7 @@ class Conclusions:
         outcome = failed.dead(run, verdict, error, self.worker, least_ttl_ms=WAITERS_MS)
         run.failed = True
         run.error = JobFailed(f"{verdict.reason}: {words}")
-        self._tell_all(run, tells(verdict, run.error))
+        self._hearers.tell_who_can(run, tells(verdict, run.error))
         return outcome
 
     # Facts and verdicts -------------------------------------------------------------------------------------
@@ -194,9 +192,9 @@ class Conclusions:
         told = tells(verdict, run.error)
         if verdict.action == "dead" or verdict.skipped:
             for tell in told:
-                self._tell(run, tell)
+                self._hearers.tell(run, tell)
         else:  # it stays so, whoever cannot be told
-            self._tell_all(run, told)
+            self._hearers.tell_who_can(run, told)
         return outcome
 
     def _outcome(self, run: Run, verdict: Verdict, error: BaseException | None, done: Outcome) -> Outcome:
@@ -219,53 +217,8 @@ class Conclusions:
     def _undecided(self, run: Run, error: BaseException | None, fault: BaseException) -> Dead:
         outcome = failed.undecided(run, error, fault, self.worker)
         run.failed, run.error = True, error if error is not None else fault
-        self._tell_all(run, tells(UNDECIDED, run.error))
+        self._hearers.tell_who_can(run, tells(UNDECIDED, run.error))
         return outcome
-
-    # Telling ------------------------------------------------------------------------------------------------
-
-    def _tell_all(self, run: Run, told: tuple[Tell, ...]) -> None:
-        """Those who can be told."""
-        for tell in told:
-            try:
-                self._tell(run, tell)
-            except BaseException as fault:
-                log.error("the end of job %s could not be told: %s", run.leased.entry, words_of(fault))
-
-    def _tell(self, run: Run, tell: Tell) -> None:
-        match tell:
-            case "on_failure":
-                self._sender.send_failure(run)
-            case "on_retry_exhausted":
-                self._sender.send_exhausted(run)
-            case "skip":
-                if isinstance(run.error, Expired):  # middleware, and who waits for its results, hear dramatiq's words
-                    run.error = SkipMessage(WORDS_OF_DRAMATIQ)
-                self.broker.call_hooks(self.broker.hooks("after_skip_message", native=False), (run,), {})
-            case "ack":
-                self._call_settling(run, "before_ack", "after_ack")
-            case "nack":
-                self._call_settling(run, "before_nack", "after_nack")
-            case "waiters":
-                self._tell_waiters(run)
-
-    def _call_settling(self, run: Run, *signals: str) -> None:
-        """Acks and nacks hear of what is decided, and change nothing of it."""
-        for signal in signals:
-            for hook in self.broker.hooks(signal, native=False):
-                try:
-                    hook(self.broker, run)
-                except BaseException:  # whatever it is, the job has ended as it has
-                    self.broker.logger.critical("Unexpected failure in %r.", hook, exc_info=True)
-
-    def _tell_waiters(self, run: Run) -> None:
-        if not result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms):
-            return
-        stored = job.id_of_entry(run.leased.entry)
-        try:
-            self.broker.store.tell_waiters(run.lane.service, stored, str(run.error), cancelled=True)
-        except RedisUnavailable as fault:
-            log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)
 
 
 def _cause_of(error: BaseException) -> BaseException:

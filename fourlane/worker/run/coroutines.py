@@ -83,18 +83,21 @@ class Coroutines:
     # ``async def`` functions --------------------------------------------------------------------------------
 
     def spawn(self, runs: list[Run]) -> None:
-        """From any thread. They are among ``runs`` already."""
+        """From any thread."""
+        self.runs.update((id(run), run) for run in runs)
         self.loop.call_soon_threadsafe(self._spawn, runs)
 
     def _spawn(self, runs: list[Run]) -> None:
         for run in runs:
             if run.plan.gate is None or self._admission.admit(run.plan.gate, run, self):
-                self.begin(run)
+                self.launch(run)
 
-    def begin(self, run: Run) -> None:
+    def launch(self, run: Run) -> None:
+        loop = self.keeper.loop
+        assert loop is not None
         coroutine = self._run(run)
         try:
-            run.task = self.loop.create_task(coroutine)
+            run.task = loop.create_task(coroutine)
         except BaseException as error:
             self._not_made(run, coroutine, error)
 

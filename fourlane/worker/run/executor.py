@@ -1,6 +1,6 @@
 """Runs jobs: plain functions in threads, ``async def`` on one event loop. It knows nothing of Redis.
 
-1. load: a leased job's body is read and its task's plan found (here); without that it is refused (refuse.py).
+1. load: a leased job's body is read and its task's plan found (load.py); without that it is refused (refuse.py).
 2. admit: it gets a place of its task's share (admission.py, gate.py).
 3. begin: not if its lease is lost or the worker stops; its row, its options, its time limit (begin.py).
 4. before: it is unsealed, has not expired (expiry.py), and middleware hears of it.
@@ -27,8 +27,6 @@ from typing import Any, Final
 
 import dramatiq
 
-from fourlane import codec
-from fourlane.errors import FourlaneError, UnreadableJob
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.store import Leased
@@ -40,7 +38,7 @@ from fourlane.worker.run.conclude import Conclusions
 from fourlane.worker.run.coroutines import Coroutines
 from fourlane.worker.run.ends import Ends
 from fourlane.worker.run.finish import Finish, Owner
-from fourlane.worker.run.gate import Gate
+from fourlane.worker.run.load import Load
 from fourlane.worker.run.observer import Observer
 from fourlane.worker.run.plan import Plan
 from fourlane.worker.run.refill import Refill
@@ -78,16 +76,12 @@ class Executor:
         self.broker = broker
         self.slots = slots
         self.concurrency = concurrency
-        self.plans: dict[str, Plan] = {}
-        self.has_plain = False
         self.stopping = False
         self.end_process: Callable[[], None] = _end_process
         self._refill = Refill(on_low)
-        self._has_async = False
         self._fault = ""
         self._halt = halt = Halt()
         self._conclusions = Conclusions(broker, worker)
-        self._refusals = Refusals(broker, owner, self._conclusions)
         self._ends = Ends(broker)
         self._admission = admission = Admission(owner, halt, slots)
         rows = Rows(broker, table, slots=slots, concurrency=concurrency)
@@ -115,31 +109,36 @@ class Executor:
             refill=self._refill,
             mislaid=owner.mislaid,
         )
+        self._load = Load(
+            broker,
+            Refusals(broker, owner, self._conclusions),
+            slots=slots,
+            concurrency=concurrency,
+            on_free=self._coroutines.place_is_free,
+            prepare=self._prepare,
+        )
         self._timeouts = SoftTimeouts(self._limited, self._interrupt, self._ping)
 
     # Start and stop -----------------------------------------------------------------------------------------
 
     def boot(self) -> None:
+        load = self._load
         for actor in self.broker.actors.values():
-            self._plan(actor)
-        ends.declare(self.broker, is_async=self._has_async and not self.has_plain)
-        self._plan(self.broker.actors[ended.TASK])
-        if self._has_async:
+            load.plan(actor)
+        ends.declare(self.broker, is_async=load.has_async and not load.has_plain)
+        load.plan(self.broker.actors[ended.TASK])
+        if load.has_async:
             self._coroutines.start_loop()
-        if self.has_plain or not self._has_async:
+        if load.has_plain or not load.has_async:
             self._slots.start()
         self._timeouts.start()
 
-    def _plan(self, actor: dramatiq.Actor[Any, Any]) -> Plan:
-        plan = self.plans[actor.actor_name] = Plan(self.broker, actor)
-        if plan.share < 1:
-            most = self.concurrency if plan.is_coroutine and not plan.keeps_thread else self.slots
-            plan.gate = Gate(max(1, int(plan.share * most)), self._coroutines.place_is_free)
+    def _prepare(self, plan: Plan) -> None:
+        """For the jobs of a task that was declared since the start."""
         if plan.is_async:
-            self._has_async = True
-        else:
-            self.has_plain = True
-        return plan
+            self._coroutines.start_loop()
+        elif not self.threads:
+            self._slots.start()
 
     def provide_loop(self, broker: dramatiq.Broker, worker: Any) -> None:
         """In place of what ``AsyncIO`` does before a worker boots: its loop is the one on which jobs run."""
@@ -157,51 +156,13 @@ class Executor:
 
     def start(self, lane: Any, jobs: list[Leased]) -> int:
         """Take leased jobs; returns how many are ``async def``. Those that cannot run at all are concluded here."""
-        coroutines: list[Run] = []
-        put, plans, decode = self._slots.backlog.put, self.plans, codec.decode
-        for leased in jobs:
-            try:
-                envelope = decode(leased.body)
-                plan = plans.get(envelope.task) or self._late_plan(envelope.task)
-            except UnreadableJob as error:
-                self._refusals.refuse_unreadable(lane, leased, error)
-                continue
-            if plan is None:
-                self._refusals.refuse_unknown(lane, leased, envelope)
-                continue
-            run = Run(lane, leased, envelope, plan)
-            if plan.is_async:
-                coroutines.append(run)
-                self._coroutines.runs[id(run)] = run
-            else:
-                put(run)
+        coroutines = self._load.load(lane, jobs, self.backlog.put)
         if coroutines:
             self._coroutines.spawn(coroutines)
         return len(coroutines)
 
-    def _late_plan(self, name: str) -> Plan | None:
-        """Of an actor that was declared since the start."""
-        actor = self.broker.actors.get(name)
-        if actor is None:
-            return None
-        try:
-            plan = self._plan(actor)
-            if plan.is_async:
-                self._coroutines.start_loop()
-            elif not self.threads:
-                self._slots.start()
-        except (FourlaneError, OSError, RuntimeError) as error:  # no descriptor is left, or no thread
-            self.plans.pop(name, None)
-            log.error("actor %r was declared since the start, and its jobs cannot run: %s", name, error)
-            return None
-        return plan
-
     def is_async(self, leased: Leased) -> bool:
-        try:
-            plan = self.plans.get(codec.decode(leased.body).task)
-        except UnreadableJob:
-            return False
-        return plan is not None and plan.is_async
+        return self._load.is_async(leased)
 
     def take_back(self) -> list[Run]:
         """The jobs that no thread has begun, to be given back."""
@@ -255,7 +216,7 @@ class Executor:
 
     @property
     def has_async(self) -> bool:
-        return self._has_async or self.loop is not None
+        return self._load.has_async or self.loop is not None
 
     @property
     def stepped_aside_at(self) -> float:
