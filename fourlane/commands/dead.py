@@ -46,7 +46,7 @@ def _filter_options(command: C) -> C:
             click.option("--queue", help="Only this queue's."),
             click.option("--task", help="Only this task's."),
             click.option("--tenant", help="Only this tenant's."),
-            click.option("--reason", type=click.Choice(REASONS), help="Only those that died of this."),
+            click.option("--reason", type=click.Choice([*REASONS]), help="Only those that died of this."),
             click.option("--older-than", type=Duration(), help="Died longer ago: 10m, 2h, 7d."),
             click.option("--newer-than", type=Duration(), help="Died less long ago: 10m, 2h, 7d."),
         ]

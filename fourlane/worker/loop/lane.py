@@ -25,8 +25,8 @@ WATCH: Final = 1 << 5
 UNHEARD_SECONDS: Final = 1.0
 """How long a wait lasts that leaves out what is another worker's for now."""
 _BUSY_LOOK_SECONDS: Final = SILENCE_MS / 2000  # after so long with leases it looks after the other workers
-_ASIDE_SECONDS: Final = 0.01  # in so long no more than so many jobs of a tier are passed over for their task's share
-_MOST_ASIDE: Final = 20
+_PASS_SECONDS: Final = 0.01  # in so long no more than so many jobs of a tier are passed over for their task's share
+_MOST_PASSED: Final = 20
 _TARGETS: Final = {str(int(tier)): tier.target_ms for tier in Tier}
 _BITS: Final = {str(int(tier)): 1 << int(tier) for tier in Tier}
 
@@ -46,7 +46,7 @@ class Lane:
         self.maybe = set(tiers)
         self.served = 0
         self.rests: dict[str, float] = {}  # by tier: until when to lease none
-        self._aside: dict[str, tuple[float, int]] = {}  # by tier: since when, and how many
+        self._passed: dict[str, tuple[float, int]] = {}  # by tier: since when, and how many
         self.late: set[str] = set()
         self.late_at: dict[str, float] = {}  # by tier: when its oldest job will have waited past the target
         self.pass_on: dict[str, float] = {}  # by tier: when a token that no slot took is another worker's
@@ -86,15 +86,15 @@ class Lane:
         tiers = self.maybe - self.rests.keys() if self.rests else self.maybe
         return sorted(tiers) if len(tiers) > 1 else list(tiers)
 
-    def stepped_aside(self, tier: str, now: float) -> None:
+    def passed(self, tier: str, now: float) -> None:
         """A job found no place of its task's share, and lets those behind it pass. The tier rests when they are many,
         for lower ones have work too. From any thread."""
-        since, count = self._aside.get(tier, (0.0, 0))
-        if now - since > _ASIDE_SECONDS:
+        since, count = self._passed.get(tier, (0.0, 0))
+        if now - since > _PASS_SECONDS:
             since, count = now, 0
-        self._aside[tier] = since, count + 1
-        if count + 1 >= _MOST_ASIDE:
-            self.rests[tier] = since + _ASIDE_SECONDS
+        self._passed[tier] = since, count + 1
+        if count + 1 >= _MOST_PASSED:
+            self.rests[tier] = since + _PASS_SECONDS
 
     def rouse(self, now: float) -> None:
         """Those whose rest is over may be leased from again."""

@@ -1,4 +1,4 @@
-"""A job of a task with a share gets one of the task's places, waits a moment for one, or steps aside: it comes again.
+"""A job of a task with a share gets one of its places, waits a moment for one, or is crowded out: it comes again.
 
 Threads wait in place, coroutines in the gate's line, on the event loop.
 """
@@ -34,7 +34,7 @@ class Admission:
     def __init__(self, owner: Owner, halt: Halt, slots: int) -> None:
         self.at_gate: list[Run | None] = [None] * slots
         """By slot: runs that wait for a place."""
-        self.stepped_aside_at = 0.0
+        self.crowded_at = 0.0
         """When a job last found no place of its task's share."""
         self._owner = owner
         self._halt = halt
@@ -44,7 +44,7 @@ class Admission:
         self.at_gate[slot] = run
         run.gated = gate.enter(patient=True)
         if not run.gated:
-            self._owner.finished(run, Back() if self._halt.stops else self._step_aside(gate, run))
+            self._owner.finished(run, Back() if self._halt.stops else self._crowd_out(gate, run))
         self.at_gate[slot] = None
         return run.gated
 
@@ -54,7 +54,7 @@ class Admission:
         if run.gated:
             return True
         if not gate.let_wait(run):
-            where.dismiss(run, self._step_aside(gate, run))
+            where.dismiss(run, self._crowd_out(gate, run))
         elif len(gate.waiting) == 1:
             where.call_later(PATIENCE_SECONDS, self, gate)
         return False
@@ -67,15 +67,15 @@ class Admission:
             where.launch(run)
 
     def end_waits(self, gate: Gate, where: OnLoop) -> None:
-        """Those that have waited for long enough step aside."""
+        """Those that have waited for long enough are crowded out."""
         now = time.monotonic()
         while gate.waiting and gate.waiting[0][0] <= now:
             run = gate.waiting.popleft()[1]
-            where.dismiss(run, self._step_aside(gate, run))
+            where.dismiss(run, self._crowd_out(gate, run))
         if gate.waiting:
             where.call_later(max(0.001, gate.waiting[0][0] - now), self, gate)
 
-    def _step_aside(self, gate: Gate, run: Run) -> Postpone:
-        self.stepped_aside_at = time.monotonic()
-        run.lane.stepped_aside(run.leased.entry[0], self.stepped_aside_at)
-        return Postpone(gate.pause_ms(self.stepped_aside_at))
+    def _crowd_out(self, gate: Gate, run: Run) -> Postpone:
+        self.crowded_at = time.monotonic()
+        run.lane.passed(run.leased.entry[0], self.crowded_at)
+        return Postpone(gate.pause_ms(self.crowded_at))

@@ -219,9 +219,9 @@ class Executor:
         return self._load.has_async or self.loop is not None
 
     @property
-    def stepped_aside_at(self) -> float:
+    def crowded_at(self) -> float:
         """When a job last found no place of its task's share."""
-        return self._admission.stepped_aside_at
+        return self._admission.crowded_at
 
     def free(self) -> tuple[int, int]:
         """Free threads, and free places on the event loop."""

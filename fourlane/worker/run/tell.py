@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import traceback
-from typing import Final
 
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.worker.run.run import Run
+from fourlane.worker.run.unknown import Parked
 
-__all__ = ["Parked", "tell"]
+__all__ = ["tell"]
 
 log = logging.getLogger("fourlane.worker")
 
-_LINE_SECONDS: Final = 60.0
+_parked = Parked()
 
 
 def tell(run: Run, outcome: Outcome, raised: BaseException | None, *, done: bool) -> None:
@@ -62,24 +61,3 @@ def _printable(error: BaseException | None) -> BaseException | None:
     except BaseException:  # its text raises, or has half of a surrogate pair
         return None
     return error
-
-
-class Parked:
-    """Tells of parked jobs: one line a minute for each task, however many there are."""
-
-    def __init__(self, seconds: float = _LINE_SECONDS) -> None:
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._lines: dict[str, tuple[float, int]] = {}  # by task: when the last line was, how many came since
-
-    def tell(self, job_id: str, task: str, again_in_ms: int) -> None:
-        now = time.monotonic()
-        with self._lock:
-            told_at, since = self._lines.get(task, (-self._seconds, 0))
-            is_time = now - told_at >= self._seconds
-            self._lines[task] = (now, 0) if is_time else (told_at, since + 1)
-        if is_time:
-            log.warning("unknown-task task=%s jobs=%d job=%s again_in_ms=%d", task, since + 1, job_id, again_in_ms)
-
-
-_parked = Parked()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
+import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -10,12 +13,15 @@ from typing import Final
 from fourlane.queues.connection import Link
 from fourlane.queues.store import Store
 
-__all__ = ["DEAD_AFTER_MS", "Promotion", "pause_ms", "unknown_tasks"]
+__all__ = ["DEAD_AFTER_MS", "Parked", "Promotion", "pause_ms", "unknown_tasks"]
+
+log = logging.getLogger("fourlane.worker")
 
 DEAD_AFTER_MS: Final = 24 * 3_600_000
 _TRIES: Final = 4
 _SHORTEST_MS: Final = 500
 _LONGEST_MS: Final = 30_000
+_LINE_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Between sweeps for parked jobs that find none, until the last one."""
 
@@ -27,6 +33,24 @@ def pause_ms(unknown_ms: int, tries: int) -> int:
     deploy a worker that knows it is near.
     """
     return 0 if tries % _TRIES else max(_SHORTEST_MS, min(_LONGEST_MS, unknown_ms // 2))
+
+
+class Parked:
+    """Tells of parked jobs: one line a minute for each task, however many there are."""
+
+    def __init__(self, seconds: float = _LINE_SECONDS) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._lines: dict[str, tuple[float, int]] = {}  # by task: when the last line was, how many came since
+
+    def tell(self, job_id: str, task: str, again_in_ms: int) -> None:
+        now = time.monotonic()
+        with self._lock:
+            told_at, since = self._lines.get(task, (-self._seconds, 0))
+            is_time = now - told_at >= self._seconds
+            self._lines[task] = (now, 0) if is_time else (told_at, since + 1)
+        if is_time:
+            log.warning("unknown-task task=%s jobs=%d job=%s again_in_ms=%d", task, since + 1, job_id, again_in_ms)
 
 
 def unknown_tasks(store: Store, service: str, tasks: Collection[str]) -> list[str]:
@@ -50,15 +74,15 @@ class Promotion:
         self._service = service
         self._tiers = tiers
         self._tasks = tasks
-        self._until, self._looked_at = b"0", 0
+        self._until, self._passed = b"0", 0
         self._found = False
         self._pauses = deque(_SWEEP_SECONDS)
 
     def take(self, link: Link, most: int, now: float) -> int:
         """Make up to so many ready, to be leased in a turn at once. Returns how many. Raises RedisUnavailable."""
         keys = self._store.service(self._service).all
-        args = (self._until, self._looked_at, most, self._tiers, *self._tasks)
-        found, self._looked_at, until = link.run("promote", keys, args)
+        args = (self._until, self._passed, most, self._tiers, *self._tasks)
+        found, self._passed, until = link.run("promote", keys, args)
         self.taken += found
         self._found = self._found or found > 0
         self._until = until or b"0"
@@ -67,7 +91,7 @@ class Promotion:
         return int(found)
 
     def _end_sweep(self, now: float) -> None:
-        self._looked_at = 0
+        self._passed = 0
         if self._found:
             self._pauses = deque(_SWEEP_SECONDS)
         self._found = False
