@@ -61,8 +61,8 @@ class Sender:
 
     def _send_once(self, run: Run, option: str, told: dict[str, Any]) -> None:
         name = run.envelope.options.get(option) or run.plan.options.get(option)
-        if isinstance(name, str) and name and option not in run.told:
-            run.told |= {option}
+        if isinstance(name, str) and name and option not in run.sent:
+            run.sent |= {option}
             actor = self._broker.get_actor(name)
             self._until_told(run, lambda: actor.send(run.message.asdict(), told))
 

@@ -116,7 +116,7 @@ class Conclusions:
     def _ask_retries(self, run: Run, error: BaseException) -> None:
         """dramatiq's own rules, in its own words: it marks the message failed or enqueues it again."""
         run.error = error
-        run.told |= {"on_retry_exhausted"}
+        run.sent |= {"on_retry_exhausted"}
         frames = error.__traceback__
         try:
             raise error
@@ -144,7 +144,7 @@ class Conclusions:
         return self._end(run, verdict, error or run.error, done)
 
     def _hear(self, run: Run, result: Any) -> tuple[Verdict, BaseException | None, Outcome]:
-        """The verdict, in the midst of all that middleware does after a message was processed (hearing.py)."""
+        """The verdict, in the midst of all that middleware does after a message was processed (middleware.py)."""
         verdict = DONE
         done: Outcome = _DONE
         error = run.error

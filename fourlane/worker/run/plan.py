@@ -18,7 +18,7 @@ from fourlane.retry import Backoff, Policy
 from fourlane.tasks.callables import is_async
 from fourlane.tasks.task import Task
 from fourlane.worker.run.gate import Gate
-from fourlane.worker.run.hearing import in_order_of_after, is_told, keeps_thread
+from fourlane.worker.run.middleware import in_order_of_after, is_told, keeps_thread
 
 __all__ = ["JudgedBy", "NoPlan", "Plan"]
 

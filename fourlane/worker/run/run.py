@@ -28,30 +28,39 @@ class Run(MessageProxy):
     """One job in this process. A dramatiq MessageProxy, for middleware sees it as its message."""
 
     # On the class, so that making a Run costs little: most jobs change few of these.
-    failed = False
-    abandoned = False
+
+    # Where it is
     gated = False  # it has one of its task's places
-    expected = False  # its error
-    lost = False  # its lease: the job runs elsewhere by now
-    told: frozenset[str] = frozenset()  # which of the callbacks heard of its end
-    ended = False  # the function is over: no interrupt may be sent any more
-    interrupted: type[BaseException] | None = None
-    takes_retry = False  # its middleware is being told of its failure
-    enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
-    deadline = 0.0
-    row = -1
-    attempt = 1
-    started = 0.0
-    ended_at = 0.0
-    trace: Any = None  # what a tracer keeps of it
+    row = -1  # in the table
     thread = 0
     task: asyncio.Task[Any] | None = None
     on_loop = False  # it went over there from a thread
-    late_interrupt: type[BaseException] | None = None  # came when its function in a thread was over
     awaitable: Any = None  # what its function returned in a slot's thread, for the event loop to await
     goes_on_in: contextvars.Context | None = None  # the one context of its hooks and its coroutine
+
+    # How far it is
+    attempt = 1
+    started = 0.0
+    ended = False  # the function is over: no interrupt may be sent any more
+    ended_at = 0.0
     steps_used = False  # its task has asked for its steps
     output_used = False  # or for its output
+    trace: Any = None  # what a tracer keeps of it
+
+    # What ends it early
+    deadline = 0.0
+    interrupted: type[BaseException] | None = None
+    late_interrupt: type[BaseException] | None = None  # came when its function in a thread was over
+    lost = False  # its lease: the job runs elsewhere by now
+    abandoned = False  # nobody is told of its end
+
+    # How it ends
+    failed = False
+    expected = False  # its error
+    sent: frozenset[str] = frozenset()  # which of the callbacks
+    takes_retry = False  # its middleware is being told of its failure
+    enqueued_again: tuple[dramatiq.Message[Any], int | None] | None = None
+
     _exception: BaseException | None = None  # dramatiq's name of it: middleware reads and sets it
     _built: dramatiq.Message[Any] | None = None
     _steps: Steps | None = None
@@ -105,6 +114,7 @@ class Run(MessageProxy):
 
     @property
     def message(self) -> dramatiq.Message[Any]:
+        """The job as dramatiq has it."""
         return self._message
 
     @property
