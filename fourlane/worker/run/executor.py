@@ -36,8 +36,8 @@ from fourlane.worker.run.admission import Admission
 from fourlane.worker.run.begin import Begin, Halt
 from fourlane.worker.run.conclude import Conclusions
 from fourlane.worker.run.coroutines import Coroutines
-from fourlane.worker.run.ends import Ends
 from fourlane.worker.run.finish import Finish, Owner
+from fourlane.worker.run.histories import Histories
 from fourlane.worker.run.load import Load
 from fourlane.worker.run.observer import Observer
 from fourlane.worker.run.plan import Plan
@@ -55,7 +55,7 @@ log = logging.getLogger("fourlane.worker")
 
 _LAST_STEP_SECONDS: Final = 0.5  # for what ends just as the grace does
 _LOOK_AGAIN_SECONDS: Final = 0.005
-_ENDS_SECONDS: Final = 2.0
+_HISTORIES_SECONDS: Final = 2.0
 
 
 class Executor:
@@ -82,11 +82,11 @@ class Executor:
         self._fault = ""
         self._halt = halt = Halt()
         self._conclusions = Conclusions(broker, worker)
-        self._ends = Ends(broker)
+        self._histories = Histories(broker)
         self._admission = admission = Admission(owner, halt, slots)
         rows = Rows(broker, table, slots=slots, concurrency=concurrency)
         begin = Begin(broker, rows, halt, observer)
-        finish = Finish(owner, self._conclusions, self._ends, observer)
+        finish = Finish(owner, self._conclusions, self._histories, observer)
         self._coroutines = Coroutines(
             owner,
             concurrency=concurrency,
@@ -150,7 +150,7 @@ class Executor:
         self._slots.close()
         self._conclusions.close()
         self._coroutines.close()
-        self._ends.close(timeout_seconds=_ENDS_SECONDS)
+        self._histories.close(timeout_seconds=_HISTORIES_SECONDS)
 
     # Jobs come ----------------------------------------------------------------------------------------------
 

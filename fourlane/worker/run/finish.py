@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from fourlane.outcome import PLAIN, Outcome
 from fourlane.worker.run.conclude import Conclusions
-from fourlane.worker.run.ends import Ends
+from fourlane.worker.run.histories import Histories
 from fourlane.worker.run.observer import Observer
 from fourlane.worker.run.quietly import quietly
 from fourlane.worker.run.run import Run
@@ -29,11 +29,11 @@ class Owner(Protocol):
 class Finish:
     """Finishes runs."""
 
-    def __init__(self, owner: Owner, conclusions: Conclusions, ends: Ends, observer: Observer | None) -> None:
+    def __init__(self, owner: Owner, conclusions: Conclusions, histories: Histories, observer: Observer | None) -> None:
         self.observer = observer
         self._owner = owner
         self._conclusions = conclusions
-        self._ends = ends
+        self._histories = histories
 
     def may_block(self, run: Run, error: BaseException | None) -> bool:
         """Whether to finish it may take as long as Redis is away."""
@@ -62,4 +62,4 @@ class Finish:
         if self.observer is None:
             run.let_go()  # else the observer wants its error once more, when the turn is taken
         if "scheduled_for" in run.envelope.options:
-            quietly(self._ends.tell, run, outcome)
+            quietly(self._histories.tell, run, outcome)

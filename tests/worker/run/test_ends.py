@@ -28,7 +28,7 @@ from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
 from fourlane.worker.loop import loop
 from fourlane.worker.run import conclude, failed
-from fourlane.worker.run.ends import Ends
+from fourlane.worker.run.histories import Histories
 from fourlane.worker.table import Table
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
@@ -56,7 +56,7 @@ PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "write_record": lambda patch: patch.setattr(failed, "write_record", fails),
     "traceback": lambda patch: patch.setattr(words.traceback, "format_exception", fails),
     "tell": lambda patch: patch.setattr(loop, "tell", fails),
-    "ends": lambda patch: patch.setattr(Ends, "tell", fails),
+    "histories": lambda patch: patch.setattr(Histories, "tell", fails),
     "table.begin": lambda patch: patch.setattr(Table, "begin", fails),
     "table.end": lambda patch: patch.setattr(Table, "end", fails),
 }
