@@ -79,10 +79,8 @@ class Conclusions:
                     return self._end(run, RESULT_REFUSED, run.error)
             in_process.message = run
             run.error = error
-            verdict = before_middleware(self._facts(run, error))
-            if verdict is not None:
-                return self._end_unheard(run, verdict, error)
-            return self._end_heard(run, result)
+            unheard = self._unheard(run, error) if error is not None or run.lost else None
+            return self._end_heard(run, result) if unheard is None else self._end_unheard(run, unheard, error)
         except BaseException as fault:
             return Back() if run.abandoned else self._undecided(run, error, fault)
         finally:
@@ -99,8 +97,8 @@ class Conclusions:
 
     # Facts and verdicts -------------------------------------------------------------------------------------
 
-    def _facts(self, run: Run, error: BaseException | None) -> End:
-        return End(error, run.attempt, told=run.told_to_end, lost=run.lost, failed=run.failed)
+    def _unheard(self, run: Run, error: BaseException | None) -> Verdict | None:
+        return before_middleware(End(error, told=run.told_to_end, lost=run.lost, failed=run.failed))
 
     def _judged(self, run: Run, error: BaseException) -> Verdict:
         """What an error means: by the task's policy, as the job's options change it, or by dramatiq's ``Retries``."""
@@ -152,17 +150,20 @@ class Conclusions:
         cause: BaseException | None = None
         try:
             for m in run.plan.after:
-                if m is not None:
+                if type(m) in SUCCESS_SENDERS:
+                    if run.error is None and not run.failed:
+                        self._sender.send_success(run, m, result)
+                elif m is not None:
                     self._tell_processed(run, m, result)
                 elif (cause := run.error) is not None:
                     verdict = self._judged(run, cause)
+                    run.failed = run.failed or verdict.action == "dead"
                 else:
                     try:
                         done = success(run, result)
                     except BadResult as bad:
                         verdict, cause = RESULT_REFUSED, _cause_of(bad)
-                        run.error = cause
-                run.failed = run.failed or verdict.action == "dead"
+                        run.failed, run.error = True, cause
         except MiddlewareError as raised:  # dramatiq's meaning of it: the run failed
             run.error = run.error or raised
             verdict, cause = self._judged(run, raised), raised
@@ -173,12 +174,7 @@ class Conclusions:
         return verdict, cause, done
 
     def _tell_processed(self, run: Run, middleware: Any, result: Any) -> None:
-        plan = run.plan
-        if type(middleware) in SUCCESS_SENDERS:
-            if run.error is None and not run.failed:
-                self._sender.send_success(run, middleware, result)
-            return
-        takes_retry = run.error is not None and plan.judged_by == "nobody"
+        takes_retry = run.error is not None and run.plan.judged_by == "nobody"
         with taking_retry(run) if takes_retry else nullcontext():
             told = {"result": result, "exception": run.error}
             self.broker.call_hooks([middleware.after_process_message], (run,), told)

@@ -39,6 +39,8 @@ class Hearers:
 
     def tell(self, run: Run, tell: Tell) -> None:
         match tell:
+            case "ack":
+                self._call_settling(run, "before_ack", "after_ack")
             case "on_failure":
                 self._sender.send_failure(run)
             case "on_retry_exhausted":
@@ -47,8 +49,6 @@ class Hearers:
                 if isinstance(run.error, Expired):  # middleware, and who waits for its results, hear dramatiq's words
                     run.error = SkipMessage(WORDS_OF_DRAMATIQ)
                 self._broker.call_hooks(self._broker.hooks("after_skip_message", native=False), (run,), {})
-            case "ack":
-                self._call_settling(run, "before_ack", "after_ack")
             case "nack":
                 self._call_settling(run, "before_nack", "after_nack")
             case "waiters":
