@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fourlane.worker.loop import loop
-from fourlane.worker.run import executor
+from fourlane.worker.run import begin, finish
 
 __all__: list[str] = []
 
@@ -57,8 +57,9 @@ def _without_hooks(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for owner, names in (
-    (loop.Loop, ("finished", "_tell_ended", "_turn", "_wait")),
-    (executor.Executor, ("_begin", "_finish")),
+    (loop.Loop, ("_tell_ended", "_turn", "_wait")),
+    (begin.Begin, ("_begin_with",)),
+    (finish.Finish, ("finish", "_let_go")),
 ):
     for name in names:
         setattr(owner, name, _without_hooks(getattr(owner, name)))

@@ -7,7 +7,6 @@ from typing import Final, TypeAlias
 
 __all__ = [
     "PLAIN",
-    "REASONS",
     "WAITERS_MS",
     "Back",
     "Cancel",
@@ -69,22 +68,12 @@ class Cancel:
     """It was cancelled while it ran."""
 
 
-REASONS: Final = {
-    "error": "its last attempt failed",
-    "rejected": "it can never succeed: its task said so, or its body or its end cannot be read or written",
-    "expired": "it was ready and waited longer than it may (max_age)",
-    "unknown-task": "no worker knew its task for a day",
-    "poison": "too many workers died with it (lua/reclaim.lua)",
-}
-"""Why a job is a dead letter."""
-
-
 @dataclass(frozen=True, slots=True)
 class Dead:
     """It will not run again by itself."""
 
     reason: str
-    """One of `REASONS`."""
+    """One of reasons.py's `REASONS`."""
     detail: str
     record: bytes
     value: bytes = b""

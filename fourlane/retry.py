@@ -1,4 +1,4 @@
-"""Which outcome an error leads to, and when. Pure: no store, no thread, no clock of its own."""
+"""When a failed job is tried again: the rule. Pure: no store, no thread, no clock of its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any, Final
 
 import dramatiq.errors
 
-from fourlane.errors import RateLimited, Reject, Snooze
-
-__all__ = ["LONGEST_MS", "Backoff", "Policy", "Verdict", "is_expected", "judge"]
+__all__ = ["LONGEST_MS", "Backoff", "Policy", "is_expected"]
 
 LONGEST_MS: Final = 315_360_000_000
 """Ten years: the longest limit, backoff and time to keep a result."""
@@ -66,37 +64,22 @@ class Policy:
             changed = replace(changed, backoff=Backoff(min(least, most), most, self.backoff.jitter))
         return changed
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an error means: ``retry`` or ``postpone`` after ``delay_ms``, or ``dead`` for ``reason``."""
-
-    action: str
-    delay_ms: int = 0
-    reason: str = ""
-    expected: bool = False
+    def again_in_ms(self, error: BaseException, attempt: int) -> int | None:
+        """How long after the attempt of this number (1 is the first) failed so the next one comes; None: never."""
+        if self.throws and isinstance(error, self.throws):
+            return None
+        if self.retry_when is not None:
+            again = self.retry_when(attempt - 1, error)
+        else:
+            again = self.max_retries is None or attempt <= self.max_retries
+        if not again:
+            return None
+        if isinstance(error, dramatiq.errors.Retry) and error.delay is not None:
+            return int(error.delay)
+        return self.backoff.delay_ms(attempt)
 
 
 def is_expected(error: BaseException, throws: Any) -> bool:
     """An error that a program raises on purpose, to be tried again later or not at all: nobody need be told of it."""
     steers = isinstance(error, (dramatiq.errors.Retry, dramatiq.errors.RateLimitExceeded))
     return steers or bool(throws and isinstance(error, throws))
-
-
-def judge(error: BaseException, attempt: int, policy: Policy) -> Verdict:
-    """Judge the error that ended the attempt of this number (1 is the first)."""
-    if isinstance(error, (Snooze, RateLimited)):
-        return Verdict("postpone", error.delay_ms, expected=True)
-    if isinstance(error, Reject):
-        return Verdict("dead", reason="rejected", expected=True)
-    if policy.throws and isinstance(error, policy.throws):
-        return Verdict("dead", reason="error", expected=True)
-    if policy.retry_when is not None:
-        again = policy.retry_when(attempt - 1, error)
-    else:
-        again = policy.max_retries is None or attempt <= policy.max_retries
-    if not again:
-        return Verdict("dead", reason="error")
-    if isinstance(error, dramatiq.errors.Retry) and error.delay is not None:
-        return Verdict("retry", int(error.delay), expected=True)
-    return Verdict("retry", policy.backoff.delay_ms(attempt), expected=isinstance(error, dramatiq.errors.Retry))

@@ -152,7 +152,7 @@ class Spans(Observer):
         context = context_of(span)
         if chosen:
             context = as_sampled(context)
-        error = run._exception
+        error = run.error
         failed = type(outcome) in _ERRORS
         start_ns = time.time_ns() - int((time.monotonic() - run.started) * 1e9)
         end_ns = start_ns + int((run.ended_at - run.started) * 1e9)
@@ -199,8 +199,8 @@ class Spans(Observer):
             "fourlane.attempt": run.attempt,
             "fourlane.outcome": type(outcome).__name__.lower(),
         }
-        if run._exception is not None:
-            found["error.type"] = type(run._exception).__name__
+        if run.error is not None:
+            found["error.type"] = type(run.error).__name__
         for option, attribute in (("tenant", "organization_id"), ("user_id", "user_id")):
             if options.get(option):
                 found[attribute] = str(options[option])

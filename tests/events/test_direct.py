@@ -22,12 +22,15 @@ from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.claims import Claims
+from fourlane.retry import Backoff
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of
 from tests.events.fault_proxy import FaultProxy
 from tests.events.test_consuming import Seen, handle, in_sqs, seen  # noqa: F401
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
+
+AT_ONCE = Backoff(0, 0)
 
 
 @pytest.fixture
@@ -108,10 +111,8 @@ def test_visibility_is_extended_while_a_handler_runs(
 
 
 def test_an_error_gives_it_back_and_the_last_one_buries_it(
-    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr("fourlane.events.direct._FIRST_BACKOFF_SECONDS", 0)
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any
+) -> None:
     calls: list[str] = []
 
     @fourlane.on_event(event)
@@ -124,12 +125,12 @@ def test_an_error_gives_it_back_and_the_last_one_buries_it(
         calls.append("works")
 
     publisher.publish(event, 1)
-    worker, _ = direct(max_failures=3)
+    worker, _ = direct(max_failures=3, backoff=AT_ONCE)
     for receives in (1, 2, 3):
         [message] = eventually(lambda: messages.receive(aws, queue, wait_seconds=1))
         assert message.receives == receives
         worker.take(queue, [message])
-        eventually(lambda: not worker._deliveries)
+        eventually(lambda: not worker.in_hand())
     assert calls == ["fails", "works", "fails", "fails"], "what succeeded is not repeated"
     [buried] = drain(aws, queue.dead_letters)
     assert buried.reason == "after 3 failure(s): RuntimeError: the disk is full"
@@ -153,11 +154,9 @@ def test_receives_that_ended_otherwise_are_no_failures(
 
 
 def test_each_handler_has_its_own_failures(
-    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str, direct: Any
+) -> None:
     """One that has ended is not called again, and one that may succeed still gets its chances."""
-    monkeypatch.setattr("fourlane.events.direct._FIRST_BACKOFF_SECONDS", 0)
     calls: list[str] = []
 
     @fourlane.on_event(event)
@@ -172,11 +171,11 @@ def test_each_handler_has_its_own_failures(
             raise RuntimeError("not yet")
 
     publisher.publish(event, 1)
-    worker, _ = direct(max_failures=3)
+    worker, _ = direct(max_failures=3, backoff=AT_ONCE)
     for _ in range(3):
         [message] = eventually(lambda: messages.receive(aws, queue, wait_seconds=1))
         worker.take(queue, [message])
-        eventually(lambda: not worker._deliveries)
+        eventually(lambda: not worker.in_hand())
     assert calls == ["refuses", "recovers 1", "recovers 2", "recovers 3"]
     [buried] = drain(aws, queue.dead_letters)
     assert buried.reason == "never"
@@ -243,11 +242,11 @@ def test_what_sqs_delivers_twice_is_handled_once(
     assert entered.acquire(timeout=5)
     second.take(queue, [message])  # meanwhile, elsewhere
     first.take(queue, [message])  # meanwhile, here
-    eventually(lambda: not second._deliveries and len(first._deliveries) == 1)
+    eventually(lambda: not second.in_hand() and first.in_hand() == 1)
     go.set()
-    eventually(lambda: not first._deliveries)
+    eventually(lambda: not first.in_hand())
     second.take(queue, [message])  # afterwards
-    eventually(lambda: not second._deliveries)
+    eventually(lambda: not second.in_hand())
     assert calls == ["x"]
 
 
@@ -351,7 +350,7 @@ def test_what_a_handler_returns_to_be_awaited_runs_before_the_event_is_deleted(
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
     if through == "queue":
         run_worker(broker)
-    eventually(lambda: len(ran) == 2 and not worker._deliveries)
+    eventually(lambda: len(ran) == 2 and not worker.in_hand())
     assert [data for data, _, _ in ran] == ["x", "x"]
     assert all(handled is not None for _, handled, _ in ran)
     if through == "direct":
@@ -368,7 +367,7 @@ def test_a_handler_that_returns_a_generator_keeps_its_event(
     publisher.publish(event, 1)
     worker, _ = direct(slots=1)
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
-    eventually(lambda: not worker._deliveries)
+    eventually(lambda: not worker.in_hand())
     [buried] = drain(aws, queue.dead_letters)
     assert "nothing of it ran" in buried.reason
 
@@ -390,7 +389,7 @@ def test_a_time_limit_interrupts(
     publisher.publish(event, 1)
     worker, _ = direct(slots=1)
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
-    eventually(lambda: not worker._deliveries)
+    eventually(lambda: not worker.in_hand())
     assert "TimeLimitExceeded" in caplog.text
     assert in_sqs(aws, queue) == 1
 
@@ -417,7 +416,7 @@ def test_it_stops_before_the_twelve_hours_of_sqs(
     worker, _ = direct()
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
     assert begun.wait(10)
-    monkeypatch.setattr("fourlane.events.direct._LAST_SECONDS", 0)
+    monkeypatch.setattr("fourlane.events.visibility._LAST_SECONDS", 0)
     eventually(lambda: reasons == ["time"])
     assert eventually(lambda: messages.receive(aws, queue)), "given back"
 

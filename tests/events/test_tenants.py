@@ -106,7 +106,7 @@ def test_whoever_watches_jobs_sees_handlers_straight_from_sqs(
     worker = Direct(aws, broker.store, catalogue.handlers(), stopping, name="w")
     [message] = eventually(lambda: messages.receive(aws, queue, wait_seconds=1))
     worker.take(queue, [message])
-    eventually(lambda: not worker._deliveries)
+    eventually(lambda: not worker.in_hand())
     stopping.set()
     worker.stop(0.2)
     assert [one for one in seen if isinstance(one, str)] == [f"began on {event}: works", f"began on {event}: fails"]

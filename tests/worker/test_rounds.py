@@ -26,7 +26,8 @@ from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Leased
 from fourlane.worker.loop.loop import Loop
-from fourlane.worker.run.run import Plan, Run
+from fourlane.worker.run.plan import Plan
+from fourlane.worker.run.run import Run
 from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
@@ -407,7 +408,9 @@ def test_a_late_word_of_lost_leases_harms_no_new_ones(broker: RedisBroker, run_w
     eventually(lambda: len(ran) == 3)
 
 
-def test_a_job_that_a_thread_is_just_taking_is_not_given_back(broker: RedisBroker, run_worker: RunWorker) -> None:
+def test_a_job_that_a_thread_is_just_taking_is_not_given_back(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For a moment it is in no place where the loop could find it."""
     ran, held, taken = [], threading.Event(), []
 
@@ -432,8 +435,8 @@ def test_a_job_that_a_thread_is_just_taking_is_not_given_back(broker: RedisBroke
             return run
 
     broker.store.held = asks  # type: ignore[method-assign]
+    monkeypatch.setattr("fourlane.worker.run.slots.SimpleQueue", Slow)
     loop = Loop(broker, [Queue("default", tier) for tier in Tier], name="w", slots=1, grace_seconds=1)
-    loop.executor.backlog = Slow()
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     try:

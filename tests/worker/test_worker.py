@@ -21,7 +21,8 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import control
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, current_job, task
-from fourlane.worker.run.executor import Executor, Run
+from fourlane.worker.run.run import Run
+from fourlane.worker.run.slots import Slots
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -525,15 +526,15 @@ def test_an_interrupt_after_the_function_s_end_still_settles_the_job(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It can arrive between two instructions of the worker itself; the lease must not be held for ever."""
-    end, arrived = Executor._end, []
+    end, arrived = Slots._end, []
 
-    def end_late(executor: Executor, slot: int, run: Run) -> None:
+    def end_late(slots: Slots, slot: int, run: Run) -> None:
         if not arrived:
             arrived.append(run.id)
             raise TimeLimitExceeded
-        end(executor, slot, run)
+        end(slots, slot, run)
 
-    monkeypatch.setattr(Executor, "_end", end_late)
+    monkeypatch.setattr(Slots, "_end", end_late)
 
     @fourlane.task(max_retries=0)
     def quick() -> None: ...

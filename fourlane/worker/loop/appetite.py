@@ -14,7 +14,7 @@ _BACKLOG_SECONDS: Final = 0.010  # how much work may lie ready in this process, 
 _MOST_LEASES: Final = 512
 _MEASURE_SECONDS: Final = 0.05
 _LONGEST_STEP_SECONDS: Final = 0.020
-_PASSES_SECONDS: Final = 0.05
+_CROWDED_SECONDS: Final = 0.05
 
 
 class Appetite:
@@ -83,7 +83,7 @@ class Appetite:
         return self._room() > 0 or self._run_seconds / max(1, self.executor.slots) <= _LONGEST_STEP_SECONDS
 
     def _keeps_step(self, now: float) -> bool:
-        if now - self.executor.passed_at < _PASSES_SECONDS:
+        if now - self.executor.crowded_at < _CROWDED_SECONDS:
             return False  # of many that are leased few may run
         return self._more_waits and self._run_seconds >= _BACKLOG_SECONDS and self.executor.running_threads() > 0
 

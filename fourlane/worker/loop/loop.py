@@ -121,7 +121,7 @@ class Loop:
         run.ended_at = time.monotonic()
         if run.gated:
             run.leave_gate()
-        error = run._exception  # which the turn lets go of
+        error = None if outcome is PLAIN else run.error  # which the turn lets go of
         run.lane.finished.append((run, outcome))
         self.appetite.finished_jobs += 1
         if type(outcome) is not Done:

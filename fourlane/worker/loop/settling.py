@@ -55,7 +55,7 @@ def gather(lane: Lane) -> Settling:
         if run.epoch != epoch:
             stale.append(run)
             continue
-        if run._steps is not None:
+        if run.steps_used:
             outcome = Stepped(outcome)
         if type(outcome) is Done:
             done.append(run.leased.entry)

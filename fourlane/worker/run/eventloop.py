@@ -1,26 +1,25 @@
-"""The event loop of a worker process: ours, or that of the program's ``AsyncIO``; and how a thread waits on it."""
+"""The event loop of a worker process: ours, or that of the program's ``AsyncIO``."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from dramatiq.asyncio import EventLoopThread, get_event_loop_thread
+from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 
-from fourlane.tasks.callables import is_awaitable
-
-__all__ = ["EventLoop", "awaited", "drop", "loop_of_dramatiq"]
+__all__ = ["EventLoop", "Keeper"]
 
 log = logging.getLogger("fourlane.worker")
 
 _VAIN_STARTS: Final = 100
 _LOOK_SECONDS: Final = 0.1  # what is raised into a waiting thread arrives when it next looks up
 _STOP_SECONDS: Final = 1.0
+_PING_SECONDS: Final = 1.0
+_DEAF_SECONDS: Final = 60.0  # a coroutine that blocks the event loop for longer than this is no hiccup
 
 
 class EventLoop(EventLoopThread):
@@ -92,95 +91,63 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def loop_of_dramatiq() -> EventLoopThread | None:
+class Keeper:
+    """Has the event loop of this process, from when it is first needed, and knows whether it answers.
+
+    dramatiq's, where a program's middleware has set one up: its pools belong to that. Else one of our own.
+    """
+
+    def __init__(self, cannot_go_on: Callable[[str], None], error_came: Callable[[], None]) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._cannot_go_on, self._error_came = cannot_go_on, error_came
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._asked_at = self._answered_at = 0.0
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self.loop is None:
+                runner = _loop_of_dramatiq() or self._own()
+                self.loop, self._thread = runner.loop, runner
+        return self.loop
+
+    def provide(self) -> None:
+        """In place of what ``AsyncIO`` does before a worker boots: its loop is the one on which jobs run."""
+        set_event_loop_thread(self._own())
+
+    def _own(self) -> EventLoop:
+        runner = EventLoop(self._cannot_go_on, self._error_came)
+        runner.start()
+        return runner
+
+    @property
+    def thread(self) -> int:
+        """The id of the thread that it runs in; 0 before it does."""
+        return (self._thread.ident if self._thread is not None else None) or 0
+
+    def is_open(self) -> bool:
+        return self.loop is not None and not self.loop.is_closed()
+
+    def ping(self, now: float) -> None:
+        """Ask it to answer, now and then."""
+        if self.loop is not None and self._answered_at >= self._asked_at and now - self._asked_at >= _PING_SECONDS:
+            self._asked_at = now
+            self.loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._answered_at = time.monotonic()
+
+    def fault(self, *, runs: bool) -> str:
+        """What ails it; empty when nothing does. Without a coroutine that ``runs`` nobody misses its answer."""
+        if self._thread is not None and not self._thread.is_alive():
+            return "the event loop's thread has ended"
+        deaf = time.monotonic() - self._asked_at
+        if self._asked_at > self._answered_at and deaf > _DEAF_SECONDS and runs:
+            return f"the event loop has not answered for {deaf:.0f} s: a coroutine blocks it"
+        return ""
+
+
+def _loop_of_dramatiq() -> EventLoopThread | None:
     """The loop that middleware of the program has set up."""
     runner = get_event_loop_thread()
     return runner if runner is not None and runner.is_alive() else None
-
-
-class _Waited:
-    """An awaitable on the loop for which a thread waits."""
-
-    def __init__(self, awaitable: Any, run: Any) -> None:
-        self.awaitable = awaitable
-        self.run = run
-        self.done = threading.Event()
-        self.task: asyncio.Task[None] | None = None
-        self.cancelled = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        coroutine = self._whole()
-        try:
-            self.task = self.run.task = loop.create_task(coroutine)
-        except BaseException as error:  # of a task factory that a job has set
-            coroutine.close()
-            self.error = error
-            self._over(None)
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        if self.task is not None:
-            self.task.cancel()
-
-    async def _whole(self) -> None:
-        result = self.awaitable
-        try:
-            if self.cancelled:
-                raise asyncio.CancelledError
-            while result is not None and is_awaitable(result):
-                result = await result
-        except BaseException as raised:
-            result, self.error = None, raised  # in no variable here: its traceback holds this frame
-        if self.run._output is not None:
-            try:
-                await self.run.output.aflush()
-            except BaseException:
-                log.critical("Unexpected failure in the output of job %s.", self.run.id, exc_info=True)
-        self._over(result)
-
-    def _over(self, result: Any) -> None:
-        drop(self.awaitable)
-        self.result = result
-        self.done.set()
-
-    def let_go(self) -> None:
-        """The error's traceback holds who waited, and so this; the task's context holds the run."""
-        self.awaitable = self.result = self.error = self.task = self.run.task = None
-
-
-def awaited(awaitable: Any, loop: asyncio.AbstractEventLoop, run: Any) -> Any:
-    """Its result; this thread waits for it, as dramatiq's own do. What is raised into the thread cancels it."""
-    waited = _Waited(awaitable, run)
-    del awaitable
-    try:
-        return _wait_for(waited, loop)
-    finally:
-        waited.let_go()
-
-
-def _wait_for(waited: _Waited, loop: asyncio.AbstractEventLoop) -> Any:
-    try:
-        loop.call_soon_threadsafe(waited.begin, loop, context=contextvars.copy_context())
-        while not waited.done.wait(_LOOK_SECONDS):
-            if loop.is_closed():
-                raise RuntimeError("the event loop was closed")
-    except BaseException:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(waited.cancel)
-            while not waited.done.wait(_LOOK_SECONDS) and not loop.is_closed():
-                pass  # its ``finally`` clauses are the job's, and run to their end
-        raise
-    if waited.error is not None:
-        raise waited.error
-    return waited.result
-
-
-def drop(awaitable: Any) -> None:
-    """Of what is not awaited to its end: its ``finally`` clauses run now."""
-    if asyncio.iscoroutine(awaitable):
-        try:
-            awaitable.close()
-        except BaseException as error:
-            log.warning("a coroutine could not be closed: %s", type(error).__name__)

@@ -15,7 +15,7 @@ from fourlane.queues import schedules
 from fourlane.queues.broker import RedisBroker
 from fourlane.worker.run.run import Run
 
-__all__ = ["Ends"]
+__all__ = ["Histories"]
 
 log = logging.getLogger("fourlane.worker")
 
@@ -23,7 +23,7 @@ _WORDS: Final = {Done: "done", Result: "done", Cancel: "cancelled", Dead: "dead"
 _IDLE_SECONDS: Final = 5.0
 
 
-class Ends:
+class Histories:
     """One thread, while there is something to tell. An end that cannot be told is only missing in the history."""
 
     def __init__(self, broker: RedisBroker) -> None:
@@ -33,7 +33,7 @@ class Ends:
         self._thread: threading.Thread | None = None
 
     def tell(self, run: Run, outcome: Outcome) -> None:
-        """The job of this run has ended so. Ends that are none (a retry, a deploy) are not told."""
+        """The job of this run has ended so. Histories that are none (a retry, a deploy) are not told."""
         options = run.envelope.options
         word, schedule = _WORDS.get(type(outcome)), options.get("schedule")
         if word is None or not schedule:
@@ -45,7 +45,7 @@ class Ends:
         with self._lock:
             self._queue.put((run.lane.service, schedule, line))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="fourlane-ends", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="fourlane-histories", daemon=True)
                 self._thread.start()
 
     def close(self, timeout_seconds: float) -> None:

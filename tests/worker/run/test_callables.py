@@ -348,7 +348,7 @@ def test_what_keeps_jobs_from_running_is_told(
     worker = run_worker(broker, slots=2)
     executor = worker.executor
     assert executor.healthy() == ""
-    monkeypatch.setattr("fourlane.worker.run.executor._DEAF_SECONDS", 0.2)
+    monkeypatch.setattr("fourlane.worker.run.eventloop._DEAF_SECONDS", 0.2)
     blocked.send()
     eventually(lambda: "the event loop has not answered for" in executor.healthy())
     free.set()

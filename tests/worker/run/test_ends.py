@@ -28,8 +28,8 @@ from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
 from fourlane.telling import Ends, Observer
 from fourlane.worker.loop import loop
-from fourlane.worker.run import conclude
-from fourlane.worker.run import ends as histories
+from fourlane.worker.run import conclude, failed
+from fourlane.worker.run.histories import Histories
 from fourlane.worker.table import Table
 from tests.conftest import Hear
 from tests.servers import eventually
@@ -54,10 +54,10 @@ def fails(*given: Any, **options: Any) -> Any:
 PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "judge": lambda patch: patch.setattr(conclude, "judge", fails),
     "with_options": lambda patch: patch.setattr(fourlane.retry.Policy, "with_options", fails),
-    "read_record": lambda patch: patch.setattr(conclude, "read_record", fails),
-    "write_record": lambda patch: patch.setattr(conclude, "write_record", fails),
+    "read_record": lambda patch: patch.setattr(failed, "read_record", fails),
+    "write_record": lambda patch: patch.setattr(failed, "write_record", fails),
     "traceback": lambda patch: patch.setattr(words.traceback, "format_exception", fails),
-    "ends": lambda patch: patch.setattr(histories.Ends, "tell", fails),
+    "histories": lambda patch: patch.setattr(Histories, "tell", fails),
     "table.begin": lambda patch: patch.setattr(Table, "begin", fails),
     "table.end": lambda patch: patch.setattr(Table, "end", fails),
 }
@@ -169,7 +169,7 @@ def test_an_error_that_somebody_sends_to_an_idle_slot_loses_no_job(
 def test_an_error_that_somebody_sends_to_the_idle_event_loop_loses_no_job(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.run.executor._BEGINS_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr("fourlane.worker.run.coroutines._BEGINS_WITHIN_SECONDS", 0.2)
     ran: list[int] = []
 
     async def note(number: int) -> None:
