@@ -40,6 +40,7 @@ from fourlane.queues.words import words_of as _words
 from fourlane.queues.words import writable as _writable
 from fourlane.retry import is_expected, judge
 from fourlane.sealing import seal_result
+from fourlane.telling import tell
 from fourlane.worker.run.run import Run
 
 __all__ = ["Conclusions", "Expired", "Skipped"]
@@ -51,9 +52,6 @@ _CALLED_AFTER_ERRORS: Final = frozenset(("on_failure", "on_retry_exhausted"))
 _AGAIN_SECONDS: Final = 0.5
 _DONE: Final = Done()
 _OWN_AFTER: Final = (Callbacks, Pipelines)
-_DISCARDED: Final = (
-    "discarded job=%s task=%s: nobody keeps what it returns. Consider adding the Results middleware, or send it on."
-)
 
 
 class Skipped(Exception):
@@ -113,7 +111,7 @@ class Conclusions:
         """What raised while the end was judged: the job is over, and both errors are told. Made of what cannot fail."""
         own = f"{_words(error)}; " if error is not None else ""
         detail = f"{own}while its end was judged: {_words(fault)}"[: 2 * _WORDS_CHARACTERS]
-        log.error("undecided job=%s task=%s: %s", run.leased.entry, run.plan.name, detail, exc_info=fault)
+        tell.undecided(run, detail, fault)
         try:
             record = read_record(run.leased.record)
             record.attempts += 1
@@ -129,9 +127,9 @@ class Conclusions:
 
     def _tell_what_can_be_told(self, run: Run, error: BaseException) -> None:
         run.failed, run._exception = True, error
-        for tell in (self._tell_failure, self._tell_exhausted, self._nack_hooks):
+        for told in (self._tell_failure, self._tell_exhausted, self._nack_hooks):
             try:
-                tell(run)
+                told(run)
             except BaseException as fault:
                 log.error("the end of job %s could not be told: %s", run.leased.entry, _words(fault))
 
@@ -141,16 +139,14 @@ class Conclusions:
         ttl = result_ttl_ms(options, run.plan.result_ttl_ms) if options else run.plan.result_ttl_ms
         if not ttl:
             if result is not None and run.plan.discards and "pipe_target" not in options:
-                log.warning(_DISCARDED, run.id, run.plan.name)
+                tell.discarded(run)
             return _DONE
         try:
             return Result(self._carried(run, result), ttl)
         except BaseException as error:
             # The work is done: to repeat it would charge the card again.
             text = _words(error)
-            log.error(
-                "result-refused job=%s task=%s: it is done, its result is not kept: %s", run.id, run.plan.name, text
-            )
+            tell.result_refused(run, text)
             if (options.get("on_bad_result") or run.plan.options.get("on_bad_result")) == "dead":
                 run._exception = error
                 return self._dead(run, error, "rejected")
@@ -209,7 +205,7 @@ class Conclusions:
             return self._over(run, outcome)
         cause = error.__cause__ or error
         run._exception = cause if run.failed else None
-        log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, _words(cause))
+        tell.skipped(run, _words(cause))
         self._skip_hooks(run)
         return self._over(run, self._dead(run, cause, "rejected")) if run.failed else self._ack(run, _DONE)
 
@@ -253,14 +249,14 @@ class Conclusions:
         if calls or (type(middleware) is Pipelines and "pipe_target" in options):
             self._until_told(run, lambda: middleware.after_process_message(self.broker, run, result=result))
 
-    def _until_told(self, run: Run, tell: Callable[[], object]) -> None:
+    def _until_told(self, run: Run, send: Callable[[], object]) -> None:
         """Through an outage of Redis: work that is done is no dead letter for that. In a thread that may wait.
 
         What never began is refused by the loop itself, which may not.
         """
         while True:
             try:
-                tell()
+                send()
                 return
             except RedisUnavailable as error:
                 is_outage = not is_refusal(error) and not lacks_right(error)
