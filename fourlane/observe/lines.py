@@ -17,6 +17,9 @@ __all__ = ["Lines", "LinesOfAll", "Parked"]
 log = logging.getLogger("fourlane.worker")
 
 _LINE_SECONDS: Final = 60.0
+_DISCARDED: Final = (
+    "discarded job=%s task=%s: nobody keeps what it returns. Consider adding the Results middleware, or send it on."
+)
 
 
 class Lines(Observer):
@@ -46,6 +49,19 @@ class Lines(Observer):
                 log.info("given-back job=%s task=%s attempt=%d ms=%.1f", *what)
             case _:
                 self.done(run)
+
+    def skipped(self, run: Any, why: str) -> None:
+        log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, why)
+
+    def discarded(self, run: Any) -> None:
+        log.warning(_DISCARDED, run.id, run.plan.name)
+
+    def result_refused(self, run: Any, why: str) -> None:
+        line = "result-refused job=%s task=%s: it is done, its result is not kept: %s"
+        log.error(line, run.id, run.plan.name, why)
+
+    def undecided(self, run: Any, detail: str, fault: BaseException) -> None:
+        log.error("undecided job=%s task=%s: %s", run.leased.entry, run.plan.name, detail, exc_info=fault)
 
     def serving(self, service: str) -> None:
         log.info("serving service=%s too: it was declared since the start", service)

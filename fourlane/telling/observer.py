@@ -93,6 +93,18 @@ class Observer:
     def done(self, run: Any) -> None:
         """It ended plainly done. Each job pays for whoever hears of it."""
 
+    def skipped(self, run: Any, why: str) -> None:
+        """Middleware chose that it is not to run."""
+
+    def discarded(self, run: Any) -> None:
+        """It returned something that nobody keeps."""
+
+    def result_refused(self, run: Any, why: str) -> None:
+        """It is done, and what it returned cannot be kept."""
+
+    def undecided(self, run: Any, detail: str, fault: BaseException) -> None:
+        """It ended, and what that means could not be judged."""
+
     def turned(self, ends: Ends) -> None:
         """A turn is about to settle these. In the loop's thread."""
 

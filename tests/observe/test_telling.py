@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from fourlane import telling
 from fourlane.meter import meter
 from fourlane.observe.lines import Lines, LinesOfAll
 from fourlane.observe.meter import Meter, Writer
-from fourlane.outcome import Outcome
+from fourlane.outcome import PLAIN, Back, Done, Outcome
 from fourlane.providers.health import HealthGuard, Rules, Signal, Target
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import ProviderStates
@@ -255,3 +256,19 @@ def test_a_forked_child_counts_nothing_twice(tmp_path: Any, hear: Hear) -> None:
     assert os.waitpid(child, 0)[1] == 0
     tell.resting(1e9)
     assert (tmp_path / "w.json").read_text() == '{"counts":{"turns":{"mail":1}},"times":{}}'
+
+
+@pytest.mark.parametrize(
+    ("outcome", "trace", "seconds", "plain"),
+    [
+        (PLAIN, None, 0.1, True),
+        (Done(), None, 0.1, False),  # it has options, or a result that is not kept
+        (PLAIN, "a span", 0.1, False),
+        (PLAIN, None, 5.1, False),
+        (Back(), None, 0.1, False),
+    ],
+)
+def test_what_has_nothing_to_say(outcome: Outcome, trace: Any, seconds: float, plain: bool) -> None:
+    run = SimpleNamespace(plan="plan", trace=trace, started=1.0, ended_at=1.0 + seconds)
+    ends = Ends("mail", [(run, outcome)])
+    assert (ends.plain, ends.special) == ((["plan"], []) if plain else ([], [(run, outcome)]))

@@ -6,7 +6,6 @@ result that cannot be kept, the job is over, with both errors.
 
 from __future__ import annotations
 
-import logging
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from fourlane.queues import carry
 from fourlane.queues.broker import RedisBroker, in_process, taking_retry
 from fourlane.queues.words import words_of
 from fourlane.retry import is_expected
+from fourlane.telling import tell
 from fourlane.worker.run import failed
 from fourlane.worker.run.callbacks import SUCCESS_SENDERS, Sender, sends_after_errors, sends_after_success
 from fourlane.worker.run.decide import (
@@ -40,7 +40,6 @@ from fourlane.worker.run.run import Run
 
 __all__ = ["Conclusions"]
 
-log = logging.getLogger("fourlane.worker")
 
 _DONE: Final = Done()
 
@@ -134,7 +133,7 @@ class Conclusions:
         """Of an end that middleware is not asked about."""
         if isinstance(error, Skipped):
             error = _cause_of(error)
-            log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, words_of(error))
+            tell.skipped(run, words_of(error))
             run.error = error if run.failed else None
         elif verdict.action == "cancel":
             run.error = JobCancelled("it was cancelled while it ran")
@@ -193,8 +192,8 @@ class Conclusions:
         run.failed = run.failed or verdict.action in ("dead", "cancel")
         told = tells(verdict, run.error)
         if verdict.action == "dead" or verdict.skipped:
-            for tell in told:
-                self._hearers.tell(run, tell)
+            for one in told:
+                self._hearers.tell(run, one)
         else:  # it stays so, whoever cannot be told
             self._hearers.tell_who_can(run, told)
         return outcome

@@ -14,6 +14,7 @@ from fourlane.outcome import Dead, Retry
 from fourlane.queues.records import options_of_retry, read_record, write_record
 from fourlane.queues.words import WORDS_CHARACTERS, text_of, trace_of, words_of, writable
 from fourlane.reasons import ERROR
+from fourlane.telling import tell
 from fourlane.worker.run.decide import Verdict
 from fourlane.worker.run.run import Run
 
@@ -58,7 +59,7 @@ def undecided(run: Run, error: BaseException | None, fault: BaseException, worke
     """What raised while the end was judged: the job is over, and both errors are told. Made of what cannot fail."""
     own = f"{said(run, error)}; " if error is not None else ""
     detail = f"{own}while its end was judged: {said(run, fault)}"[: 2 * WORDS_CHARACTERS]
-    log.error("undecided job=%s task=%s: %s", run.leased.entry, run.plan.name, detail, exc_info=fault)
+    tell.undecided(run, detail, fault)
     try:
         record = read_record(run.leased.record)
         record.attempts += 1

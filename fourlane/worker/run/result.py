@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 
 import msgspec
@@ -11,17 +10,13 @@ from fourlane import codec
 from fourlane.errors import InvalidArguments, JobTooLarge
 from fourlane.options import result_ttl_ms
 from fourlane.outcome import Done, Result
+from fourlane.telling import tell
 from fourlane.worker.run.failed import said
 from fourlane.worker.run.run import Run
 
 __all__ = ["BadResult", "success"]
 
-log = logging.getLogger("fourlane.worker")
-
 _DONE: Final = Done()
-_DISCARDED: Final = (
-    "discarded job=%s task=%s: nobody keeps what it returns. Consider adding the Results middleware, or send it on."
-)
 
 
 class BadResult(Exception):
@@ -34,14 +29,14 @@ def success(run: Run, result: Any) -> Done | Result:
     ttl = result_ttl_ms(options, run.plan.result_ttl_ms) if options else run.plan.result_ttl_ms
     if not ttl:
         if result is not None and run.plan.discards and "pipe_target" not in options:
-            log.warning(_DISCARDED, run.id, run.plan.name)
+            tell.discarded(run)
         return _DONE
     try:
         return Result(_encoded(run, result), ttl)
     except BaseException as error:
         # The work is done: to repeat it would charge the card again.
         text = said(run, error)
-        log.error("result-refused job=%s task=%s: it is done, its result is not kept: %s", run.id, run.plan.name, text)
+        tell.result_refused(run, text)
         if (options.get("on_bad_result") or run.plan.options.get("on_bad_result")) == "dead":
             raise BadResult from error
         return Result(msgspec.json.encode({"refused": text, "error": text}), ttl)
