@@ -174,6 +174,8 @@ def body_of_parts(
 
 def _carries_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
     """Whether a later message in the options, a pipeline's or a group's, is of an encrypted task."""
+    if codec.MESSAGES.isdisjoint(options):
+        return False
     later = [options["pipe_target"]] if "pipe_target" in options else []
     later += options.get("group_completion_callbacks") or ()
     return any(
