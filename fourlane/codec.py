@@ -17,6 +17,7 @@ from fourlane.errors import InvalidArguments, JobTooLarge, UnreadableJob
 __all__ = [
     "MAX_BODY_BYTES",
     "MAX_RESULT_BYTES",
+    "MESSAGES",
     "SEALED",
     "Envelope",
     "Parts",
@@ -34,6 +35,8 @@ MAX_BODY_BYTES: Final = 1_048_576
 MAX_RESULT_BYTES: Final = 1_048_576
 SEALED: Final = "sealed"
 """The option of jobs whose arguments are encrypted (sealing.py)."""
+MESSAGES: Final = frozenset(("pipe_target", "group_completion_callbacks"))
+"""The options that carry later messages of dramatiq's, with their arguments."""
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from fourlane import codec, crypto
-from fourlane.codec import SEALED, Envelope, is_sealed
+from fourlane.codec import MESSAGES, SEALED, Envelope, is_sealed
 from fourlane.errors import AlteredCiphertext, Reject
 from fourlane.options import Encrypt
 from fourlane.root import root
@@ -32,9 +32,6 @@ __all__ = [
     "seal_job",
     "seal_parts",
 ]
-
-MESSAGES: Final = ("pipe_target", "group_completion_callbacks")
-"""The options that carry later messages of dramatiq's, with their arguments."""
 
 _BOUND_TO_TASK: Final = 1  # as of jobs that were sealed when only the task was authenticated
 _BOUND_TO_JOB: Final = 2

@@ -22,7 +22,7 @@ from fourlane.queues import carry
 from fourlane.queues.store import Store
 from fourlane.telling import tell
 
-__all__ = ["Draft", "accepted", "body_of_parts", "draft", "enqueue_sealed", "under_fresh_id", "with_options"]
+__all__ = ["Draft", "accepted", "body_of_parts", "draft", "enqueue_many", "under_fresh_id", "with_options"]
 
 T = TypeVar("T")
 
@@ -104,16 +104,39 @@ def under_fresh_id(tier: int, now_ms: int, accept: Callable[..., T], *args: Any)
             continue  # one chance in billions; another id has no such luck
 
 
-def enqueue_sealed(
-    store: Store,
+def enqueue_many(
     made: Draft,
     queue: Queue,
+    store: Store,
     calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
     now_ms: int,
     *,
     max_bytes: int,
 ) -> list[str]:
-    """Have many sealed jobs accepted, each bound to a fresh id; returns the ids. Else as `Store.enqueue_new`."""
+    """Have many jobs accepted that may run now, each under an id of its own; none when one cannot be made.
+
+    Returns the ids. Raises as `Draft.body`, and RedisUnavailable: not all were accepted.
+    """
+    if made.sealed:
+        return _enqueue_sealed(made, queue, store, calls, now_ms, max_bytes)
+    task, options, check, encode = made.task, made.options, made.check, codec.encode
+    bodies: list[bytes] = []
+    for args, kwargs in calls:  # as Draft.body: a call for each would be felt
+        if check is not None:
+            check(*args, **kwargs)
+        bodies.append(encode(task, args, kwargs, options, max_bytes=max_bytes))
+    return store.enqueue_new(queue.service, int(queue.tier), bodies, now_ms)
+
+
+def _enqueue_sealed(
+    made: Draft,
+    queue: Queue,
+    store: Store,
+    calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+    now_ms: int,
+    max_bytes: int,
+) -> list[str]:
+    """Each is bound to its id, so that is there first."""
     tier = int(queue.tier)
     ids = job.new_ids(tier, now_ms, len(calls))
     left = list(range(len(calls)))
@@ -152,6 +175,8 @@ def body_of_parts(
 
 def _carries_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
     """Whether a later message in the options, a pipeline's or a group's, is of an encrypted task."""
+    if codec.MESSAGES.isdisjoint(options):
+        return False
     later = [options["pipe_target"]] if "pipe_target" in options else []
     later += options.get("group_completion_callbacks") or ()
     return any(

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fourlane import job
+from fourlane.codec import MESSAGES
 
 __all__ = ["options_of_retry", "read_record", "write_record"]
 
@@ -15,13 +16,13 @@ _record_decoder = msgspec.json.Decoder(job.Record)
 _encode_record = msgspec.json.Encoder(enc_hook=str).encode
 
 
-_IN_THE_BODY: Final = frozenset(("traceback", "pipe_target", "group_completion_callbacks"))
-"""Options that no retry changes, and which carry arguments; but the traceback is among the errors."""
+_KEPT_ELSEWHERE: Final = MESSAGES | {"traceback"}
+"""In the body, which no retry changes, and among the errors."""
 
 
 def options_of_retry(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a message that is tried again, as far as its job's body does not have them."""
-    return {name: value for name, value in options.items() if name not in _IN_THE_BODY}
+    """Those of a message that is tried again, but for what is kept elsewhere."""
+    return {name: value for name, value in options.items() if name not in _KEPT_ELSEWHERE}
 
 
 def read_record(data: bytes) -> job.Record:

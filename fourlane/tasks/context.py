@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fourlane.tasks.output import Output
     from fourlane.tasks.recorded import Steps
 
-__all__ = ["CancelToken", "CurrentJob", "Running", "current_job", "refuse_late", "running"]
+__all__ = ["CancelToken", "CurrentJob", "Running", "current_job", "running"]
 
 
 class CancelToken:
@@ -128,7 +128,6 @@ def _output() -> Output:
 
 
 running: ContextVar[Running | None] = carry.running
-refuse_late = carry.refuse_late
 
 
 def current_job() -> CurrentJob | None:

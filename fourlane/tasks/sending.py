@@ -149,10 +149,9 @@ class Task(dramatiq.Actor[P, R]):
         if self._stub or self.broker.tells_of_enqueue:
             return [self._enqueue(args, kwargs, own, None) for args, kwargs in jobs]
         broker, queue = self.broker, self.queue
-
         made = make.draft(self.actor_name, self, own, broker.actors)
         ids = make.accepted(made, queue, self._name_of, self._send_all, jobs, number=len(jobs))
-        keeps = self._keeps_result(own)
+        keeps = self._keeps_result(own, self._defaults)
         return [EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps) for job_id in ids]
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
@@ -175,12 +174,14 @@ class Task(dramatiq.Actor[P, R]):
         when: When | None,
         tier: Tier | str | int | None = None,
     ) -> EnqueuedJob[R]:
-        queue = Queue(self._service or self._defaults.service, self.tier if tier is None else Tier.parse(tier))
         broker = self.broker
+        defaults = self._defaults
+        queue = Queue(self._service or defaults.service, self.tier if tier is None else Tier.parse(tier))
         made = make.draft(self.actor_name, self, options, broker.actors)
         send = self._send_message if self._stub or broker.tells_of_enqueue else self._send
         job_id = make.accepted(made, queue, self._name_of, send, args, kwargs, when)
-        return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=self._keeps_result(options))
+        keeps = self._keeps_result(options, defaults)
+        return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps)
 
     def _send(
         self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: When | None
@@ -209,11 +210,8 @@ class Task(dramatiq.Actor[P, R]):
     def _send_all(
         self, made: make.Draft, queue: Queue, jobs: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
     ) -> list[str]:
-        store, now, limit = self.broker.store, self._now_ms(made.options), self.broker.opened.defaults.max_body_bytes
-        if made.sealed:
-            return make.enqueue_sealed(store, made, queue, jobs, now, max_bytes=limit)
-        bodies = [made.body("", args, kwargs, max_bytes=limit) for args, kwargs in jobs]
-        return store.enqueue_new(queue.service, int(queue.tier), bodies, now)
+        opened, now = self.broker.opened, self._now_ms(made.options)
+        return make.enqueue_many(made, queue, opened.store, jobs, now, max_bytes=opened.defaults.max_body_bytes)
 
     def _send_message(
         self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: When | None
@@ -236,8 +234,8 @@ class Task(dramatiq.Actor[P, R]):
         self.broker.enqueue(message, delay=delay)
         return message.message_id
 
-    def _keeps_result(self, options: Mapping[str, Any]) -> bool:
-        own = self.options.get("result_ttl_ms", self._defaults.result_ttl_ms)
+    def _keeps_result(self, options: Mapping[str, Any], defaults: Defaults) -> bool:
+        own = self.options.get("result_ttl_ms", defaults.result_ttl_ms)
         return bool(options.get("result_ttl_ms", own))
 
     def _now_ms(self, options: Mapping[str, Any]) -> int:
