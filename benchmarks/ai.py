@@ -17,7 +17,7 @@ LATENCY_SECONDS = 2.0
 CALLER = """
 import asyncio, json, resource, sys, time
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import connect
+from fourlane.queues.redis import connect
 from fourlane.tasks import ai
 import dramatiq, threading
 from fourlane.names import Queue, Tier

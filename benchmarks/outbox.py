@@ -27,7 +27,8 @@ from fourlane.db import migrate
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import JobOutbox
 from fourlane.outbox.relay import Relay
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues import relayed
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from tests.postgres import connect as connect_postgres
 from tests.postgres import pgbouncer, postgres
@@ -108,15 +109,15 @@ def _drain(database: Database, store: Store, rows: int) -> float:
 def _busy(database: Database, store: Store, url: str, pooled: bool, seconds: int, rate: int, per: int) -> list[float]:
     """Milliseconds from the row's creation until Redis has answered."""
     arrived: dict[str, float] = {}
-    accept = store.relay
+    accept = relayed.relay
 
-    def timed(service: str, jobs: Any, **options: Any) -> Any:
-        reply = accept(service, jobs, **options)
+    def timed(store: Store, service: str, jobs: Any, **options: Any) -> Any:
+        reply = accept(store, service, jobs, **options)
         now = time.time()
         arrived.update({job.id[2:]: now for job in jobs})
         return reply
 
-    store.relay = timed  # type: ignore[method-assign]
+    relayed.relay = timed
     relay, stop = Relay(database, store), threading.Event()
     thread = threading.Thread(target=relay.run, args=[stop])
     thread.start()
@@ -127,7 +128,7 @@ def _busy(database: Database, store: Store, url: str, pooled: bool, seconds: int
     time.sleep(1)
     stop.set()
     thread.join()
-    store.relay = accept  # type: ignore[method-assign]
+    relayed.relay = accept
     with database.begin() as session:
         created = {str(i): t.timestamp() for i, t in session.execute(select(JobOutbox.id, JobOutbox.created_at))}
     return [(moment - created[job_id]) * 1000 for job_id, moment in arrived.items()]

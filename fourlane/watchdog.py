@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import Connector
+from fourlane.queues.redis import Connector
 
 __all__ = ["STUCK", "Watchdog", "ping_of"]
 

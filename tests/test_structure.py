@@ -67,8 +67,8 @@ ARROWS = {
     "health": "providers queues tasks",
     "ai": "db health providers queues root tasks",
     "billing": "db deliveries health providers root tasks",
-    "deliveries": "db outbox providers root tasks",
-    "webhooks": "config db events providers root tasks",
+    "deliveries": "db outbox providers queues root tasks",
+    "webhooks": "config db events providers queues root tasks",
     "notifications": "db deliveries events health outbox providers root secrets tasks",
     "upkeep": "ai config db events notifications outbox queues root scheduler tasks",
     "own": "billing deliveries tasks upkeep webhooks",
@@ -78,8 +78,15 @@ ARROWS = {
     "face": "events queues scheduler tasks",
 }
 HOMES = {
-    "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
-    "hiredis": {"queues/connection.py"},
+    "redis": {
+        "embedded.py",
+        "queues/broker.py",
+        "queues/redis/client.py",
+        "queues/redis/errors.py",
+        "queues/redis/link.py",
+        "queues/redis/servers.py",
+    },
+    "hiredis": {"queues/redis/link.py"},
     "boto3": {"events/aws.py"},
     "botocore": {"events/aws.py"},
     "moto": {"events/local.py"},

@@ -20,7 +20,7 @@ from fourlane.db import migrate
 from fourlane.db.engine import open_database
 from fourlane.outbox.relay import Relay
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from fourlane.scheduler.ticker import Scheduler
 from fourlane.tasks.task import task
@@ -30,7 +30,7 @@ from tests.servers import Server, eventually
 STUCK_SCHEDULER = """
 import logging, sys, threading
 from fourlane.queues import schedules
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from fourlane.scheduler.ticker import Scheduler
 from fourlane.watchdog import Watchdog, ping_of

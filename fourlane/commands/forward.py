@@ -22,9 +22,9 @@ def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
     Stop dramatiq's workers and all that sends through it first.
     """
     from fourlane.own import import_modules
-    from fourlane.queues.connection import connect, naming
     from fourlane.queues.forward import forward as move
     from fourlane.queues.forward import queues_left
+    from fourlane.queues.redis import connect, naming
     from fourlane.tasks.task import default_broker
 
     sys.path.insert(0, os.getcwd())

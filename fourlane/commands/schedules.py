@@ -15,7 +15,8 @@ from fourlane.commands.shared import Duration, Group, Json, confirm, open_store,
 from fourlane.commands.text import human_age, one_line, since, table
 
 if TYPE_CHECKING:
-    from fourlane.queues.schedules import Run, Schedule
+    from fourlane.queues.history import Run
+    from fourlane.queues.schedules import Schedule
     from fourlane.scheduler.manage import Found
 
 __all__ = ["scheduler", "schedules"]

@@ -40,6 +40,7 @@ from fourlane.events.receiver import VISIBILITY_SECONDS
 from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
+from fourlane.queues.claims import Claim, Claims
 from fourlane.queues.store import Leased, Store
 from fourlane.retry import is_expected
 from fourlane.tasks.callables import is_awaitable
@@ -197,6 +198,7 @@ class Direct:
         self.timeout_ms = timeout_ms
         self.visibility_seconds = visibility_seconds
         self.max_failures = max_failures
+        self.claims = Claims(store)
         self.tries = Tries(store)
         self.hand = hand or Hand()
         self._gate = Gate()
@@ -404,11 +406,12 @@ class Direct:
     def _run_once(self, delivery: _Delivery, received: Envelope, event: Event, handler: Handler) -> None:
         service, stored = handler.task.service, job_id(received, handler, delivery.message.again)
         try:
-            if self.store.was_taken(service, [stored])[0]:
-                return
             # Noted before it is made, so that whoever finds it after a death gives the claim up too.
             self.hand.claim(delivery.message, delivery.owner, [*delivery.claims, (service, stored)])
-            if not self.store.claim(service, stored, delivery.owner, self.visibility_seconds * 1000):
+            claim = self.claims.claim(service, stored, delivery.owner, self.visibility_seconds * 1000)
+            if claim is Claim.DONE:
+                return
+            if claim is Claim.OTHERS:
                 raise _Again(self.visibility_seconds / 2)  # the same event came twice, and runs elsewhere
             delivery.claims.append((service, stored))
         except RedisUnavailable as error:
@@ -416,13 +419,15 @@ class Direct:
         try:
             plan = self._plans[handler.name]
             self._run(delivery, event, handler, _HandlerRun(delivery, received, plan, handler.task.queue, stored))
-            self._record(handler, stored)
-        finally:
+        except BaseException:
             self._release(delivery)
+            raise
+        self._record(delivery, handler, stored)
 
-    def _record(self, handler: Handler, stored: str) -> None:
+    def _record(self, delivery: _Delivery, handler: Handler, stored: str) -> None:
+        delivery.claims.clear()
         try:
-            self.store.take(handler.task.service, [stored])
+            self.claims.done(handler.task.service, stored, delivery.owner)
         except RedisUnavailable as error:
             log.warning("%s; that %s ran is not recorded", error, handler.name)
 
@@ -475,7 +480,7 @@ class Direct:
         while delivery.claims:
             service, stored = delivery.claims.pop()
             try:
-                self.store.release(service, stored, delivery.owner)
+                self.claims.release(service, stored, delivery.owner)
             except RedisUnavailable:
                 pass  # it ends by itself
 
@@ -516,7 +521,7 @@ class Direct:
         for delivery in deliveries:
             for service, stored in list(delivery.claims):
                 try:
-                    self.store.claim(service, stored, delivery.owner, self.visibility_seconds * 1000)
+                    self.claims.claim(service, stored, delivery.owner, self.visibility_seconds * 1000)
                 except RedisUnavailable:
                     return
 

@@ -23,6 +23,7 @@ from fourlane.events.aws import Aws
 from fourlane.events.messages import Message
 from fourlane.events.names import EventQueue, parse_sqs
 from fourlane.events.tries import Tries
+from fourlane.queues.claims import Claims
 from fourlane.queues.store import Store
 
 __all__ = ["Gate", "Hand", "Held", "give_back", "is_receiving", "left_in", "set_receiving"]
@@ -143,11 +144,12 @@ def give_back(aws: Aws, store: Store, left: Sequence[Held], *, died: bool, kille
         for held in begun:
             tries.died(held.id, alone=len(begun) == 1, killed=killed)
             log.warning("a receiver died with message %s of %s begun, of %d", held.id, held.queue, len(begun))
+    claims = Claims(store)
     by_queue: dict[EventQueue, list[Message]] = defaultdict(list)
     for held in left:
         for service, stored in held.claims:
             try:
-                store.release(service, stored, held.owner)
+                claims.release(service, stored, held.owner)
             except RedisUnavailable:
                 break  # they end by themselves
         queue = parse_sqs(held.queue)

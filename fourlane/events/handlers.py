@@ -21,7 +21,7 @@ from fourlane.events.envelope import Envelope, Event
 from fourlane.events.names import EventName, parse_event
 from fourlane.events.publisher import handled
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.store import Accepting
+from fourlane.queues.taken import Accepting
 from fourlane.root import root
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
 from fourlane.tasks.task import Task, default_broker, task

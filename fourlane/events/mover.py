@@ -18,8 +18,10 @@ from fourlane.events.messages import Message
 from fourlane.events.names import EventName, EventQueue
 from fourlane.events.receiver import VISIBILITY_SECONDS
 from fourlane.events.tries import NONE, POISON, Tries, TriesOf
-from fourlane.queues.connection import is_answer
-from fourlane.queues.store import Accepting, Store
+from fourlane.queues import taken
+from fourlane.queues.redis import is_answer
+from fourlane.queues.store import Store
+from fourlane.queues.taken import Accepting
 from fourlane.watchdog import Watchdog
 
 __all__ = ["Mover", "accept", "checked"]
@@ -136,5 +138,5 @@ def accept(
             accepting(handler, message.body, received, message.again) for message, received in good
         ]
     for (service, tier), several in jobs.items():
-        new = store.accept(service, tier, several)
+        new = taken.accept(store, service, tier, several)
         hooks.tell("accepted", queue.sqs_name, new, len(several) - new)

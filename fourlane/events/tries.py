@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
 from fourlane.events.provision import RETENTION_SECONDS
+from fourlane.queues.redis.replies import fields
 from fourlane.queues.store import Store
 
 __all__ = ["NONE", "POISON", "Tries", "TriesOf"]
@@ -60,9 +61,7 @@ class Tries:
     def read(self, message_id: str) -> TriesOf:
         """Raises RedisUnavailable."""
         key = self._store.keys.tries(message_id)
-        reply = self._store.connector.command(key, "HGETALL", key)
-        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-        read = {name.decode(): value for name, value in pairs}
+        read = fields(self._store.connector.command(key, "HGETALL", key))
         failed = {n.removeprefix(_FAILED): v for n, v in read.items() if n.startswith(_FAILED)}
         return TriesOf(
             int(read.get(_ALONE, 0)),

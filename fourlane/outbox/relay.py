@@ -22,8 +22,11 @@ from fourlane.db.setup import database
 from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
 from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
-from fourlane.queues.connection import is_answer, is_refusal
-from fourlane.queues.store import Relayed, Store
+from fourlane.queues import relayed
+from fourlane.queues.redis import is_answer, is_refusal
+from fourlane.queues.redis.clock import time_ms
+from fourlane.queues.relayed import Relayed
+from fourlane.queues.store import Store
 from fourlane.root import Root
 from fourlane.watchdog import Watchdog
 
@@ -225,7 +228,8 @@ class Relay:
             for chunk in _chunks(jobs):
                 confirmed, self._confirmed[service] = self._confirmed[service][:1000], self._confirmed[service][1000:]
                 try:
-                    at_redis, new = self.store.relay(
+                    at_redis, new = relayed.relay(
+                        self.store,
                         service,
                         chunk,
                         not_after_ms=int(self._clock(service) + began * 1000) + _ACCEPT_MS,
@@ -252,8 +256,7 @@ class Relay:
         """What to add to our monotonic clock (ms) to know the time at Redis, at most."""
         if service not in self._clocks:
             key = self.store.service(service).relayed
-            seconds, microseconds = self.store.connector.command(key, "TIME")
-            self._clocks[service] = int(seconds) * 1000 + int(microseconds) // 1000 - time.monotonic() * 1000
+            self._clocks[service] = time_ms(self.store.connector, key) - time.monotonic() * 1000
         return self._clocks[service]
 
     def _mark(self, connection: Connection, accepted: list[int], faults: list[tuple[int, str]]) -> None:
@@ -278,7 +281,8 @@ class Relay:
         """Tell Redis which commits are known, so that it forgets their ids in a minute."""
         for service in list(self._confirmed):
             while ids := self._confirmed[service][:1000]:
-                self.store.relay(
+                relayed.relay(
+                    self.store,
                     service,
                     (),
                     not_after_ms=0,
@@ -356,9 +360,9 @@ def _options_of(row: Any) -> str:
 
 def _chunks(jobs: Sequence[Relayed]) -> Iterator[Sequence[Relayed]]:
     first = size = 0
-    for number, relayed in enumerate(jobs):
-        size += len(relayed.body)
+    for number, one in enumerate(jobs):
+        size += len(one.body)
         if size > _BATCH_BYTES and number > first:
             yield jobs[first:number]
-            first, size = number, len(relayed.body)
+            first, size = number, len(one.body)
     yield jobs[first:]

@@ -32,10 +32,10 @@ from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry
-from fourlane.queues.connection import client_of
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
+from fourlane.queues.redis import client_of
 from fourlane.queues.store import Delayed, Store
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "made"]
@@ -340,10 +340,12 @@ class RedisBroker(dramatiq.Broker):
         Raises:
           QueueJoinTimeout: after ``timeout`` milliseconds.
         """
+        from fourlane.queues.browse import unfinished
+
         service = self.queue_of(queue_name).service
         deadline = time.monotonic() + timeout / 1000 if timeout is not None else None
         while True:
-            if not self.store.unfinished(service):
+            if not unfinished(self.store, service):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]

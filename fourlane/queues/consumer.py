@@ -22,11 +22,11 @@ from fourlane import job
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Back, Dead, Done, Outcome, Retry
 from fourlane.queues import control
-from fourlane.queues.connection import Link, blocks_for, is_refusal
 from fourlane.queues.contact import Contact
 from fourlane.queues.messages import Named, message_of
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.records import read_record, write_record
+from fourlane.queues.redis import Link, blocks_for, is_refusal
 from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Leased, Turn
 from fourlane.queues.tally import Tally

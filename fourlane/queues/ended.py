@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from fourlane import codec
 
-__all__ = ["TASK", "body_around_id", "body_of_cancelled", "is_done"]
+__all__ = ["TASK", "body_around_id", "body_of_cancelled", "for_waiters", "is_done"]
 
 TASK: Final = "fourlane.ended"
 _MOST_BYTES: Final = 16_777_216  # it may carry another job's body, whatever the limit for those was
@@ -21,6 +23,11 @@ _MOST_BYTES: Final = 16_777_216  # it may carry another job's body, whatever the
 def is_done(result: bytes | None) -> bool:
     """Whether what is kept for who waits is of a job that is done: it may tell of another end."""
     return result is not None and not result.startswith(b'{"error":')
+
+
+def for_waiters(detail: str, *, cancelled: bool = False) -> bytes:
+    """What who waits for a result is told of a job that was cancelled, or is a dead letter."""
+    return msgspec.json.encode({"error": detail, "cancelled": True} if cancelled else {"error": detail})
 
 
 def body_around_id(detail: str) -> tuple[bytes, bytes]:

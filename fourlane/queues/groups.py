@@ -15,7 +15,7 @@ from dramatiq.middleware import GroupCallbacks
 from dramatiq.rate_limits import RateLimiterBackend
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import is_passing
+from fourlane.queues.redis import is_passing
 
 if TYPE_CHECKING:
     from fourlane.queues.store import Store
@@ -34,9 +34,7 @@ class _Groups(RateLimiterBackend):
 
     def add(self, key: str, value: int, ttl: int) -> bool:
         store = self._store()
-        name = store.keys.group(key)
-        store.connector.command(name, "HSET", name, "!total", value)
-        store.connector.command(name, "PEXPIRE", name, ttl)
+        store.connector.run("group_begin", (store.keys.group(key),), (value, ttl))
         return True
 
 

@@ -107,10 +107,10 @@ class Journal:
             self._write(urgent, self._write_steps)
 
     def _write(self, items: Sequence[_Item], write: Callable[[str, str, list[_Item]], None]) -> None:
-        lanes: dict[tuple[str, str], list[_Item]] = defaultdict(list)
+        by_lease: dict[tuple[str, str], list[_Item]] = defaultdict(list)
         for item in items:
-            lanes[item.lease.service, item.lease.name].append(item)
-        for (service, name), together in lanes.items():
+            by_lease[item.lease.service, item.lease.name].append(item)
+        for (service, name), together in by_lease.items():
             for first in range(0, len(together), _BATCH):
                 batch = together[first : first + _BATCH]
                 try:

@@ -20,7 +20,7 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from fourlane.errors import FourlaneError, RedisUnavailable
-from fourlane.queues.connection import Link, is_unsupported
+from fourlane.queues.redis import Link, is_unsupported
 from fourlane.queues.store import Store
 from fourlane.readable import readable
 

@@ -1,4 +1,4 @@
-"""The catalogue of keys: nothing else builds one.
+"""The catalogue of keys: nothing else builds one, or reads one.
 
 =============  ========  =====================================================  ==============================
 key            type      content                                                 bound by
@@ -30,12 +30,12 @@ result:ID      list      a job's result, one element                            
 counted:NAME   string    the number of this worker's last jobs done that were  90 seconds
                          counted
 once:KEY       string    the id of the job that was accepted under this key      its ttl
-latest:KEY     string    the time of the newest event seen of one thing          its ttl
+latest:KEY     string    the time of the latest event handled of one thing       its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
 breaker:KEY    string    there while a receiver is left alone                    its ttl
-taken:N        set       ids of jobs that events made, by the time of their      its ttl
-                         making: N is a number of days
-claim:ID       string    who runs a handler straight from SQS                    its ttl
+taken:N        set       ids of jobs that events made, or that were handled      its ttl
+                         without one, on one day: N is a number of days
+claim:ID       string    who handles it without a job, straight from SQS         its ttl
 sent:ORIGIN    string    the last call of a connection, of those that are known  90 seconds
                          when they come again
 tries:ID       hash      failures of a message of SQS and why; deaths           4 days, or its end
@@ -45,7 +45,7 @@ fires          zset      names by the time at which they are due                
 lateness       hash      name → nominal time, due, made: of its last job         likewise
 declared       hash      module → the schedules that it declares, its last boot  one field a module
 lead           string    the scheduler that works now                            some seconds
-runs:NAME      list      history of a schedule's runs (schedules.py)             250 lines; goes with it
+runs:NAME      list      history of a schedule's runs (history.py)               250 lines; goes with it
 relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
                          they may be forgotten                                   relay's commit is known
 output:ID      stream    what a job writes while it runs, in pieces              2,000 pieces, 1 hour
@@ -69,9 +69,10 @@ changed) and, for a moment, ``rights`` (list, rights.py tries commands on it).
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Final, NamedTuple
 
-__all__ = ["TIERS", "EnvironmentKeys", "ServiceKeys"]
+__all__ = ["TIERS", "Catalogue", "EnvironmentKeys", "KnownKey", "ServiceKeys"]
 
 TIERS: Final = range(4)
 
@@ -210,3 +211,92 @@ class EnvironmentKeys:
 
     def spent_sent(self, tenant: str) -> bytes:
         return f"{self._tagged}budget.{tenant}}}:sent:".encode()
+
+
+_SERVICE_TYPES: Final = {
+    r"jobs": "hash",
+    r"ready:[0-3]": "list",
+    r"delayed": "zset",
+    r"workers": "zset",
+    r"wake:[0-3]": "zset",
+    r"news": "zset",
+    r"watch": "zset",
+    r"leased:.+": "set",
+    r"records": "hash",
+    r"crashes": "hash",
+    r"reasons": "hash",
+    r"dead:[0-3]": "zset",
+    r"slots:[0-3]": "set",
+    r"buckets": "hash",
+    r"cancels": "zset",
+    r"stats": "hash",
+    r"unknown": "zset",
+    r"result:.+": "list",
+    r"cancelled:.+": "string",
+    r"output:.+": "stream",
+    r"log:.+": "list",
+    r"progress:.+": "string",
+    r"health:.+": "hash",
+    r"spent:.+": "hash",
+    r"once:.+": "string",
+    r"latest:.+": "string",
+    r"places:.+": "zset",
+    r"breaker:.+": "string",
+    r"taken:\d+": "set",
+    r"claim:.+": "string",
+    r"sent:.+": "string",
+    r"counted:.+": "string",
+    r"tries:.+": "hash",
+    r"schedules": "hash",
+    r"states": "hash",
+    r"fires": "zset",
+    r"lateness": "hash",
+    r"declared": "hash",
+    r"lead": "string",
+    r"runs:.+": "list",
+    r"relayed": "zset",
+    r"group": "hash",
+}
+"""By a pattern of what follows the tag."""
+_ENVIRONMENT_TYPES: Final = {
+    "services": "set",
+    "presence": "hash",
+    "alerts": "hash",
+    "audit": "list",
+    "data": "hash",
+    "edits": "zset",
+    "rights": "list",
+    "providers": "zset",
+    "spenders": "zset",
+}
+"""Of the keys that belong to no service."""
+
+
+class KnownKey(NamedTuple):
+    """A key that the catalogue has. ``service`` may be a tag of another kind, and empty for a key without a tag."""
+
+    environment: str
+    service: str
+    name: str
+    type: str
+
+
+class Catalogue:
+    """Reads the keys of one namespace (``fourlane doctor``)."""
+
+    def __init__(self, namespace: str) -> None:
+        prefix, service = re.escape(namespace), "|".join(f"(?:{name})" for name in _SERVICE_TYPES)
+        self._tagged = re.compile(rf"{prefix}:\{{([^:}}]+):([^}}]+)\}}:({service})")
+        self._plain = re.compile(rf"{prefix}:([^:{{}}]+):({'|'.join(_ENVIRONMENT_TYPES)})")
+        self._types = [(re.compile(name), kind) for name, kind in _SERVICE_TYPES.items()]
+
+    def read(self, key: str) -> KnownKey | None:
+        """None when the catalogue has no such key."""
+        if match := self._plain.fullmatch(key):
+            environment, name = match.groups()
+            return KnownKey(environment, "", name, _ENVIRONMENT_TYPES[name])
+        if match := self._tagged.fullmatch(key):
+            environment, service, name = match.groups()
+            kind = next(kind for pattern, kind in self._types if pattern.fullmatch(name))
+            return KnownKey(environment, service, name, kind)
+        return None

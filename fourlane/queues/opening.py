@@ -9,7 +9,7 @@ import msgspec
 
 from fourlane import codec
 from fourlane.errors import SettingsError
-from fourlane.queues.connection import Connector, client_of
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from fourlane.root import Root, root
 

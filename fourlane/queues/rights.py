@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import redis.exceptions as failures
-
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import lacks_right
+from fourlane.queues.redis import is_answer, lacks_right
 from fourlane.queues.store import Store
 
 __all__ = ["NEEDED", "check", "check_whole", "denied"]
@@ -87,13 +85,12 @@ def denied(store: Store) -> list[str]:
         for line in _TRIED.strip().splitlines():
             name, *words = line.split()
             try:
-                link.command(name, *(key if word == "K" else word for word in words))
-            except failures.NoScriptError:
-                pass
+                link.send(name, *(key if word == "K" else word for word in words))
+                link.receive_script()  # of one that no server knows, too
             except RedisUnavailable as error:
                 if lacks_right(error):
                     found.append(name)
-                elif not isinstance(error.__cause__, failures.ResponseError):
+                elif not is_answer(error):
                     raise
     finally:
         link.close()

@@ -3,14 +3,6 @@
 A schedule has a definition, which its author changes, and a state, which changes with every nominal time. Both are
 JSON texts in its service's slot. Every change names the state that it was made from and is refused when that has
 moved on: so each nominal time is decided once, and edits and schedulers cannot undo each other.
-
-The history is a list of lines, words parted by spaces, times in milliseconds:
-  f NOMINAL DUE AT JOB   a job was made for this nominal time (due is later by spread and jitter)
-  n NOMINAL DUE AT JOB   likewise, by hand
-  s NOMINAL DUE AT JOB   skipped, because this earlier job was alive
-  q NOMINAL DUE AT JOB   to run when this earlier job has ended
-  m FIRST LAST AT        nominal times that were missed and are not caught up
-  e NOMINAL JOB STATE STARTED MS   a job has ended
 """
 
 from __future__ import annotations
@@ -22,18 +14,16 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from fourlane.errors import JobNotFound
-from fourlane.job import State as JobState
-from fourlane.names import Queue, Tier
-from fourlane.queues.connection import Link
+from fourlane.queues.redis import Link
+from fourlane.queues.redis.clock import time_ms
+from fourlane.queues.redis.replies import fields
 from fourlane.queues.store import Store
 
-__all__ = ["CatchUp", "Due", "Fire", "Overlap", "Run", "Schedule", "State", "Write"]
+__all__ = ["CatchUp", "Due", "Fire", "Overlap", "Schedule", "State", "Write"]
 
 CatchUp: TypeAlias = Literal["none", "last", "all"]
 Overlap: TypeAlias = Literal["skip", "queue", "replace", "allow"]
 
-HISTORY_RUNS: Final = 100
 _DAMAGED_MS: Final = 60_000
 
 log = logging.getLogger("fourlane.scheduler")
@@ -82,21 +72,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queued_ms: int = 0
     """The nominal time whose job waits for the end of the one before."""
     paused: bool = False
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of history as people read it."""
-
-    nominal_ms: int
-    at_ms: int
-    state: str
-    """ready, running … (a job's states), skipped, queued, or missed."""
-    job: str = ""
-    manual: bool = False
-    late_ms: int = 0
-    started_ms: int | None = None
-    duration_ms: int | None = None
-    missed_from_ms: int | None = None
 
 
 class Due(NamedTuple):
@@ -177,10 +152,10 @@ def fire(store: Store, link: Link, service: str, fires: Sequence[Fire]) -> tuple
     """Decide nominal times. Returns the time, and a word for each (lua/schedule_fire.lua)."""
     keys = store.service(service)
     names = list(dict.fromkeys(f.name for f in fires))
-    places = {name: place for place, name in enumerate(names, 1)}
+    numbers = {name: number for number, name in enumerate(names, 1)}
     args: list[Any] = []
     for f in fires:
-        args += (f.name, places[f.name], *f[1:])
+        args += (f.name, numbers[f.name], *f[1:])
     reply = link.run("schedule_fire", [*keys.all, keys.states, keys.fires, keys.lateness, *map(keys.runs, names)], args)
     return int(reply[0]), [word.decode() for word in reply[1:]]
 
@@ -222,8 +197,7 @@ def tell(store: Store) -> None:
 
 def now_ms(store: Store, service: str) -> int:
     """The time of the server that holds this service."""
-    seconds, microseconds = store.connector.command(store.service(service).fires, "TIME")
-    return int(seconds) * 1000 + int(microseconds) // 1000
+    return time_ms(store.connector, store.service(service).fires)
 
 
 def read(store: Store, service: str, names: Sequence[str]) -> dict[str, tuple[Schedule, State, bytes]]:
@@ -260,44 +234,4 @@ def names(store: Store, service: str) -> list[str]:
 def declared(store: Store, service: str) -> dict[str, bytes]:
     """What modules declared, by module."""
     key = store.service(service).declared
-    flat = store.connector.command(key, "HGETALL", key)
-    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-    return {module.decode(): text for module, text in pairs}
-
-
-def history(store: Store, service: str, name: str) -> list[Run]:
-    """The last runs, the newest first. States of jobs whose end is not noted are asked of the queues."""
-    key = store.service(service).runs(name)
-    runs: list[Run] = []
-    ends: dict[str, list[str]] = {}
-    for line in store.connector.command(key, "LRANGE", key, 0, -1):
-        kind, *words = line.decode().split(" ")
-        if kind == "e":
-            ends[words[1]] = words
-        elif kind == "m":
-            runs.append(
-                Run(nominal_ms=int(words[1]), at_ms=int(words[2]), state="missed", missed_from_ms=int(words[0]))
-            )
-        else:
-            nominal, due_at, at, job = int(words[0]), int(words[1]), int(words[2]), words[3]
-            state = {"s": "skipped", "q": "queued"}.get(kind, "")
-            late = max(0, at - due_at) if not state else 0
-            runs.append(Run(nominal_ms=nominal, at_ms=at, state=state, job=job, manual=kind == "n", late_ms=late))
-    shown = []
-    for run in reversed(runs[-HISTORY_RUNS:]):
-        if run.state:
-            shown.append(run)
-        elif end := ends.get(run.job):
-            shown.append(msgspec.structs.replace(run, state=end[2], started_ms=int(end[3]), duration_ms=int(end[4])))
-        else:
-            shown.append(msgspec.structs.replace(run, state=_state_of(store, service, run.job)))
-    return shown
-
-
-def _state_of(store: Store, service: str, job_id: str) -> str:
-    from fourlane.queues import browse
-
-    try:
-        return str(browse.job(store, job_id, Queue(service, Tier(int(job_id[0])))).state)
-    except JobNotFound:
-        return str(JobState.UNKNOWN)
+    return fields(store.connector.command(key, "HGETALL", key))

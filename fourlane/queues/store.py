@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-from fourlane.errors import DuplicateJob, RedisUnavailable
+from fourlane.errors import DuplicateJob
 from fourlane.job import id_of_entry, new_ids
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
 from fourlane.queues import ended
-from fourlane.queues.clock import RedisClock
-from fourlane.queues.connection import Connector, Link, blocks_for, is_full
+from fourlane.queues.batches import batches
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
+from fourlane.queues.redis import Connector, Link
+from fourlane.queues.redis.clock import RedisClock, time_ms
 
-__all__ = ["Accepting", "Beat", "Delayed", "Leased", "Relayed", "Store", "Turn"]
+__all__ = ["Beat", "Delayed", "Leased", "Store", "Turn"]
 
-_BATCH_JOBS = 1_000
 _PART_JOBS = 250  # while Redis works on one part, the next is made
-_DAY_MS = 86_400_000
-_REMEMBER_MS = 3 * _DAY_MS  # the set of a day is read until the end of the next one, by clocks that differ
-_POLL_SECONDS = 0.1
 _TOLD_AGAIN_MS = 5_000  # a job may have been on its way to its worker when its cancelling was told
-_BATCH_BYTES = 4_000_000  # hosted servers refuse requests over 10 MB
 
 
 class Delayed(NamedTuple):
@@ -35,23 +28,6 @@ class Delayed(NamedTuple):
     body: bytes
     milliseconds: int
     since_epoch: bool = False
-
-
-class Accepting(NamedTuple):
-    """A job that an event makes: its entry, its body, and when it may run (milliseconds since the epoch; 0: now)."""
-
-    entry: str
-    body: bytes
-    due_ms: int = 0
-
-
-class Relayed(NamedTuple):
-    """A job that comes from the outbox. Milliseconds since the epoch; ``due_ms`` None means now."""
-
-    id: str
-    entry: str
-    due_ms: int | None
-    body: bytes
 
 
 class Leased(NamedTuple):
@@ -121,17 +97,13 @@ class Store:
         self.keys = EnvironmentKeys(namespace, environment)
         self._services: dict[str, ServiceKeys] = {}
         self._announced: set[str] = set()
-        self.clock = RedisClock(self._time_ms)
+        self.clock = RedisClock(lambda: time_ms(connector, self.keys.services))
 
     def answering_within(self, seconds: float) -> Store:
         """The same jobs, for who has others to look after: no connection waits longer than this for a reply."""
         same = copy.copy(self)
         same.connector = self.connector.answering_within(seconds)
         return same
-
-    def _time_ms(self) -> int:
-        seconds, microseconds = self.connector.command(self.keys.services, "TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def service(self, service: str) -> ServiceKeys:
         """The keys of a service."""
@@ -154,8 +126,6 @@ class Store:
         """All services that ever had a job or a worker."""
         return sorted(s.decode() for s in self.connector.command(self.keys.services, "SMEMBERS", self.keys.services))
 
-    # Enqueue ------------------------------------------------------------------------------------------------
-
     def enqueue(self, service: str, tier: int, pairs: Sequence[Any]) -> None:
         """Accept jobs of one tier that may run now: ``entry, body, entry, body, …``.
 
@@ -171,8 +141,8 @@ class Store:
             reply = self.connector.run_once("enqueue", names, (tier, *pairs), keys.sent)
             _refuse_taken(reply[1:])
             return
-        batches = ((tier, *batch) for batch in _batches(pairs, 2))
-        _refuse_taken(_ids_of(self.connector.run_each_once("enqueue", names, batches, keys.sent)))
+        calls = ((tier, *batch) for batch in batches(pairs, 2))
+        _refuse_taken(_ids_of(self.connector.run_each_once("enqueue", names, calls, keys.sent)))
 
     def enqueue_new(self, service: str, tier: int, bodies: Sequence[bytes], now_ms: int) -> list[str]:
         """Accept jobs of one tier that may run now, under fresh ids. Returns the ids.
@@ -185,8 +155,8 @@ class Store:
         keys = self.service(service)
         ids: list[str] = []
 
-        def batches() -> Iterator[Sequence[Any]]:
-            for part in _batches(bodies, 1, _PART_JOBS):
+        def calls() -> Iterator[Sequence[Any]]:
+            for part in batches(bodies, 1, _PART_JOBS):
                 fresh = new_ids(tier, now_ms, len(part))
                 ids.extend(fresh)
                 args: list[Any] = [tier] * (2 * len(part) + 1)
@@ -194,12 +164,12 @@ class Store:
                 yield args
 
         names = (keys.jobs, keys.ready[tier], keys.wake[tier])
-        taken = [i.decode() for i in _ids_of(self.connector.run_each_once("enqueue", names, batches(), keys.sent))]
+        taken = [i.decode() for i in _ids_of(self.connector.run_each_once("enqueue", names, calls(), keys.sent))]
         if taken:  # one chance in millions; other ids have no such luck
-            places = [ids.index(i) for i in taken]
-            others = self.enqueue_new(service, tier, [bodies[place] for place in places], now_ms)
-            for place, other in zip(places, others, strict=True):
-                ids[place] = other
+            positions = [ids.index(i) for i in taken]
+            others = self.enqueue_new(service, tier, [bodies[position] for position in positions], now_ms)
+            for position, other in zip(positions, others, strict=True):
+                ids[position] = other
         return ids
 
     def enqueue_once(self, service: str, tier: int, job_id: str, body: bytes, *, key: str, ttl_ms: int) -> str:
@@ -219,30 +189,6 @@ class Store:
             raise DuplicateJob(f"{job_id} belongs to another job")
         return str(holder.decode())
 
-    def latest(self, service: str, key: str) -> int:
-        """The newest time that `mark_latest` was told under this key; -1 for none."""
-        name = self.service(service).latest(key)
-        return int(self.connector.command(name, "GET", name) or -1)
-
-    def mark_latest(self, service: str, key: str, time: int, *, ttl_ms: int) -> None:
-        """Remember the newest time seen under a key."""
-        self.connector.run("latest", (self.service(service).latest(key),), (time, ttl_ms))
-
-    def hold(self, service: str, key: str, who: str, *, places: int, hold_ms: int) -> int:
-        """Take one of a receiver's places: 0 taken, -1 none is free, else ms until its breaker may be tried."""
-        keys = self.service(service)
-        return int(self.connector.run("hold", (keys.places(key), keys.breaker(key)), (places, who, hold_ms)))
-
-    def let_go(self, service: str, key: str, who: str) -> None:
-        """Give the place back."""
-        name = self.service(service).places(key)
-        self.connector.command(name, "ZREM", name, who)
-
-    def open_breaker(self, service: str, key: str, for_ms: int) -> None:
-        """Leave a receiver alone for a while."""
-        name = self.service(service).breaker(key)
-        self.connector.command(name, "SET", name, 1, "PX", for_ms)
-
     def delay(self, service: str, jobs: Iterable[Delayed]) -> None:
         """Accept jobs that may not run yet. Raises as enqueue does."""
         self.announce(service)
@@ -251,79 +197,7 @@ class Store:
         for job in jobs:
             flat += (job.id, job.body, "at" if job.since_epoch else "in", job.milliseconds)
         names = (keys.jobs, keys.delayed, keys.news)
-        _refuse_taken(_ids_of(self.connector.run_each_once("delay", names, _batches(flat, 4), keys.sent)))
-
-    def relay(
-        self,
-        service: str,
-        jobs: Sequence[Relayed],
-        *,
-        not_after_ms: int,
-        remember_ms: int,
-        confirmed: Sequence[str],
-        remember_confirmed_ms: int,
-    ) -> tuple[int, int | None]:
-        """Accept jobs of the outbox, each once (lua/relay.lua). The call may be repeated.
-
-        Parameters:
-          not_after_ms: Redis refuses the jobs after this time of its own.
-          remember_ms: how long their ids are remembered.
-          confirmed: ids of earlier calls that need to be remembered only for ``remember_confirmed_ms`` more.
-
-        Returns the time at Redis, and how many were new; None when it was too late.
-        """
-        self.announce(service)
-        keys = self.service(service)
-        args: list[Any] = [not_after_ms, remember_ms, remember_confirmed_ms, len(confirmed), *confirmed]
-        for job in jobs:
-            args += (job.id, job.entry, "" if job.due_ms is None else job.due_ms, job.body)
-        names = (keys.jobs, keys.relayed, keys.delayed, keys.news, *keys.ready, *keys.wake)
-        now, *words = self.connector.run("relay", names, args)
-        return int(now), None if words == [b"late"] else words.count(b"new")
-
-    # Events -------------------------------------------------------------------------------------------------
-
-    def accept(self, service: str, tier: int, jobs: Sequence[Accepting]) -> int:
-        """Accept jobs that events make, each id once in a day at least. Returns how many were not known before.
-
-        Raises:
-          RedisUnavailable: not all were accepted. The same call may be repeated.
-        """
-        self.announce(service)
-        keys = self.service(service)
-        names = [keys.jobs, keys.ready[tier], keys.wake[tier], keys.delayed, keys.news, *keys.taken(_today())]
-        flat: list[Any] = []
-        for accepting in jobs:
-            flat += (accepting.entry, accepting.body, accepting.due_ms)
-        new = 0
-        for batch in _batches(flat, 3):
-            new += int(self.connector.run("accept", names, (tier, _REMEMBER_MS, *batch)))
-        return new
-
-    def was_taken(self, service: str, ids: Sequence[str]) -> list[bool]:
-        """Which of these jobs events made, or handled straight from SQS, today or yesterday."""
-        found = [False] * len(ids)
-        for key in self.service(service).taken(_today()):
-            present = self.connector.command(key, "SMISMEMBER", key, *ids)
-            found = [old or bool(new) for old, new in zip(found, present, strict=True)]
-        return found
-
-    def take(self, service: str, ids: Sequence[str]) -> None:
-        """Remember that these were handled."""
-        key = self.service(service).taken(_today())[0]
-        self.connector.run("take", (key,), (_REMEMBER_MS, *ids))
-
-    def claim(self, service: str, job_id: str, owner: str, milliseconds: int) -> bool:
-        """Be the only one that runs this for a time; true also for the one that has the claim."""
-        key = self.service(service).claim(job_id)
-        return bool(self.connector.run("claim", (key,), (owner, milliseconds)))
-
-    def release(self, service: str, job_id: str, owner: str) -> None:
-        """Give a claim up, if one has it still."""
-        key = self.service(service).claim(job_id)
-        self.connector.run("release", (key,), (owner,))
-
-    # Work ---------------------------------------------------------------------------------------------------
+        _refuse_taken(_ids_of(self.connector.run_each_once("delay", names, batches(flat, 4), keys.sent)))
 
     def turn(
         self,
@@ -427,50 +301,20 @@ class Store:
           guilty: the process was killed for what these jobs did, and no other counts a crash.
           unbegun_ms: how long those wait that had not begun: what killed this process may lie among them.
         """
-        keys = self.service(service)
-        if ran is None:
-            ran = len(begun or ())
         how = "silent" if begun is None else "guilty" if guilty else "reported"
+        suspects = sorted(self.held(service, name)) if begun is None else begun
+        keys = self.service(service)
+        names = [*keys.all, keys.leased(name), *(keys.result(id_of_entry(entry)) for entry in suspects)]
         detail = f"poison: {fate}"
-        args: list[Any] = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate, ran]
-        args += [*ended.body_around_id(detail), unbegun_ms, int(alone), len(passed), *passed]
-        args += begun or ()
+        args: list[Any] = [name, how, self.crash_limit, self.dead_max, self.dead_ttl_ms, fate]
+        args += [len(begun or ()) if ran is None else ran, *ended.body_around_id(detail), unbegun_ms, int(alone)]
+        args += [ended.for_waiters(detail), WAITERS_MS, len(passed), *passed, *suspects]
         back, poisoned, left = 0, [], 1
         while left > 0:
-            some, dead, left = self.connector.run_once("reclaim", [*keys.all, keys.leased(name)], args, keys.sent)
+            some, dead, left = self.connector.run_once("reclaim", names, args, keys.sent)
             back += some
             poisoned += [i.decode() for i in dead]
-            for job_id in dead:
-                self.tell_waiters(service, job_id.decode(), detail)
         return back, poisoned
-
-    def tell_waiters(self, service: str, job_id: str, detail: str, *, cancelled: bool = False) -> None:
-        """Tell who waits for the result right now. Who is not told, finds it by the job's state some seconds later.
-
-        Parameters:
-          job_id: as it is stored.
-          cancelled: it was cancelled; otherwise it is a dead letter.
-
-        Raises RedisUnavailable.
-        """
-        value = {"error": detail, "cancelled": True} if cancelled else {"error": detail}
-        key = self.service(service).result(job_id)
-        self.connector.run("ended", (key,), (msgspec.json.encode(value), WAITERS_MS))
-
-    def read_result(self, key: bytes, wait_seconds: float) -> bytes | None:
-        """A job's result; None when there was none in this time. At most some seconds: a socket has a timeout."""
-        if wait_seconds > 0:
-            try:
-                # Moving the only element of a list onto the same list leaves it for others who wait.
-                data = self.connector.command(key, "BLMOVE", key, key, "LEFT", "LEFT", blocks_for(wait_seconds))
-            except RedisUnavailable as error:
-                if not is_full(error):
-                    raise
-                time.sleep(min(wait_seconds, _POLL_SECONDS))
-            else:
-                return data if isinstance(data, bytes) else None
-        data = self.connector.command(key, "LINDEX", key, 0)
-        return data if isinstance(data, bytes) else None
 
     def held(self, service: str, name: str) -> set[str]:
         """The entries that Redis says this worker holds."""
@@ -487,31 +331,10 @@ class Store:
         key = self.service(service).watch
         self.connector.command(key, "ZADD", key, 0, token)
 
-    def unfinished(self, service: str) -> int:
-        """How many of a service's jobs are ready, delayed or running."""
-        return int(self.connector.run("unfinished", self.service(service).all, ()))
-
     def lease_names(self, service: str) -> list[str]:
         """The workers of a service, dead ones included until they are noticed."""
         key = self.service(service).workers
         return [name.decode() for name in self.connector.command(key, "ZRANGE", key, 0, -1)]
-
-
-def _today() -> int:
-    return int(time.time() * 1000) // _DAY_MS
-
-
-def _batches(flat: Sequence[Any], step: int, most: int = _BATCH_JOBS) -> Iterator[Sequence[Any]]:
-    """Cut what is given for jobs, ``step`` things for each, the body being the second of them or the only one."""
-    first = size = 0
-    for i in range(0, len(flat), step):
-        body = len(flat[i + (step > 1)])
-        size += body
-        if i - first >= most * step or (size > _BATCH_BYTES and i > first):
-            yield flat[first:i]
-            first, size = i, body
-    if first < len(flat):
-        yield flat[first:]
 
 
 def _ids_of(replies: Iterable[list[bytes]]) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,11 +12,14 @@ from fourlane import codec
 from fourlane.errors import FourlaneError, InvalidSchedule, ScheduleNotFound
 from fourlane.names import Tier, check_service
 from fourlane.queues import carry, schedules
-from fourlane.queues.schedules import Fire, Run, Schedule, State, Write
+from fourlane.queues.schedules import Fire, Schedule, State, Write
 from fourlane.queues.store import Store
 from fourlane.scheduler.plan import following, next_look_ms, rule_of
 from fourlane.scheduler.rules import read_zone
 from fourlane.scheduler.ticker import make_job
+
+if TYPE_CHECKING:
+    from fourlane.queues.history import Run
 
 __all__ = [
     "Found",
@@ -165,8 +168,9 @@ def _found(store: Store, service: str, names: list[str]) -> list[Found]:
 
 def history(store: Store, name: str, service: str | None = None) -> list[Run]:
     """The last 100 runs, the newest first. Raises as find does."""
-    place = _place(store, name, service)
-    return schedules.history(store, place, name)
+    from fourlane.queues import history as runs
+
+    return runs.history(store, _place(store, name, service), name)
 
 
 def times(schedule: Schedule, after_ms: int, count: int) -> list[int]:

@@ -27,7 +27,7 @@ from fourlane import codec, job
 from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.names import Queue, Tier
 from fourlane.queues import control, schedules
-from fourlane.queues.connection import Link, blocks_for, is_answer
+from fourlane.queues.redis import Link, blocks_for, is_answer
 from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
 from fourlane.scheduler.plan import Missed, Nominal, due_ms, next_look_ms, plan

@@ -30,6 +30,7 @@ from fourlane.queues import carry, ended
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.output import Piece, Progress
+from fourlane.queues.results import Results
 from fourlane.queues.store import Delayed, Store
 from fourlane.retry import Backoff
 from fourlane.sealing import is_sealed, open_result, seal_arguments
@@ -95,11 +96,10 @@ class EnqueuedJob(Generic[R]):
         """Where it is in its life. ``unknown``: done and no result kept, expired, or never accepted."""
         from fourlane.errors import JobNotFound
 
-        key = self._store.service(self.queue.service).result(self._stored_id())
         try:
             return self.info().state
         except JobNotFound:
-            kept = self._store.connector.command(key, "LINDEX", key, 0)
+            kept = Results(self._store).look(self.queue.service, self._stored_id())
             return job.State.DONE if ended.is_done(kept) else job.State.UNKNOWN
 
     def cancel(self) -> job.State:
@@ -170,13 +170,12 @@ class EnqueuedJob(Generic[R]):
                 f"job {self.id} keeps no result; declare its task with result_ttl_ms, such as "
                 "@task(result_ttl_ms=60_000), or send it with that option"
             )
-        store = self._store
-        key = store.service(self.queue.service).result(self._stored_id())
+        results, service, stored = Results(self._store), self.queue.service, self._stored_id()
         deadline = None if timeout is None else time.monotonic() + timeout
         longest = _FIRST_LOOK_SECONDS
         while True:
             left = longest if deadline is None else min(longest, deadline - time.monotonic())
-            data = store.read_result(key, left)
+            data = results.wait(service, stored, left)
             if data is None and left > 0:
                 self._look_for_end()
                 longest = _LOOK_SECONDS

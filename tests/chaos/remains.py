@@ -13,8 +13,8 @@ from fourlane.db.engine import open_database
 from fourlane.db.models import JobOutbox
 from fourlane.job import id_of_entry, message_id_of
 from fourlane.queues import browse, doctor
-from fourlane.queues.connection import Connector, connect
 from fourlane.queues.keys import ServiceKeys
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from tests.chaos.site import NAMESPACE
 from tests.chaos.workload import SERVICES

@@ -15,8 +15,8 @@ from fourlane.db import migrate
 from fourlane.db.engine import open_database
 from fourlane.outbox.relay import Relay
 from fourlane.queues import browse
-from fourlane.queues.connection import Connector
-from fourlane.queues.connection import connect as connect_redis
+from fourlane.queues.redis import Connector
+from fourlane.queues.redis import connect as connect_redis
 from fourlane.queues.store import Store
 from tests.postgres import Postgres, connect
 

@@ -25,10 +25,12 @@ from fourlane.events.mover import Mover
 from fourlane.events.names import EventQueue
 from fourlane.events.publisher import Publisher, current_event
 from fourlane.events.tries import NONE, POISON, Tries
-from fourlane.queues import browse, dead_letters
+from fourlane.queues import browse, dead_letters, taken
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
-from fourlane.queues.store import Accepting, Store
+from fourlane.queues.claims import Claim, Claims
+from fourlane.queues.redis import Connector, connect
+from fourlane.queues.store import Store
+from fourlane.queues.taken import Accepting, accept
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of
 from tests.events.fault_proxy import FaultProxy
@@ -376,14 +378,14 @@ def test_redis_is_away_and_nothing_counts_against_the_event(
     publisher.publish_many(event, range(3))
     stopping = threading.Event()
     mover = Mover(aws, broker.store, catalogue.handlers(), stopping)
-    accept, away = broker.store.accept, [RedisUnavailable("away")] * 2
+    away = [RedisUnavailable("away")] * 2
 
     def sometimes(*args: Any) -> int:
         if away:
             raise away.pop()
         return accept(*args)
 
-    monkeypatch.setattr(broker.store, "accept", sometimes)
+    monkeypatch.setattr(taken, "accept", sometimes)
     received = messages.receive(aws, queue, wait_seconds=1)
     mover.take(queue, received)
     assert proxy.calls["ChangeMessageVisibilityBatch"] == 2, "they stay hidden meanwhile"
@@ -544,17 +546,16 @@ def test_on_a_cluster(cluster_urls: list[str]) -> None:
         Accepting(f"1.e{n}:on|t5", codec.encode_json("on", b"{}", {}, 5), due) for n, due in enumerate((0, 0, 2**45))
     ]
     try:
-        assert store.accept("mail", 1, jobs) == 3
-        assert store.accept("mail", 1, [*jobs, Accepting("1.e9:on|t5", b"[]")]) == 1
-        store.take("mail", ["1.x"])
-        assert store.was_taken("mail", ["1.e0:on", "1.x", "1.y"]) == [True, True, False]
-        assert store.claim("mail", "1.x", "a", 10_000)
-        assert store.claim("mail", "1.x", "a", 10_000)
-        assert not store.claim("mail", "1.x", "b", 10_000)
-        store.release("mail", "1.x", "b")
-        assert not store.claim("mail", "1.x", "b", 10_000)
-        store.release("mail", "1.x", "a")
-        assert store.claim("mail", "1.x", "b", 10_000)
+        assert accept(store, "mail", 1, jobs) == 3
+        assert accept(store, "mail", 1, [*jobs, Accepting("1.e9:on|t5", b"[]")]) == 1
+        claims = Claims(store)
+        assert claims.claim("mail", "1.e0:on", "a", 10_000) is Claim.DONE
+        assert claims.claim("mail", "1.x", "a", 10_000) is Claim.MINE
+        assert claims.claim("mail", "1.x", "b", 10_000) is Claim.OTHERS
+        claims.release("mail", "1.x", "a")
+        assert claims.claim("mail", "1.x", "b", 10_000) is Claim.MINE
+        claims.done("mail", "1.x", "b")
+        assert claims.claim("mail", "1.x", "a", 10_000) is Claim.DONE
     finally:
         store.connector.close()
 
@@ -563,8 +564,8 @@ def test_a_large_batch_of_the_script(redis_url: str, namespace: str) -> None:
     store = Store(Connector(connect(redis_url)), namespace=namespace)
     jobs = [Accepting(f"1.e{n}:on|t5", b"[]", 2**45 if n % 2 else 0) for n in range(2_500)]
     try:
-        assert store.accept("mail", 1, jobs) == 2_500
-        assert store.accept("mail", 1, jobs) == 0
+        assert accept(store, "mail", 1, jobs) == 2_500
+        assert accept(store, "mail", 1, jobs) == 0
         keys = store.service("mail")
         assert store.connector.command(keys.ready[1], "LLEN", keys.ready[1]) == 1_250
         assert store.connector.command(keys.delayed, "ZCARD", keys.delayed) == 1_250

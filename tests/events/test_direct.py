@@ -20,6 +20,7 @@ from fourlane.events.names import EventQueue
 from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher, current_event
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.claims import Claims
 from tests.events import fault_proxy as faults
 from tests.events.conftest import Receive, drain, queue_of
 from tests.events.fault_proxy import FaultProxy
@@ -258,8 +259,8 @@ def test_without_redis_it_runs_all_the_same(
     def away(*_: Any) -> Any:
         raise RedisUnavailable("away")
 
-    for name in ("was_taken", "take"):
-        monkeypatch.setattr(broker.store, name, away)
+    for name in ("claim", "done"):
+        monkeypatch.setattr(Claims, name, away)
     publisher.publish(event, 1)
     worker, _ = direct()
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))

@@ -17,6 +17,7 @@ from fourlane.events.names import EventQueue
 from fourlane.events.publisher import Publisher
 from fourlane.events.tries import Tries
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.claims import Claim, Claims
 from tests.servers import eventually
 
 
@@ -52,7 +53,7 @@ def test_what_is_left_comes_back_at_once_and_deaths_are_counted(
     aws: Aws, broker: RedisBroker, publisher: Publisher, queue: EventQueue, event: str
 ) -> None:
     """A death in company makes suspects only; one alone counts, by SIGKILL half as much."""
-    store, tries = broker.store, Tries(broker.store)
+    store, tries, claims = broker.store, Tries(broker.store), Claims(broker.store)
     publisher.publish_many(event, range(2))
     rows = [
         ((0, 1), False, (0, 1)), ((0, 1), False, (0, 2)), ((0, 1), False, (0, 2)),
@@ -61,15 +62,15 @@ def test_what_is_left_comes_back_at_once_and_deaths_are_counted(
     for begun, killed, expected in rows:
         got = sorted(messages.receive(aws, queue, visibility_seconds=600), key=lambda m: m.body)
         assert len(got) == 2, "at once"
-        store.claim("mail", "1abc", "w1", 60_000)
+        claims.claim("mail", "1abc", "w1", 60_000)
         hand = Hand()
         hand.settled_by = lambda left, died, killed=killed: give_back(aws, store, left, died=True, killed=killed)
         hand.take(queue, got)
         hand.begin([got[number] for number in begun])
         hand.claim(got[0], "w1", [("mail", "1abc")])
         hand.give_back()
-        assert store.claim("mail", "1abc", "w2", 60_000), "its claim is free"
-        store.release("mail", "1abc", "w2")
+        assert claims.claim("mail", "1abc", "w2", 60_000) is Claim.MINE, "its claim is free"
+        claims.release("mail", "1abc", "w2")
         found = tries.read(got[0].id)
         assert (found.points, found.company) == expected
         assert found.is_suspect == (expected != (0, 1))

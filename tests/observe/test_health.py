@@ -111,7 +111,7 @@ def test_an_answer_is_good_for_some_seconds(store: Store) -> None:
 
 
 def test_a_redis_that_is_gone(start_server: StartServer) -> None:
-    from fourlane.queues.connection import Connector, connect
+    from fourlane.queues.redis import Connector, connect
 
     server = start_server()
     lost = Store(Connector(connect(server.url)), namespace="x", environment="local")

@@ -21,7 +21,7 @@ from fourlane.job import State
 from fourlane.outbox.relay import Relay
 from fourlane.queues import browse, carry
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from fourlane.tasks.task import Task, task
 from tests.conftest import StartServer

@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from fourlane.queues import browse, control, doctor, kept, schedules, status
-from fourlane.queues.connection import Connector, connect
 from fourlane.queues.limit import Limit
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
 from tests.promises.conftest import Workers, eventually

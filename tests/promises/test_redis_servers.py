@@ -23,7 +23,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, rights
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from tests.command import Command
 from tests.command import command as command
 from tests.conftest import StartServer

@@ -20,7 +20,7 @@ import pytest
 
 from fourlane.job import State
 from fourlane.queues import browse, doctor
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
 from fourlane.worker.process.child import Child, Options

@@ -23,8 +23,8 @@ from fourlane.providers.health import (
     signal_of_status,
 )
 from fourlane.providers.retry_after import retry_after_ms
-from fourlane.queues.connection import Connector, connect
 from fourlane.queues.guards import ProviderStates
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 
 TARGET = Target("openai", "gpt-4o", "k1")
@@ -166,7 +166,7 @@ CALLER = """
 import sys, time
 from fourlane.errors import ProviderLimited
 from fourlane.providers.health import HealthGuard, Rules, Target
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.guards import ProviderStates
 from fourlane.queues.store import Store
 guard = HealthGuard(ProviderStates(Store(Connector(connect(sys.argv[1])), namespace=sys.argv[2])))

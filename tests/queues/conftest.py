@@ -13,7 +13,7 @@ from fourlane import codec
 from fourlane.job import Attempt, Record, entry_of, id_of_message, new_id
 from fourlane.names import Tier
 from fourlane.outcome import Dead, Outcome
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Delayed, Store, Turn
 
 

@@ -11,8 +11,9 @@ from fourlane.errors import InvalidArguments, JobNotFound, SettingsError, Unread
 from fourlane.job import Attempt, Record, State
 from fourlane.outcome import Dead
 from fourlane.queues import browse, control, dead_letters
-from fourlane.queues.connection import Connector, connect
 from fourlane.queues.dead_letters import Filter
+from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis.replies import scored
 from fourlane.queues.store import Store
 from tests.queues.conftest import Hand
 
@@ -165,9 +166,9 @@ def test_a_rate_spreads_the_replay(store: Store, hand: Hand) -> None:
     assert sum(s.delayed for s in infos.values()) == 4
     assert sum(q.ready for s in infos.values() for q in s.queues) == 1
     keys = store.service("mail")
-    last = browse.scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[0][1]
+    last = scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[0][1]
     keys = store.service("bills")
-    other = browse.scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[0][1]
+    other = scored(store.connector.command(keys.jobs, "ZREVRANGE", keys.delayed, 0, 0, "WITHSCORES"))[0][1]
     assert 35_000 < max(last, other) - browse.now_ms(store) <= 40_000
     with pytest.raises(SettingsError):
         dead_letters.replay(store, Filter(), rate_per_second=0)
@@ -176,7 +177,7 @@ def test_a_rate_spreads_the_replay(store: Store, hand: Hand) -> None:
 def let_go(store: Store, hand: Hand, milliseconds: int, service: str = "mail") -> int:
     """Let so much time pass for what is delayed, with nobody there; then one look. Returns how many became ready."""
     keys = store.service(service)
-    entries = browse.scored(store.connector.command(keys.delayed, "ZRANGE", keys.delayed, 0, -1, "WITHSCORES"))
+    entries = scored(store.connector.command(keys.delayed, "ZRANGE", keys.delayed, 0, -1, "WITHSCORES"))
     for entry, _ in entries:
         store.connector.command(keys.delayed, "ZINCRBY", keys.delayed, -milliseconds, entry)
     before = store.connector.command(keys.ready[1], "LLEN", keys.ready[1])
@@ -188,7 +189,7 @@ def let_go(store: Store, hand: Hand, milliseconds: int, service: str = "mail") -
 def due_times(store: Store, service: str = "mail") -> list[int]:
     keys = store.service(service)
     found = store.connector.command(keys.delayed, "ZRANGE", keys.delayed, 0, -1, "WITHSCORES")
-    return [at for _, at in browse.scored(found)]
+    return [at for _, at in scored(found)]
 
 
 def test_a_replay_keeps_its_rate_after_a_stall(store: Store, hand: Hand) -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Postpone, Result
-from fourlane.queues import browse, doctor
-from fourlane.queues.connection import Connector, connect
-from fourlane.queues.doctor import Finding, Level, examine
-from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
+from fourlane.queues import browse
+from fourlane.queues.doctor import Finding, Level, examine, keyspace, server
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
 from tests.queues.conftest import Hand
@@ -91,7 +90,7 @@ def test_a_server_that_is_gone(redis_server: Server) -> None:
     ],
 )
 def test_versions(version: str, level: Level) -> None:
-    assert doctor._version({"redis_version": version}).level is level
+    assert server.version({"redis_version": version}).level is level
 
 
 def test_keys_without_owner_type_or_expiry(store: Store, hand: Hand) -> None:
@@ -121,7 +120,7 @@ def test_many_keys_are_looked_at_up_to_a_bound(store: Store, monkeypatch: pytest
         link.command("SET", f"{store.namespace}:x{number}", "")
     link.close()
     assert "3,000 key(s)" in look(store)["keys"].text
-    monkeypatch.setattr(doctor, "_MOST_KEYS", 1_500)
+    monkeypatch.setattr(keyspace, "_MOST_KEYS", 1_500)
     assert "there are more" in look(store)["keys"].text
 
 
@@ -142,31 +141,6 @@ def test_unknown_tasks_lost_workers_and_full_dead_letters(store: Store, hand: Ha
     assert "no worker serves it" in found["queues"].text
     assert {found[n].level for n in ("tasks", "workers", "dead letters", "queues")} == {Level.WARN}
     assert all(found[n].fix for n in ("tasks", "workers", "dead letters", "queues"))
-
-
-def test_the_catalogue_has_every_key(store: Store) -> None:
-    sweep = doctor._Sweep(store)
-    keys = ServiceKeys(store.namespace, "local", "mail")
-    environment = EnvironmentKeys(store.namespace, "local")
-    made = [key for value in vars(keys).values() for key in (value if isinstance(value, list) else [value])]
-    made += [key for key in vars(environment).values() if isinstance(key, bytes)]
-    made += [
-        keys.result("1.a:b"),
-        keys.output("1a"),
-        keys.log("1a"),
-        keys.cancelled("1a"),
-        keys.progress("1a"),
-        keys.once("k"),
-    ]
-    made += [keys.latest("k"), keys.places("k"), keys.breaker("k"), *keys.taken(1), keys.claim("1a"), keys.runs("a:b")]
-    made += [environment.health("openai", "gpt-4o:k1"), environment.spent("acme", "2026-11"), environment.tries("m")]
-    made += [environment.group("g"), environment.health_sent("openai"), environment.spent_sent("acme")]
-    made += [environment.tries_sent(), keys.leased("w:1")]
-    for key in (key + b"o" if key.endswith(b"sent:") else key for key in made if isinstance(key, bytes)):
-        assert sweep.wanted_type(key.decode()) is not None, key
-    for stranger in ("x", f"{store.namespace}:x", keys.prefix + "ready:4", keys.prefix + "jobsx"):
-        assert sweep.wanted_type(stranger) is None
-    assert sweep.leased == {("mail", "w:1"): keys.leased("w:1").decode()}
 
 
 @pytest.mark.cluster

@@ -11,8 +11,8 @@ import pytest
 from fourlane import codec, job
 from fourlane.errors import InvalidArguments, RedisUnavailable
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
 from fourlane.queues.keys import ServiceKeys
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Store
 from fourlane.tasks.task import task
 from tests.proxy import FaultyProxy

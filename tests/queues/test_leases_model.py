@@ -29,8 +29,8 @@ from fourlane.job import Record, State
 from fourlane.names import Queue, Tier
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.queues import control
-from fourlane.queues.connection import Connector, connect
 from fourlane.queues.records import write_record
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Delayed, Store, Turn
 
 HOUR_MS = 3_600_000

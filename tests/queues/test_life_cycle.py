@@ -23,8 +23,8 @@ from fourlane.errors import JobNotFound
 from fourlane.job import Record, State
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.queues import browse, control, dead_letters
-from fourlane.queues.connection import Connector, connect
 from fourlane.queues.records import write_record
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Delayed, Store, Turn
 
 HOUR_MS = 3_600_000

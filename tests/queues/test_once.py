@@ -14,7 +14,7 @@ from fourlane import codec
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import new_id
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.redis import Connector, connect
 from fourlane.queues.store import Delayed, Store
 from fourlane.tasks.task import task
 from tests.conftest import StartServer
@@ -266,29 +266,6 @@ def test_lost_replies_among_single_sends(
     assert [number for number, times in ran.items() if times != 1] == []
 
 
-# Claims -----------------------------------------------------------------------------------------------------
-
-
-def test_claims_bear_a_lost_reply(store: Store, producer: Store, proxy: FaultyProxy) -> None:
-    proxy.drop_next_reply()
-    assert producer.claim("mail", "e1", "me", 60_000)
-    proxy.wait_dropped()
-    assert producer.claim("mail", "e1", "me", 60_000)
-    assert not store.claim("mail", "e1", "you", 60_000)
-    store.release("mail", "e1", "you")
-    assert not store.claim("mail", "e1", "you", 60_000)
-    proxy.drop_next_reply()
-    producer.release("mail", "e1", "me")
-    assert store.claim("mail", "e1", "you", 60_000)
-    producer.release("mail", "e1", "me")
-    assert not producer.claim("mail", "e1", "me", 60_000)
-    proxy.drop_next_reply()
-    producer.take("mail", ["e1", "e2"])
-    assert store.was_taken("mail", ["e1", "e3", "e2"]) == [True, False, True]
-    keys = store.service("mail")
-    assert 0 < store.connector.client.pttl(keys.claim("e1")) <= 60_000
-
-
 def test_what_is_remembered_ends(store: Store) -> None:
     send_one(store)
     send_new(store)
@@ -308,8 +285,8 @@ def test_a_producer_that_slept_for_long(store: Store, monkeypatch: pytest.Monkey
     (name,) = client.scan_iter(match=keys.sent + b"*", count=1_000)
     assert name in before
     assert 60_000 < client.pttl(name) <= 90_000
-    monkeypatch.setattr("fourlane.queues.connection._ORIGIN_SECONDS", 0.0)
-    store.connector._close_idle()
+    monkeypatch.setattr("fourlane.queues.redis.link._ORIGIN_SECONDS", 0.0)
+    store.connector._idle.close()
     for _ in range(3):
         send_one(store)
     names = set(client.scan_iter(match=keys.sent + b"*", count=1_000))

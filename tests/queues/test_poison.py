@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fourlane.queues import browse
 from tests.queues.conftest import Hand
 
 LIMIT = 3
@@ -125,4 +126,4 @@ def test_what_had_not_begun_may_wait_behind_what_had(hand: Hand, unbegun_ms: int
     assert hand.store.reclaim("mail", "w1", "died", begun=entries[:1], unbegun_ms=unbegun_ms) == (3, [])
     again = hand.turn(10, name="w2").jobs
     assert [job.crashes for job in again] == [1, 0, 0][:ready]
-    assert hand.store.unfinished("mail") == 3
+    assert browse.unfinished(hand.store, "mail") == 3

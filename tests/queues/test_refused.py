@@ -14,8 +14,11 @@ from fourlane import codec
 from fourlane.errors import RedisUnavailable
 from fourlane.job import new_id
 from fourlane.outcome import Back, Dead, Outcome, Postpone, Result, Retry
-from fourlane.queues.connection import Connector, connect
-from fourlane.queues.store import Accepting, Delayed, Relayed, Store
+from fourlane.queues import relayed, taken
+from fourlane.queues.redis import Connector, connect
+from fourlane.queues.relayed import Relayed
+from fourlane.queues.store import Delayed, Store
+from fourlane.queues.taken import Accepting
 from tests.queues.conftest import Hand
 from tests.servers import Server, eventually
 
@@ -221,7 +224,8 @@ FIRST, SECOND, LATER, HIGH = (new_id(1, NOW), new_id(1, NOW + 1), new_id(1, NOW 
 
 
 def relay(store: Store) -> None:
-    store.relay(
+    relayed.relay(
+        store,
         "mail",
         [Relayed(FIRST, FIRST, None, BODY), Relayed(HIGH, HIGH, None, BODY), Relayed(LATER, LATER, 9 * NOW, BODY)],
         not_after_ms=9 * NOW,
@@ -232,7 +236,7 @@ def relay(store: Store) -> None:
 
 
 def accept(store: Store) -> None:
-    store.accept("mail", 1, [Accepting(FIRST, BODY), Accepting(SECOND, BODY), Accepting(LATER, BODY, 9 * NOW)])
+    taken.accept(store, "mail", 1, [Accepting(FIRST, BODY), Accepting(SECOND, BODY), Accepting(LATER, BODY, 9 * NOW)])
 
 
 def lone(store: Store) -> None:

@@ -12,11 +12,14 @@ import pytest
 from fourlane.events.tries import Tries
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, schedules
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.claims import Claim, Claims
+from fourlane.queues.dead_letters import trail
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.output import read_log, read_output
-from fourlane.queues.scripts import script
+from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis.scripts import script
+from fourlane.queues.results import Results
 from fourlane.queues.store import Store
 from tests.proxy import FaultyProxy
 from tests.queues.conftest import Hand
@@ -129,7 +132,8 @@ def reclaim(caller: Caller) -> Any:
     [leased] = caller.hand.turn(1).jobs
     caller.store.crash_limit = 1
     back, poisoned = caller.lose(lambda: caller.store.reclaim("mail", "w1", "it died", begun=[leased.entry]))
-    return back, poisoned == [lost], [job.body[:17] for job in caller.hand.turn(9).jobs]
+    told = Results(caller.store).look("mail", lost)
+    return back, poisoned == [lost], told, [job.body[:17] for job in caller.hand.turn(9).jobs]
 
 
 def purge(caller: Caller) -> Any:
@@ -144,7 +148,10 @@ def discard(caller: Caller) -> Any:
 
 def replay(caller: Caller) -> Any:
     died = caller.hand.kill(2)
-    return caller.lose(lambda: dead_letters.replay(caller.store, died)), len(caller.hand.turn(9).jobs)
+    results = Results(caller.store)
+    results.tell_end("mail", died[0], b"void")
+    replayed = caller.lose(lambda: dead_letters.replay(caller.store, died))
+    return replayed, results.look("mail", died[0]), len(caller.hand.turn(9).jobs)
 
 
 def edit(caller: Caller) -> Any:
@@ -161,13 +168,14 @@ def import_(caller: Caller) -> Any:
 
 
 def audit(caller: Caller) -> Any:
-    caller.lose(lambda: dead_letters._note(caller.store, "discard", ["1a"], 1, "me"))
+    caller.lose(lambda: trail.note(caller.store, "discard", ["1a"], 1, "me"))
     return len(dead_letters.audit(caller.store))
 
 
 def cancel_ready(caller: Caller) -> Any:
     [job_id] = caller.hand.enqueue()
     state = caller.lose(lambda: control.cancel(caller.store, job_id, has_callbacks=lambda _: True))
+    assert b"before it ran" in (Results(caller.store).look("mail", job_id) or b"")
     return state, [job.body[:17] for job in caller.hand.turn(9).jobs]
 
 
@@ -226,6 +234,25 @@ def schedule_write(caller: Caller) -> Any:
     return caller.lose(lambda: schedules.write(caller.store, "mail", [write]))
 
 
+def claim(caller: Caller) -> Any:
+    told = caller.lose(lambda: Claims(caller.store).claim("mail", "1.e", "me", 60_000))
+    return told, Claims(caller.store).claim("mail", "1.e", "you", 60_000)
+
+
+def done(caller: Caller) -> Any:
+    claims = Claims(caller.store)
+    claims.claim("mail", "1.e", "me", 60_000)
+    caller.lose(lambda: claims.done("mail", "1.e", "me"))
+    return claims.claim("mail", "1.e", "you", 60_000)
+
+
+def release(caller: Caller) -> Any:
+    claims = Claims(caller.store)
+    claims.claim("mail", "1.e", "me", 60_000)
+    caller.lose(lambda: claims.release("mail", "1.e", "me"))
+    return claims.claim("mail", "1.e", "you", 60_000)
+
+
 TOLD_ONCE = [b'["fourlane.ended"']
 CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (provider_reserve, ("go", 1, 100)),
@@ -236,10 +263,10 @@ CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (budget_reserve, (("warn", 90), {"reserved": 90})),
     (budget_settle, {"reserved": 0, "spent": 80, "gpt": 80}),
     (leave, (2, b"5")),
-    (reclaim, (0, True, TOLD_ONCE)),
+    (reclaim, (0, True, b'{"error":"poison: it died"}', TOLD_ONCE)),
     (purge, 3),
     (discard, 2),
-    (replay, (2, 2)),
+    (replay, (2, None, 2)),
     (edit, [7]),
     (import_, 2),
     (audit, 1),
@@ -249,6 +276,9 @@ CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (reclaim_cancelled, TOLD_ONCE),
     (tries, {"handler": 1}),
     (output, (["abc"], ["line"])),
+    (claim, (Claim.MINE, Claim.OTHERS)),
+    (done, Claim.DONE),
+    (release, Claim.MINE),
     (schedule_ended, 1),
     (schedule_write, True),
 ]

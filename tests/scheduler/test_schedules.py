@@ -17,7 +17,7 @@ from fourlane.errors import InvalidSchedule, ScheduleNotFound
 from fourlane.outcome import Dead
 from fourlane.queues import schedules
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Link
+from fourlane.queues.redis import Link
 from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
 from fourlane.scheduler import manage

@@ -12,8 +12,8 @@ import fourlane
 from fourlane import codec
 from fourlane.job import State, new_id
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Link
 from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.redis import Link
 from fourlane.queues.store import Turn
 from fourlane.worker.loop.loop import Loop
 from tests.proxy import FaultyProxy

@@ -18,7 +18,7 @@ from fourlane import codec, job
 from fourlane.errors import LeaseLost, RedisUnavailable
 from fourlane.queues import browse, control
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import SOCKET_TIMEOUT_SECONDS, Link
+from fourlane.queues.redis import SOCKET_TIMEOUT_SECONDS, Link
 from fourlane.queues.store import Store, Turn
 from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
@@ -223,7 +223,7 @@ def test_an_enqueue_into_silence_ends_in_time(
     @fourlane.task
     def noted() -> None: ...
 
-    monkeypatch.setattr("fourlane.queues.connection._PATIENCE_SECONDS", 0.4)
+    monkeypatch.setattr("fourlane.queues.redis.connector._PATIENCE_SECONDS", 0.4)
     behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
     noted.send()
     proxy.blackhole()

@@ -20,6 +20,7 @@ from fourlane import codec
 from fourlane.job import State
 from fourlane.names import Queue, Tier
 from fourlane.outcome import PLAIN, Back, Outcome, Retry
+from fourlane.queues import browse
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
@@ -274,7 +275,7 @@ def test_a_job_whose_function_ends_with_the_grace_is_done(
     loop.stop()
     assert job.result(5) == "ended"
     eventually(lambda: loop.executor.stopping)
-    assert broker.store.unfinished("default") == 0
+    assert browse.unfinished(broker.store, "default") == 0
     assert ends == [1]
 
 

@@ -10,6 +10,7 @@ local tier, keep = ARGV[1], ARGV[2]
 --@include time
 --@include batches
 --@include wholly
+--@include delayed
 
 local ids = {}
 for i = 3, #ARGV, 3 do ids[#ids + 1] = id_of(ARGV[i]) end
@@ -28,7 +29,7 @@ each_piece(ids, function(first, last)
 end)
 
 local now = now_ms()
-local fields, ready, delayed, taken, earliest = {}, {}, {}, {}, nil
+local fields, ready, delayed, taken = {}, {}, {}, {}
 for i = 1, #ids do
     local id, due = ids[i], tonumber(ARGV[i * 3 + 2])
     if not known[id] then
@@ -39,7 +40,6 @@ for i = 1, #ids do
         if due > now then
             delayed[#delayed + 1] = due
             delayed[#delayed + 1] = id
-            if not earliest or due < earliest then earliest = due end
         else
             ready[#ready + 1] = ARGV[i * 3]
         end
@@ -53,12 +53,7 @@ local function write()
         each_piece(ready, function(first, last) push(LIST, { unpack(ready, first, last) }) end)
         redis.call('ZADD', WAKE, 0, tier)
     end
-    if #delayed > 0 then
-        local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-        all('ZADD', DELAYED, delayed)
-        note_undo_pairs('ZREM', DELAYED, delayed, 2)
-        if not first[2] or earliest < tonumber(first[2]) then redis.call('ZADD', NEWS, 0, 'd') end
-    end
+    put_delayed(DELAYED, NEWS, delayed)
     all('SADD', TODAY, taken)
     redis.call('PEXPIRE', TODAY, keep)
 end

@@ -1,8 +1,9 @@
 -- Cancel a job in whatever state it is.
--- KEYS  the service's, then the leased sets of its workers, the job's note that it was cancelled as it ran, and what the
---       caller's connection sent last
+-- KEYS  the service's, then the leased sets of its workers, the job's note that it was cancelled as it ran, its result,
+--       and what the caller's connection sent last
 -- ARGV  1 the call's number there, 2 the job's id, 3 the body of the job that tells the callbacks of one that
---       never ran ("": it has none, nor are any told of how one ends that runs), then those workers' names
+--       never ran ("": it has none, nor are any told of how one ends that runs), 4 what who waits for the result of such
+--       a one is told ("": nobody is), 5 milliseconds to keep that, then those workers' names
 -- Reply in a list the state that it was in (ready, delayed, running, dead) or "cancelled" or "unknown"; "again" when
 --       another worker came meanwhile, which may be the one that runs it
 --@include keys
@@ -14,10 +15,19 @@
 --@include leases
 --@include once
 --@include telling
+--@include waiters
 --@include cancelled
 
+local NOTE, RESULT = KEYS[#KEYS - 2], KEYS[#KEYS - 1]
+local id, telling, value, keep_ms = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local FIRST_NAME = 6
+
+local function tell_that_it_never_ran()
+    if telling ~= '' then send_telling(id, telling, now_ms()) end
+    if value ~= '' then tell_waiters(RESULT, value, keep_ms) end
+end
+
 return once(KEYS[#KEYS], ARGV[1], function()
-    local id = ARGV[2]
     local body = redis.call('HGET', JOBS, id)
     if not body then return { 'unknown' } end
     if body == '' then return { 'cancelled' } end
@@ -28,23 +38,23 @@ return once(KEYS[#KEYS], ARGV[1], function()
         return { 'dead' }
     end
     if redis.call('ZREM', DELAYED, id, with_record(id)) > 0 then
-        if ARGV[3] ~= '' then send_telling(id, ARGV[3], now_ms()) end
+        tell_that_it_never_ran()
         forget({ with_record(id) })
         return { 'delayed' }
     end
-    for i = FIRST_OWN_KEY, #KEYS - 2 do
+    for i = FIRST_OWN_KEY, #KEYS - 3 do
         for _, entry in ipairs(redis.call('SMEMBERS', KEYS[i])) do
             if id_of(entry) == id then
-                mark_cancelled(id, ARGV[3] ~= '', now_ms())
+                mark_cancelled(id, telling ~= '', now_ms())
                 -- Its worker may not hear of it before the job ends of itself, and does not come back.
-                redis.call('SET', KEYS[#KEYS - 1], '1', 'PX', 3600000)
+                redis.call('SET', NOTE, '1', 'PX', 3600000)
                 return { 'running' }
             end
         end
     end
-    if not knows_all_workers(4) then return { 'again' } end
+    if not knows_all_workers(FIRST_NAME) then return { 'again' } end
     -- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
-    if ARGV[3] ~= '' then send_telling(id, ARGV[3], now_ms()) end
+    tell_that_it_never_ran()
     redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
     redis.call('HSET', JOBS, id, '')
     return { 'ready' }

@@ -1,8 +1,14 @@
--- Be the only one that runs something for a time.
--- KEYS  1 the claim
--- ARGV  1 who asks, 2 for how long (ms)
--- Reply 1 when it has the claim, also when it had it before; 0 another one has it
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+-- Be the only one that does something for a time, unless it is done.
+-- KEYS  1 the claim, 2-4 ids of what was done on this day and on the days beside it
+-- ARGV  1 the id, 2 who asks, 3 for how long (ms)
+-- Reply "mine" when it has the claim, also when it had it before; "others", "done"
+local CLAIM = KEYS[1]
+local id, who, hold_ms = ARGV[1], ARGV[2], ARGV[3]
+
+for day = 2, 4 do
+    if redis.call('SMISMEMBER', KEYS[day], id)[1] == 1 then return 'done' end
+end
+local holder = redis.call('GET', CLAIM)
+if holder and holder ~= who then return 'others' end
+redis.call('SET', CLAIM, who, 'PX', hold_ms)
+return 'mine'

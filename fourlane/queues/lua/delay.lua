@@ -8,27 +8,24 @@ local number = ARGV[1]
 --@include time
 --@include once
 --@include wholly
+--@include delayed
 
 local function accept_delayed()
     local now = now_ms()
-    local taken, added, earliest = {}, {}, nil
+    local taken, added = {}, {}
     for i = 2, #ARGV, 4 do
         local id, body, due = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3])
         if ARGV[i + 2] == 'in' then due = now + due end
         if redis.call('HSETNX', JOBS, id, body) == 1 then
             added[#added + 1] = due
             added[#added + 1] = id
-            if not earliest or due < earliest then earliest = due end
         elseif redis.call('HGET', JOBS, id) ~= body then
             taken[#taken + 1] = id
         end
     end
     if #added > 0 then
         note_undo_pairs('HDEL', JOBS, added, 2)
-        local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-        redis.call('ZADD', DELAYED, unpack(added))
-        note_undo_pairs('ZREM', DELAYED, added, 2)
-        if not first[2] or earliest < tonumber(first[2]) then redis.call('ZADD', NEWS, 0, 'd') end
+        put_delayed(DELAYED, NEWS, added)
     end
     return taken
 end

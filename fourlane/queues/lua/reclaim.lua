@@ -1,5 +1,6 @@
 -- Take a dead worker's jobs back, to the front of their queues; at most 500 a call.
--- KEYS  the service's, then the dead worker's leased set, and what the caller's connection sent last
+-- KEYS  the service's, then the dead worker's leased set, a result key for each suspect, and what the caller's
+--       connection sent last
 -- ARGV  1 the call's number there
 --       2 its lease name, 3 "silent" (its time must have run out), "reported" (its supervisor saw it die) or
 --       "guilty" (its supervisor killed it for what some jobs did), 4 crashes that make a dead letter,
@@ -8,8 +9,10 @@
 --       trial;
 --       9 and 10 what is before and behind a dead letter's id in the body of the job that tells of it;
 --       11 milliseconds that those wait which had not begun and have no record, 0: they go to the front too;
---       13 a number, and so many entries of suspects that had lived through their trials;
---       unless silent, then the entries of those of this service that crashed, or of the guilty ones
+--       13 what who waits for a dead letter's result is told, 14 milliseconds to keep that;
+--       15 a number, and so many entries of suspects that had lived through their trials;
+--       then the entries of the suspects of this service: of those that crashed, of the guilty ones, or of a silent
+--       worker of all that it held
 -- Reply 1 jobs given back, 2 ids of jobs made dead letters, 3 the number still held
 --@include keys
 --@include entries
@@ -19,6 +22,7 @@
 --@include forget
 --@include bury
 --@include telling
+--@include waiters
 --@include cancelled
 --@include once
 
@@ -45,11 +49,14 @@ return once(KEYS[#KEYS], ARGV[1], function()
     end
     table.sort(held)
 
-    local alone, passed = ARGV[12] == '1', tonumber(ARGV[13])
-    local begun = {}
-    for i = 14 + passed, #ARGV do begun[ARGV[i]] = true end
+    local alone, passed = ARGV[12] == '1', tonumber(ARGV[15])
+    local begun, result_of = {}, {}
+    for i = 16 + passed, #ARGV do
+        if how ~= 'silent' then begun[ARGV[i]] = true end
+        result_of[id_of(ARGV[i])] = KEYS[FIRST_OWN_KEY + i - 15 - passed]
+    end
     local is_known = how == 'guilty' or tonumber(ARGV[8]) <= 1 or limit == 1
-    for i = 14, 13 + passed do redis.call('HDEL', CRASHES, id_of(ARGV[i]) .. '|t') end
+    for i = 16, 15 + passed do redis.call('HDEL', CRASHES, id_of(ARGV[i]) .. '|t') end
 
     -- Returns whether it is to be a dead letter.
     local function count_loss(entry)
@@ -78,6 +85,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
             if poison then
                 bury(entry, now, 'poison\n' .. fate, '', most, ttl)
                 if not is_telling(id) then send_telling(id, ARGV[9] .. cjson.encode(id) .. ARGV[10], now) end
+                if result_of[id] then tell_waiters(result_of[id], ARGV[13], ARGV[14]) end
                 poisoned[#poisoned + 1] = id
             else
                 if unbegun_ms > 0 and not begun[held[i]] and not has_record(entry) then

@@ -12,11 +12,15 @@ local confirmed = tonumber(ARGV[4])
 --@include entries
 --@include time
 --@include wholly
+--@include delayed
 
 local now = now_ms()
+local first_job = 5 + confirmed
+
 local function at(ms) return string.format('%.0f', ms) end
 
-if confirmed > 0 then
+local function remember_confirmed_for_less()
+    if confirmed == 0 then return end
     local scored = {}
     for i = 5, 4 + confirmed do
         scored[#scored + 1] = at(now + confirmed_ms)
@@ -24,28 +28,34 @@ if confirmed > 0 then
     end
     redis.call('ZADD', RELAYED, 'XX', unpack(scored))
 end
--- More than a call adds, so that it keeps up, and few enough to be quick.
-local old = redis.call('ZRANGEBYSCORE', RELAYED, '-inf', at(now), 'LIMIT', 0, 2000)
-if #old > 0 then redis.call('ZREM', RELAYED, unpack(old)) end
 
-local reply = { at(now) }
-local first = 5 + confirmed
-if first <= #ARGV then
-    if now > not_after then return { at(now), 'late' } end
-    local ids = {}
-    for i = first, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+-- More than a call adds, so that it keeps up, and few enough to be quick.
+local function forget_old()
+    local old = redis.call('ZRANGEBYSCORE', RELAYED, '-inf', at(now), 'LIMIT', 0, 2000)
+    if #old > 0 then redis.call('ZREM', RELAYED, unpack(old)) end
+end
+
+-- The key goes with the last id that it remembers.
+local function end_with_the_last()
+    local last = redis.call('ZRANGE', RELAYED, -1, -1, 'WITHSCORES')
+    if last[2] then redis.call('PEXPIRE', RELAYED, at(last[2] - now + 1000)) end
+end
+
+local fields, ready, delayed, remembered = {}, {}, {}, {}
+
+-- Sorts the jobs by where they go; returns a word for each.
+local function sort_jobs()
+    local ids, words = {}, {}
+    for i = first_job, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
     local known = redis.call('ZMSCORE', RELAYED, unpack(ids))
     local present = redis.call('HMGET', JOBS, unpack(ids))
-    local fields, remembered, delayed, ready, earliest = {}, {}, {}, {}, nil
-    for n = 1, #ids do
-        local i = first + (n - 1) * 4
-        local id, entry, due, body = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    for n, id in ipairs(ids) do
+        local i = first_job + (n - 1) * 4
+        local entry, due, body = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
         remembered[#remembered + 1] = at(now + open_ms)
         remembered[#remembered + 1] = id
-        if known[n] or present[n] then
-            reply[n + 1] = 'known'
-        else
-            reply[n + 1] = 'new'
+        words[n] = (known[n] or present[n]) and 'known' or 'new'
+        if words[n] == 'new' then
             fields[#fields + 1] = id
             fields[#fields + 1] = body
             if due == '' then
@@ -55,31 +65,34 @@ if first <= #ARGV then
             else
                 delayed[#delayed + 1] = due
                 delayed[#delayed + 1] = id
-                if not earliest or tonumber(due) < earliest then earliest = tonumber(due) end
             end
         end
     end
-    wholly(function()
-        if #fields > 0 then
-            redis.call('HSET', JOBS, unpack(fields))
-            note_undo_pairs('HDEL', JOBS, fields, 1)
-        end
-        for tier = 0, 3 do
-            if ready[tier] then
-                push(KEYS[FIRST_READY + tier], ready[tier])
-                redis.call('ZADD', KEYS[FIRST_WAKE + tier], 0, tier)
-            end
-        end
-        if #delayed > 0 then
-            local next = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-            redis.call('ZADD', DELAYED, unpack(delayed))
-            note_undo_pairs('ZREM', DELAYED, delayed, 2)
-            if not next[2] or earliest < tonumber(next[2]) then redis.call('ZADD', NEWS, 0, 'd') end
-        end
-        redis.call('ZADD', RELAYED, unpack(remembered))
-    end)
+    return words
 end
--- The key goes with the last id that it remembers.
-local last = redis.call('ZRANGE', RELAYED, -1, -1, 'WITHSCORES')
-if last[2] then redis.call('PEXPIRE', RELAYED, at(last[2] - now + 1000)) end
-return reply
+
+local function write_jobs()
+    if #fields > 0 then
+        redis.call('HSET', JOBS, unpack(fields))
+        note_undo_pairs('HDEL', JOBS, fields, 1)
+    end
+    for tier = 0, 3 do
+        if ready[tier] then
+            push(KEYS[FIRST_READY + tier], ready[tier])
+            redis.call('ZADD', KEYS[FIRST_WAKE + tier], 0, tier)
+        end
+    end
+    put_delayed(DELAYED, NEWS, delayed)
+    redis.call('ZADD', RELAYED, unpack(remembered))
+end
+
+remember_confirmed_for_less()
+forget_old()
+local words = {}
+if first_job <= #ARGV then
+    if now > not_after then return { at(now), 'late' } end
+    words = sort_jobs()
+    wholly(write_jobs)
+end
+end_with_the_last()
+return { at(now), unpack(words) }

@@ -1,5 +1,5 @@
 -- Make dead letters ready again: same ids, their history kept, attempts counted anew.
--- KEYS  the service's, then what the caller's connection sent last
+-- KEYS  the service's, then for each job its result, and what the caller's connection sent last
 -- ARGV  1 the call's number there, 2 of a replay at a rate: milliseconds from one job to the next in this
 --       service ("" when all may go at once)
 --       3 its number here, 0 in its first call
@@ -13,7 +13,7 @@
 --@include pace
 --@include once
 
-return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
+return once(KEYS[#KEYS], ARGV[1], function()
     local now, step, number = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3])
     -- Of another type they would be refused only when a job lies in its new place, and it would be in both.
     redis.call('HEXISTS', REASONS, '')
@@ -30,6 +30,8 @@ return once(KEYS[FIRST_OWN_KEY], ARGV[1], function()
         local died = DEAD[tier] and redis.call('ZSCORE', DEAD[tier], id)
         if died and tonumber(died) == tonumber(ARGV[i + 1]) and redis.call('HEXISTS', JOBS, id) == 1 then
             redis.call('HDEL', CRASHES, id, id .. '|q', id .. '|t')
+            -- How it ended is not how it will end: until it runs, who waits is told by its state.
+            redis.call('DEL', KEYS[FIRST_OWN_KEY + (i - 4) / 4])
             if record ~= '' then redis.call('HSET', RECORDS, id, record) end
             if pace and wait > 0 then
                 tell_due()

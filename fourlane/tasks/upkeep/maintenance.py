@@ -97,12 +97,11 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
 @task(name="fourlane.maintenance.dead-letters", service=SERVICE, tier="scheduled")
 def drop_old_dead_letters() -> None:
     """Drop dead letters over their age or number, which otherwise go when the next job dies there."""
+    from fourlane.queues import dead_letters
+
     store = _store()
     for service in store.services():
-        dropped = 0
-        while some := store.connector.run("trim", store.service(service).all, (store.dead_max, store.dead_ttl_ms)):
-            dropped += some
-        if dropped:
+        if dropped := dead_letters.drop_old(store, service):
             log.info("dropped dead letters service=%s number=%d", service, dropped)
 
 

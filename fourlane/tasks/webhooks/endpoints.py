@@ -24,6 +24,7 @@ import dramatiq.errors
 
 from fourlane.db.setup import database
 from fourlane.errors import Reject, Snooze
+from fourlane.queues.guards import Receivers
 from fourlane.retry import Backoff
 from fourlane.root import Root, root
 from fourlane.tasks.context import current_job
@@ -217,8 +218,8 @@ def deliver_to_endpoint(delivery_id: str) -> None:
 @contextmanager
 def _held(key: str, who: str, places: int) -> Iterator[None]:
     """Hold one of the endpoint's places in all processes. Raises Snooze."""
-    store = deliver_to_endpoint.broker.store
-    wait_ms = store.hold(SERVICE, key, who, places=places, hold_ms=_HOLD_MS)
+    receivers = Receivers(deliver_to_endpoint.broker.store)
+    wait_ms = receivers.hold(SERVICE, key, who, places=places, hold_ms=_HOLD_MS)
     if wait_ms < 0:
         raise webhooks.later()
     if wait_ms > 0:
@@ -226,7 +227,7 @@ def _held(key: str, who: str, places: int) -> Iterator[None]:
     try:
         yield
     finally:
-        store.let_go(SERVICE, key, who)
+        receivers.let_go(SERVICE, key, who)
 
 
 def _load(session: Session, delivery_id: str) -> tuple[WebhookDelivery, WebhookEndpoint]:
@@ -288,7 +289,7 @@ def _log_attempt(
         endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id, with_for_update=True)
         failures = _judge_endpoint(session, policy, endpoint, error, now)
     if failures >= BREAKER_FAILURES:
-        deliver_to_endpoint.broker.store.open_breaker(SERVICE, delivery.endpoint_id.hex, BREAKER_MS)
+        Receivers(deliver_to_endpoint.broker.store).open_breaker(SERVICE, delivery.endpoint_id.hex, BREAKER_MS)
 
 
 def _stored(text: str) -> str:

@@ -9,9 +9,9 @@ from typing import Final
 
 from fourlane.names import Tier
 from fourlane.outcome import Outcome
-from fourlane.queues.connection import Link
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.redis import Link
 from fourlane.queues.store import Turn
 from fourlane.queues.tally import Tally
 from fourlane.worker.run.run import Run

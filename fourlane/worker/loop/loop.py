@@ -24,9 +24,9 @@ from fourlane.names import Queue, Tier
 from fourlane.outcome import PLAIN, Back, Done, Outcome
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.contact import STEP_SECONDS, Contact
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, SILENCE_MS, idle_look_seconds
+from fourlane.queues.redis import Link, is_refusal
 from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Leased, Turn
 from fourlane.worker.loop.apart import Apart

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
 from fourlane.names import Tier
-from fourlane.queues.connection import Link, blocks_for, is_refusal, lacks_right
 from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.redis import Link, blocks_for, is_refusal, lacks_right
 from fourlane.queues.store import Store, Turn
 from fourlane.worker.loop.lane import NEWS, UNHEARD_SECONDS, WATCH, Lane
 

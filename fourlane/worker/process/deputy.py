@@ -8,8 +8,8 @@ import time
 from typing import Final, Protocol
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import Link
 from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.redis import Link
 from fourlane.queues.store import Store
 from fourlane.worker.table import Table
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.connection import may_come
+from fourlane.queues.redis import may_come
 
 __all__ = ["when_reachable"]
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fourlane.errors import FourlaneError, RedisUnavailable
 from fourlane.queues import browse
-from fourlane.queues.connection import Link, is_refusal
 from fourlane.queues.kept import Keeper
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
+from fourlane.queues.redis import Link, is_refusal
 from fourlane.queues.store import Store
 from fourlane.readable import readable
 from fourlane.version import __version__

@@ -11,6 +11,7 @@ import dramatiq.broker
 
 from fourlane.errors import SettingsError
 from fourlane.queues.broker import RedisBroker, made
+from fourlane.queues.claims import Claim, Claims
 from fourlane.queues.store import Store
 
 __all__ = ["take_over"]
@@ -81,7 +82,8 @@ def _share(one: Store, other: Store) -> bool:
     """Whether both reach the same keys: one server may have several addresses."""
     probe, service = uuid.uuid4().hex, "default"
     stores = {"the program": one, "the worker": other}
-    claimed = [store.claim(service, probe, who, _PROBE_MS) for who, store in stores.items()]
-    for who, store in stores.items():
-        store.release(service, probe, who)
-    return not all(claimed)
+    claims = {who: Claims(store) for who, store in stores.items()}
+    told = [claims[who].claim(service, probe, who, _PROBE_MS) for who in stores]
+    for who in stores:
+        claims[who].release(service, probe, who)
+    return Claim.OTHERS in told

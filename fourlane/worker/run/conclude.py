@@ -30,9 +30,11 @@ from fourlane.errors import (
 )
 from fourlane.options import LONGEST_DELAY_MS, result_ttl_ms, without_end
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
+from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process, taking_retry
-from fourlane.queues.connection import is_refusal, lacks_right
 from fourlane.queues.records import read_record, write_record
+from fourlane.queues.redis import is_refusal, lacks_right
+from fourlane.queues.results import Results
 from fourlane.queues.words import WORDS_CHARACTERS as _WORDS_CHARACTERS
 from fourlane.queues.words import text_of as _text
 from fourlane.queues.words import trace_of as _trace
@@ -281,7 +283,8 @@ class Conclusions:
         if result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms):
             stored = job.id_of_entry(run.leased.entry)
             try:
-                self.broker.store.tell_waiters(run.lane.service, stored, str(error), cancelled=True)
+                told = ended.for_waiters(str(error), cancelled=True)
+                Results(self.broker.store).tell_end(run.lane.service, stored, told)
             except RedisUnavailable as fault:
                 log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)
         return Cancel()

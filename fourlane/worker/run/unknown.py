@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from fourlane.queues.connection import Link
+from fourlane.queues.redis import Link
 from fourlane.queues.store import Store
 
 __all__ = ["DEAD_AFTER_MS", "Parked", "Promotion", "pause_ms", "unknown_tasks"]

@@ -8,6 +8,7 @@ import dramatiq
 import seen
 
 import fourlane
+from fourlane.queues import browse
 
 broker = fourlane.RedisBroker(url=seen.URL)
 dramatiq.set_broker(broker)
@@ -32,7 +33,7 @@ def count(word: str) -> int:
 
 
 def unfinished() -> int:
-    return int(broker.store.unfinished("default"))
+    return int(browse.unfinished(broker.store, "default"))
 
 
 def children(pid: int) -> list[int]:

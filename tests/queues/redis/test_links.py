@@ -17,7 +17,7 @@ from redis.sentinel import SentinelConnectionPool
 from fourlane import codec
 from fourlane.errors import RedisUnavailable, SettingsError
 from fourlane.job import new_id
-from fourlane.queues.connection import Connector, client_of, connect, may_come
+from fourlane.queues.redis import Connector, client_of, connect, may_come
 from fourlane.queues.rights import check_whole
 from fourlane.queues.store import Store
 from fourlane.worker.process.start import when_reachable
@@ -60,7 +60,7 @@ def test_many_threads_at_once(redis_server: Server, option: str) -> None:
 
 
 def test_more_idle_links_than_are_kept(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourlane.queues.connection._MOST_IDLE", 3)
+    monkeypatch.setattr("fourlane.queues.redis.connector.MOST_IDLE", 3)
     connector = Connector(connect(redis_server.url))
     before = sockets()
     redis_server.pause()

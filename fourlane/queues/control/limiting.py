@@ -1,30 +1,27 @@
-"""What operators change while jobs run: pauses, limits, cancelling, purging.
+"""Pauses and limits of queues.
 
-Pauses and limits of a service are one JSON text beside its jobs (keys.py: "!"), replaced by compare-and-set,
-so that two operators at once cannot undo each other. Workers see a change at their next lease.
+Those of a service are one JSON text beside its jobs (keys.py: "!"), replaced by compare-and-set, so that two operators
+at once cannot undo each other. Workers see a change at their next lease.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from fourlane import codec
-from fourlane.errors import FourlaneError, SettingsError, UnreadableJob
-from fourlane.job import State
+from fourlane.errors import SettingsError
 from fourlane.names import Queue, Tier, parse_queue
-from fourlane.queues import carry, ended
-from fourlane.queues.browse import locate, queue_of
+from fourlane.queues import carry
+from fourlane.queues.browse import queue_of
+from fourlane.queues.control.busy import TRIES, too_busy
 from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
 
-__all__ = ["cancel", "clear", "declare_limits", "limits", "pause", "purge", "resume", "rewrite", "set_limit"]
+__all__ = ["clear", "declare_limits", "limits", "pause", "resume", "rewrite", "set_limit"]
 
-_TRIES: Final = 50
-_NEVER_RAN: Final = "it was cancelled before it ran"
 _Change = Callable[[Limit], Limit]
 
 
@@ -133,79 +130,10 @@ def rewrite(store: Store, service: str) -> None:
     _replace(store, service, lambda text: text)
 
 
-def cancel(
-    store: Store, job_id: str, queue: Queue | str | None = None, *, has_callbacks: Callable[[str], bool] | None = None
-) -> State:
-    """Cancel a job. Returns the state it was in.
-
-    Parameters:
-      has_callbacks: whether a task of this name declares ``on_failure`` or the like, or may do; without it only those
-        that the job itself was sent with are told.
-
-    RUNNING means that its worker is told; whether the task heeds it is the task's matter, but the job does
-    not run again. CANCELLED means that it was cancelled before, UNKNOWN that there is no such job.
-    """
-    carry.refuse_late()
-    state = State.UNKNOWN
-    for service, stored_id in locate(store, job_id, queue):
-        keys = store.service(service)
-        body = store.connector.command(keys.jobs, "HGET", keys.jobs, stored_id) or b""
-        told = _telling(stored_id, body, has_callbacks)
-        state = _cancel(store, service, stored_id, told or b"")
-        if told is not None and state in (State.READY, State.DELAYED):
-            store.tell_waiters(service, stored_id, _NEVER_RAN, cancelled=True)
-        if state is not State.UNKNOWN:
-            break
-    return state
-
-
-def _telling(job_id: str, body: bytes, has_callbacks: Callable[[str], bool] | None) -> bytes | None:
-    """The body of the job that tells its callbacks; empty when it has none, None when nobody is to be told."""
-    try:
-        envelope = codec.decode(body)
-    except UnreadableJob:
-        return None  # nobody can have been promised anything of it
-    options = envelope.options
-    calls = "on_failure" in options or "on_retry_exhausted" in options
-    calls = calls or (has_callbacks is not None and has_callbacks(envelope.task))
-    return ended.body_of_cancelled(job_id, _NEVER_RAN, body) if calls else b""
-
-
-def purge(store: Store, queue: Queue | str) -> int:
-    """Drop a queue's ready and delayed jobs; what runs and the dead letters stay. Returns how many went.
-
-    Stops after as many as there were at the start, so that a busy producer cannot keep it going for ever.
-    """
-    carry.refuse_late()
-    place = queue_of(store, queue)
-    keys = store.service(place.service)
-    tier, command = int(place.tier), store.connector.command
-    most = command(keys.jobs, "LLEN", keys.ready[tier]) + command(keys.jobs, "ZCARD", keys.delayed)
-    dropped = skip = done = 0
-    while not done and dropped + skip < most:
-        some, passed, done = store.connector.run_once("purge", keys.all, (tier, skip), keys.sent)
-        dropped += some
-        skip += passed
-    return dropped
-
-
-def _cancel(store: Store, service: str, job_id: str, telling: bytes) -> State:
-    keys = store.service(service)
-    for _ in range(_TRIES):
-        names = store.lease_names(service)
-        leased = map(keys.leased, names)
-        (state,) = store.connector.run_once(
-            "cancel", [*keys.all, *leased, keys.cancelled(job_id)], (job_id, telling, *names), keys.sent
-        )
-        if state != b"again":
-            return State(state.decode())
-    raise _too_busy(service)
-
-
 def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
     carry.refuse_late()
-    place = queue_of(store, queue)
-    tier = str(int(place.tier))
+    named = queue_of(store, queue)
+    tier = str(int(named.tier))
 
     def edit(text: bytes) -> bytes:
         now = read_limits(text)
@@ -217,13 +145,13 @@ def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
         kept = {t: limit for t, limit in sorted(now.items()) if limit != Limit()}
         return msgspec.json.encode(kept) if kept else b""
 
-    return _replace(store, place.service, edit)
+    return _replace(store, named.service, edit)
 
 
 def _replace(store: Store, service: str, edit: Callable[[bytes], bytes]) -> bool:
     """Replace the text by compare-and-set. An equal text is written too where there is one: see rewrite."""
     keys = store.service(service)
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         old = _read(store, service)
         new = edit(old)
         if not old and not new:
@@ -233,14 +161,10 @@ def _replace(store: Store, service: str, edit: Callable[[bytes], bytes]) -> bool
         names = store.lease_names(service)
         if store.connector.run("control", [*keys.all, *map(keys.leased, names)], (old, new, *names)):
             return new != old
-    raise _too_busy(service)
+    raise too_busy(service)
 
 
 def _read(store: Store, service: str) -> bytes:
     key = store.service(service).jobs
     text = store.connector.command(key, "HGET", key, "!")
     return text if isinstance(text, bytes) else b""
-
-
-def _too_busy(service: str) -> FourlaneError:
-    return FourlaneError(f"the workers and limits of {service} change too fast to be read; try again")

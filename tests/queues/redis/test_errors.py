@@ -9,7 +9,7 @@ import redis.exceptions as failures
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.connection import (
+from fourlane.queues.redis import (
     SOCKET_TIMEOUT_SECONDS,
     blocks_for,
     is_full,

@@ -8,12 +8,19 @@ from collections.abc import Callable
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
+from fourlane.queues.redis.connector import Connector
 
-__all__ = ["RedisClock"]
+__all__ = ["RedisClock", "time_ms"]
 
 _GOOD_SECONDS: Final = 600.0
 _AGAIN_SECONDS: Final = 10.0  # after it could not be asked
 _JUMP_SECONDS: Final = 1.0
+
+
+def time_ms(connector: Connector, key: bytes) -> int:
+    """Ask the server that holds this key: milliseconds since the epoch. Raises RedisUnavailable."""
+    seconds, microseconds = connector.command(key, "TIME")
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 class RedisClock:

@@ -1,4 +1,4 @@
-"""A server that takes the flag of queues/scripts.py, as the hosted one does; in its place stands a real server
+"""A server that takes the flag of queues/redis/scripts.py, as the hosted one does; in its place stands a real server
 behind a proxy that knows the flag and nothing else of it.
 """
 
@@ -15,7 +15,7 @@ import pytest
 
 import fourlane
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.scripts import FLAG
+from fourlane.queues.redis.scripts import FLAG
 from tests.conftest import StartServer
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker, run_worker
@@ -130,5 +130,5 @@ def test_a_plain_server_is_asked_once(start_server: StartServer, namespace: str,
     run_worker(broker)
     note.send(1)
     eventually(lambda: ran == [1])
-    assert broker.store.connector.flags_scripts is False
+    assert broker.store.connector.scripts.flagged is False
     broker.close()

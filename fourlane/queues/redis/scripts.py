@@ -7,7 +7,7 @@ import re
 from functools import cache
 from importlib import resources
 
-__all__ = ["FLAG", "Script", "script"]
+__all__ = ["FLAG", "Script", "Scripts", "script"]
 
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
@@ -44,3 +44,14 @@ def script(name: str, flagged: bool = False) -> Script:
     source = _INCLUDE.sub(include, (folder / f"{name}.lua").read_text())
     when_full = Script(first + _HARMLESS_WRITE + source) if name in _GOES_ON_WHEN_FULL else None
     return Script(first + source, when_full)
+
+
+class Scripts:
+    """The scripts as one server takes them."""
+
+    def __init__(self) -> None:
+        self.flagged: bool | None = None
+        """Whether it takes the flag; asked when it does not know a script."""
+
+    def get(self, name: str) -> Script:
+        return script(name, self.flagged is True)
