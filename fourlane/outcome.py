@@ -5,20 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = [
-    "PLAIN",
-    "REASONS",
-    "WAITERS_MS",
-    "Back",
-    "Cancel",
-    "Dead",
-    "Done",
-    "Outcome",
-    "Postpone",
-    "Result",
-    "Retry",
-    "Stepped",
-]
+__all__ = ["PLAIN", "WAITERS_MS", "Back", "Cancel", "Dead", "Done", "Outcome", "Postpone", "Result", "Retry", "Stepped"]
 
 WAITERS_MS: Final = 60_000
 """How long an end that keeps no result is told to who waits for one right now; who comes later asks for its state."""
@@ -69,22 +56,11 @@ class Cancel:
     """It was cancelled while it ran."""
 
 
-REASONS: Final = {
-    "error": "its last attempt failed",
-    "rejected": "it can never succeed: its task said so, or its body or its end cannot be read or written",
-    "expired": "it was ready and waited longer than it may (max_age)",
-    "unknown-task": "no worker knew its task for a day",
-    "poison": "too many workers died with it (lua/reclaim.lua)",
-}
-"""Why a job is a dead letter."""
-
-
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """It will not run again by itself."""
+    """It will not run again by itself. Reasons: error, rejected, expired, unknown-task (poison is Redis's)."""
 
     reason: str
-    """One of `REASONS`."""
     detail: str
     record: bytes
     value: bytes = b""

@@ -22,7 +22,7 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
       queue: a queue's name.
       task: the task's name.
       tenant: on whose behalf it ran.
-      reason: one of outcome.py's `REASONS`.
+      reason: the word: error, rejected, expired, unknown-task or poison.
       older_than_ms: died longer ago than this.
       newer_than_ms: died less long ago than this.
     """
@@ -71,7 +71,7 @@ class Letter(NamedTuple):
 
     @property
     def word(self) -> str:
-        """Why it is one: of outcome.py's `REASONS`."""
+        """Why it is one: error, rejected, expired, unknown-task or poison."""
         return self.reason.partition(b"\n")[0].decode(errors="replace")
 
     @property
