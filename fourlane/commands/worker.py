@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -83,8 +82,8 @@ def take_signals(profile: bool) -> None:
 def supervise(settings: Any, modules: tuple[str, ...], given: dict[str, Any], where: str = "") -> int:
     """Run until stopped. ``where`` describes the server when its address would say too little."""
     from fourlane.app import App
-    from fourlane.worker.process.main import CANNOT_START
     from fourlane.worker.process.probe import Start
+    from fourlane.worker.process.spec import CANNOT_START
 
     start = Start()
     with closing(App(settings)) as app:
@@ -107,9 +106,10 @@ def _supervise(
     from fourlane.names import check_service, parse_queue
     from fourlane.queues import browse, control, rights
     from fourlane.tasks.upkeep.beyond import Outside
+    from fourlane.worker.process.options import Options
     from fourlane.worker.process.probe import STARTING
     from fourlane.worker.process.start import when_reachable
-    from fourlane.worker.process.supervisor import Options, Supervisor
+    from fourlane.worker.process.supervisor import Supervisor
 
     settings = app.settings
     observed = observe.observe_of(settings)
@@ -162,7 +162,7 @@ def _supervise(
         recycle_jobs=settings.recycle_jobs,
         recycle_seconds=settings.recycle_seconds,
         recycle_rss_mb=settings.recycle_rss_mb,
-        watch=Path.cwd() if given["watch"] else None,
+        watch=os.getcwd() if given["watch"] else "",
         opening=opening,
         scheduler=bool(given["scheduler"]),
         boot_ms=boot_ms,

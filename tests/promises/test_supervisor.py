@@ -23,8 +23,9 @@ from fourlane.queues import browse, doctor
 from fourlane.queues.connection import Connector, connect
 from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
-from fourlane.worker.process.child import Child, Options
-from fourlane.worker.process.main import CANNOT_START, Told
+from fourlane.worker.process.child import Child
+from fourlane.worker.process.options import Options
+from fourlane.worker.process.spec import CANNOT_START, Told
 from fourlane.worker.process.supervisor import Supervisor
 from fourlane.worker.process.watch import Watch
 from tests.conftest import StartServer
@@ -464,7 +465,8 @@ IMPATIENT = """
 import logging, sys
 from fourlane import app
 from fourlane.config import load_settings
-from fourlane.worker.process.supervisor import Options, Supervisor
+from fourlane.worker.process.options import Options
+from fourlane.worker.process.supervisor import Supervisor
 logging.basicConfig(level=logging.INFO)
 opening = app.opening_of(load_settings())
 options = Options(modules=["held_tasks", "hanging"], slots=2, hung_seconds=3.0, opening=opening)
