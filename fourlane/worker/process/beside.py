@@ -82,8 +82,10 @@ def _pusher(metrics: Host, options: Options) -> Pusher:
     return pusher
 
 
-def metrics_of(store: Store, options: Options, outside: Outside | None, children: Sequence[Child]) -> Host | None:
-    """The metrics of this worker; None when nobody is to have them."""
+def metrics_of(
+    store: Store, options: Options, outside: Callable[[], Outside] | None, children: Sequence[Child]
+) -> Host | None:
+    """The metrics of this worker; None when nobody is to have them. ``outside``: as the supervisor is given it."""
     if not (options.observe.metrics or options.observe.otlp_metrics):
         return None
     from fourlane.observe.metrics import Host
@@ -100,4 +102,4 @@ def metrics_of(store: Store, options: Options, outside: Outside | None, children
 
     if outside is None:
         return Host(store, processes)
-    return Host(store, processes, lambda: outside.look(store))
+    return Host(store, processes, lambda: outside().look(store))

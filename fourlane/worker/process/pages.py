@@ -91,7 +91,7 @@ class _Checks:
         return "healthy"
 
     def _database(self) -> Answer:
-        outside = self._supervisor.outside
+        outside = self._supervisor.outside() if self._supervisor.outside is not None else None
         if outside is None or not outside.has_database:
             return "not configured"
         return "healthy" if outside.database_answers() else "unhealthy"

@@ -54,10 +54,13 @@ class Supervisor:
         store: Store,
         options: Options,
         on_ready: Callable[[], None] | None = None,
-        outside: Outside | None = None,
+        outside: Callable[[], Outside] | None = None,
         declare: Callable[[], None] | None = None,
     ) -> None:
-        """``declare`` writes what settings declare; it was called before, and is again when Redis loses its data."""
+        """``declare`` writes what settings declare; it was called before, and is again when Redis loses its data.
+
+        ``outside`` gives who looks beyond the queues: only when somebody wants to know, for that takes memory.
+        """
         self.store = store
         self.options = options
         self.on_ready = on_ready
