@@ -1,8 +1,8 @@
-"""Connections to Redis: the only place that knows redis-py, and how its errors become ours.
+"""Connections to Redis, and how what goes wrong with them becomes a RedisUnavailable.
 
-A Link is one connection, used by one thread at a time, without redis-py's upper layers: those cost more than
-the round trip. A Connector opens links like the client that it was given (TLS, ACL, sentinel, cluster), as many as
-there are threads that use one, and keeps idle ones for callers that come and go.
+A Link is one connection, used by one thread at a time: to the one server of a URL a Wire (wire.py), else one like
+those of the redis-py client that a Connector was given (TLS, ACL, sentinel, cluster). A Connector opens as many as
+there are threads that use one, and keeps idle ones for callers that come and go. redis-py is loaded only for clients.
 
 A call whose reply is lost may have been done. Some scripts bear to be run again, for others each call has an
 identity, which the script remembers: ``Connector.run_once`` and ``run_each_once``.
@@ -20,23 +20,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
-
-import redis
-import redis.exceptions as failures
-from redis.cluster import RedisCluster
+from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.errors import RedisUnavailable, SettingsError
+from fourlane.queues import failures
+from fourlane.queues.borrowed import Borrowed
 from fourlane.queues.scripts import FLAG, Script, script
-from fourlane.queues.url import NOT_TO_BE_READ, Address, read
+from fourlane.queues.url import NOT_TO_BE_READ, read
+from fourlane.queues.wire import Server, Wire
+
+if TYPE_CHECKING:
+    import redis
+    from redis.cluster import RedisCluster
 
 __all__ = ["Cluster", "Connector", "Link", "blocks_for", "client_of", "connect", "naming"]
 
-_pack: Callable[[tuple[Any, ...]], bytes] | None
-try:  # straight to the C function, past a layer of redis-py that looks at each word
-    from hiredis import pack_command as _pack
-except ImportError:
-    _pack = None
+from hiredis import pack_command as _pack
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 _RETRIES = 3
@@ -82,6 +81,8 @@ class Cluster:
         """Raises redis-py's errors: no node answers, or this is no cluster."""
         with self._lock:
             if self._client is None:
+                from redis.cluster import RedisCluster
+
                 self._client = RedisCluster.from_url(self._url, **self._options)
             return self._client
 
@@ -90,35 +91,58 @@ class Cluster:
             self._client.close()
 
 
+class One:
+    """The one server of a URL. Its client is made on first use, for those who ask for more than links."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        """Raises ValueError."""
+        self.server = Server(url, options)
+        self._url = url
+        self._lock = threading.Lock()
+        self._client: redis.Redis | None = None
+
+    def client(self) -> redis.Redis:
+        with self._lock:
+            if self._client is None:
+                import redis
+
+                self._client = redis.Redis.from_url(self._url, **self.server.options)
+            return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
 def connect(url: str) -> redis.Redis:
-    """A client for the one server of this URL; never waits for ever on a silent socket.
+    """A client of redis-py for the one server of this URL; never waits for ever on a silent socket.
 
     Raises SettingsError: it cannot be read.
     """
-    client, _, _ = _connect(url)
-    return client
+    return _one(url, read(url).url, _options(url)).client()
 
 
-def client_of(url: str) -> redis.Redis | Cluster:
-    """Likewise, or the cluster that it says its server to be of (``?cluster=true``)."""
-    client, address, options = _connect(url)
-    if not address.clustered:
-        return client
-    client.close()
-    return Cluster(address.url, options)
+def client_of(url: str) -> One | Cluster:
+    """The server of this URL, or the cluster that it says its server to be of (``?cluster=true``).
+
+    Raises SettingsError: it cannot be read.
+    """
+    address, options = read(url), _options(url)
+    one = _one(url, address.url, options)
+    return Cluster(address.url, options) if address.clustered else one
 
 
-def _connect(url: str) -> tuple[redis.Redis, Address, dict[str, Any]]:
-    address = read(url)
+def _one(url: str, plain: str, options: dict[str, Any]) -> One:
+    try:
+        return One(plain, options)
+    except ValueError:
+        raise SettingsError(NOT_TO_BE_READ) from None
+
+
+def _options(url: str) -> dict[str, Any]:
     options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     options |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SOCKET_TIMEOUT_SECONDS)
-    options |= address.options
-    try:
-        client = redis.Redis.from_url(address.url, **options)
-        _make_connection(client)  # what its options say is looked at only here
-    except (ValueError, TypeError, failures.RedisError):
-        raise SettingsError(NOT_TO_BE_READ) from None
-    return client, address, options
+    return options | read(url).options
 
 
 @contextmanager
@@ -126,10 +150,13 @@ def naming(setting: str) -> Iterator[None]:
     """For what uses redis-py's client itself: its errors become ours, and name the setting that its URL is from."""
     try:
         yield
-    except failures.RedisError as error:
-        raise RedisUnavailable(str(unavailable(error)).replace("REDIS_URL", setting)) from error
     except SettingsError as error:
         raise SettingsError(str(error).replace("REDIS_URL", setting)) from None
+    except Exception as error:
+        ours = failures.of(error)
+        if not isinstance(ours, failures.RedisError):
+            raise
+        raise RedisUnavailable(str(unavailable(ours)).replace("REDIS_URL", setting)) from ours
 
 
 def blocks_for(seconds: float) -> str:
@@ -137,20 +164,20 @@ def blocks_for(seconds: float) -> str:
     return f"{max(seconds, _SHORTEST_BLOCK_SECONDS):.3f}"
 
 
-def _make_connection(client: Any, most_seconds: float = math.inf) -> Any:
+def _make_connection(client: Any, most_seconds: float = math.inf) -> Borrowed:
     """A connection like this client's, and none of its pool: a pool counts what it made, and stops at a number."""
     pool = client.connection_pool
     options = pool.connection_kwargs | _LINK_OPTIONS
     for name in ("socket_timeout", "socket_connect_timeout"):
         given = options.get(name)  # None in a client that was given: its silent sockets end too
         options[name] = min(SOCKET_TIMEOUT_SECONDS if given is None else given, most_seconds)
-    return pool.connection_class(**options)
+    return Borrowed(pool.connection_class(**options))
 
 
 class Link:
     """One connection. Whatever goes wrong with it is a RedisUnavailable."""
 
-    def __init__(self, connector: Connector, connection: Any) -> None:
+    def __init__(self, connector: Connector, connection: Wire | Borrowed) -> None:
         self.connector = connector
         self.connection = connection
         self._origins: tuple[bytes, bytes] | None = None
@@ -231,7 +258,7 @@ class Link:
         return self.receive()
 
     def send(self, *words: Any) -> None:
-        packed = [_pack(words)] if _pack is not None else self.connection.pack_command(*words)
+        packed = [_pack(words)]
         try:
             if self.connection._sock is None:
                 self.connection.connect()
@@ -274,6 +301,7 @@ class Link:
         """The socket, for a selector. Connects when it must."""
         try:
             self.connection.connect()
+            assert self.connection._sock is not None
             return int(self.connection._sock.fileno())
         except Exception as error:
             self.close()
@@ -337,10 +365,10 @@ class Connector:
       answer_seconds: no link waits longer than this for a connection or a reply, whatever the client allows.
     """
 
-    def __init__(self, client: redis.Redis | RedisCluster | Cluster, answer_seconds: float = math.inf) -> None:
+    def __init__(self, client: redis.Redis | RedisCluster | One | Cluster, answer_seconds: float = math.inf) -> None:
         self._given = client
         self._answer_seconds = answer_seconds
-        self.clustered = isinstance(client, (RedisCluster, Cluster))
+        self.clustered = isinstance(client, Cluster) or hasattr(client, "nodes_manager")
         self._idle: dict[Any, deque[Link]] = {}
         self._pid = os.getpid()
         self.flags_scripts: bool | None = None
@@ -349,7 +377,7 @@ class Connector:
     @property
     def client(self) -> Any:
         """The client of redis-py. Raises RedisUnavailable: no node of the cluster answers."""
-        return self._guard(self._given.client) if isinstance(self._given, Cluster) else self._given
+        return self._guard(self._given.client) if isinstance(self._given, (One, Cluster)) else self._given
 
     def answering_within(self, seconds: float) -> Connector:
         """The same servers, with links that wait no longer than this."""
@@ -360,13 +388,17 @@ class Connector:
         """Scheme, host, port and database of the server; never a user or a password."""
         if self.clustered:
             return "a cluster"
+        if isinstance(self._given, One):
+            return self._given.server.address
         client = self.client
         pool = client.connection_pool
         options = pool.connection_kwargs
         database = options.get("db") or 0
         if "path" in options:
             return f"unix://{options['path']}?db={database}"
-        scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+        from redis import SSLConnection
+
+        scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
         host = options.get("host") or "localhost"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.get('port') or 6379}/{database}"
 
@@ -388,18 +420,23 @@ class Connector:
         client = self.client
         return self._guard(lambda: client.get_node_from_key(key))
 
-    def _connection(self, node: Any) -> Any:
+    def _connection(self, node: Any) -> Wire | Borrowed:
+        if isinstance(self._given, One):
+            return Wire(self._given.server, self._answer_seconds)
         client = self.client
         of = self._guard(lambda: client if node is None else client.get_redis_connection(node))
-        return self._guard(lambda: _make_connection(of, self._answer_seconds))
+        made: Borrowed = self._guard(lambda: _make_connection(of, self._answer_seconds))
+        return made
 
     def _guard(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
         except Exception as error:
             # Of a cluster that cannot be reached redis-py tells in words of its own, from the last node's error.
-            told = error.__cause__ if isinstance(error, failures.RedisClusterException) else None
-            cause = told if isinstance(told, failures.RedisError) else error
+            ours = failures.of(error)
+            told = ours.below if isinstance(ours, failures.RedisClusterException) else None
+            below = failures.of(told) if isinstance(told, Exception) else None
+            cause = below if isinstance(below, failures.RedisError) else ours
             raise unavailable(cause) from cause
 
     def refresh(self) -> None:
@@ -521,14 +558,18 @@ def may_come(error: RedisUnavailable) -> bool:
 
 
 def _errno(error: BaseException) -> int | None:
-    own = error if isinstance(error, OSError) and error.errno else error.__context__
+    own = error if isinstance(error, OSError) and error.errno else _below(error)
     return own.errno if isinstance(own, OSError) else None
+
+
+def _below(error: BaseException | None) -> BaseException | None:
+    """The operating system's error that was the reason of this one."""
+    return error.below if isinstance(error, failures.RedisError) else None
 
 
 def _lacks_file(error: BaseException | None) -> bool:
     """Of its certificates: a Unix socket's file may come."""
-    context = error.__context__ if error is not None else None
-    return isinstance(context, FileNotFoundError) and _TO_A_PATH not in str(error)
+    return isinstance(_below(error), FileNotFoundError) and _TO_A_PATH not in str(error)
 
 
 def is_answer(error: RedisUnavailable) -> bool:
@@ -603,9 +644,8 @@ def _word(error: BaseException | None) -> str:
     """The word by which Redis names this error; "" when it is none of those that matter here."""
     if not isinstance(error, failures.RedisError):
         return ""
-    word = str(getattr(error, "status_code", None) or "")
-    if _WORD.fullmatch(word):
-        return word
+    if _WORD.fullmatch(error.word):
+        return error.word
     found = _WORD.search(str(error)) if isinstance(error, failures.ResponseError) else None
     return found[0] if found else ""
 

@@ -13,10 +13,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-import redis.exceptions as failures
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues import browse, kept, rights
+from fourlane.queues import browse, failures, kept, rights
 from fourlane.queues.browse import WorkerInfo
 from fourlane.queues.connection import Link
 from fourlane.queues.store import Store

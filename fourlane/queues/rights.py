@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import redis.exceptions as failures
-
 from fourlane.errors import RedisUnavailable
+from fourlane.queues import failures
 from fourlane.queues.connection import lacks_right
 from fourlane.queues.store import Store
 

@@ -111,10 +111,10 @@ def test_an_answer_is_good_for_some_seconds(store: Store) -> None:
 
 
 def test_a_redis_that_is_gone(start_server: StartServer) -> None:
-    from fourlane.queues.connection import Connector, connect
+    from fourlane.queues.connection import Connector, client_of
 
     server = start_server()
-    lost = Store(Connector(connect(server.url)), namespace="x", environment="local")
+    lost = Store(Connector(client_of(server.url)), namespace="x", environment="local")
     assert ask(lost, "/health/cache")[0] == 200
     server.stop()
     code, content = ask(lost, "/health/cache")

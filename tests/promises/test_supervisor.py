@@ -20,7 +20,7 @@ import pytest
 
 from fourlane.job import State
 from fourlane.queues import browse, doctor
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import Connector, client_of
 from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
 from fourlane.worker.process.child import Child
@@ -681,7 +681,7 @@ def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace:
 
 
 def test_a_process_without_a_good_turn_is_not_ready(redis_url: str) -> None:
-    connector = Connector(connect(redis_url))
+    connector = Connector(client_of(redis_url))
     supervisor = Supervisor(Store(connector), Options())
     child = Child(0, Options())
     try:
@@ -787,6 +787,6 @@ def test_dev_on_a_real_server_logs_every_job(workers: Workers) -> None:
     ],
 )
 def test_the_address_of_a_server(url: str, address: str) -> None:
-    connector = Connector(connect(url))
+    connector = Connector(client_of(url))
     assert connector.address == address
     connector.close()

@@ -10,7 +10,7 @@ import pytest
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Postpone, Result
 from fourlane.queues import browse, doctor
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import Connector, client_of
 from fourlane.queues.doctor import Finding, Level, examine
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 from fourlane.queues.store import Store
@@ -21,7 +21,7 @@ from tests.servers import Server
 
 @contextmanager
 def opened(url: str, **options: int) -> Iterator[Store]:
-    store = Store(Connector(connect(url)), **options)  # type: ignore[arg-type]
+    store = Store(Connector(client_of(url)), **options)  # type: ignore[arg-type]
     try:
         yield store
     finally:

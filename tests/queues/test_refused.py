@@ -14,7 +14,7 @@ from fourlane import codec
 from fourlane.errors import RedisUnavailable
 from fourlane.job import new_id
 from fourlane.outcome import Back, Dead, Outcome, Postpone, Result, Retry
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import Connector, client_of
 from fourlane.queues.store import Accepting, Delayed, Relayed, Store
 from tests.queues.conftest import Hand
 from tests.servers import Server, eventually
@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def own(server: Server) -> Iterator[Hand]:
     """On a server that may be made to refuse."""
     server.command("FLUSHALL")
-    store = Store(Connector(connect(server.url)), namespace="refused", environment="local")
+    store = Store(Connector(client_of(server.url)), namespace="refused", environment="local")
     hand = Hand(store)
     yield hand
     hand.link.close()

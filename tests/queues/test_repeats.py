@@ -12,7 +12,7 @@ import pytest
 from fourlane.events.tries import Tries
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, schedules
-from fourlane.queues.connection import Connector, connect
+from fourlane.queues.connection import Connector, client_of
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.output import read_log, read_output
@@ -54,7 +54,7 @@ def caller(redis_url: str, namespace: str, hand: Hand, request: pytest.FixtureRe
         if file.name.endswith(".lua"):
             hand.store.connector.client.script_load(script(file.name[:-4]).source.decode())
     with FaultyProxy(server.hostname or "", server.port or 0) as proxy:
-        store = Store(Connector(connect(proxy.url(redis_url))), namespace=namespace, environment="local")
+        store = Store(Connector(client_of(proxy.url(redis_url))), namespace=namespace, environment="local")
         store.announce("mail")
         yield Caller(store, hand, proxy, request.param)
         store.connector.close()
