@@ -10,11 +10,10 @@ import errno
 import os
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from typing import IO, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 
@@ -26,12 +25,16 @@ from fourlane.queues.opening import Opening, opening_here, store
 from fourlane.queues.store import Store
 from fourlane.root import root
 from fourlane.worker.process.beside import Outside
+from fourlane.worker.process.health import STARTING, Start
 from fourlane.worker.process.options import Options
-from fourlane.worker.process.probe import STARTING, Probe, Start
 from fourlane.worker.process.spec import CANNOT_START
 from fourlane.worker.process.start import when_reachable
 from fourlane.worker.process.starting import hold_signals, take_signals
 from fourlane.worker.process.supervisor import Supervisor
+from fourlane.worker.unnamed import unnamed_file
+
+if TYPE_CHECKING:
+    from fourlane.worker.process.probe import Probe
 
 __all__ = ["Assignment", "become", "main", "supervise"]
 
@@ -70,21 +73,15 @@ class Assignment(msgspec.Struct, frozen=True):
 
 def become(assignment: Assignment) -> NoReturn:
     """Take the place of this program. Signals that come meanwhile are heard there."""
-    given = _file()
-    given.write(msgspec.json.encode(sys.path) + b"\n" + msgspec.json.encode(assignment))
-    given.seek(0)
-    os.set_inheritable(given.fileno(), True)
+    given = unnamed_file()
+    with open(given, "wb", closefd=False) as file:
+        file.write(msgspec.json.encode(sys.path) + b"\n" + msgspec.json.encode(assignment))
+    os.lseek(given, 0, os.SEEK_SET)
+    os.set_inheritable(given, True)
     hold_signals()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-c", _BEGIN, str(given.fileno()), "fourlane", *sys.argv[1:]])
-
-
-def _file() -> IO[bytes]:
-    """In memory where there is such a thing: what is written down has passwords."""
-    if sys.platform == "linux":
-        return os.fdopen(os.memfd_create("fourlane"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
+    os.execv(sys.executable, [sys.executable, "-P", "-c", _BEGIN, str(given), "fourlane", *sys.argv[1:]])
 
 
 def main(given: IO[str]) -> NoReturn:
@@ -214,6 +211,7 @@ def _relaying(end_stuck: Callable[[], None]) -> Iterator[None]:
 def _probe(assignment: Assignment, start: Start) -> Probe:
     """Raises OSError."""
     from fourlane.worker.process.pages import pages_of_start
+    from fourlane.worker.process.probe import Probe
 
     return Probe(assignment.probe_port, start.health, pages_of_start(start), host=assignment.host_of_probe)
 

@@ -1,18 +1,41 @@
-"""What a supervisor tells the probe of its processes."""
+"""Whether a worker is well: what its probe tells of its processes, and until there are any."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fourlane.worker.process.child import Child
-from fourlane.worker.process.probe import Health
 
-__all__ = ["health_of"]
+__all__ = ["STARTING", "Health", "Start", "health_of"]
+
+STARTING: Final = "the worker is starting"
 
 _LIVE_SECONDS: Final = 60.0  # longer than a Redis that does not answer can hold up one look
 _READY_SECONDS: Final = 45.0  # an idle process takes a turn every 25 s
+
+
+class Health(NamedTuple):
+    """What the probe tells."""
+
+    live: bool
+    ready: bool
+    details: dict[str, Any]
+
+
+class Start:
+    """What the probe tells until a supervisor runs: who waits for Redis is alive, and no restart would help it."""
+
+    def __init__(self) -> None:
+        self.why = STARTING
+
+    def hear(self, why: str) -> None:
+        """Why it waits."""
+        self.why = why
+
+    def health(self) -> Health:
+        return Health(True, False, {"processes": [], "starting": self.why})
 
 
 def health_of(children: Sequence[Child], places: int, looked_at: float, *, stopping: bool) -> Health:

@@ -16,36 +16,15 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple
 
-__all__ = ["STARTING", "Health", "Page", "Probe", "Start", "json_page"]
+from fourlane.worker.process.health import Health
+
+__all__ = ["Page", "Probe", "json_page"]
 
 log = logging.getLogger("fourlane.supervisor")
 
-STARTING: Final = "the worker is starting"
 _MOST_CONNECTIONS: Final = 16
 _SHORT_SECONDS: Final = 0.2
 _TELL_SECONDS: Final = 10.0
-
-
-class Health(NamedTuple):
-    """What the probe tells."""
-
-    live: bool
-    ready: bool
-    details: dict[str, Any]
-
-
-class Start:
-    """What the probe tells until a supervisor runs: who waits for Redis is alive, and no restart would help it."""
-
-    def __init__(self) -> None:
-        self.why = STARTING
-
-    def hear(self, why: str) -> None:
-        """Why it waits."""
-        self.why = why
-
-    def health(self) -> Health:
-        return Health(True, False, {"processes": [], "starting": self.why})
 
 
 class Page(NamedTuple):

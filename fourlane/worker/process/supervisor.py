@@ -21,14 +21,13 @@ from fourlane.worker.process.beats import Beats
 from fourlane.worker.process.beside import Beside, Outside, metrics_of
 from fourlane.worker.process.child import Child
 from fourlane.worker.process.deaths import Deaths
-from fourlane.worker.process.health import health_of
+from fourlane.worker.process.health import Health, health_of
 from fourlane.worker.process.links import Links
 from fourlane.worker.process.options import Options
 from fourlane.worker.process.orphans import reap_orphans
 from fourlane.worker.process.overdue import kill_overdue
 from fourlane.worker.process.places import Places
 from fourlane.worker.process.presence import Presence
-from fourlane.worker.process.probe import Health
 from fourlane.worker.process.recycle import recycle
 from fourlane.worker.process.redeclare import Redeclare
 from fourlane.worker.process.reload import Reload

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from fourlane.worker.process.probe import Health, Page, Probe
+from fourlane.worker.process.health import Health
+from fourlane.worker.process.probe import Page, Probe
 
 
 @pytest.fixture
