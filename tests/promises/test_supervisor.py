@@ -552,6 +552,38 @@ def test_a_process_whose_loop_fails_ends_at_once(workers: Workers) -> None:
     assert "RuntimeError: as planned" in workers.log(supervisor)
 
 
+BETWEEN = """
+import os, signal, sys
+from fourlane.cli import main
+
+become = os.execv
+
+def signalled_first(*how):
+    os.kill(os.getpid(), signal.Signals[os.environ["COMES"]])
+    become(*how)
+
+os.execv = signalled_first
+main(prog_name="fourlane")
+"""
+
+
+@pytest.mark.parametrize(("comes", "code", "told"), [("SIGTERM", 0, ""), ("SIGINT", 1, "Aborted!")])
+def test_a_signal_that_comes_while_the_command_becomes_its_supervisor_ends_it(
+    workers: Workers, comes: str, code: int, told: str
+) -> None:
+    process = workers.start(program=BETWEEN, COMES=comes)
+    assert process.wait(15) == code
+    assert workers.log(process).strip() == told
+
+
+def test_one_that_means_nothing_yet_is_heard_and_ignored(workers: Workers) -> None:
+    process = workers.start(program=BETWEEN, COMES="SIGHUP")
+    assert "SIGHUP: this worker is still starting; ignored\n" in workers.log(process)
+    assert Path(f"/proc/{process.pid}/comm").exists()
+    process.terminate()
+    assert process.wait(10) == 0
+
+
 # The beat ---------------------------------------------------------------------------------------------------
 
 
