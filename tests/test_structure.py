@@ -74,12 +74,12 @@ ARROWS = {
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root webhooks",
     "commands": "ai app billing config db deliveries events observe outbox own process providers queues root "
-    "scheduler secrets tasks upkeep webhooks",
+    "scheduler secrets tasks upkeep webhooks worker",
     "face": "events queues scheduler tasks",
 }
 HOMES = {
-    "redis": {"embedded.py", "queues/broker.py", "queues/connection.py", "queues/doctor.py", "queues/rights.py"},
-    "hiredis": {"queues/connection.py"},
+    "redis": {"embedded.py", "queues/broker.py", "queues/connection.py"},
+    "hiredis": {"queues/connection.py", "queues/wire.py"},
     "boto3": {"events/aws.py"},
     "botocore": {"events/aws.py"},
     "moto": {"events/local.py"},
