@@ -20,19 +20,8 @@ class Borrowed:
     def _sock(self) -> Any:
         return self._connection._sock
 
-    @property
-    def socket_timeout(self) -> float:
-        return float(self._connection.socket_timeout)
-
-    @socket_timeout.setter
-    def socket_timeout(self, seconds: float) -> None:
-        self._connection.socket_timeout = seconds
-
     def connect(self) -> None:
         self._ask(self._connection.connect)
-
-    def pack_command(self, *words: Any) -> Any:
-        return self._connection.pack_command(*words)
 
     def send_packed_command(self, pieces: Sequence[bytes], check_health: bool = False) -> None:
         self._ask(self._connection.send_packed_command, pieces, check_health=check_health)

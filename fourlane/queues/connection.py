@@ -293,10 +293,6 @@ class Link:
             self.close()
             raise unavailable(error) from error
 
-    def answer_within(self, seconds: float) -> None:
-        """Wait no longer than this for a reply, from the next connection on."""
-        self.connection.socket_timeout = seconds
-
     def fileno(self) -> int:
         """The socket, for a selector. Connects when it must."""
         try:
