@@ -20,6 +20,11 @@ class Borrowed:
     def _sock(self) -> Any:
         return self._connection._sock
 
+    @property
+    def socket_timeout(self) -> float:
+        """How long it waits for an answer."""
+        return float(self._connection.socket_timeout)
+
     def connect(self) -> None:
         self._ask(self._connection.connect)
 

@@ -158,7 +158,7 @@ class Wire:
 
     def __init__(self, server: Server, most_seconds: float) -> None:
         self.server = server
-        self._answer_seconds = min(server.options.get("socket_timeout", most_seconds), most_seconds)
+        self.socket_timeout = min(server.options.get("socket_timeout", most_seconds), most_seconds)
         self._connect_seconds = min(server.options.get("socket_connect_timeout", most_seconds), most_seconds)
         self._sock: socket.socket | None = None
         self._reader: Any = None
@@ -170,7 +170,7 @@ class Wire:
         if self._sock is not None:
             return
         try:
-            self._sock = self.server.open_socket(self._connect_seconds, self._answer_seconds)
+            self._sock = self.server.open_socket(self._connect_seconds, self.socket_timeout)
         except TimeoutError as error:
             raise failures.TimeoutError("Timeout connecting to server", below=error) from error
         except OSError as error:
