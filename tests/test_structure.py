@@ -73,8 +73,8 @@ ARROWS = {
     "upkeep": "ai config db events notifications outbox queues root scheduler tasks",
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root webhooks",
-    "commands": "ai app billing config db deliveries events observe outbox own process providers queues scheduler "
-    "secrets tasks upkeep webhooks",
+    "commands": "ai app billing config db deliveries events observe outbox own process providers queues root "
+    "scheduler secrets tasks upkeep webhooks worker",
     "face": "events queues scheduler tasks",
 }
 HOMES = {
@@ -82,11 +82,9 @@ HOMES = {
         "embedded.py",
         "queues/broker.py",
         "queues/redis/client.py",
-        "queues/redis/errors.py",
-        "queues/redis/link.py",
         "queues/redis/servers.py",
     },
-    "hiredis": {"queues/redis/link.py"},
+    "hiredis": {"queues/redis/link.py", "queues/redis/wire.py"},
     "boto3": {"events/aws.py"},
     "botocore": {"events/aws.py"},
     "moto": {"events/local.py"},

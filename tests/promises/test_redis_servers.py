@@ -23,7 +23,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, rights
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from tests.command import Command
 from tests.command import command as command
 from tests.conftest import StartServer
@@ -88,7 +88,7 @@ def test_tls(start_server: StartServer, open_broker: OpenBroker, run_worker: Run
     shown = run_cli(tmp_path, server.url, "queues")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "local.jobs.normal.default" in shown.stdout
-    unchecked = Connector(connect(server.url.partition("?")[0] + "?ssl_cert_reqs=CERT_NONE"))
+    unchecked = Connector(client_of(server.url.partition("?")[0] + "?ssl_cert_reqs=CERT_NONE"))
     assert unchecked.command(b"key", "PING") == b"PONG"
     unchecked.close()
 

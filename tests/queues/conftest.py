@@ -13,13 +13,13 @@ from fourlane import codec
 from fourlane.job import Attempt, Record, entry_of, id_of_message, new_id
 from fourlane.names import Tier
 from fourlane.outcome import Dead, Outcome
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Delayed, Store, Turn
 
 
 @pytest.fixture
 def store(redis_url: str, namespace: str) -> Iterator[Store]:
-    opened = Store(Connector(connect(redis_url)), namespace=namespace, environment="local")
+    opened = Store(Connector(client_of(redis_url)), namespace=namespace, environment="local")
     yield opened
     opened.connector.close()
 

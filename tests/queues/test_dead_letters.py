@@ -12,7 +12,7 @@ from fourlane.job import Attempt, Record, State
 from fourlane.outcome import Dead
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.dead_letters import Filter
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.redis.replies import scored
 from fourlane.queues.store import Store
 from tests.queues.conftest import Hand
@@ -328,7 +328,7 @@ def test_export_and_import_carry_everything(store: Store, hand: Hand, redis_url:
     readable = [letter["body"][0] for letter in map(json.loads, lines) if "body" in letter]
     assert readable == ["send"] * 450
 
-    elsewhere = Store(Connector(connect(redis_url)), namespace=namespace + "b", environment="staging")
+    elsewhere = Store(Connector(client_of(redis_url)), namespace=namespace + "b", environment="staging")
     try:
         done = dead_letters.import_(elsewhere, lines, by="me")
         assert (done.taken, done.skipped) == (452, 0)

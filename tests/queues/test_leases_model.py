@@ -30,7 +30,7 @@ from fourlane.names import Queue, Tier
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.queues import control
 from fourlane.queues.records import write_record
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Delayed, Store, Turn
 
 HOUR_MS = 3_600_000
@@ -117,7 +117,9 @@ class Leases(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store(Connector(connect(self.url)), namespace=f"leases{uuid.uuid4().hex[:12]}", crash_limit=10**6)
+        self.store = Store(
+            Connector(client_of(self.url)), namespace=f"leases{uuid.uuid4().hex[:12]}", crash_limit=10**6
+        )
         self.link = self.store.connector.open(b"")
         self.client: Any = redis.Redis.from_url(self.url, decode_responses=True)
         self.jobs: dict[str, Job] = {}

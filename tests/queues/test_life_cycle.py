@@ -24,7 +24,7 @@ from fourlane.job import Record, State
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.records import write_record
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Delayed, Store, Turn
 
 HOUR_MS = 3_600_000
@@ -50,7 +50,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store(Connector(connect(self.url)), namespace=f"life{uuid.uuid4().hex[:12]}", crash_limit=2)
+        self.store = Store(Connector(client_of(self.url)), namespace=f"life{uuid.uuid4().hex[:12]}", crash_limit=2)
         self.link = self.store.connector.open(b"")
         self.state: dict[str, State] = {}
         self.holder: dict[str, tuple[str, str]] = {}

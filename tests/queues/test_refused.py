@@ -15,7 +15,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import new_id
 from fourlane.outcome import Back, Dead, Outcome, Postpone, Result, Retry
 from fourlane.queues import relayed, taken
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.relayed import Relayed
 from fourlane.queues.store import Delayed, Store
 from fourlane.queues.taken import Accepting
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def own(server: Server) -> Iterator[Hand]:
     """On a server that may be made to refuse."""
     server.command("FLUSHALL")
-    store = Store(Connector(connect(server.url)), namespace="refused", environment="local")
+    store = Store(Connector(client_of(server.url)), namespace="refused", environment="local")
     hand = Hand(store)
     yield hand
     hand.link.close()
