@@ -281,7 +281,7 @@ class Conclusions:
         if result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms):
             stored = job.id_of_entry(run.leased.entry)
             try:
-                self.broker.store.tell_waiters(run.lane.service, stored, str(error), cancelled=True)
+                self.broker.store.tell_waiters(run.service.name, stored, str(error), cancelled=True)
             except RedisUnavailable as fault:
                 log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)
         return Cancel()
