@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import dramatiq
+import msgspec
 from dramatiq.broker import Consumer, MessageProxy
 
 from fourlane import job
@@ -261,7 +262,9 @@ class LeaseConsumer(Consumer):
             self._resync()
         entries = {entry for entry, _ in settled}
         counts = ask.look or self.tally.is_due(time.monotonic())
-        ask = ask._replace(held=len(self.held - entries), control=self.controlled, idle_silence_ms=_IDLE_SILENCE_MS)
+        ask = msgspec.structs.replace(
+            ask, held=len(self.held - entries), control=self.controlled, idle_silence_ms=_IDLE_SILENCE_MS
+        )
         try:
             turn = self.store.turn(
                 self.link,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from fourlane.job import id_of_entry
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
@@ -24,7 +26,7 @@ class First(NamedTuple):
     most: int
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True):
     """What a turn asks, besides settling what finished."""
 
     want: int = 0
@@ -68,7 +70,7 @@ class Leased(NamedTuple):
     crashes: int
 
 
-class Turn(NamedTuple):
+class Turn(msgspec.Struct, frozen=True):
     """What a turn told. Milliseconds, infinite when there is none; None was not looked at."""
 
     gone: bool = False
@@ -77,9 +79,9 @@ class Turn(NamedTuple):
     """Its leases ran out: nothing was done."""
     off: bool = False
     """It holds another number of leases than it believes."""
-    refused: Sequence[str] = ()
+    refused: list[str] = []
     """Entries that it does not hold any more."""
-    faults: Sequence[tuple[str, str]] = ()
+    faults: list[tuple[str, str]] = []
     """Entries whose outcome Redis refused to write, with its words: they are held still."""
     dropped: int = 0
     """Old dead letters that went to keep their number and age."""
@@ -87,14 +89,14 @@ class Turn(NamedTuple):
     """A delayed job may be due earlier than known."""
     due_in: float | None = None
     """Until the next delayed job is due."""
-    expired: Sequence[str] = ()
+    expired: list[str] = []
     """Workers whose time ran out."""
     expires_in: float | None = None
     """Until the next one's does."""
     workers: int | None = None
-    ages: Sequence[float | None] = ()
+    ages: list[float | None] = []
     """By tier, how long its oldest job has waited, None when it has none; empty when not asked."""
-    jobs: Sequence[Leased] = ()
+    jobs: list[Leased] = []
     more: str = ""
     """Tiers that may have more."""
     controlled: bool = False
@@ -164,36 +166,32 @@ def _outcome_words(entry: str, outcome: Outcome) -> tuple[Any, ...]:
 
 
 def read_turn(reply: list[Any]) -> Turn:
-    """Of the reply of lua/turn.lua: names, each with what it stands for."""
-    told: dict[bytes, Any] = dict(zip(reply[::2], reply[1::2], strict=True))
-    faults = told.get(b"faults", ())
-    return Turn(
-        gone=b"gone" in told,
-        lost=b"lost" in told,
-        off=b"off" in told,
-        refused=[entry.decode() for entry in told.get(b"refused", ())],
-        faults=[(faults[i].decode(), faults[i + 1].decode("utf-8", "replace")) for i in range(0, len(faults), 2)],
-        dropped=told.get(b"dropped", 0),
-        news=b"news" in told,
-        due_in=_until(told.get(b"due_in")),
-        expired=[name.decode() for name in told.get(b"expired", ())],
-        expires_in=_until(told.get(b"expires_in")),
-        workers=told.get(b"workers"),
-        ages=[None if age < 0 else age for age in told.get(b"ages", ())],
-        jobs=_read_jobs(told[b"entries"], told[b"bodies"], told.get(b"records", ())) if b"entries" in told else [],
-        more=told.get(b"more", b"").decode(),
-        controlled=b"control" in told,
-        room_in=told.get(b"room_in", math.inf),
-        beaten=b"beaten" in told,
-        now_ms=told.get(b"now", 0),
-    )
+    """Of the reply of lua/turn.lua: names, each with what it stands for. Most tell of few things."""
+    told: dict[str, Any] = {}
+    for i in range(0, len(reply), 2):
+        field, read = _TOLD[reply[i]]
+        told[field] = read(reply[i + 1])
+    return Turn(**told)
 
 
-def _until(milliseconds: int | None) -> float | None:
-    return math.inf if milliseconds is not None and milliseconds < 0 else milliseconds
+def _until(milliseconds: int) -> float:
+    return math.inf if milliseconds < 0 else milliseconds
 
 
-def _read_jobs(entries: Sequence[bytes], bodies: Sequence[bytes], records: Sequence[Any]) -> list[Leased]:
+def _read_texts(texts: Sequence[bytes]) -> list[str]:
+    return [text.decode() for text in texts]
+
+
+def _read_faults(words: Sequence[bytes]) -> list[tuple[str, str]]:
+    return [(words[i].decode(), words[i + 1].decode("utf-8", "replace")) for i in range(0, len(words), 2)]
+
+
+def _read_ages(ages: Sequence[int]) -> list[float | None]:
+    return [None if age < 0 else age for age in ages]
+
+
+def _read_jobs(leased: Sequence[Sequence[Any]]) -> list[Leased]:
+    entries, bodies, records = leased
     jobs: list[Leased] = []
     marked = iter(records)
     for entry, body in zip(entries, bodies, strict=True):
@@ -208,3 +206,26 @@ def _read_jobs(entries: Sequence[bytes], bodies: Sequence[bytes], records: Seque
 
 def _number(text: Any) -> int:
     return int(text) if isinstance(text, bytes) and text.isdigit() else 0
+
+
+_TOLD: Final[dict[bytes, tuple[str, Callable[[Any], Any]]]] = {
+    b"gone": ("gone", bool),
+    b"lost": ("lost", bool),
+    b"off": ("off", bool),
+    b"refused": ("refused", _read_texts),
+    b"faults": ("faults", _read_faults),
+    b"dropped": ("dropped", int),
+    b"news": ("news", bool),
+    b"due_in": ("due_in", _until),
+    b"expired": ("expired", _read_texts),
+    b"expires_in": ("expires_in", _until),
+    b"workers": ("workers", int),
+    b"ages": ("ages", _read_ages),
+    b"jobs": ("jobs", _read_jobs),
+    b"more": ("more", bytes.decode),
+    b"control": ("controlled", bool),
+    b"room_in": ("room_in", float),
+    b"beaten": ("beaten", bool),
+    b"now": ("now_ms", int),
+}
+"""What the reply may tell: the field of Turn, and how it is read."""

@@ -63,7 +63,9 @@ class Hand:
         others: Sequence[tuple[str, Outcome]] = (),
         done: Sequence[str] = (),
     ) -> Turn:
-        ask = ask._replace(want=want, tiers="0123", held=held, silence_ms=60_000, idle_silence_ms=60_000)
+        ask = msgspec.structs.replace(
+            ask, want=want, tiers="0123", held=held, silence_ms=60_000, idle_silence_ms=60_000
+        )
         return self.store.turn(self.link, service, name, ask, others=others, done=done)
 
     def kill(self, count: int = 1, *, reason: str = "error", detail: str = "boom", **where: Any) -> list[str]:

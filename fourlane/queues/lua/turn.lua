@@ -35,7 +35,7 @@
 --       workers    their number
 --       off        it holds another number of leases than it believes
 --       ages       of each tier's oldest job, in milliseconds, -1 for none
---       entries    leased, and bodies, and records: for each that has one, the record and its crashes
+--       jobs       leased: their entries, their bodies, and for each that has one its record and its crashes
 --       more       tiers that may have more
 --       control    the service has one
 --       room_in    milliseconds until a limit has room
@@ -79,9 +79,9 @@ local done, ends = read_finished(FINISHED)
 local alive_until = is_ahead and redis.call('ZSCORE', WORKERS, me)
 if is_ahead and not alive_until then return reply({ gone = 1 }) end
 if held > 0 and redis.call('EXISTS', LEASED) == 0 then
-    for _, ended in ipairs(ends) do done[#done + 1] = ended.entry end
-    if #done > 0 then redis.call('HINCRBY', STATS, 'stale', #done) end
-    return reply({ lost = 1, refused = done })
+    local finished = entries_of(done, ends)
+    if #finished > 0 then redis.call('HINCRBY', STATS, 'stale', #finished) end
+    return reply({ lost = 1, refused = finished })
 end
 
 local settled = settle(done, ends)
@@ -106,7 +106,7 @@ if asks.ages then told.ages = read_ages() end
 if want > 0 then
     local leased, refused = lease(want, tiers, first_share, control)
     if refused then return refused end
-    told.entries, told.bodies, told.records = leased.entries, leased.bodies, leased.records
+    if #leased.entries > 0 then told.jobs = { leased.entries, leased.bodies, leased.records } end
     told.room_in = room_in
     for tier, left in pairs(leased.more) do
         if left then

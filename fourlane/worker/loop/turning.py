@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from fourlane.errors import RedisUnavailable
 from fourlane.meter import meter
 from fourlane.outcome import PLAIN
@@ -146,7 +148,7 @@ class Turns:
         """A turn that was asked ahead. It knew nothing of what is known by now."""
         maybe = service.tiers.maybe
         self.turned_at = now
-        self.take_in(service, turn, ask._replace(want=max(1, len(turn.jobs))), now)
+        self.take_in(service, turn, msgspec.structs.replace(ask, want=max(1, len(turn.jobs))), now)
         service.tiers.know(maybe)
 
     def take_in(self, service: Service, turn: Turn, ask: Ask, now: float) -> None:
@@ -187,14 +189,14 @@ class Turns:
         if turn.dropped:
             log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, service.name)
 
-    def _begin(self, service: Service, jobs: Sequence[Leased], now: float) -> None:
+    def _begin(self, service: Service, jobs: list[Leased], now: float) -> None:
         service.leased(jobs)
         self.leased += len(jobs)
         self.began(now)
         if any(leased.crashes for leased in jobs):
             jobs = self._apart.divide(service, jobs, now)
         if jobs:
-            self._appetite.started(len(jobs), self._executor.start(service, [*jobs]))
+            self._appetite.started(len(jobs), self._executor.start(service, jobs))
 
     def began(self, now: float) -> None:
         """Jobs came into the backlog."""

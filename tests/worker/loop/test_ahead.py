@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 import fourlane
@@ -205,7 +206,7 @@ def test_what_lay_unread_for_long_is_given_back(
         # Meanwhile its silence was over, and another took the job.
         broker.client.zadd(broker.store.service("default").workers, {"w0.0": 1})
         assert broker.store.reclaim("default", "w0.0", "it fell silent") == (1, [])
-        return turn._replace(now_ms=broker.store.clock.now_ms() - SILENCE_MS)
+        return msgspec.structs.replace(turn, now_ms=broker.store.clock.now_ms() - SILENCE_MS)
 
     monkeypatch.setattr(broker.store, "hear_ahead", hear_late)
     sent = note.send(1)

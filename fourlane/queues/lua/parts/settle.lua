@@ -1,6 +1,14 @@
 -- Needs keys, entries, batches, forget, refusals, outcomes. Settle what finished: `done` plainly, and other `ends` each
 -- by its outcome. Of those that this worker holds no more nothing is changed.
 
+local function entries_of(done, ends)
+    if #ends == 0 then return done end
+    local entries = {}
+    for i, entry in ipairs(done) do entries[i] = entry end
+    for _, ended in ipairs(ends) do entries[#entries + 1] = ended.entry end
+    return entries
+end
+
 -- Which of them it holds. A lone one that is done leaves its leases in the same command.
 local function find_held(finished, alone)
     if alone then return { redis.call('SREM', LEASED, finished[1]) == 1 } end
@@ -55,9 +63,7 @@ end
 -- `no_more`: what the server refuses for good, whatever the job.
 local function settle(done, ends)
     local settled = { done = {}, others = {}, refused = {}, faults = {} }
-    local finished = {}
-    for i, entry in ipairs(done) do finished[i] = entry end
-    for _, ended in ipairs(ends) do finished[#finished + 1] = ended.entry end
+    local finished = entries_of(done, ends)
     local alone = #done == 1 and #finished == 1
     local held = find_held(finished, alone)
     settle_done(done, held, settled, alone)
