@@ -88,46 +88,43 @@ local settled = settle(done, ends)
 local control = asks.control and redis.call('HGET', JOBS, CONTROL)
 if control then release_slots(settled.done, settled.others) end
 if settled.no_more then error(settled.no_more, 0) end
-local told = { refused = settled.refused, faults = settled.faults }
-
-if asks.news then told.news = redis.call('ZPOPMIN', NEWS, 1)[1] end
 count_done(done_before, KEYS[#KEYS])
+
+local news = asks.news and redis.call('ZPOPMIN', NEWS, 1)[1] or nil
+local due_in, silent, silent_in, workers, off
 if asks.look then
-    told.due_in = next_due()
-    local refused = told.due_in == 0 and move_due()
+    due_in = next_due()
+    local refused = due_in == 0 and move_due()
     if refused then return refused end
-    told.expired, told.expires_in = find_silent(me)
-    told.workers = redis.call('ZCARD', WORKERS)
-    told.off = redis.call('SCARD', LEASED) ~= held and 1 or nil
+    silent, silent_in = find_silent(me)
+    workers = redis.call('ZCARD', WORKERS)
+    off = redis.call('SCARD', LEASED) ~= held and 1 or nil
     control = control or redis.call('HGET', JOBS, CONTROL)
 end
-if asks.ages then told.ages = read_ages() end
+local ages = asks.ages and read_ages() or nil
 
+local jobs, more
 if want > 0 then
-    local leased, refused = lease(want, tiers, first_share, control)
+    local refused
+    refused, jobs, more, control = lease(want, tiers, first_share, control)
     if refused then return refused end
-    if #leased.entries > 0 then told.jobs = { leased.entries, leased.bodies, leased.records } end
-    told.room_in = room_in
-    for tier, left in pairs(leased.more) do
-        if left then
-            told.more = (told.more or '') .. tier
-            wake(tier) -- for another worker, which may be idle
-        end
-    end
-    control = leased.control
-    held = held + #leased.entries
+    held = held + #jobs[1]
+    for tier in string.gmatch(more, '%d') do wake(tier) end -- for another worker, which may be idle
 end
 
 if asks.beat then redis.call('ZADD', WORKERS, clock() + (held > 0 and silence or idle_silence), me) end
+local beaten
 if is_ahead and held > 0 and tonumber(alive_until) > ahead_until then
     -- Whether its answer is heard or not: from now on the short silence counts, and somebody watches.
     redis.call('ZADD', WORKERS, clock() + silence, me)
-    told.beaten, asks.watch = 1, true
+    beaten, asks.watch = 1, true
 end
 if asks.watch and held > 0 and redis.call('ZCARD', WORKERS) > 1 then redis.call('ZADD', WATCH, 0, 'w') end
 
-if due_changed then told.due_in = next_due() end
-told.control = control and 1 or nil
-told.dropped = dropped_letters > 0 and dropped_letters or nil
-told.now = now
-return reply(told)
+return reply({
+    refused = settled.refused, faults = settled.faults, dropped = dropped_letters > 0 and dropped_letters or nil,
+    news = news, due_in = due_changed and next_due() or due_in,
+    expired = silent, expires_in = silent_in, workers = workers, off = off, ages = ages,
+    jobs = jobs and #jobs[1] > 0 and jobs or nil, more = more ~= '' and more or nil,
+    control = control and 1 or nil, room_in = room_in, beaten = beaten, now = now,
+})

@@ -1,7 +1,7 @@
 -- Needs keys, entries, batches, forget, refusals, touch, limits. Lease what fits.
 local popped, orphans = {}, 0
 
--- Take up to `want` from the heads of the tiers' lists, as far as limits allow. `more` is for tiers that may have more.
+-- Take up to `want` from the heads of the tiers' lists, as far as limits allow. Returns the tiers that may have more.
 local function pop(want, tiers, first_share, limits)
     local more = {}
     popped = {}
@@ -13,7 +13,7 @@ local function pop(want, tiers, first_share, limits)
         end
         local limit = limits[tier]
         local permit = limit and allowed(limit, tier, count) or count
-        touch(READY[tier], 'list')
+        touched, its_type = READY[tier], 'list'
         local got = permit > 0 and redis.call('LPOP', READY[tier], permit) or {}
         for _, entry in ipairs(got) do
             if tier_of(entry) == tier then popped[#popped + 1] = entry else orphans = orphans + 1 end
@@ -23,7 +23,11 @@ local function pop(want, tiers, first_share, limits)
     end
     for tier, count in string.gmatch(first_share, '(%d):(%d+)') do take(tier, tonumber(count)) end
     for tier in string.gmatch(tiers, '%d') do take(tier, want) end
-    return more
+    local rest = ''
+    for tier, left in pairs(more) do
+        if left then rest = rest .. tier end
+    end
+    return rest
 end
 
 local function put_back(limited)
@@ -38,7 +42,7 @@ end
 local function read_bodies()
     local ids, bodies, found_control = {}, {}, nil
     for i = 1, #popped do ids[i] = id_of(popped[i]) end
-    touch(JOBS, 'hash')
+    touched, its_type = JOBS, 'hash'
     each_piece(ids, function(first, last)
         local got = redis.call('HMGET', JOBS, CONTROL, unpack(ids, first, last))
         found_control = got[1]
@@ -47,22 +51,23 @@ local function read_bodies()
     return bodies, found_control
 end
 
--- Those that were cancelled while they waited have an empty body: they are void, and not leased.
-local function hold(bodies, leased)
-    local void = {}
+-- Returns the entries and bodies that are leased. Those that were cancelled while they waited have an empty body: they
+-- are void, and not leased.
+local function hold(found)
+    local entries, bodies, void = {}, {}, {}
     for i, entry in ipairs(popped) do
-        if bodies[i] and bodies[i] ~= '' then
-            leased.entries[#leased.entries + 1] = entry
-            leased.bodies[#leased.bodies + 1] = bodies[i]
-        elseif bodies[i] then
+        if found[i] and found[i] ~= '' then
+            entries[#entries + 1] = entry
+            bodies[#bodies + 1] = found[i]
+        elseif found[i] then
             void[#void + 1] = entry
         else
             orphans = orphans + 1
         end
     end
-    touch(LEASED, 'set')
-    if #leased.entries > 0 then all('SADD', LEASED, leased.entries) end
-    return void
+    touched, its_type = LEASED, 'set'
+    if #entries > 0 then all('SADD', LEASED, entries) end
+    return entries, bodies, void
 end
 
 local function count_unleased(void)
@@ -85,25 +90,25 @@ local function read_records(entries)
     return records
 end
 
--- Returns { entries, bodies, records, more, control }, or the refusal of a key.
+-- Returns the refusal of a key, or nil and the jobs { entries, bodies, records }, the tiers that may have more, and the
+-- control: that of the service lies beside the bodies.
 local function lease(want, tiers, first_share, control)
-    local leased = { entries = {}, bodies = {}, control = control }
-    local done, void = pcall(function()
-        leased.more = pop(want, tiers, first_share, control and read_limits(control) or {})
-        local bodies, found_control = read_bodies()
+    local more
+    local done, entries, bodies, void = pcall(function()
+        more = pop(want, tiers, first_share, control and read_limits(control) or {})
+        local found, found_control = read_bodies()
         if found_control and not control then
             put_back(false)
-            leased.control = found_control
-            leased.more = pop(want, tiers, first_share, read_limits(found_control))
-            bodies = read_bodies()
+            control = found_control
+            more = pop(want, tiers, first_share, read_limits(control))
+            found = read_bodies()
         end
-        return hold(bodies, leased)
+        return hold(found)
     end)
     if not done then
-        put_back(leased.control)
-        return nil, refusal(void, touched.key, touched.type)
+        put_back(control)
+        return refusal(entries, touched, its_type)
     end
     count_unleased(void)
-    leased.records = read_records(leased.entries)
-    return leased
+    return nil, { entries, bodies, read_records(entries) }, more, control
 end

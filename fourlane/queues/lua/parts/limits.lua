@@ -8,7 +8,7 @@ local function read_limits(text)
 end
 
 local function allowed_by_rate(limit, tier, count)
-    touch(BUCKETS, 'hash')
+    touched, its_type = BUCKETS, 'hash'
     local burst = limit.burst or limit.rate
     local bucket = redis.call('HMGET', BUCKETS, tier .. 'level', tier .. 'time')
     local since = math.max(0, clock() - (tonumber(bucket[2]) or 0))
@@ -24,7 +24,7 @@ end
 local function allowed(limit, tier, count)
     if limit.paused then return 0 end
     if limit.concurrency then
-        touch(SLOTS[tier], 'set')
+        touched, its_type = SLOTS[tier], 'set'
         count = math.max(0, math.min(count, limit.concurrency - redis.call('SCARD', SLOTS[tier])))
     end
     return limit.rate and count > 0 and allowed_by_rate(limit, tier, count) or count

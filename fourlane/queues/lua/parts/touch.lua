@@ -1,6 +1,2 @@
--- What was asked of Redis last: for words on a key of another type.
-local touched = { key = '', type = '' }
-
-local function touch(key, its_type)
-    touched.key, touched.type = key, its_type
-end
+-- The key asked of last, and what it should be: for words on a key of another type.
+local touched, its_type
