@@ -150,7 +150,7 @@ def backlog(redis: Redis, peer: Peer) -> Figures:
     Store's own calls, one after the other without a worker, so that only the depth differs.
     """
     from fourlane import codec, job
-    from fourlane.queues.store import Leased
+    from fourlane.queues.turn import Ask, Leased
     from fourlane.tasks.task import default_broker
 
     redis.flush()
@@ -174,16 +174,10 @@ def backlog(redis: Redis, peer: Peer) -> Figures:
         began, cpu = time.perf_counter(), redis.cpu_seconds()
         for batch in batches:
             store.enqueue(service, 2, batch)
-            turn = store.turn(
-                links[service], service, "bench", flags="b", silence_ms=60_000, idle_silence_ms=60_000,
-                held=len(held[service]), want=BATCH, tiers="0123",
-                done=[],
-            )  # fmt: skip
+            lease = Ask(BATCH, "0123", held=len(held[service]), beat=True, silence_ms=60_000)
+            turn = store.turn(links[service], service, "bench", lease)
             done = [leased.entry for leased in turn.jobs]
-            store.turn(
-                links[service], service, "bench", flags="b", silence_ms=60_000, idle_silence_ms=60_000,
-                held=0, done=done, want=0, tiers="0123",
-            )  # fmt: skip
+            store.turn(links[service], service, "bench", Ask(beat=True, idle_silence_ms=60_000), done=done)
             if len(done) != BATCH:
                 raise TooLate(f"a turn leased {len(done)} jobs, not {BATCH}")
         took = time.perf_counter() - began

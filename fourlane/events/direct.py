@@ -41,7 +41,8 @@ from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.claims import Claim, Claims
-from fourlane.queues.store import Leased, Store
+from fourlane.queues.store import Store
+from fourlane.queues.turn import Leased
 from fourlane.retry import is_expected
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CancelToken, CurrentJob, running
@@ -142,7 +143,7 @@ class _Delivery:
 class _Service(NamedTuple):
     """In a Run's place for what a worker knows of a service."""
 
-    service: str
+    name: str
     epoch: int = 0
 
 
@@ -463,7 +464,7 @@ class Direct:
             run.expected = is_expected(error, run.plan.throws)
             self.observer.failed(run, error, outcome)
         with self._observed:  # elsewhere one thread calls it
-            self.observer.turned(run.lane.service, [(run, outcome)])
+            self.observer.turned(run.service.name, [(run, outcome)])
 
     def _outcome(self, delivery: _Delivery, run: _HandlerRun, error: BaseException | None) -> Outcome:
         """What a job that ended so would be."""

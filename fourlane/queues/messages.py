@@ -11,7 +11,8 @@ from fourlane import codec, job
 from fourlane.errors import EncryptionError, UnreadableJob
 from fourlane.names import Queue, Tier
 from fourlane.queues.records import read_record
-from fourlane.queues.store import Leased, Store
+from fourlane.queues.store import Store
+from fourlane.queues.turn import Leased
 from fourlane.sealing import is_sealed, open_envelope
 
 __all__ = ["SENT_AS", "Named", "message_of"]

@@ -105,7 +105,7 @@ def test_a_reply_that_is_lost(
         consumer = through.consume("default", prefetch=2, timeout=100)
         assert isinstance(consumer, LeaseConsumer)
         first, second = work.send(), work.send()
-        proxy.drop_next_reply(b"bk")
+        proxy.drop_next_reply(b"beat look")
         assert next(consumer) is None
         proxy.wait_dropped()
         taken = [take(consumer), take(consumer)]
@@ -218,7 +218,7 @@ def test_what_was_never_received_is_taken_though_giving_it_back_failed(
         return found
 
     work.send()
-    proxy.drop_next_reply(b"bk")
+    proxy.drop_next_reply(b"beat look")
     assert next(consumer) is None
     proxy.wait_dropped()
     monkeypatch.setattr(through.store, "held", held)

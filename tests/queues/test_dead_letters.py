@@ -15,6 +15,7 @@ from fourlane.queues.dead_letters import Filter
 from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.redis.replies import scored
 from fourlane.queues.store import Store
+from fourlane.queues.turn import Ask
 from tests.queues.conftest import Hand
 
 
@@ -181,7 +182,7 @@ def let_go(store: Store, hand: Hand, milliseconds: int, service: str = "mail") -
     for entry, _ in entries:
         store.connector.command(keys.delayed, "ZINCRBY", keys.delayed, -milliseconds, entry)
     before = store.connector.command(keys.ready[1], "LLEN", keys.ready[1])
-    while hand.turn(flags="k", service=service).due_in == 0:
+    while hand.turn(ask=Ask(look=True), service=service).due_in == 0:
         pass
     return int(store.connector.command(keys.ready[1], "LLEN", keys.ready[1])) - int(before)
 

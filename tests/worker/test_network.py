@@ -20,7 +20,8 @@ from fourlane.errors import LeaseLost, RedisUnavailable
 from fourlane.queues import browse, control
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.redis import SOCKET_TIMEOUT_SECONDS, Link
-from fourlane.queues.store import Store, Turn
+from fourlane.queues.store import Store
+from fourlane.queues.turn import Turn
 from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
@@ -139,7 +140,7 @@ def test_jobs_of_a_lost_reply_come_back_when_the_server_stays_away_for_a_while(
     loop = run_worker(behind, slots=2)
     proxy.wait_dropped()
     proxy.refuse()
-    eventually(lambda: loop._failures >= 3, 10)
+    eventually(lambda: loop.recovery.failures >= 3, 10)
     proxy.accept()
     eventually(lambda: set(ran) == set(range(20)), 15)
 
@@ -166,7 +167,7 @@ def test_a_job_whose_lease_was_lost_while_redis_was_away_is_told(
     assert begun.wait(5)
     proxy.refuse()
     proxy.cut()
-    eventually(lambda: loop.lanes[0].out_of_step)  # a turn failed
+    eventually(lambda: loop.services[0].out_of_step)  # a turn failed
     assert broker.store.reclaim("default", "w0.0", "it was away", begun=[sent.id]) == (1, [])
     proxy.accept()
     eventually(lambda: told)
@@ -197,7 +198,7 @@ def test_a_wait_that_cannot_be_armed_is_armed_again(
 
     loop = run_worker(behind)
     assert gone.wait(5)
-    eventually(lambda: loop._failures > 0)
+    eventually(lambda: loop.recovery.failures > 0)
     proxy.accept()
     noted.send()
     eventually(lambda: ran == [True], 8)
@@ -238,7 +239,6 @@ def test_an_enqueue_into_silence_ends_in_time(
     def noted() -> None: ...
 
     monkeypatch.setattr("fourlane.queues.redis.connector._PATIENCE_SECONDS", 0.4)
-    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
     monkeypatch.setattr("fourlane.queues.redis.connector._PATIENCE_SECONDS", 0.4)
     noted.send()
     proxy.blackhole()
@@ -305,8 +305,8 @@ def test_an_idle_worker_notices_a_half_open_wait(
 ) -> None:
     """Only the waiting connection is dead: looking every 25 s through the other must not be all that is left."""
     monkeypatch.setattr("fourlane.worker.loop.waits._WAIT_SECONDS", 0.5)
-    monkeypatch.setattr("fourlane.worker.loop.waits._ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 1_000.0)
+    monkeypatch.setattr("fourlane.worker.loop.wait._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.loop.turning.idle_look_seconds", lambda services: 1_000.0)
     ran: list[int] = []
 
     @fourlane.task
@@ -326,7 +326,7 @@ def test_an_idle_worker_notices_a_half_open_wait(
 def test_an_idle_worker_notices_a_black_hole_by_its_look(
     impatient: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 1.0)
+    monkeypatch.setattr("fourlane.worker.loop.turning.idle_look_seconds", lambda services: 1.0)
     ran: list[int] = []
 
     @fourlane.task
@@ -336,7 +336,7 @@ def test_an_idle_worker_notices_a_black_hole_by_its_look(
     loop = run_worker(impatient)
     eventually(lambda: loop.waits.armed())
     proxy.blackhole()
-    eventually(lambda: loop._failures > 0)
+    eventually(lambda: loop.recovery.failures > 0)
     proxy.heal()
     noted.send(0)
     eventually(lambda: ran == [0])
@@ -361,7 +361,7 @@ def test_a_turn_into_a_black_hole_loses_nothing(
     assert running.wait(5)
     proxy.blackhole()
     gate.set()
-    eventually(lambda: loop._failures >= 2)
+    eventually(lambda: loop.recovery.failures >= 2)
     proxy.heal()
     eventually(lambda: set(ran) == set(range(20)), 10)
     impatient.join("default", timeout=10_000)
@@ -385,7 +385,7 @@ def test_the_last_turn_stands_still_while_redis_is_away(
     before = table.turned_at
     proxy.refuse()
     proxy.cut()
-    eventually(lambda: loop._failures >= 4)
+    eventually(lambda: loop.recovery.failures >= 4)
     assert table.turned_at == before
     proxy.accept()
     eventually(lambda: table.turned_at > before)

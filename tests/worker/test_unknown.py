@@ -13,6 +13,7 @@ from fourlane.outcome import Postpone
 from fourlane.queues import browse
 from fourlane.queues.records import write_record
 from fourlane.queues.store import Delayed, Store
+from fourlane.queues.turn import Ask
 from fourlane.worker.run.unknown import Parked, Promotion, pause_ms, unknown_tasks
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
@@ -57,9 +58,9 @@ def test_one_line_a_minute_for_each_task(caplog: pytest.LogCaptureFixture) -> No
 
 def park(hand: Hand, task: str, pause: int, since_ms: int) -> str:
     [sent] = hand.enqueue(task=task)
-    [leased] = hand.turn(1, flags="b").jobs
+    [leased] = hand.turn(1, ask=Ask(beat=True)).jobs
     record = write_record(job.Record(unknown_since_ms=since_ms))
-    hand.turn(others=[(leased.entry, Postpone(pause, record, task))], flags="b")
+    hand.turn(others=[(leased.entry, Postpone(pause, record, task))], ask=Ask(beat=True))
     return sent
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from fourlane.worker.run.executor import Executor
@@ -14,7 +15,8 @@ _BACKLOG_SECONDS: Final = 0.010  # how much work may lie ready in this process, 
 _MOST_LEASES: Final = 512
 _MEASURE_SECONDS: Final = 0.05
 _LONGEST_STEP_SECONDS: Final = 0.020
-_PASSES_SECONDS: Final = 0.05
+_CROWDED_SECONDS: Final = 0.05
+_SETTLE_WITHIN_SECONDS: Final = 0.005
 
 
 class Appetite:
@@ -25,8 +27,13 @@ class Appetite:
     and an urgent job that comes in between waits for all of them. One by one, a slot is free every eighth of a run.
     """
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, pauses: Callable[[], bool] = lambda: False) -> None:
+        """
+        Parameters:
+          pauses: while it says so nothing is leased, whatever the room.
+        """
         self.executor = executor
+        self._pauses = pauses
         self.finished_jobs = 0
         self._speed = 0.0
         self._speed_mark = (time.monotonic(), 0)
@@ -68,6 +75,8 @@ class Appetite:
 
     def want(self, now: float) -> int:
         """How many jobs to lease now."""
+        if self._pauses():
+            return 0
         room = self._room()
         if room > 1 and self._keeps_step(now):
             return 1 if now >= self._next_lease else 0
@@ -78,12 +87,17 @@ class Appetite:
         waits = now < self._next_lease and self._keeps_step(now) and self._room() > 1
         return self._next_lease if waits else None
 
+    def leases_in_a_moment(self, now: float) -> bool:
+        """What is to be settled goes with the next lease: one turn for both."""
+        step_at = self.step_at(now)
+        return step_at is not None and step_at - now <= _SETTLE_WITHIN_SECONDS
+
     def slot_soon(self) -> bool:
         """Is a slot free, or likely to be in a moment?"""
         return self._room() > 0 or self._run_seconds / max(1, self.executor.slots) <= _LONGEST_STEP_SECONDS
 
     def _keeps_step(self, now: float) -> bool:
-        if now - self.executor.passed_at < _PASSES_SECONDS:
+        if now - self.executor.crowded_at < _CROWDED_SECONDS:
             return False  # of many that are leased few may run
         return self._more_waits and self._run_seconds >= _BACKLOG_SECONDS and self.executor.running_threads() > 0
 

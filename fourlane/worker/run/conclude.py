@@ -284,7 +284,7 @@ class Conclusions:
             stored = job.id_of_entry(run.leased.entry)
             try:
                 told = ended.for_waiters(str(error), cancelled=True)
-                Results(self.broker.store).tell_end(run.lane.service, stored, told)
+                Results(self.broker.store).tell_end(run.service.name, stored, told)
             except RedisUnavailable as fault:
                 log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)
         return Cancel()

@@ -33,7 +33,7 @@ from fourlane.outcome import PLAIN, Back, Dead, Outcome, Postpone
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker, in_process
 from fourlane.queues.records import read_record, write_record
-from fourlane.queues.store import Leased
+from fourlane.queues.turn import Leased
 from fourlane.sealing import is_sealed, open_envelope
 from fourlane.tasks import ends
 from fourlane.tasks.callables import is_awaitable
@@ -97,7 +97,7 @@ class Executor:
         self.backlog: SimpleQueue[Run | None] = SimpleQueue()
         self.busy: list[Run | None] = [None] * slots
         self._at_gate: list[Run | None] = [None] * slots
-        self.passed_at = 0.0  # when a job last found no place of its task's share
+        self.crowded_at = 0.0  # when a job last found no place of its task's share
         self._leaves = False  # the worker stops: nothing begins any more
         self._looks = False  # whether a run may begin must be looked at: the worker stops, or leases were lost
         self.locks = [threading.Lock() for _ in range(slots)]
@@ -231,7 +231,7 @@ class Executor:
             return f"the event loop has not answered for {deaf:.0f} s: a coroutine blocks it"
         return ""
 
-    def start(self, lane: Any, jobs: list[Leased]) -> int:
+    def start(self, service: Any, jobs: list[Leased]) -> int:
         """Take leased jobs; returns how many are ``async def``. Those that cannot run at all are concluded here."""
         coroutines: list[Run] = []
         put, plans, decode = self.backlog.put, self.plans, codec.decode
@@ -240,12 +240,12 @@ class Executor:
                 envelope = decode(leased.body)
                 plan = plans.get(envelope.task) or self._late_plan(envelope.task)
             except UnreadableJob as error:
-                self._refuse(lane, leased, codec.Envelope(""), Dead("rejected", str(error), leased.record))
+                self._refuse(service, leased, codec.Envelope(""), Dead("rejected", str(error), leased.record))
                 continue
             if plan is None:
-                self._refuse(lane, leased, envelope, self._park(leased, envelope.task))
+                self._refuse(service, leased, envelope, self._park(leased, envelope.task))
                 continue
-            run = Run(lane, leased, envelope, plan)
+            run = Run(service, leased, envelope, plan)
             if plan.is_async:
                 coroutines.append(run)
                 self.async_runs[id(run)] = run
@@ -255,8 +255,8 @@ class Executor:
             self.loop.call_soon_threadsafe(self._spawn, coroutines)
         return len(coroutines)
 
-    def _refuse(self, lane: Any, leased: Leased, envelope: codec.Envelope, outcome: Outcome) -> None:
-        run = Run(lane, leased, envelope, self._no_plan)
+    def _refuse(self, service: Any, leased: Leased, envelope: codec.Envelope, outcome: Outcome) -> None:
+        run = Run(service, leased, envelope, self._no_plan)
         self.owner.finished(run, self.conclusions.refused(run, outcome) if isinstance(outcome, Dead) else outcome)
 
     def _park(self, leased: Leased, name: str) -> Outcome:
@@ -349,14 +349,14 @@ class Executor:
         self._at_gate[slot] = run
         run.gated = gate.enter(patient=True)
         if not run.gated:
-            self.owner.finished(run, Back() if self._leaves else self._passed(gate, run))
+            self.owner.finished(run, Back() if self._leaves else self._crowded(gate, run))
         self._at_gate[slot] = None
         return run.gated
 
-    def _passed(self, gate: Gate, run: Run) -> Outcome:
-        self.passed_at = time.monotonic()
-        run.lane.passed(run.leased.entry[0], self.passed_at)
-        return Postpone(gate.pause_ms(self.passed_at))
+    def _crowded(self, gate: Gate, run: Run) -> Outcome:
+        self.crowded_at = time.monotonic()
+        run.service.tiers.crowd(run.leased.entry[0], self.crowded_at)
+        return Postpone(gate.pause_ms(self.crowded_at))
 
     def in_hand(self) -> list[Run]:
         """Runs that are no longer in the backlog: they run, or wait for a place of their task."""
@@ -445,7 +445,7 @@ class Executor:
             self._look_before(run)
         if self.table is not None and row >= 0:  # where the supervisor finds it when this process dies
             hard = plan.hard_ms
-            self.table.begin(row, run.lane.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
+            self.table.begin(row, run.service.number, run.leased.entry.encode(), started + hard / 1000 if hard else 0.0)
         leased = run.leased
         if leased.record or leased.crashes:
             run.attempt = 1 + read_record(leased.record).attempts
@@ -481,7 +481,7 @@ class Executor:
             if row >= 0:  # -1: there was no row left
                 hard = run.plan.hard_ms
                 deadline = run.started + hard / 1000 if hard else 0.0
-                self.table.begin(row, run.lane.number, run.leased.entry.encode(), deadline)
+                self.table.begin(row, run.service.number, run.leased.entry.encode(), deadline)
                 self._mark_suspect(run)
             self.table.end(slot)
 
@@ -538,13 +538,13 @@ class Executor:
         """It waits for one of the task's places, if that is for a moment only; else it comes again later."""
         assert self.loop is not None
         if not gate.let_wait(run):
-            self._pass_async(gate, run)
+            self._crowd_async(gate, run)
         elif len(gate.waiting) == 1:
             self.loop.call_later(PATIENCE_SECONDS, self._end_waits, gate)
 
-    def _pass_async(self, gate: Gate, run: Run) -> None:
+    def _crowd_async(self, gate: Gate, run: Run) -> None:
         self.async_runs.pop(id(run), None)
-        self.owner.finished(run, self._passed(gate, run))
+        self.owner.finished(run, self._crowded(gate, run))
         if self.waiting:
             self._quietly(self.on_low)
 
@@ -562,7 +562,7 @@ class Executor:
         assert self.loop is not None
         now = time.monotonic()
         while gate.waiting and gate.waiting[0][0] <= now:
-            self._pass_async(gate, gate.waiting.popleft()[1])
+            self._crowd_async(gate, gate.waiting.popleft()[1])
         if gate.waiting:
             self.loop.call_later(max(0.001, gate.waiting[0][0] - now), self._end_waits, gate)
 

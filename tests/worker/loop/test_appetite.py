@@ -20,7 +20,7 @@ class Slots:
     running: int = 1
     threads: tuple[str, ...] = ("slot",)
     has_async: bool = False
-    passed_at: float = 0.0
+    crowded_at: float = 0.0
     backlog: SimpleQueue[Any] = field(default_factory=SimpleQueue)
 
     def running_threads(self) -> int:
