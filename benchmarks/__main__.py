@@ -37,6 +37,7 @@ OWN_ONCE = {
     "idle": ("fourlane",),
     "idle-memory": ("fourlane", "dramatiq", "bullmq"),
     "delayed-memory": ("fourlane",),
+    "start": ("fourlane",),
     "backlog": ("fourlane",),
     "observe": ("fourlane",),
 }

@@ -107,6 +107,8 @@ GOALS = [
     Goal("commands of an idle process per minute", 40, "", False, _own("idle", "commands_per_minute")),
     Goal("a killed worker's jobs run again after", 6, "s", False, _own("crash", "all_seconds")),
     Goal("memory of an idle worker process (RSS)", 45, "MB", False, _own("idle", "rss_mb")),
+    Goal("memory of a supervisor (RSS)", 25, "MB", False, _own("idle", "supervisor_rss_mb")),
+    Goal("CPU time of a program's import and first send", 150, "ms", False, _own("start", "start_ms")),
     Goal("no-op drain lost to the hooks when all is off", 3, "%", False, _own("observe", "off_cost_percent")),
     Goal("no-op drain lost with metrics, traces and Sentry on", 15, "%", False, _own("observe", "on_cost_percent")),
     Goal("cost per job with 1,000,000 waiting, to 1,000", 1.1, "×", False, _own("backlog", "ratio")),

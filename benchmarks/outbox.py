@@ -28,7 +28,7 @@ from fourlane.db.engine import Database, open_database
 from fourlane.db.models import JobOutbox
 from fourlane.outbox.relay import Relay
 from fourlane.queues import relayed
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from tests.postgres import connect as connect_postgres
 from tests.postgres import pgbouncer, postgres
@@ -56,7 +56,7 @@ def main() -> None:
             url, pooled = ways(way, Path(folder))
             database = open_database(url, transaction_pooler=pooled)
             migrate.migrate(database)
-            store = Store(Connector(connect(redis.url)), namespace=way)
+            store = Store(Connector(client_of(redis.url)), namespace=way)
             drained = _drain(database, store, given.rows)
             lags = _busy(database, store, url, pooled, given.seconds, given.rate, given.per)
             idle = _idle(database, store)

@@ -57,6 +57,9 @@ ALONE = [
     ("lone", "commands_per_job", "commands for a lone job, those inside scripts too"),
     ("idle", "calls_per_minute", "calls of an idle process per minute"),
     ("idle", "commands_per_minute", "commands of an idle process per minute"),
+    ("idle", "supervisor_rss_mb", "supervisor, RSS MB"),
+    ("start", "import_ms", "CPU of a program's import, with a task declared, ms"),
+    ("start", "first_send_ms", "CPU of its first send, ms"),
     ("delayed-memory", "growth_mb", "growth of the worker with 100,000 delayed jobs, MB"),
     ("backlog", "shallow_us", "enqueue + lease + settle, 1,000 waiting, µs per job"),
     ("backlog", "deep_us", "enqueue + lease + settle, 1,000,000 waiting, µs per job"),
@@ -84,6 +87,7 @@ WHAT = """\
   lone job, from its enqueue on, and for a minute that begins 35 s after the last job.
 - **killed**: `kill -9` for the whole process group while 8 jobs run, another worker started at once; until all of them
   run again, at most 150 s. All peers at the same time, for they mostly wait.
+- **start**: a new Python declares a task and sends a job: the CPU time of the least of 10.
 - **memory**: of the process that runs the jobs, after a job; RSS, and PSS, which divides what processes share."""
 
 

@@ -15,7 +15,7 @@ FourlaneError
 ├── JobNotFound             Redis knows no job of that id
 ├── DuplicateJob            another job already has that id
 ├── UnreadableJob           a stored body cannot be decoded
-├── RedisUnavailable        Redis cannot be reached or refuses us (also dramatiq's ConnectionClosed)
+├── RedisUnavailable        Redis cannot be reached or refuses us (to dramatiq's programs its ConnectionClosed)
 ├── ResultTimeout           no result arrived in time
 ├── ResultNotKept           the job's result is not kept, or no longer; says which option keeps it
 ├── ResultRefused           the job is done, but its result could not be kept; says why
@@ -45,8 +45,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
-
-import dramatiq.errors
 
 __all__ = [
     "AlteredCiphertext",
@@ -160,11 +158,8 @@ class UnreadableJob(FourlaneError, ValueError):
     """A stored body cannot be decoded."""
 
 
-class RedisUnavailable(FourlaneError, dramatiq.errors.ConnectionClosed):
+class RedisUnavailable(FourlaneError):
     """Redis cannot be reached, or it refuses what we ask."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)  # type: ignore[no-untyped-call]
 
 
 class ResultTimeout(FourlaneError, TimeoutError):

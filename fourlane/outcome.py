@@ -5,19 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = [
-    "PLAIN",
-    "WAITERS_MS",
-    "Back",
-    "Cancel",
-    "Dead",
-    "Done",
-    "Outcome",
-    "Postpone",
-    "Result",
-    "Retry",
-    "Stepped",
-]
+__all__ = ["PLAIN", "WAITERS_MS", "Back", "Cancel", "Dead", "Done", "Outcome", "Postpone", "Result", "Retry", "Stepped"]
 
 WAITERS_MS: Final = 60_000
 """How long an end that keeps no result is told to who waits for one right now; who comes later asks for its state."""

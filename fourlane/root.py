@@ -50,6 +50,11 @@ class Root:
         self._lock = threading.RLock()
 
     @property
+    def has_settings(self) -> bool:
+        """Whether they were given, or read already."""
+        return self._settings is not None
+
+    @property
     def settings(self) -> Settings:
         """Raises SettingsError."""
         if self._settings is None:

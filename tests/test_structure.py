@@ -80,7 +80,7 @@ ARROWS = {
 # A folder stands for the files in it.
 HOMES = {
     "redis": {"embedded/address.py", "embedded/server.py", "queues/broker.py", "queues/redis/"},
-    "hiredis": {"queues/redis/link.py"},
+    "hiredis": {"queues/redis/"},
     "boto3": {"events/aws.py"},
     "botocore": {"events/aws.py"},
     "moto": {"events/local.py"},

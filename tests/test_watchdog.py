@@ -20,7 +20,7 @@ from fourlane.db import migrate
 from fourlane.db.engine import open_database
 from fourlane.outbox.relay import Relay
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from fourlane.scheduler.ticker import Scheduler
 from fourlane.tasks.task import task
@@ -31,12 +31,13 @@ STUCK_SCHEDULER = """
 import logging, sys, threading
 from fourlane.queues import schedules
 from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of, connect
 from fourlane.queues.store import Store
 from fourlane.scheduler.ticker import Scheduler
 from fourlane.watchdog import Watchdog, ping_of
 
 logging.basicConfig(stream=sys.stderr)
-store = Store(Connector(connect(sys.argv[1])))
+store = Store(Connector(client_of(sys.argv[1])))
 store.announce("mail")
 
 def hang(*args, **kwargs):
@@ -92,6 +93,7 @@ STUCK_IN_A_WORKER = """
 import sys, threading
 from fourlane import watchdog
 from fourlane.cli import main
+from fourlane.commands import supervise
 from fourlane.outbox import relay
 from fourlane.queues import schedules
 
@@ -104,6 +106,7 @@ if sys.argv.pop(1) == "scheduler":
     schedules.due = hang
 else:
     relay.Relay.step = hang
+supervise.become = lambda assignment: sys.exit(supervise.supervise(assignment))  # here, where these hang
 main()
 """
 
@@ -178,7 +181,7 @@ class Heard(Watchdog):
 
 
 def test_a_scheduler_tells_of_its_rounds_and_of_refusals_but_not_of_silence(redis_server: Server) -> None:
-    store, heard = Store(Connector(connect(redis_server.url))), Heard()
+    store, heard = Store(Connector(client_of(redis_server.url))), Heard()
     store.announce("mail")
     scheduler = Scheduler(store, heard)
     thread = threading.Thread(target=scheduler.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -34,6 +34,8 @@ __all__ = ["dead"]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
+_REASONS: Final = ("error", "rejected", "expired", "unknown-task", "poison")
+
 
 @click.group(cls=Group)
 def dead() -> None:
@@ -46,7 +48,7 @@ def _filter_options(command: C) -> C:
             click.option("--queue", help="Only this queue's."),
             click.option("--task", help="Only this task's."),
             click.option("--tenant", help="Only this tenant's."),
-            click.option("--reason", type=click.Choice([*REASONS]), help="Only those that died of this."),
+            click.option("--reason", type=click.Choice(_REASONS), help="Only those that died of this."),
             click.option("--older-than", type=Duration(), help="Died longer ago: 10m, 2h, 7d."),
             click.option("--newer-than", type=Duration(), help="Died less long ago: 10m, 2h, 7d."),
         ]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourlane.commands.worker import run_options, supervise, take_signals
+from fourlane.commands.worker import assignment_of, run_options
+from fourlane.worker.process.starting import take_signals
 
 if TYPE_CHECKING:
     from fourlane.config import Settings
@@ -38,12 +39,13 @@ def dev(modules: tuple[str, ...], **options: Any) -> None:
 
 
 def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) -> int:
+    from fourlane.commands.supervise import supervise
     from fourlane.config import load_settings
     from fourlane.embedded import EmbeddedRedis
 
     if settings.redis_url is not None:
         with local_sqs(settings):
-            return supervise(settings, modules, options)
+            return supervise(assignment_of(settings, modules, options))
     with EmbeddedRedis.open(settings.data_dir) as server, local_sqs(settings):
         os.environ["REDIS_URL"] = server.url
         where = f"embedded {server.version}, data in {settings.data_dir}"
@@ -54,7 +56,7 @@ def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
                 os.kill(os.getpid(), signal.SIGTERM)
 
         server.watch(tell)
-        code = supervise(load_settings(), modules, options, where)
+        code = supervise(assignment_of(load_settings(), modules, options, where))
         ended = server.ended
     return 1 if ended else code
 

@@ -78,7 +78,7 @@ class Monitors:
         with self._changed:
             self._waiting.append(
                 _CheckIn(
-                    run.store, run.lane.service, run.envelope.options["schedule"], status, check_in_id, seconds, most_ms
+                    run.store, run.service.name, run.envelope.options["schedule"], status, check_in_id, seconds, most_ms
                 )
             )
             if self._thread is None:

@@ -47,7 +47,7 @@ class Reports(Observer):
         """Report, where the error happened, so that what the job told Sentry goes along."""
         if not self._is_reported(run, error, outcome):
             return
-        queue = Queue(run.lane.service, Tier(int(run.leased.entry[0])))
+        queue = Queue(run.service.name, Tier(int(run.leased.entry[0])))
         options = run.envelope.options
         with sentry_sdk.new_scope() as scope:
             scope.fingerprint = ["fourlane", run.plan.name, type(error).__module__, type(error).__qualname__]

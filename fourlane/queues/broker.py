@@ -12,9 +12,8 @@ from typing import Any, Final
 
 import dramatiq
 import msgspec
-import redis
 from dramatiq.broker import Consumer
-from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.errors import ConnectionClosed, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import (
     AgeLimit,
     Callbacks,
@@ -28,7 +27,7 @@ from dramatiq.middleware import (
 )
 
 from fourlane import job
-from fourlane.errors import DuplicateJob, InvalidArguments
+from fourlane.errors import DuplicateJob, FourlaneError, InvalidArguments, RedisUnavailable
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry, make
@@ -43,6 +42,9 @@ __all__ = ["Defaults", "Opened", "RedisBroker", "made"]
 NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
 """Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
 
+
+# What dramatiq's workers and its programs catch. Not said in errors.py: not every process of ours has dramatiq.
+RedisUnavailable.__bases__ = (FourlaneError, ConnectionClosed)
 
 made: Final[weakref.WeakSet[RedisBroker]] = weakref.WeakSet()
 """All that this program has made, as far as they live."""
@@ -119,7 +121,7 @@ class RedisBroker(dramatiq.Broker):
             return msgspec.structs.replace(opening_here(), **said).open()
 
         def open_from_arguments() -> Opened:
-            return opening_with(**said).open_on(client or (client_of(url) if url else redis.Redis(**parameters)))
+            return opening_with(**said).open_on(client or (client_of(url) if url else _client(parameters)))
 
         if source is None:
             names_server = url is not None or client is not None or bool(parameters)
@@ -351,6 +353,13 @@ class RedisBroker(dramatiq.Broker):
     def close(self) -> None:
         if self._opened is not None:
             self._opened.store.connector.close()
+
+
+def _client(parameters: dict[str, Any]) -> Any:
+    """As dramatiq's broker makes one."""
+    import redis
+
+    return redis.Redis(**parameters)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import dramatiq
+import msgspec
 from dramatiq.broker import Consumer, MessageProxy
 
 from fourlane import codec, job
@@ -28,8 +29,8 @@ from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.records import options_of_retry, read_record, write_record
 from fourlane.queues.redis import Link, blocks_for, is_refusal
 from fourlane.queues.refusals import instead_of
-from fourlane.queues.store import Leased, Turn
 from fourlane.queues.tally import Tally
+from fourlane.queues.turn import Ask, Leased, Turn
 from fourlane.queues.words import UNSAID, text_of, words_of, writable
 
 __all__ = ["LeaseConsumer"]
@@ -130,7 +131,7 @@ class LeaseConsumer(Consumer):
                 return False
             now = time.monotonic()
             tells = now - self.told_at > SILENCE_MS / 1000
-            turn = self._turn(flags="bkw" if tells else "bk", want=room, tiers=str(int(self.queue.tier)))
+            turn = self._turn(Ask(room, str(int(self.queue.tier)), look=True, beat=True, watch=tells))
             self.held.update(leased.entry for leased in turn.jobs)
             if tells and self.held:
                 self.told_at = now
@@ -245,38 +246,35 @@ class LeaseConsumer(Consumer):
                     "The lease on job %s is over: if this was not settled, it runs again.", entry
                 )
                 return
-            turn = self._turn(settled=[(entry, outcome)])
+            turn = self._turn(Ask(), [(entry, outcome)])
             while turn.faults:
                 [(_, why)] = turn.faults
                 self.broker.logger.error("job=%s: Redis refused how it ended: %s", entry, why)
                 if isinstance(outcome, Back):
                     raise RedisUnavailable(f"Redis refused how job {entry} ended, and to take it back: {why}")
                 outcome = instead_of(outcome, why)
-                turn = self._turn(settled=[(entry, outcome)])
+                turn = self._turn(Ask(), [(entry, outcome)])
         if turn.refused:
             self.broker.logger.warning("The lease on job %s was lost; it runs again elsewhere.", entry)
 
-    def _turn(self, *, settled: Sequence[tuple[str, Outcome]] = (), flags: str = "", **asked: Any) -> Turn:
+    def _turn(self, ask: Ask, settled: Sequence[tuple[str, Outcome]] = ()) -> Turn:
         """With the lock held."""
         if self.out_of_step:
             self._resync()
         entries = {entry for entry, _ in settled}
-        counts = "k" in flags or self.tally.is_due(time.monotonic())
-        if self.controlled:
-            flags += "c"
+        counts = ask.look or self.tally.is_due(time.monotonic())
+        ask = msgspec.structs.replace(
+            ask, held=len(self.held - entries), control=self.controlled, idle_silence_ms=_IDLE_SILENCE_MS
+        )
         try:
             turn = self.store.turn(
                 self.link,
                 self.queue.service,
                 self.name,
-                flags=flags,
-                silence_ms=SILENCE_MS,
-                idle_silence_ms=_IDLE_SILENCE_MS,
-                held=len(self.held - entries),
+                ask,
                 done=[entry for entry, outcome in settled if isinstance(outcome, Done)],
                 others=[(entry, outcome) for entry, outcome in settled if not isinstance(outcome, Done)],
                 done_before=self.tally.words() if counts else "",
-                **asked,
             )
         except BaseException as error:  # an interrupt too: dramatiq raises them in its threads
             self.out_of_step = True
@@ -292,9 +290,9 @@ class LeaseConsumer(Consumer):
             self.tally.told()
         unsettled = {*turn.refused, *(entry for entry, _ in turn.faults)}
         self.tally.add((), [(entry, outcome) for entry, outcome in settled if entry not in unsettled])
-        self._learn_control(turn, flags)
-        if turn.due_in != -2:
-            self.due_at = math.inf if turn.due_in < 0 else now + turn.due_in / 1000
+        self._learn_control(turn, ask)
+        if turn.due_in is not None:
+            self.due_at = now + turn.due_in / 1000
         if turn.lost:
             self._begin_anew()
         if entries:
@@ -311,9 +309,9 @@ class LeaseConsumer(Consumer):
         except RedisUnavailable as error:
             self.broker.logger.debug("%s", error)
 
-    def _learn_control(self, turn: Turn, flags: str) -> None:
+    def _learn_control(self, turn: Turn, ask: Ask) -> None:
         known = self.controlled
-        if turn.controlled or "c" in flags:
+        if turn.controlled or ask.control:
             self.controlled = turn.controlled
         if self.controlled and not known:  # what it leased before counts too
             try:
@@ -329,7 +327,7 @@ class LeaseConsumer(Consumer):
         self.held &= held
         self.out_of_step = False
         if strangers:
-            self.out_of_step = bool(self._turn(settled=[(entry, Back()) for entry in strangers]).faults)
+            self.out_of_step = bool(self._turn(Ask(), [(entry, Back()) for entry in strangers]).faults)
 
     def _begin_anew(self) -> None:
         """Its leases were lost: under a new name it holds nothing, and what runs here will not count."""

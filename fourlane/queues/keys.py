@@ -30,7 +30,7 @@ result:ID      list      a job's result, one element                            
 counted:NAME   string    the number of this worker's last jobs done that were  90 seconds
                          counted
 once:KEY       string    the id of the job that was accepted under this key      its ttl
-latest:KEY     string    the time of the newest event seen of one thing          its ttl
+latest:KEY     string    the time of the latest event handled of one thing       its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
 breaker:KEY    string    there while a receiver is left alone                    its ttl
 taken:N        set       ids of jobs that events made, or that were handled      its ttl

@@ -12,7 +12,8 @@ from fourlane.codec import is_sealed
 from fourlane.errors import EncryptionError, Reject, UnreadableJob
 from fourlane.names import Queue, Tier
 from fourlane.queues.records import read_record
-from fourlane.queues.store import Leased, Store
+from fourlane.queues.store import Store
+from fourlane.queues.turn import Leased
 
 __all__ = ["SENT_AS", "Named", "message_of"]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fourlane import codec
+from fourlane.config import plain
 from fourlane.errors import SettingsError
 from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
@@ -47,12 +48,12 @@ class Opening(msgspec.Struct, frozen=True):
     """What opening needs, as plain data: a supervisor hands it to its processes, which so need no settings."""
 
     redis_url: str
-    namespace: str
-    environment: str
-    dead_max: int
-    dead_ttl_ms: int
-    crash_limit: int
-    defaults: Defaults
+    namespace: str = "fourlane"
+    environment: str = "local"
+    dead_max: int = 100_000
+    dead_ttl_ms: int = 30 * 86_400_000
+    crash_limit: int = 3
+    defaults: Defaults = Defaults()
 
     def __repr__(self) -> str:
         return f"Opening(namespace={self.namespace!r}, environment={self.environment!r})"
@@ -77,7 +78,15 @@ class Opening(msgspec.Struct, frozen=True):
 def opening_here(of: Root | None = None) -> Opening:
     """What this process works on. Raises SettingsError: there is no server."""
     here = of or root()
-    return here.given(Opening) or opening_of(here.settings)
+    return here.given(Opening) or _opening_of_plain(here) or opening_of(here.settings)
+
+
+def _opening_of_plain(here: Root) -> Opening | None:
+    """Where so little is set that the settings need not be loaded."""
+    found = None if here.has_settings else plain.read()
+    if found is None:
+        return None
+    return Opening(found.redis_url, found.namespace, found.environment, defaults=Defaults(found.service))
 
 
 def opening_with(**said: Any) -> Opening:
@@ -85,7 +94,9 @@ def opening_with(**said: Any) -> Opening:
 
     Raises SettingsError.
     """
-    return msgspec.structs.replace(root().given(Opening) or opening_of(root().settings, url=""), **said)
+    here = root()
+    opening = here.given(Opening) or _opening_of_plain(here) or opening_of(here.settings, url="")
+    return msgspec.structs.replace(opening, redis_url="", **said)
 
 
 def store(of: Root) -> Store:

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 from fourlane.errors import DuplicateJob
 from fourlane.job import id_of_entry, new_ids
-from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
+from fourlane.outcome import WAITERS_MS, Outcome
 from fourlane.queues import ended
 from fourlane.queues.batches import batches
 from fourlane.queues.keys import EnvironmentKeys, ServiceKeys
 from fourlane.queues.redis import Connector, Link
 from fourlane.queues.redis.clock import RedisClock, time_ms
+from fourlane.queues.turn import Ask, Turn, read_turn, turn_words
 
-__all__ = ["Beat", "Delayed", "Leased", "Store", "Turn"]
+__all__ = ["Beat", "Delayed", "Store"]
 
 _PART_JOBS = 250  # while Redis works on one part, the next is made
 _TOLD_AGAIN_MS = 5_000  # a job may have been on its way to its worker when its cancelling was told
@@ -28,40 +29,6 @@ class Delayed(NamedTuple):
     body: bytes
     milliseconds: int
     since_epoch: bool = False
-
-
-class Leased(NamedTuple):
-    """A job as a turn hands it out."""
-
-    entry: str
-    body: bytes
-    record: bytes
-    crashes: int
-
-
-class Turn(NamedTuple):
-    """What a turn told. Milliseconds; -1 means none, -2 not looked at."""
-
-    lost: bool
-    off: bool
-    refused: list[str]
-    news: str
-    more: str
-    due_in: int
-    expired: list[str]
-    expires_in: int
-    workers: int
-    ages: list[int]
-    """By tier, how long its oldest job has waited; empty when not asked."""
-    controlled: bool
-    room_in: int
-    jobs: list[Leased]
-    dropped: int
-    """Old dead letters that went to keep their number and age."""
-    faults: list[tuple[str, str]]
-    """Entries whose outcome Redis refused to write, with its words: they are held still."""
-    now_ms: int = 0
-    """Redis's time, when it was needed; else 0."""
 
 
 class Beat(NamedTuple):
@@ -204,55 +171,43 @@ class Store:
         link: Link,
         service: str,
         name: str,
+        ask: Ask,
         *,
-        flags: str = "",
-        silence_ms: int,
-        idle_silence_ms: int,
-        held: int = 0,
-        done_before: str = "",
         done: Sequence[str] = (),
         others: Sequence[tuple[str, Outcome]] = (),
-        want: int = 0,
-        tiers: str = "",
-        first: str = "",
+        done_before: str = "",
     ) -> Turn:
-        """Settle what finished, return what is due, lease what fits (lua/turn.lua)."""
-        keys = self.service(service)
-        names = [*keys.all, keys.leased(name)]
-        args: list[Any] = [
-            name, flags, silence_ms, idle_silence_ms, held, self.dead_max, self.dead_ttl_ms, want, tiers, first,
-            done_before, len(done), *done,
-        ]  # fmt: skip
-        for entry, outcome in others:
-            args += _outcome_args(entry, outcome)
-            plain = outcome.outcome if isinstance(outcome, Stepped) else outcome
-            if isinstance(plain, Result) or (isinstance(plain, Dead) and plain.value):
-                names.append(keys.result(id_of_entry(entry)))
-        if done_before:
-            names.append(keys.counted(name))
-        reply = link.run("turn", names, args)
-        return _read_turn(reply)
+        """Settle what finished, return what is due, lease what fits (lua/turn.lua).
 
-    def ask_ahead(
-        self, link: Link, service: str, name: str, *, want: int, tiers: str, silence_ms: int, wait_ms: int = 0
-    ) -> None:
+        Parameters:
+          done: entries of jobs that are done, plainly.
+          others: entries of jobs that ended otherwise, and how.
+          done_before: jobs done that are to be counted (tally.py).
+        """
+        keys, words = turn_words(
+            self.service(service), name, ask, done=done, others=others, done_before=done_before, dead=self._dead
+        )
+        return read_turn(link.run("turn", keys, words))
+
+    def ask_ahead(self, link: Link, service: str, name: str, ask: Ask, *, wait_ms: int = 0) -> None:
         """Send a turn that only leases, without waiting for its reply: behind a blocking wait on the same link.
 
         Parameters:
           wait_ms: how long that may last. Only of an idle worker nobody expects to hear until after it and a silence.
         """
-        keys = self.service(service)
-        idle_from_ms = self.clock.now_ms() + wait_ms + silence_ms
-        link.send_script(
-            "turn",
-            [*keys.all, keys.leased(name)],
-            [name, "a", silence_ms, idle_from_ms, 0, self.dead_max, self.dead_ttl_ms, want, tiers, "", "", 0],
-        )
+        idle_from_ms = self.clock.now_ms() + wait_ms + ask.silence_ms
+        keys, words = turn_words(self.service(service), name, ask, idle_from_ms=idle_from_ms, dead=self._dead)
+        link.send_script("turn", keys, words)
 
     def hear_ahead(self, link: Link) -> Turn | None:
         """The reply to ``ask_ahead``; None when nothing was done. Raises RedisUnavailable."""
         reply = link.receive_script()
-        return None if reply is None or reply[0] == b"gone" else _read_turn(reply)
+        turn = None if reply is None else read_turn(reply)
+        return None if turn is None or turn.gone else turn
+
+    @property
+    def _dead(self) -> tuple[int, int]:
+        return self.dead_max, self.dead_ttl_ms
 
     def beat(self, link: Link, service: str, names: Sequence[str], silence_ms: int, since_ms: int = 0) -> Beat:
         """Keep leases alive, and hear what was cancelled since a time of Redis's."""
@@ -347,60 +302,3 @@ def _refuse_taken(taken: Sequence[bytes]) -> None:
         ids = [i.decode() for i in taken]
         raise DuplicateJob(f"{len(ids)} job id(s) belong to other jobs already: {', '.join(ids[:3])}", ids)
 
-
-def _outcome_args(entry: str, outcome: Outcome) -> tuple[Any, ...]:
-    match outcome:
-        case Result(value, ttl_ms):
-            return ("result", entry, value, ttl_ms, "", "")
-        case Retry(delay_ms, record, _):
-            return ("retry", entry, delay_ms, record, "", "")
-        case Postpone(delay_ms, record, unknown_task):
-            return ("postpone", entry, delay_ms, record, unknown_task, "")
-        case Back():
-            return ("back", entry, "", "", "", "")
-        case Cancel():
-            return ("cancelled", entry, "", "", "", "")
-        case Dead(reason, detail, record, value, ttl_ms):
-            return ("dead", entry, f"{reason}\n{detail}", record, value, ttl_ms)
-        case Done():
-            return ("done", entry, "", "", "", "")
-        case Stepped(plain):
-            word, *rest = _outcome_args(entry, plain)
-            return (f"{word}+", *rest)
-    raise AssertionError(outcome)
-
-
-def _read_turn(reply: list[Any]) -> Turn:
-    (word, refused, news, more, due_in, expired, expires_in, workers, ages, controlled, room_in,
-     entries, bodies, records, now, dropped, faults) = reply  # fmt: skip
-    jobs: list[Leased] = []
-    marked = iter(records)
-    for entry, body in zip(entries, bodies, strict=True):
-        text = entry.decode()
-        if "|r" in text:
-            record, crashes = next(marked), next(marked)
-            jobs.append(Leased(text, body, record if isinstance(record, bytes) else b"", _number(crashes)))
-        else:
-            jobs.append(Leased(text, body, b"", 0))
-    return Turn(
-        word == b"lost",
-        word == b"off",
-        [e.decode() for e in refused],
-        b"".join(news).decode(),
-        more.decode(),
-        due_in,
-        [n.decode() for n in expired],
-        expires_in,
-        workers,
-        ages,
-        bool(controlled),
-        room_in,
-        jobs,
-        dropped,
-        [(faults[i].decode(), faults[i + 1].decode("utf-8", "replace")) for i in range(0, len(faults), 2)],
-        now,
-    )
-
-
-def _number(text: Any) -> int:
-    return int(text) if isinstance(text, bytes) and text.isdigit() else 0

@@ -15,7 +15,7 @@ from fourlane.queues import carry, ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.messages import message_of
 from fourlane.queues.records import read_record
-from fourlane.queues.store import Leased
+from fourlane.queues.turn import Leased
 from fourlane.tasks.context import running
 from fourlane.tasks.task import task
 

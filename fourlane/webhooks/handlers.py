@@ -18,7 +18,7 @@ from typing import Any, Final
 from fourlane.names import Queue, Tier
 from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.newest import Newest
+from fourlane.queues.latest import Latest
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
 from fourlane.tasks.task import Task, task
 from fourlane.webhooks.verify import PROVIDERS
@@ -161,15 +161,15 @@ async def _go_on(made: Task[Any, Any], result: Any, event: Event) -> Any:
 def _with_lateness(made: Task[Any, Any], event: Event) -> Event:
     if event.created_at_ms is None or not event.subject:
         return event
-    late = event.created_at_ms < Newest(made.broker.store).of(made.service, _order_key(made, event))
+    late = event.created_at_ms < Latest(made.broker.store).of(made.service, _order_key(made, event))
     return replace(event, late=late)
 
 
 def _mark(made: Task[Any, Any], event: Event) -> None:
     """After the run: one that failed has handled nothing."""
     if event.created_at_ms is not None and event.subject:
-        newest = Newest(made.broker.store)
-        newest.tell(made.service, _order_key(made, event), event.created_at_ms, ttl_ms=REMEMBERED_MS)
+        latest = Latest(made.broker.store)
+        latest.tell(made.service, _order_key(made, event), event.created_at_ms, ttl_ms=REMEMBERED_MS)
 
 
 def _order_key(made: Task[Any, Any], event: Event) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
+
+from fourlane.worker.unnamed import unnamed_file
 
 __all__ = ["Blame", "Leave", "Running", "Table", "Vitals"]
 
@@ -110,8 +111,7 @@ class Table:
 
     @classmethod
     def create(cls, rows: int) -> Table:
-        with tempfile.TemporaryFile(prefix="fourlane-") as file:
-            fd = os.dup(file.fileno())
+        fd = unnamed_file()
         try:
             os.ftruncate(fd, _ROWS_AT + rows * _ROW_BYTES)
             os.set_inheritable(fd, True)

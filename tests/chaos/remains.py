@@ -14,7 +14,7 @@ from fourlane.db.models import JobOutbox
 from fourlane.job import id_of_entry, message_id_of
 from fourlane.queues import browse, doctor
 from fourlane.queues.keys import ServiceKeys
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from tests.chaos.site import NAMESPACE
 from tests.chaos.workload import SERVICES
@@ -69,7 +69,7 @@ def read(server: Server, database_url: str) -> Remains:
         services = {service: _left(client, service) for service in SERVICES}
         passing = [k for k in client.scan_iter(match=f"{NAMESPACE}:*", count=1000) if PASSING.match(k)]
         lasting = [key for key in passing if client.ttl(key) == -1]
-    store = Store(Connector(connect(server.url)), namespace=NAMESPACE)
+    store = Store(Connector(client_of(server.url)), namespace=NAMESPACE)
     try:
         findings = doctor.examine(store, workers=browse.workers(store))
     finally:

@@ -29,7 +29,7 @@ from fourlane.events.tries import NONE, POISON, Tries
 from fourlane.queues import browse, dead_letters, taken
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.claims import Claim, Claims
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from fourlane.queues.taken import Accepting, accept
 from tests.events import fault_proxy as faults
@@ -562,7 +562,7 @@ def test_on_a_cluster(cluster_urls: list[str]) -> None:
 
 
 def test_a_large_batch_of_the_script(redis_url: str, namespace: str) -> None:
-    store = Store(Connector(connect(redis_url)), namespace=namespace)
+    store = Store(Connector(client_of(redis_url)), namespace=namespace)
     jobs = [Accepting(f"1.e{n}:on|t5", b"[]", 2**45 if n % 2 else 0) for n in range(2_500)]
     try:
         assert accept(store, "mail", 1, jobs) == 2_500

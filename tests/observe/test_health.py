@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +34,9 @@ from tests.queues.conftest import store as store
 from tests.servers import eventually
 
 
-def ask(store: Store, path: str, outside: Outside | None = None, live: bool = True) -> tuple[int, dict[str, Any]]:
+def ask(
+    store: Store, path: str, outside: Callable[[], Outside] | None = None, live: bool = True
+) -> tuple[int, dict[str, Any]]:
     host = SimpleNamespace(store=store, outside=outside, metrics=None, health=lambda: SimpleNamespace(live=live))
     page = pages(host)[path]("")  # type: ignore[arg-type]
     return page.code, json.loads(page.body)
@@ -89,16 +91,16 @@ def test_a_worker_that_hangs_is_not_healthy(store: Store) -> None:
 def test_the_database(store: Store, database_url: str) -> None:
     assert ask(store, "/health/db")[1]["checks"] == {"database": "not configured"}
     opened = Root(load_settings(database_url=database_url))
-    assert ask(store, "/health/db", Outside(opened))[1]["checks"] == {"database": "healthy"}
+    assert ask(store, "/health/db", lambda: Outside(opened))[1]["checks"] == {"database": "healthy"}
     opened.close()
 
 
 def test_a_database_that_refuses_or_is_silent_holds_nobody_up(store: Store, silent_port: int) -> None:
     refusing = Outside(Root(load_settings(database_url="postgresql://u:p@127.0.0.1:1/db")))
-    assert ask(store, "/health/db", refusing)[0] == 503
+    assert ask(store, "/health/db", lambda: refusing)[0] == 503
     silent = Outside(Root(load_settings(database_url=f"postgresql://u:p@127.0.0.1:{silent_port}/db")))
     began = time.monotonic()
-    assert ask(store, "/health/db", silent)[0] == 503
+    assert ask(store, "/health/db", lambda: silent)[0] == 503
     assert time.monotonic() - began < 4
 
 
@@ -111,10 +113,10 @@ def test_an_answer_is_good_for_some_seconds(store: Store) -> None:
 
 
 def test_a_redis_that_is_gone(start_server: StartServer) -> None:
-    from fourlane.queues.redis import Connector, connect
+    from fourlane.queues.redis import Connector, client_of
 
     server = start_server()
-    lost = Store(Connector(connect(server.url)), namespace="x", environment="local")
+    lost = Store(Connector(client_of(server.url)), namespace="x", environment="local")
     assert ask(lost, "/health/cache")[0] == 200
     server.stop()
     code, content = ask(lost, "/health/cache")

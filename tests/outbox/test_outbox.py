@@ -21,7 +21,7 @@ from fourlane.job import State
 from fourlane.outbox.relay import Relay
 from fourlane.queues import browse, carry
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from fourlane.tasks.task import Task, task
 from fourlane.telling import Observer
@@ -297,7 +297,7 @@ def test_large_jobs_go_in_several_calls(database: Database, relay: Relay, store:
 
 def test_a_redis_that_is_down_loses_nothing(database: Database, start_server: StartServer, resize: AnyTask) -> None:
     server = start_server()
-    store = Store(Connector(connect(server.url)))
+    store = Store(Connector(client_of(server.url)))
     relay = Relay(database, store)
     with database.begin() as session:
         first = outbox.enqueue(session, resize, 1)

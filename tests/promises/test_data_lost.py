@@ -14,7 +14,7 @@ import redis
 
 from fourlane.queues import browse, control, doctor, kept, schedules, status
 from fourlane.queues.limit import Limit
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
 from tests.promises.conftest import Workers, eventually
@@ -114,7 +114,7 @@ def start() -> Iterator[StartDeclared]:
     started: list[tuple[Store, Declared]] = []
 
     def begin(url: str) -> tuple[Store, Declared]:
-        store = Store(Connector(connect(url)))
+        store = Store(Connector(client_of(url)))
         started.append((store, Declared(store)))
         return started[-1]
 

@@ -23,7 +23,8 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, rights
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
+from fourlane.queues.turn import Ask
 from tests.command import Command
 from tests.command import command as command
 from tests.conftest import StartServer
@@ -88,7 +89,7 @@ def test_tls(start_server: StartServer, open_broker: OpenBroker, run_worker: Run
     shown = run_cli(tmp_path, server.url, "queues")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "local.jobs.normal.default" in shown.stdout
-    unchecked = Connector(connect(server.url.partition("?")[0] + "?ssl_cert_reqs=CERT_NONE"))
+    unchecked = Connector(client_of(server.url.partition("?")[0] + "?ssl_cert_reqs=CERT_NONE"))
     assert unchecked.command(b"key", "PING") == b"PONG"
     unchecked.close()
 
@@ -236,9 +237,9 @@ def test_rights_taken_from_a_running_worker_lose_nothing(
     eventually(lambda: ran == [0] and is_settled(producer))
     for lacking in ("sadd", "hmget", "lpop", "zadd", "evalsha"):
         redis_server.command("ACL", "SETUSER", "fourlane", f"-{lacking}")
-        before, failures = len(ran), loop._failures
+        before, failures = len(ran), loop.recovery.failures
         sent.send_many([[number] for number in range(before, before + 5)])
-        eventually(lambda failures=failures: loop._failures > failures)  # type: ignore[misc]
+        eventually(lambda failures=failures: loop.recovery.failures > failures)  # type: ignore[misc]
         redis_server.command("ACL", "SETUSER", "fourlane", f"+{lacking}")
         eventually(lambda before=before: set(ran) == set(range(before + 5)), 10)  # type: ignore[misc]
     assert "the user's rights" in caplog.text
@@ -282,7 +283,7 @@ def test_a_failover_loses_nothing(
             new.command("REPLICAOF", "NO", "ONE")
             client.execute_command("REPLICAOF", "127.0.0.1", new.port)
             client.execute_command("CLIENT", "UNPAUSE")
-        eventually(lambda: loop._failures >= 2)
+        eventually(lambda: loop.recovery.failures >= 2)
         assert len(ran) < 300
         with pytest.raises(RedisUnavailable, match="this server is a replica"):
             note.send(-1)
@@ -313,7 +314,7 @@ def test_a_server_that_is_a_replica_for_a_while(
     eventually(lambda: link_is_up(other), 15)
     other.command("REPLICAOF", "NO", "ONE")
     mine.command("REPLICAOF", "127.0.0.1", other.port)
-    eventually(lambda: loop._failures >= 3, 10)
+    eventually(lambda: loop.recovery.failures >= 3, 10)
     assert "this server is a replica" in caplog.text or "UNBLOCKED" in caplog.text
     mine.command("REPLICAOF", "NO", "ONE")
     eventually(lambda: ran == [0, 1], 10)
@@ -351,8 +352,8 @@ def test_a_server_that_loads_its_data(
     try:
         refused = eventually(lambda: _refusal(note), 10)
         assert "Redis is loading its data" in refused
-        before = loop._failures
-        eventually(lambda: loop._failures > before)
+        before = loop.recovery.failures
+        eventually(lambda: loop.recovery.failures > before)
     finally:
         starting.join(20)
     eventually(lambda: ran == [0, 1], 10)
@@ -393,7 +394,7 @@ def test_a_server_that_is_busy_with_a_script(
     blocking = threading.Thread(target=block)
     blocking.start()
     try:
-        eventually(lambda: loop._failures >= 2)
+        eventually(lambda: loop.recovery.failures >= 2)
         with pytest.raises(RedisUnavailable, match="script of somebody"):
             note.send(-1)
     finally:
@@ -480,10 +481,10 @@ def test_a_full_server_refuses_jobs_and_settles_those_it_has(
 
     # Its leases live on, though the beat writes.
     workers = broker.store.service("default").workers
-    until = broker.client.zscore(workers, loop.lanes[0].name)
-    eventually(lambda: broker.client.zscore(workers, loop.lanes[0].name) > until)
+    until = broker.client.zscore(workers, loop.services[0].lease_name)
+    eventually(lambda: broker.client.zscore(workers, loop.services[0].lease_name) > until)
     link = broker.store.connector.open(workers)
-    told = broker.store.beat(link, "default", [loop.lanes[0].name], 5_000)
+    told = broker.store.beat(link, "default", [loop.services[0].lease_name], 5_000)
     assert (told.lost, told.cancelled) == ([], [])
     link.close()
     gate.set()
@@ -520,8 +521,8 @@ def test_a_dead_workers_jobs_come_back_from_a_full_server(
     note.send_many([[number] for number in range(10)])
     store = broker.store
     link = store.connector.open(store.keys.services)
-    turn = {"silence_ms": 300, "idle_silence_ms": 300, "flags": "b", "want": 10, "tiers": "0123"}
-    assert len(store.turn(link, "default", "dead.0", **turn).jobs) == 10  # type: ignore[arg-type]
+    ask = Ask(10, "0123", beat=True, silence_ms=300, idle_silence_ms=300)
+    assert len(store.turn(link, "default", "dead.0", ask).jobs) == 10
     link.close()
     fill(server)
     run_worker(broker)

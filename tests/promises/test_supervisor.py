@@ -20,11 +20,12 @@ import pytest
 
 from fourlane.job import State
 from fourlane.queues import browse, doctor
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
-from fourlane.worker.process.child import Child, Options
-from fourlane.worker.process.main import CANNOT_START, Told
+from fourlane.worker.process.child import Child
+from fourlane.worker.process.options import Options
+from fourlane.worker.process.spec import CANNOT_START, Told
 from fourlane.worker.process.supervisor import Supervisor
 from fourlane.worker.process.watch import Watch
 from tests.conftest import StartServer
@@ -464,7 +465,8 @@ IMPATIENT = """
 import logging, sys
 from fourlane import app
 from fourlane.config import load_settings
-from fourlane.worker.process.supervisor import Options, Supervisor
+from fourlane.worker.process.options import Options
+from fourlane.worker.process.supervisor import Supervisor
 logging.basicConfig(level=logging.INFO)
 opening = app.opening_of(load_settings())
 options = Options(modules=["held_tasks", "hanging"], slots=2, hung_seconds=3.0, opening=opening)
@@ -548,6 +550,38 @@ def test_a_process_whose_loop_fails_ends_at_once(workers: Workers) -> None:
     supervisor = workers.start(module="failing_loop", until="next start in 1.0 s")
     assert "exit code 70" in workers.log(supervisor)
     assert "RuntimeError: as planned" in workers.log(supervisor)
+
+
+BETWEEN = """
+import os, signal, sys
+from fourlane.cli import main
+
+become = os.execv
+
+def signalled_first(*how):
+    os.kill(os.getpid(), signal.Signals[os.environ["COMES"]])
+    become(*how)
+
+os.execv = signalled_first
+main(prog_name="fourlane")
+"""
+
+
+@pytest.mark.parametrize(("comes", "code", "told"), [("SIGTERM", 0, ""), ("SIGINT", 1, "Aborted!")])
+def test_a_signal_that_comes_while_the_command_becomes_its_supervisor_ends_it(
+    workers: Workers, comes: str, code: int, told: str
+) -> None:
+    process = workers.start(program=BETWEEN, COMES=comes)
+    assert process.wait(15) == code
+    assert workers.log(process).strip() == told
+
+
+def test_one_that_means_nothing_yet_is_heard_and_ignored(workers: Workers) -> None:
+    process = workers.start(program=BETWEEN, COMES="SIGHUP")
+    assert "SIGHUP: this worker is still starting; ignored\n" in workers.log(process)
+    assert Path(f"/proc/{process.pid}/comm").exists()
+    process.terminate()
+    assert process.wait(10) == 0
 
 
 # The beat ---------------------------------------------------------------------------------------------------
@@ -679,7 +713,7 @@ def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace:
 
 
 def test_a_process_without_a_good_turn_is_not_ready(redis_url: str) -> None:
-    connector = Connector(connect(redis_url))
+    connector = Connector(client_of(redis_url))
     supervisor = Supervisor(Store(connector), Options())
     child = Child(0, Options())
     try:
@@ -785,6 +819,6 @@ def test_dev_on_a_real_server_logs_every_job(workers: Workers) -> None:
     ],
 )
 def test_the_address_of_a_server(url: str, address: str) -> None:
-    connector = Connector(connect(url))
+    connector = Connector(client_of(url))
     assert connector.address == address
     connector.close()

@@ -15,7 +15,7 @@ from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUna
 from fourlane.providers.health import HealthGuard, Permit, Rules, Target, fingerprint
 from fourlane.providers.signals import Signal
 from fourlane.queues.guards import ProviderStates
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 
 TARGET = Target("openai", "gpt-4o", "k1")
@@ -32,7 +32,7 @@ def read(error: BaseException) -> Signal:
 
 @pytest.fixture
 def states(redis_url: str, namespace: str) -> Iterator[ProviderStates]:
-    store = Store(Connector(connect(redis_url)), namespace=namespace)
+    store = Store(Connector(client_of(redis_url)), namespace=namespace)
     yield ProviderStates(store)
     store.connector.close()
 
@@ -158,9 +158,10 @@ import sys, time
 from fourlane.errors import ProviderLimited
 from fourlane.providers.health import HealthGuard, Rules, Target
 from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of, connect
 from fourlane.queues.guards import ProviderStates
 from fourlane.queues.store import Store
-guard = HealthGuard(ProviderStates(Store(Connector(connect(sys.argv[1])), namespace=sys.argv[2])))
+guard = HealthGuard(ProviderStates(Store(Connector(client_of(sys.argv[1])), namespace=sys.argv[2])))
 print("ready", flush=True)
 sys.stdin.readline()
 got, until = 0, time.monotonic() + 1.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -13,15 +13,19 @@ from fourlane import codec
 from fourlane.job import Attempt, Record, entry_of, id_of_message, new_id
 from fourlane.names import Tier
 from fourlane.outcome import Dead, Outcome
-from fourlane.queues.redis import Connector, connect
-from fourlane.queues.store import Delayed, Store, Turn
+from fourlane.queues.redis import Connector, client_of
+from fourlane.queues.store import Delayed, Store
+from fourlane.queues.turn import Ask, Turn
 
 
 @pytest.fixture
 def store(redis_url: str, namespace: str) -> Iterator[Store]:
-    opened = Store(Connector(connect(redis_url)), namespace=namespace, environment="local")
+    opened = Store(Connector(client_of(redis_url)), namespace=namespace, environment="local")
     yield opened
     opened.connector.close()
+
+
+_EVERYTHING: Final = Ask(look=True, beat=True, control=True)
 
 
 class Hand:
@@ -54,15 +58,15 @@ class Hand:
         *,
         service: str = "mail",
         name: str = "w1",
-        flags: str = "bck",
+        ask: Ask = _EVERYTHING,
         held: int = 0,
         others: Sequence[tuple[str, Outcome]] = (),
         done: Sequence[str] = (),
     ) -> Turn:
-        return self.store.turn(
-            self.link, service, name, flags=flags, silence_ms=60_000, idle_silence_ms=60_000,
-            held=held, want=want, tiers="0123", others=others, done=done,
-        )  # fmt: skip
+        ask = msgspec.structs.replace(
+            ask, want=want, tiers="0123", held=held, silence_ms=60_000, idle_silence_ms=60_000
+        )
+        return self.store.turn(self.link, service, name, ask, others=others, done=done)
 
     def kill(self, count: int = 1, *, reason: str = "error", detail: str = "boom", **where: Any) -> list[str]:
         """Enqueue jobs and make them dead letters, all in one millisecond."""

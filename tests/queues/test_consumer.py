@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def test_a_reply_that_is_lost(
         consumer = through.consume("default", prefetch=2, timeout=100)
         assert isinstance(consumer, LeaseConsumer)
         first, second = work.send(), work.send()
-        proxy.drop_next_reply(b"bk")
+        proxy.drop_next_reply(b"beat look")
         assert next(consumer) is None
         proxy.wait_dropped()
         taken = [take(consumer), take(consumer)]
@@ -217,7 +218,7 @@ def test_what_was_never_received_is_taken_though_giving_it_back_failed(
         return found
 
     work.send()
-    proxy.drop_next_reply(b"bk")
+    proxy.drop_next_reply(b"beat look")
     assert next(consumer) is None
     proxy.wait_dropped()
     monkeypatch.setattr(through.store, "held", held)
@@ -228,12 +229,17 @@ def test_what_was_never_received_is_taken_though_giving_it_back_failed(
 
 
 def test_it_asks_another_node_though_it_has_no_room_to_lease(
-    through: RedisBroker, work: dramatiq.Actor[[], None], proxy: FaultyProxy, redis_url: str
+    through: RedisBroker,
+    work: dramatiq.Actor[[], None],
+    proxy: FaultyProxy,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     consumer = through.consume("default", prefetch=1, timeout=100)
     work.send()
     message = take(consumer)
-    through.client.connection_pool.connection_kwargs["port"] = urlsplit(redis_url).port  # as after a failover
+    find, port = socket.getaddrinfo, urlsplit(redis_url).port  # as after a failover
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, _, *more: find(host, port, *more))
     proxy.refuse()
     proxy.cut()
     with pytest.raises(RedisUnavailable):

@@ -12,6 +12,7 @@ from fourlane.outcome import Retry
 from fourlane.queues import browse, control
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Store
+from fourlane.queues.turn import Ask
 from tests.queues.conftest import Hand
 
 QUEUE = "local.jobs.normal.mail"
@@ -155,7 +156,7 @@ def test_purge_drops_the_ready_and_the_delayed_of_one_tier(store: Store, hand: H
         hand.delay(tier=2)
         hand.delay(tier=1)
     [other] = hand.enqueue(tier=2)
-    running = hand.turn(1, flags="b").jobs
+    running = hand.turn(1, ask=Ask(beat=True)).jobs
     assert control.purge(store, QUEUE) == 2_504
     assert control.purge(store, QUEUE) == 0
 

@@ -12,9 +12,10 @@ from fourlane.job import Attempt, Record, State
 from fourlane.outcome import Dead
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.dead_letters import Filter
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.redis.replies import scored
 from fourlane.queues.store import Store
+from fourlane.queues.turn import Ask
 from tests.queues.conftest import Hand
 
 
@@ -181,7 +182,7 @@ def let_go(store: Store, hand: Hand, milliseconds: int, service: str = "mail") -
     for entry, _ in entries:
         store.connector.command(keys.delayed, "ZINCRBY", keys.delayed, -milliseconds, entry)
     before = store.connector.command(keys.ready[1], "LLEN", keys.ready[1])
-    while hand.turn(flags="k", service=service).due_in == 0:
+    while hand.turn(ask=Ask(look=True), service=service).due_in == 0:
         pass
     return int(store.connector.command(keys.ready[1], "LLEN", keys.ready[1])) - int(before)
 
@@ -328,7 +329,7 @@ def test_export_and_import_carry_everything(store: Store, hand: Hand, redis_url:
     readable = [letter["body"][0] for letter in map(json.loads, lines) if "body" in letter]
     assert readable == ["send"] * 450
 
-    elsewhere = Store(Connector(connect(redis_url)), namespace=namespace + "b", environment="staging")
+    elsewhere = Store(Connector(client_of(redis_url)), namespace=namespace + "b", environment="staging")
     try:
         done = dead_letters.import_(elsewhere, lines, by="me")
         assert (done.taken, done.skipped) == (452, 0)

@@ -11,7 +11,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Postpone, Result
 from fourlane.queues import browse
 from fourlane.queues.doctor import Finding, Level, examine, keyspace, server
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
 from tests.queues.conftest import Hand
@@ -20,7 +20,7 @@ from tests.servers import Server
 
 @contextmanager
 def opened(url: str, **options: int) -> Iterator[Store]:
-    store = Store(Connector(connect(url)), **options)  # type: ignore[arg-type]
+    store = Store(Connector(client_of(url)), **options)  # type: ignore[arg-type]
     try:
         yield store
     finally:

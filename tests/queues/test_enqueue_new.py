@@ -12,7 +12,7 @@ from fourlane import codec, job
 from fourlane.errors import InvalidArguments, RedisUnavailable
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.keys import ServiceKeys
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from fourlane.tasks.task import task
 from tests.proxy import FaultyProxy
@@ -38,7 +38,7 @@ def waiting(store: Store, tier: int = 2) -> list[str]:
 def proxied(redis_url: str, namespace: str) -> Iterator[tuple[Store, FaultyProxy]]:
     server = urlsplit(redis_url)
     with FaultyProxy(server.hostname or "", server.port or 0) as proxy:
-        store = Store(Connector(connect(proxy.url(redis_url))), namespace=namespace, environment="local")
+        store = Store(Connector(client_of(proxy.url(redis_url))), namespace=namespace, environment="local")
         yield store, proxy
         store.connector.close()
 

@@ -30,8 +30,9 @@ from fourlane.names import Queue, Tier
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.queues import control
 from fourlane.queues.records import write_record
-from fourlane.queues.redis import Connector, connect
-from fourlane.queues.store import Delayed, Store, Turn
+from fourlane.queues.redis import Connector, client_of
+from fourlane.queues.store import Delayed, Store
+from fourlane.queues.turn import Ask, Turn
 
 HOUR_MS = 3_600_000
 OVER_MS = -1_000
@@ -117,7 +118,9 @@ class Leases(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store(Connector(connect(self.url)), namespace=f"leases{uuid.uuid4().hex[:12]}", crash_limit=10**6)
+        self.store = Store(
+            Connector(client_of(self.url)), namespace=f"leases{uuid.uuid4().hex[:12]}", crash_limit=10**6
+        )
         self.link = self.store.connector.open(b"")
         self.client: Any = redis.Redis.from_url(self.url, decode_responses=True)
         self.jobs: dict[str, Job] = {}
@@ -134,13 +137,14 @@ class Leases(RuleBasedStateMachine):
 
     # The calls: what the store takes is said here and nowhere else ---------------------------------------------
 
-    def call_turn(self, service: str, lane: Lane, *, flags: str = "b", want: int = 0, **settled: Any) -> Turn:
+    def call_turn(self, service: str, lane: Lane, *, look: bool = False, want: int = 0, **settled: Any) -> Turn:
         ended = [*settled.get("done", ()), *(entry for entry, _ in settled.get("others", ()))]
         held = set(lane.believes.values()) - set(ended)
-        return self.store.turn(
-            self.link, service, lane.name, flags=flags, silence_ms=HOUR_MS, idle_silence_ms=HOUR_MS, held=len(held),
-            want=want, tiers="0123" if want else "", **settled,
+        ask = Ask(
+            want, "0123" if want else "", held=len(held), beat=True, look=look, ages=look,
+            silence_ms=HOUR_MS, idle_silence_ms=HOUR_MS,
         )  # fmt: skip
+        return self.store.turn(self.link, service, lane.name, ask, **settled)
 
     def call_beat(self, service: str, names: Sequence[str], silence_ms: int) -> tuple[set[str], set[str]]:
         told = self.store.beat(self.link, service, names, silence_ms)
@@ -202,7 +206,7 @@ class Leases(RuleBasedStateMachine):
         for heard in [False, True] if answer == "repeated" else [answer == "heard"]:
             waits = self.in_place(service, READY, *([DUE] if look else []))
             before = set(self.held_by(service, lane.name))
-            turn = self.call_turn(service, lane, flags="bks" if look else "b", want=want)
+            turn = self.call_turn(service, lane, look=look, want=want)
             if self.has_lost(service, lane):
                 self.learn_lost(service, lane, turn, heard)
                 return

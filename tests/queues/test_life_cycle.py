@@ -24,8 +24,9 @@ from fourlane.job import Record, State
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.records import write_record
-from fourlane.queues.redis import Connector, connect
-from fourlane.queues.store import Delayed, Store, Turn
+from fourlane.queues.redis import Connector, client_of
+from fourlane.queues.store import Delayed, Store
+from fourlane.queues.turn import Ask, Turn
 
 HOUR_MS = 3_600_000
 WORKERS = ("ada", "grace")
@@ -50,7 +51,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store(Connector(connect(self.url)), namespace=f"life{uuid.uuid4().hex[:12]}", crash_limit=2)
+        self.store = Store(Connector(client_of(self.url)), namespace=f"life{uuid.uuid4().hex[:12]}", crash_limit=2)
         self.link = self.store.connector.open(b"")
         self.state: dict[str, State] = {}
         self.holder: dict[str, tuple[str, str]] = {}
@@ -65,10 +66,9 @@ class Life(RuleBasedStateMachine):
 
     def turn(self, worker: str, want: int = 0, **settled: object) -> Turn:
         held = sum(1 for name, _ in self.holder.values() if name == worker) if want else 0
-        turn = self.store.turn(
-            self.link, "s", worker, flags="b", silence_ms=HOUR_MS, idle_silence_ms=HOUR_MS, held=held,
-            want=want, tiers="0123" if want else "", **settled,  # type: ignore[arg-type]
-        )  # fmt: skip
+        tiers = "0123" if want else ""
+        ask = Ask(want, tiers, held=held, beat=True, silence_ms=HOUR_MS, idle_silence_ms=HOUR_MS)
+        turn = self.store.turn(self.link, "s", worker, ask, **settled)  # type: ignore[arg-type]
         assert not turn.lost
         return turn
 

@@ -14,7 +14,7 @@ from fourlane import codec
 from fourlane.errors import DuplicateJob, RedisUnavailable
 from fourlane.job import new_id
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Delayed, Store
 from fourlane.tasks.task import task
 from tests.conftest import StartServer
@@ -65,7 +65,7 @@ def proxy(redis_url: str) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def producer(redis_url: str, namespace: str, proxy: FaultyProxy) -> Iterator[Store]:
-    opened = Store(Connector(connect(proxy.url(redis_url))), namespace=namespace, environment="local")
+    opened = Store(Connector(client_of(proxy.url(redis_url))), namespace=namespace, environment="local")
     opened.enqueue("mail", 3, (new_id(3, NOW), BODY))  # the scripts are known, a connection is there
     opened.delay("mail", [Delayed(new_id(3, NOW), BODY, 3_600_000)])
     yield opened
@@ -157,8 +157,8 @@ def test_an_error_is_told_though_the_reply_was_lost(producer: Store, proxy: Faul
 def test_a_server_that_was_full_when_the_call_was_repeated(start_server: StartServer) -> None:
     server = start_server(aof=False)
     with FaultyProxy("127.0.0.1", server.port) as proxy:
-        store = Store(Connector(connect(proxy.url(server.url))))
-        hand = Hand(Store(Connector(connect(server.url))))
+        store = Store(Connector(client_of(proxy.url(server.url))))
+        hand = Hand(Store(Connector(client_of(server.url))))
         send_one(store)
         assert len(work(hand)) == 1
         done: list[str] = []
@@ -181,8 +181,8 @@ def test_a_server_that_was_full_when_the_call_was_repeated(start_server: StartSe
 def test_refused_parts_of_a_long_call(start_server: StartServer) -> None:
     """The first part is refused and the second not: neither is taken for the other when all is tried again."""
     server = start_server(aof=False)
-    store = Store(Connector(connect(server.url)))
-    hand = Hand(Store(Connector(connect(server.url))))
+    store = Store(Connector(client_of(server.url)))
+    hand = Hand(Store(Connector(client_of(server.url))))
 
     class Bodies(list[bytes]):
         def __getitem__(self, place: object) -> object:  # type: ignore[override]

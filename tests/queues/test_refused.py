@@ -15,10 +15,11 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import new_id
 from fourlane.outcome import Back, Dead, Outcome, Postpone, Result, Retry
 from fourlane.queues import relayed, taken
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.relayed import Relayed
 from fourlane.queues.store import Delayed, Store
 from fourlane.queues.taken import Accepting
+from fourlane.queues.turn import Ask
 from tests.queues.conftest import Hand
 from tests.servers import Server, eventually
 
@@ -52,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def own(server: Server) -> Iterator[Hand]:
     """On a server that may be made to refuse."""
     server.command("FLUSHALL")
-    store = Store(Connector(connect(server.url)), namespace="refused", environment="local")
+    store = Store(Connector(client_of(server.url)), namespace="refused", environment="local")
     hand = Hand(store)
     yield hand
     hand.link.close()
@@ -101,12 +102,12 @@ def test_a_server_that_refuses_all_is_no_fault_of_the_job(server: Server, own: H
     with REFUSALS[word](server):
         refused = ""
         try:
-            assert own.turn(flags="", others=others).faults == []
+            assert own.turn(ask=Ask(), others=others).faults == []
         except RedisUnavailable as error:
             refused = str(error)
         # Settling needs no memory; Redis 6.2 does not count replicas amid a script; the last is Valkey's word for it.
         assert word in refused or word in ("OOM", "NOREPLICAS") or "ACL" in refused
-    again = own.turn(flags="", others=others)
+    again = own.turn(ask=Ask(), others=others)
     assert again.faults == []
     keys = own.store.service("mail")
     assert own.store.connector.client.exists(keys.dead[1], keys.reasons, keys.leased("w1")) == 0
@@ -153,12 +154,12 @@ def test_an_end_that_is_refused_leaves_nothing_behind(hand: Hand, outcome: str, 
     key = key[1] if isinstance(key, list) else key
     client.zadd(keys.cancels, {"other": 1})
     spoil(hand, key)
-    turn = hand.turn(flags="", others=[(leased.entry, OUTCOMES[outcome])])
+    turn = hand.turn(ask=Ask(), others=[(leased.entry, OUTCOMES[outcome])])
     mend(hand, key)
     if turn.faults:
         assert places(hand) == []
         assert client.exists(keys.result(leased.entry), keys.reasons, keys.records) == 0
-        assert hand.turn(flags="", others=[(leased.entry, Back())]).faults == []
+        assert hand.turn(ask=Ask(), others=[(leased.entry, Back())]).faults == []
         assert places(hand) == ["ready"]
     else:
         assert len(places(hand)) == 1
@@ -172,9 +173,9 @@ def test_a_cancelled_job_whose_end_is_refused_is_cancelled_still(hand: Hand) -> 
     keys = hand.store.service("mail")
     hand.store.connector.client.zadd(keys.cancels, {leased.entry: 1})
     spoil(hand, keys.crashes)
-    assert hand.turn(flags="", others=[(leased.entry, OUTCOMES["retry"])]).faults
+    assert hand.turn(ask=Ask(), others=[(leased.entry, OUTCOMES["retry"])]).faults
     mend(hand, keys.crashes)
-    assert hand.turn(flags="", others=[(leased.entry, Back())]).faults == []
+    assert hand.turn(ask=Ask(), others=[(leased.entry, Back())]).faults == []
     assert (bodies(hand), places(hand)) == (0, [])
 
 
@@ -191,16 +192,16 @@ def test_a_turn_that_cannot_lease_puts_back_what_it_took(hand: Hand, wrong: str,
     spoil(hand, key)
     leased = 0
     if wrong in ("buckets", "slots") and not control:
-        leased = len(hand.turn(8, flags="c").jobs)
+        leased = len(hand.turn(8, ask=Ask(control=True)).jobs)
     else:
         with pytest.raises(RedisUnavailable, match=re.escape(key.decode())):
-            hand.turn(8, flags="c")
+            hand.turn(8, ask=Ask(control=True))
         assert client.lrange(keys.ready[0], 0, -1) == before
         assert client.exists(keys.slots[0]) == 0
     mend(hand, key)
     client.hdel(keys.jobs, "!")
     left = 3 if wrong == "ready" else 6
-    assert len(hand.turn(8, flags="", held=leased).jobs) + leased == left
+    assert len(hand.turn(8, ask=Ask(), held=leased).jobs) + leased == left
 
 
 @pytest.mark.parametrize("wrong", range(4))

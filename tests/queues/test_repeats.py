@@ -17,7 +17,7 @@ from fourlane.queues.dead_letters import trail
 from fourlane.queues.guards import Budgets, ProviderStates
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.output import read_log, read_output
-from fourlane.queues.redis import Connector, connect
+from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.redis.scripts import script
 from fourlane.queues.results import Results
 from fourlane.queues.store import Store
@@ -57,7 +57,7 @@ def caller(redis_url: str, namespace: str, hand: Hand, request: pytest.FixtureRe
         if file.name.endswith(".lua"):
             hand.store.connector.client.script_load(script(file.name[:-4]).source.decode())
     with FaultyProxy(server.hostname or "", server.port or 0) as proxy:
-        store = Store(Connector(connect(proxy.url(redis_url))), namespace=namespace, environment="local")
+        store = Store(Connector(client_of(proxy.url(redis_url))), namespace=namespace, environment="local")
         store.announce("mail")
         yield Caller(store, hand, proxy, request.param)
         store.connector.close()

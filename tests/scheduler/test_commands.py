@@ -221,7 +221,7 @@ def test_schedules_on_a_cluster(cluster_urls: list[str], namespace: str) -> None
 def test_an_idle_scheduler_asks_nothing(redis_server: Any, namespace: str) -> None:
     import threading
 
-    from fourlane.queues.redis import Connector, connect
+    from fourlane.queues.redis import Connector, client_of
 
     def calls() -> dict[str, int]:
         counts = redis_server.info("commandstats")
@@ -232,7 +232,7 @@ def test_an_idle_scheduler_asks_nothing(redis_server: Any, namespace: str) -> No
             if not k.split("_")[1].startswith(own)
         }
 
-    store = Store(Connector(connect(redis_server.url)), namespace=namespace)
+    store = Store(Connector(client_of(redis_server.url)), namespace=namespace)
     scheduler = Scheduler(store)
     thread = threading.Thread(target=scheduler.run)
     try:
@@ -258,9 +258,9 @@ def _same_for(seconds: float, read: Callable[[], Any]) -> bool:
 def test_an_outage_of_redis_delays_and_loses_nothing(broker: RedisBroker, redis_server: Any, namespace: str) -> None:
     import threading
 
-    from fourlane.queues.redis import Connector, connect
+    from fourlane.queues.redis import Connector, client_of
 
-    store = Store(Connector(connect(redis_server.url)), namespace=namespace)
+    store = Store(Connector(client_of(redis_server.url)), namespace=namespace)
     scheduler = Scheduler(store)
     thread = threading.Thread(target=scheduler.run)
     thread.start()

@@ -20,6 +20,7 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.redis import Link
 from fourlane.queues.schedules import Fire, Schedule, State
 from fourlane.queues.store import Store
+from fourlane.queues.turn import Ask
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add
 from fourlane.scheduler.firing import requests
@@ -417,9 +418,8 @@ def test_a_dead_letter_whose_end_nobody_told(broker: RedisBroker, store: Store, 
 
     add(work, "s", cron="0 0 1 1 *")
     dead = manage.fire(store, "s")
-    leased = store.turn(
-        link, "default", "w", flags="bck", silence_ms=60_000, idle_silence_ms=60_000, want=1, tiers="3"
-    ).jobs[0]
+    ask = Ask(1, "3", beat=True, look=True, control=True, silence_ms=60_000)
+    leased = store.turn(link, "default", "w", ask).jobs[0]
 
     def again(job_id: str) -> list[str]:
         text = schedules.read(store, "default", ["s"])["s"][2]
@@ -427,10 +427,7 @@ def test_a_dead_letter_whose_end_nobody_told(broker: RedisBroker, store: Store, 
         return schedules.fire(store, link, "default", [request])[1]
 
     assert again("3aaaaaaaaaaaaa") == ["alive"]
-    store.turn(
-        link, "default", "w", flags="b", silence_ms=60_000, idle_silence_ms=60_000,
-        held=0, others=[(leased.entry, Dead("poison", "", b""))],
-    )  # fmt: skip
+    store.turn(link, "default", "w", Ask(beat=True), others=[(leased.entry, Dead("poison", "", b""))])
     assert again("3bbbbbbbbbbbbb") == ["fired"]
 
 

@@ -19,9 +19,9 @@ from fourlane.outcome import PLAIN, Outcome, Postpone, Result
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.contact import Contact
 from fourlane.queues.pulse import SILENCE_MS
-from fourlane.queues.store import Leased
-from fourlane.worker.loop.lane import Lane
+from fourlane.queues.turn import Ask, Leased
 from fourlane.worker.loop.loop import Loop
+from fourlane.worker.loop.service import Service
 from fourlane.worker.run.executor import Executor
 from fourlane.worker.run.run import Run
 from tests.conftest import StartServer
@@ -61,7 +61,7 @@ def declare(gate: Gate, service: str, tier: str, **options: Any) -> fourlane.tas
 
 def has_heard(loop: Loop, service: str, tiers: str) -> bool:
     """The worker knows that these tiers of the service may have jobs."""
-    return any(lane.service == service and lane.maybe >= set(tiers) for lane in loop.lanes)
+    return any(known.name == service and known.tiers.maybe >= set(tiers) for known in loop.services)
 
 
 def queue_of(broker: RedisBroker, service: str, tier: int) -> int:
@@ -162,9 +162,9 @@ def test_a_tier_past_its_target_gets_its_share_within_a_second(
 
 
 def lane_targets() -> dict[str, int]:
-    from fourlane.worker.loop import lane
+    from fourlane.worker.loop import tiers
 
-    return lane._TARGETS
+    return tiers._TARGETS
 
 
 def test_a_service_that_was_left_out_of_a_wait_is_heard_again(
@@ -242,9 +242,9 @@ def test_jobs_over_the_share_let_those_behind_them_pass(broker: RedisBroker, run
     slow.send_many([["slow"]] * 9)
     beside.send()
     eventually(lambda: ran == ["beside"])
-    asks = loop._asks
+    asks = loop.rounds.choices
     time.sleep(0.3)
-    assert loop._asks - asks < 30
+    assert loop.rounds.choices - asks < 30
     for number in range(2, 10):
         assert gate.step() == "slow"
         assert len(gate.begun) == number
@@ -302,16 +302,16 @@ def test_many_jobs_over_the_share_are_told_at_once(broker: RedisBroker, is_async
     owner = Owner()
     executor = Executor(broker, owner, slots=2, concurrency=2, on_low=owner.woken.set)
     executor.boot()
-    lane = Lane("default", 0, "0123", "w", Contact(0.0))
+    service = Service("default", 0, "0123", "w", Contact(0.0))
     try:
         for round_ in range(3):
             free.clear()
-            executor.start(lane, [Leased(f"1a{round_}", b'["slow"]', b"", 0)])
+            executor.start(service, [Leased(f"1a{round_}", b'["slow"]', b"", 0)])
             eventually(lambda: len(executor.running()) == 1 and executor.running()[0].started)
             for number in range(3):
                 owner.woken.clear()
                 executor.waiting = True
-                executor.start(lane, [Leased(f"1b{round_}{number}", b'["slow"]', b"", 0)])
+                executor.start(service, [Leased(f"1b{round_}{number}", b'["slow"]', b"", 0)])
                 assert owner.woken.wait(5)
                 assert isinstance(owner.ended.get(timeout=5), Postpone)
             free.set()
@@ -337,12 +337,10 @@ def test_a_settlement_that_redis_refuses_harms_no_other(broker: RedisBroker) -> 
     ids = [f"1{n}" for n in range(5)]
     store.enqueue("default", 1, [part for i in ids for part in (i, b'["note",[]]')])
     link = store.connector.open(keys.jobs)
-    turn = store.turn(link, "default", "me.0", flags="b", silence_ms=5_000, idle_silence_ms=5_000, want=5, tiers="1")
+    turn = store.turn(link, "default", "me.0", Ask(5, "1", beat=True))
     assert [leased.entry for leased in turn.jobs] == ids
     others = [(i, Result(b"{}", 2**63 - 1 if i == ids[2] else 60_000)) for i in ids[1:]]
-    turn = store.turn(
-        link, "default", "me.0", silence_ms=5_000, idle_silence_ms=5_000, held=0, done=[ids[0]], others=others
-    )
+    turn = store.turn(link, "default", "me.0", Ask(), done=[ids[0]], others=others)
     assert [entry for entry, _ in turn.faults] == [ids[2]]
     assert turn.refused == []
     assert store.held("default", "me.0") == {ids[2]}

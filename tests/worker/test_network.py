@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ from fourlane.errors import LeaseLost, RedisUnavailable
 from fourlane.queues import browse, control
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.redis import SOCKET_TIMEOUT_SECONDS, Link
-from fourlane.queues.store import Store, Turn
+from fourlane.queues.store import Store
+from fourlane.queues.turn import Turn
 from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
@@ -33,15 +35,28 @@ def proxy(redis_url: str) -> Iterator[FaultyProxy]:
         yield proxy
 
 
-@pytest.fixture
-def behind(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """A broker whose every connection goes through the proxy."""
+@contextmanager
+def served_at(url: str, namespace: str) -> Iterator[RedisBroker]:
     before = dramatiq.broker.global_broker
-    broker = RedisBroker(url=proxy.url(redis_url), namespace=namespace)
+    broker = RedisBroker(url=url, namespace=namespace)
     dramatiq.set_broker(broker)
     yield broker
     broker.close()
     dramatiq.broker.global_broker = before
+
+
+@pytest.fixture
+def behind(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    """A broker whose every connection goes through the proxy."""
+    with served_at(proxy.url(redis_url), namespace) as broker:
+        yield broker
+
+
+@pytest.fixture
+def impatient(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    """Likewise, and it waits 0.3 s for an answer."""
+    with served_at(f"{proxy.url(redis_url)}?socket_timeout=0.3", namespace) as broker:
+        yield broker
 
 
 def test_an_enqueue_whose_reply_is_lost_is_one_job(behind: RedisBroker, proxy: FaultyProxy) -> None:
@@ -125,7 +140,7 @@ def test_jobs_of_a_lost_reply_come_back_when_the_server_stays_away_for_a_while(
     loop = run_worker(behind, slots=2)
     proxy.wait_dropped()
     proxy.refuse()
-    eventually(lambda: loop._failures >= 3, 10)
+    eventually(lambda: loop.recovery.failures >= 3, 10)
     proxy.accept()
     eventually(lambda: set(ran) == set(range(20)), 15)
 
@@ -152,7 +167,7 @@ def test_a_job_whose_lease_was_lost_while_redis_was_away_is_told(
     assert begun.wait(5)
     proxy.refuse()
     proxy.cut()
-    eventually(lambda: loop.lanes[0].out_of_step)  # a turn failed
+    eventually(lambda: loop.services[0].out_of_step)  # a turn failed
     assert broker.store.reclaim("default", "w0.0", "it was away", begun=[sent.id]) == (1, [])
     proxy.accept()
     eventually(lambda: told)
@@ -183,7 +198,7 @@ def test_a_wait_that_cannot_be_armed_is_armed_again(
 
     loop = run_worker(behind)
     assert gone.wait(5)
-    eventually(lambda: loop._failures > 0)
+    eventually(lambda: loop.recovery.failures > 0)
     proxy.accept()
     noted.send()
     eventually(lambda: ran == [True], 8)
@@ -218,13 +233,13 @@ def test_idle_links_that_died_do_not_use_up_the_tries(behind: RedisBroker, proxy
 
 
 def test_an_enqueue_into_silence_ends_in_time(
-    behind: RedisBroker, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+    impatient: RedisBroker, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @fourlane.task
     def noted() -> None: ...
 
     monkeypatch.setattr("fourlane.queues.redis.connector._PATIENCE_SECONDS", 0.4)
-    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    monkeypatch.setattr("fourlane.queues.redis.connector._PATIENCE_SECONDS", 0.4)
     noted.send()
     proxy.blackhole()
     began = time.monotonic()
@@ -236,7 +251,7 @@ def test_an_enqueue_into_silence_ends_in_time(
 
 
 def test_an_enqueue_on_a_half_open_connection_takes_a_new_one(
-    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+    impatient: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
 ) -> None:
     ran: list[bool] = []
 
@@ -244,11 +259,10 @@ def test_an_enqueue_on_a_half_open_connection_takes_a_new_one(
     def noted() -> None:
         ran.append(True)
 
-    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
     noted.send()
     proxy.strand()
     noted.send()
-    run_worker(behind)
+    run_worker(impatient)
     eventually(lambda: len(ran) == 2)
 
 
@@ -287,20 +301,19 @@ def test_a_client_without_a_timeout_gets_one(redis_url: str, namespace: str) -> 
 
 
 def test_an_idle_worker_notices_a_half_open_wait(
-    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+    impatient: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the waiting connection is dead: looking every 25 s through the other must not be all that is left."""
     monkeypatch.setattr("fourlane.worker.loop.waits._WAIT_SECONDS", 0.5)
-    monkeypatch.setattr("fourlane.worker.loop.waits._ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 1_000.0)
-    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    monkeypatch.setattr("fourlane.worker.loop.wait._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.loop.turning.idle_look_seconds", lambda services: 1_000.0)
     ran: list[int] = []
 
     @fourlane.task
     def noted(number: int) -> None:
         ran.append(number)
 
-    loop = run_worker(behind)
+    loop = run_worker(impatient)
     eventually(lambda: loop.waits.armed())
     proxy.strand()
     noted.send(0)  # its token goes to the dead connection
@@ -311,30 +324,28 @@ def test_an_idle_worker_notices_a_half_open_wait(
 
 
 def test_an_idle_worker_notices_a_black_hole_by_its_look(
-    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+    impatient: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 1.0)
-    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    monkeypatch.setattr("fourlane.worker.loop.turning.idle_look_seconds", lambda services: 1.0)
     ran: list[int] = []
 
     @fourlane.task
     def noted(number: int) -> None:
         ran.append(number)
 
-    loop = run_worker(behind)
+    loop = run_worker(impatient)
     eventually(lambda: loop.waits.armed())
     proxy.blackhole()
-    eventually(lambda: loop._failures > 0)
+    eventually(lambda: loop.recovery.failures > 0)
     proxy.heal()
     noted.send(0)
     eventually(lambda: ran == [0])
 
 
 def test_a_turn_into_a_black_hole_loses_nothing(
-    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, broker: RedisBroker
+    impatient: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, broker: RedisBroker
 ) -> None:
     """The jobs' ends fall into the hole; after it they are settled, or run again by who watches."""
-    behind.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
     ran: list[int] = []
     running, gate = threading.Event(), threading.Event()
 
@@ -344,16 +355,16 @@ def test_a_turn_into_a_black_hole_loses_nothing(
             running.set()
             gate.wait(10)
 
-    noted = fourlane.task(broker=behind, name="noted")(note)
+    noted = fourlane.task(broker=impatient, name="noted")(note)
     noted.send_many([[number] for number in range(20)])
-    loop = run_worker(behind, slots=1)
+    loop = run_worker(impatient, slots=1)
     assert running.wait(5)
     proxy.blackhole()
     gate.set()
-    eventually(lambda: loop._failures >= 2)
+    eventually(lambda: loop.recovery.failures >= 2)
     proxy.heal()
     eventually(lambda: set(ran) == set(range(20)), 10)
-    behind.join("default", timeout=10_000)
+    impatient.join("default", timeout=10_000)
     assert len(ran) == 20, "nothing ran twice: no lease had run out"
 
 
@@ -374,7 +385,7 @@ def test_the_last_turn_stands_still_while_redis_is_away(
     before = table.turned_at
     proxy.refuse()
     proxy.cut()
-    eventually(lambda: loop._failures >= 4)
+    eventually(lambda: loop.recovery.failures >= 4)
     assert table.turned_at == before
     proxy.accept()
     eventually(lambda: table.turned_at > before)

@@ -1,10 +1,14 @@
-"""What an operator is told whose change meets another's each time that it is tried."""
+"""A change of an operator's that meets another's each time that it is tried."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from fourlane.errors import FourlaneError
 
-__all__ = ["too_busy"]
+__all__ = ["TRIES", "too_busy"]
+
+TRIES: Final = 50
 
 
 def too_busy(service: str) -> FourlaneError:

@@ -12,12 +12,11 @@ from fourlane.names import Queue
 from fourlane.outcome import WAITERS_MS
 from fourlane.queues import carry, ended
 from fourlane.queues.browse import locate, queue_of
-from fourlane.queues.control.busy import too_busy
+from fourlane.queues.control.busy import TRIES, too_busy
 from fourlane.queues.store import Store
 
 __all__ = ["cancel", "purge"]
 
-_TRIES: Final = 50
 _NEVER_RAN: Final = "it was cancelled before it ran"
 
 
@@ -78,7 +77,7 @@ def purge(store: Store, queue: Queue | str) -> int:
 
 def _cancel(store: Store, service: str, job_id: str, telling: bytes, waiters: bytes) -> State:
     keys = store.service(service)
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         names = store.lease_names(service)
         touched = [*keys.all, *map(keys.leased, names), keys.cancelled(job_id), keys.result(job_id)]
         args = (job_id, telling, waiters, WAITERS_MS, *names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -16,13 +16,12 @@ from fourlane.errors import SettingsError
 from fourlane.names import Queue, Tier, parse_queue
 from fourlane.queues import carry
 from fourlane.queues.browse import queue_of
-from fourlane.queues.control.busy import too_busy
+from fourlane.queues.control.busy import TRIES, too_busy
 from fourlane.queues.limit import Limit, read_limits
 from fourlane.queues.store import Store
 
 __all__ = ["clear", "declare_limits", "limits", "pause", "resume", "rewrite", "set_limit"]
 
-_TRIES: Final = 50
 _Change = Callable[[Limit], Limit]
 
 
@@ -152,7 +151,7 @@ def _change(store: Store, queue: Queue | str, change: _Change) -> bool:
 def _replace(store: Store, service: str, edit: Callable[[bytes], bytes]) -> bool:
     """Replace the text by compare-and-set. An equal text is written too where there is one: see rewrite."""
     keys = store.service(service)
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         old = _read(store, service)
         new = edit(old)
         if not old and not new:

@@ -1,4 +1,4 @@
--- Remember the newest time seen under a key.
+-- Remember the latest time told under a key.
 -- KEYS  1 the key
 -- ARGV  1 a time (whole number), 2 how long to remember (ms)
 -- Reply 1

@@ -1,4 +1,4 @@
-"""The way to Redis: the only place that knows redis-py, and how its errors become ours.
+"""The way to Redis, and how what goes wrong there becomes a RedisUnavailable.
 
 A Link is one connection, used by one thread at a time. A Connector opens links, as many as there are threads that use
 one, and calls on idle ones, again where a connection was lost.

@@ -6,9 +6,8 @@ import errno
 import re
 from typing import Final
 
-import redis.exceptions as failures
-
 from fourlane.errors import RedisUnavailable
+from fourlane.queues.redis import failures
 
 __all__ = [
     "is_answer",
@@ -52,14 +51,18 @@ def wants_new_address(error: Exception) -> bool:
 
 
 def _errno(error: BaseException) -> int | None:
-    own = error if isinstance(error, OSError) and error.errno else error.__context__
+    own = error if isinstance(error, OSError) and error.errno else _below(error)
     return own.errno if isinstance(own, OSError) else None
+
+
+def _below(error: BaseException | None) -> BaseException | None:
+    """The operating system's error that was the reason of this one."""
+    return error.below if isinstance(error, failures.RedisError) else None
 
 
 def _lacks_file(error: BaseException | None) -> bool:
     """Of its certificates: a Unix socket's file may come."""
-    context = error.__context__ if error is not None else None
-    return isinstance(context, FileNotFoundError) and _TO_A_PATH not in str(error)
+    return isinstance(_below(error), FileNotFoundError) and _TO_A_PATH not in str(error)
 
 
 def is_answer(error: RedisUnavailable) -> bool:
@@ -134,9 +137,8 @@ def _word(error: BaseException | None) -> str:
     """The word by which Redis names this error; "" when it is none of those that matter here."""
     if not isinstance(error, failures.RedisError):
         return ""
-    word = str(getattr(error, "status_code", None) or "")
-    if _WORD.fullmatch(word):
-        return word
+    if _WORD.fullmatch(error.word):
+        return error.word
     found = _WORD.search(str(error)) if isinstance(error, failures.ResponseError) else None
     return found[0] if found else ""
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-import redis.exceptions as failures
+from hiredis import pack_command as _pack
 
 from fourlane.errors import RedisUnavailable
+from fourlane.queues.redis import failures
+from fourlane.queues.redis.borrowed import Borrowed
 from fourlane.queues.redis.errors import is_full, is_refusal, unavailable, wants_new_address
 from fourlane.queues.redis.scripts import FLAG, Script, Scripts
+from fourlane.queues.redis.wire import Wire
 
 __all__ = ["Link", "blocks_for"]
-
-_pack: Callable[[tuple[Any, ...]], bytes] | None
-try:  # straight to the C function, past a layer of redis-py that looks at each word
-    from hiredis import pack_command as _pack
-except ImportError:
-    _pack = None
 
 _ORIGIN_SECONDS = 30.0  # a third of what Redis remembers a key's last call for (lua/parts/once.lua)
 _SHORTEST_BLOCK_SECONDS: Final = 0.002  # Redis 6.2 makes 0 of 0.001, and 0 means for ever
@@ -33,7 +30,7 @@ def blocks_for(seconds: float) -> str:
 class Link:
     """One connection. Whatever goes wrong with it is a RedisUnavailable."""
 
-    def __init__(self, connection: Any, scripts: Scripts) -> None:
+    def __init__(self, connection: Wire | Borrowed, scripts: Scripts) -> None:
         self.connection = connection
         self._scripts = scripts
         self._origins: tuple[bytes, bytes] | None = None
@@ -113,7 +110,7 @@ class Link:
         return self.receive()
 
     def send(self, *words: Any) -> None:
-        packed = [_pack(words)] if _pack is not None else self.connection.pack_command(*words)
+        packed = [_pack(words)]
         try:
             if self.connection._sock is None:
                 self.connection.connect()
@@ -148,14 +145,11 @@ class Link:
             self.close()
             raise unavailable(error) from error
 
-    def answer_within(self, seconds: float) -> None:
-        """Wait no longer than this for a reply, from the next connection on."""
-        self.connection.socket_timeout = seconds
-
     def fileno(self) -> int:
         """The socket, for a selector. Connects when it must."""
         try:
             self.connection.connect()
+            assert self.connection._sock is not None
             return int(self.connection._sock.fileno())
         except Exception as error:
             self.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 __all__ = ["FLAG", "Script", "Scripts", "script"]
 
+_FOLDER = Path(__file__).parents[1] / "lua"
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
 
@@ -35,13 +36,12 @@ FLAG = "#!lua flags=allow-key-locking\n"
 @cache
 def script(name: str, flagged: bool = False) -> Script:
     """The script of this name, with the flag for a server that takes it."""
-    folder = resources.files("fourlane.queues") / "lua"
 
     def include(match: re.Match[str]) -> str:
-        return (folder / "parts" / f"{match[1]}.lua").read_text()
+        return (_FOLDER / "parts" / f"{match[1]}.lua").read_text()
 
     first = FLAG if flagged else ""
-    source = _INCLUDE.sub(include, (folder / f"{name}.lua").read_text())
+    source = _INCLUDE.sub(include, (_FOLDER / f"{name}.lua").read_text())
     when_full = Script(first + _HARMLESS_WRITE + source) if name in _GOES_ON_WHEN_FULL else None
     return Script(first + source, when_full)
 

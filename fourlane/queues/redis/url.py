@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import ssl
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -71,7 +70,15 @@ def _cert_reqs(text: str) -> str:
     return _one_of("none", "optional", "required")(text.lower().removeprefix("cert_"))
 
 
-def _flags(text: str) -> list[ssl.VerifyFlags]:
+def _tls_version(text: str) -> Any:
+    import ssl
+
+    return ssl.TLSVersion(int(text))
+
+
+def _flags(text: str) -> Any:
+    import ssl
+
     return [ssl.VerifyFlags[name.strip()] for name in text.strip("[]").split(",")]
 
 
@@ -115,7 +122,7 @@ _TLS: Final = {
     "ssl_cert_reqs": _Kind(_cert_reqs, "none, optional or required"),
     "ssl_check_hostname": _FLAG,
     "ssl_ciphers": _TEXT,
-    "ssl_min_version": _Kind(lambda text: ssl.TLSVersion(int(text)), "771 (TLS 1.2) or 772 (TLS 1.3)"),
+    "ssl_min_version": _Kind(_tls_version, "771 (TLS 1.2) or 772 (TLS 1.3)"),
     "ssl_include_verify_flags": _Kind(_flags, "names of ssl.VerifyFlags, with commas"),
     "ssl_exclude_verify_flags": _Kind(_flags, "names of ssl.VerifyFlags, with commas"),
 }

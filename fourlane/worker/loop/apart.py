@@ -17,8 +17,8 @@ from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from fourlane.outcome import Back, Outcome, Postpone
-from fourlane.queues.store import Leased
-from fourlane.worker.loop.lane import Lane
+from fourlane.queues.turn import Leased
+from fourlane.worker.loop.service import Service
 from fourlane.worker.run.executor import Executor
 from fourlane.worker.table import Leave, Table
 
@@ -42,7 +42,7 @@ def trial_seconds(trials: int) -> float:
 
 
 class _Suspect(NamedTuple):
-    lane: Lane
+    service: Service
     leased: Leased
     since: float
 
@@ -82,11 +82,11 @@ class Apart:
         """True while nothing else may begin here."""
         return self._alone is not None or (time.monotonic() < self._alone_until and not self._is_empty())
 
-    def divide(self, lane: Lane, jobs: Sequence[Leased], now: float) -> list[Leased]:
+    def divide(self, service: Service, jobs: Sequence[Leased], now: float) -> list[Leased]:
         """What may begin now; suspects wait here for their moment."""
         least = max(1, 1 if self._leave().wary else self.crash_limit - 1)
         begin = [leased for leased in jobs if leased.crashes < least]
-        self._waiting += [_Suspect(lane, leased, now) for leased in jobs if leased.crashes >= least]
+        self._waiting += [_Suspect(service, leased, now) for leased in jobs if leased.crashes >= least]
         self._waiting.sort(key=_tier)
         return begin
 
@@ -176,12 +176,12 @@ class Apart:
         begun = {suspect.leased.entry for suspect in suspects}
         self._waiting = [suspect for suspect in self._waiting if suspect.leased.entry not in begun]
         for suspect in suspects:
-            self.executor.start(suspect.lane, [suspect.leased])
+            self.executor.start(suspect.service, [suspect.leased])
         return bool(suspects)
 
     def _start_alone(self, now: float) -> bool:
         assert self._alone is not None
-        lane, leased, since = self._alone
+        service, leased, since = self._alone
         if self.executor.backlog.qsize() or any(now - run.started < _EMPTY_SECONDS for run in self.executor.in_hand()):
             self._full_at = now
         if now - self._full_at < _TAKES_SECONDS and now - since < _EMPTY_SECONDS:
@@ -190,7 +190,7 @@ class Apart:
         self._rest_until = self._alone_until + (self._alone_until - since)
         self._put_on_trial([self._alone], leased.crashes, now)
         self._alone = None
-        self.executor.start(lane, [leased])
+        self.executor.start(service, [leased])
         return True
 
     def _put_on_trial(self, suspects: Sequence[_Suspect], crashes: int, now: float) -> None:
@@ -208,13 +208,13 @@ class Apart:
             return now + _LOOK_SECONDS
         return self._alone_until if self._alone_until > now else None
 
-    def held(self, lane: Lane) -> set[str]:
+    def held(self, service: Service) -> set[str]:
         """The entries that are kept of this service."""
-        return {suspect.leased.entry for suspect in self._kept() if suspect.lane is lane}
+        return {suspect.leased.entry for suspect in self._kept() if suspect.service is service}
 
-    def forget(self, lane: Lane, but: AbstractSet[str] = frozenset()) -> None:
+    def forget(self, service: Service, but: AbstractSet[str] = frozenset()) -> None:
         """The service's leases were lost, ``but`` these."""
-        self._drop([s for s in self._kept() if s.lane is lane and s.leased.entry not in but])
+        self._drop([s for s in self._kept() if s.service is service and s.leased.entry not in but])
 
     def cancel(self, job_ids: AbstractSet[str]) -> None:
         """These were cancelled: the turn that takes them back knows it."""
@@ -233,7 +233,7 @@ class Apart:
     def _hand_back(self, suspects: Sequence[_Suspect], outcome: Outcome) -> None:
         self._drop(suspects)
         for suspect in suspects:
-            suspect.lane.uncertain.append((suspect.leased.entry, outcome))
+            suspect.service.settle(suspect.leased.entry, outcome)
 
     def _drop(self, suspects: Sequence[_Suspect]) -> None:
         if self._alone in suspects:

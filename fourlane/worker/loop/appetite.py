@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from fourlane.worker.run.executor import Executor
@@ -15,6 +16,7 @@ _MOST_LEASES: Final = 512
 _MEASURE_SECONDS: Final = 0.05
 _LONGEST_STEP_SECONDS: Final = 0.020
 _CROWDED_SECONDS: Final = 0.05
+_SETTLE_WITHIN_SECONDS: Final = 0.005
 
 
 class Appetite:
@@ -25,8 +27,13 @@ class Appetite:
     and an urgent job that comes in between waits for all of them. One by one, a slot is free every eighth of a run.
     """
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, pauses: Callable[[], bool] = lambda: False) -> None:
+        """
+        Parameters:
+          pauses: while it says so nothing is leased, whatever the room.
+        """
         self.executor = executor
+        self._pauses = pauses
         self.finished_jobs = 0
         self._speed = 0.0
         self._speed_mark = (time.monotonic(), 0)
@@ -68,6 +75,8 @@ class Appetite:
 
     def want(self, now: float) -> int:
         """How many jobs to lease now."""
+        if self._pauses():
+            return 0
         room = self._room()
         if room > 1 and self._keeps_step(now):
             return 1 if now >= self._next_lease else 0
@@ -77,6 +86,11 @@ class Appetite:
         """The moment to lease the next one, when slots are free and only kept out of step."""
         waits = now < self._next_lease and self._keeps_step(now) and self._room() > 1
         return self._next_lease if waits else None
+
+    def leases_in_a_moment(self, now: float) -> bool:
+        """What is to be settled goes with the next lease: one turn for both."""
+        step_at = self.step_at(now)
+        return step_at is not None and step_at - now <= _SETTLE_WITHIN_SECONDS
 
     def slot_soon(self) -> bool:
         """Is a slot free, or likely to be in a moment?"""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-__all__ = ["Ask", "Shares", "Waiting", "late_tiers", "next_ask"]
+from fourlane.queues.turn import First
+
+__all__ = ["Choice", "Shares", "Waiting", "late_tiers", "whose_turn"]
 
 _ONE_IN: Final = 10
 """A tier past its target gets one lease in so many."""
@@ -30,16 +32,16 @@ class Waiting(Protocol):
         """Tiers past their target."""
 
 
-class Ask(NamedTuple):
-    """What to ask of one service."""
+class Choice(NamedTuple):
+    """The service whose turn it is, and what to ask of it."""
 
     service: Any
     want: int
     down_to: str
     """The lowest tier to lease from; none at all when empty. No other service has that one waiting or a better one,
     unless it is this one's turn in it."""
-    first: str = ""
-    """A tier to try before, and the most from it, such as ``2:1``."""
+    first: First | None = None
+    """A tier past its target, which gets its share before."""
 
 
 class Shares:
@@ -70,7 +72,7 @@ def late_tiers(services: Sequence[Waiting], best: str) -> set[str]:
     return {tier for service in services for tier in service.late if tier > best}
 
 
-def next_ask(services: Sequence[Waiting], want: int, shares: Shares) -> Ask | None:
+def whose_turn(services: Sequence[Waiting], want: int, shares: Shares) -> Choice | None:
     """The service to lease from now, or None when nothing is known to wait.
 
     Parameters:
@@ -98,10 +100,10 @@ def next_ask(services: Sequence[Waiting], want: int, shares: Shares) -> Ask | No
         if due:
             behind = min((s for s in services if tier in s.late and tier in s.waiting), key=_served, default=None)
             if behind is head:
-                return Ask(head, want, down_to, f"{tier}:{due}")
+                return Choice(head, want, down_to, First(tier, due))
             if behind is not None:
-                return Ask(behind, min(want, due), "", f"{tier}:{due}")
-    return Ask(head, want, down_to)
+                return Choice(behind, min(want, due), "", First(tier, due))
+    return Choice(head, want, down_to)
 
 
 def _served(service: Waiting) -> int:

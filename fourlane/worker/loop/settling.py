@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from fourlane.outcome import Dead, Done, Outcome, Result, Retry, Stepped
-from fourlane.worker.loop.lane import Lane
+from fourlane.worker.loop.service import Service
 from fourlane.worker.run.run import Run
 
 __all__ = ["Settling", "gather"]
@@ -32,25 +32,46 @@ class Settling(NamedTuple):
         return [(entry, Done()) for entry in self.done] + self.others
 
 
-def gather(lane: Lane) -> Settling:
-    """Take what is to be settled from the lane."""
+def gather(service: Service) -> Settling:
+    """Take what is to be settled from the service."""
     settling = Settling([], [], [], [])
+    room = _Room(service.settles_at_most or _MOST_JOBS)
+    if not service.uncertain or _gather_uncertain(service, settling, room):
+        _gather_finished(service, settling, room)
+    return settling
+
+
+class _Room:
+    """How much one turn settles."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.bytes = _MOST_BYTES
+
+    def takes(self, outcome: Outcome, settling: Settling) -> bool:
+        """It finds room, as the first one does whatever its size."""
+        self.bytes -= _bytes_of(outcome)
+        return self.bytes >= 0 or not settling.size
+
+
+def _gather_uncertain(service: Service, settling: Settling, room: _Room) -> bool:
+    """False when their bytes fill the turn."""
+    now = service.take_uncertain(room.jobs)
+    for place, (entry, outcome) in enumerate(now):
+        if type(outcome) is Done:
+            settling.done.append(entry)
+        elif room.takes(outcome, settling):
+            settling.others.append((entry, outcome))
+        else:
+            service.settle_first(now[place:])
+            return False
+    return True
+
+
+def _gather_finished(service: Service, settling: Settling, room: _Room) -> None:
     done, others, ended, stale = settling
-    most = lane.most_settled or _MOST_JOBS
-    weight = 0
-    if lane.uncertain:
-        now, lane.uncertain = lane.uncertain[:most], lane.uncertain[most:]
-        for place, (entry, outcome) in enumerate(now):
-            if type(outcome) is Done:
-                done.append(entry)
-                continue
-            weight += _bytes_of(outcome)
-            if weight > _MOST_BYTES and settling.size:
-                lane.uncertain = now[place:] + lane.uncertain
-                return settling
-            others.append((entry, outcome))
-    finished, epoch = lane.finished, lane.epoch
-    while finished and len(done) + len(others) < most:
+    finished, epoch = service.finished, service.epoch
+    while finished and len(done) + len(others) < room.jobs:
         pair = run, outcome = finished.popleft()
         if run.epoch != epoch:
             stale.append(run)
@@ -59,14 +80,12 @@ def gather(lane: Lane) -> Settling:
             outcome = Stepped(outcome)
         if type(outcome) is Done:
             done.append(run.leased.entry)
-        else:
-            weight += _bytes_of(outcome)
-            if weight > _MOST_BYTES and settling.size:
-                finished.appendleft(pair)
-                break
+        elif room.takes(outcome, settling):
             others.append((run.leased.entry, outcome))
+        else:
+            finished.appendleft(pair)
+            break
         ended.append(pair)
-    return settling
 
 
 def _bytes_of(outcome: Outcome) -> int:

@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import os
-import resource
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from fourlane.observe import Observe
-from fourlane.queues.opening import Opening
-from fourlane.worker.process.main import CANNOT_START, CONTROLLED, Spec
+from fourlane.worker.process import proc
+from fourlane.worker.process.options import Options
+from fourlane.worker.process.pipe import Pipe
 from fourlane.worker.process.restart import End
+from fourlane.worker.process.spec import CANNOT_START, CONTROLLED, Spec
 from fourlane.worker.table import Running, Table
 
-__all__ = ["Child", "Options"]
+__all__ = ["Child"]
 
 _CONDEMNED_SECONDS: Final = 1.0  # to write its stacks
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to run. The recycling limits are off at 0."""
-
-    modules: list[str] = field(default_factory=list)
-    queues: list[str] = field(default_factory=list)
-    services: list[str] = field(default_factory=list)
-    processes: int = 1
-    slots: int = 8
-    concurrency: int = 1000
-    grace_seconds: float = 25.0
-    log_jobs: bool = False
-    profile: bool = False
-    recycle_jobs: int = 0
-    recycle_seconds: int = 0
-    recycle_rss_mb: int = 0
-    watch: Path | None = None
-    opening: Opening | None = None
-    scheduler: bool = False
-    observe: Observe = field(default_factory=Observe)
-    hung_seconds: float = 60.0
-    """A process that takes no turn for so long, while Redis answers, is ended. An idle one takes one each 25 s."""
-    boot_ms: int = 0
-    """When this deploy began, by Redis's clock: the youngest deploy's schedules count."""
 
 
 class Child:
@@ -73,70 +45,43 @@ class Child:
         self.overran = False  # a job of it has passed its time limit
         self.declared = -1  # the last order to declare that it carried out
         self.presented = False  # whether it is on the list of workers
-        self._unsent = b""
         try:
-            self.process = self._start(options)
+            self.process = _start(options, self.table)
         except OSError:
             self.table.close()
             raise
-        self.tell(
-            Spec(
-                name=self.name,
-                modules=options.modules,
-                queues=options.queues,
-                services=options.services,
-                slots=options.slots,
-                concurrency=options.concurrency,
-                grace_seconds=options.grace_seconds,
-                log_jobs=options.log_jobs,
-                profile=options.profile,
-                observe=options.observe,
-                metrics_folder=metrics_folder,
-                table_fd=self.table.fd,
-                opening=options.opening,
-                boot_ms=options.boot_ms,
-                declare=declare,
-                is_first=number == 0,
-                path=[os.getcwd(), *[p for p in sys.path if p]],
-            )
+        assert self.process.stdin is not None
+        self._pipe = Pipe(self.process.stdin)
+        self.tell(self._spec(options, metrics_folder, declare))
+
+    def _spec(self, options: Options, metrics_folder: str, declare: int) -> Spec:
+        return Spec(
+            name=self.name,
+            modules=options.modules,
+            queues=options.queues,
+            services=options.services,
+            slots=options.slots,
+            concurrency=options.concurrency,
+            grace_seconds=options.grace_seconds,
+            log_jobs=options.log_jobs,
+            profile=options.profile,
+            observe=options.observe,
+            metrics_folder=metrics_folder,
+            table_fd=self.table.fd,
+            opening=options.opening,
+            boot_ms=options.boot_ms,
+            declare=declare,
+            is_first=self.number == 0,
+            path=[os.getcwd(), *[p for p in sys.path if p]],
         )
 
-    def _start(self, options: Options) -> subprocess.Popen[bytes]:
-        # Python takes a .pyc for fresh when second and size agree: an edit can be quicker than that.
-        env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} if options.watch else None
-        # It receives no signal before it has decided about each.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, CONTROLLED)
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fourlane.worker.process.main"],
-                stdin=subprocess.PIPE,
-                bufsize=0,
-                pass_fds=(self.table.fd,),
-                env=env,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        assert process.stdin is not None
-        os.set_blocking(process.stdin.fileno(), False)
-        return process
-
     def tell(self, message: msgspec.Struct) -> bool:
-        """Send a line. False when the pipe is full and it was dropped: what matters is told again at the next beat."""
-        if not self.flush():
-            return False
-        self._unsent = msgspec.json.encode(message) + b"\n"
-        self.flush()
-        return True
+        """Send a line, at once or not at all. False: it was dropped."""
+        return self._pipe.tell(message)
 
     def flush(self) -> bool:
-        """Send on what the pipe had no room for. True when nothing is left."""
-        assert self.process.stdin is not None
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[os.write(self.process.stdin.fileno(), self._unsent) :]
-        except OSError:
-            pass  # it is busy, or dead, and then the next look will tell
-        return not self._unsent
+        """Send on what there was no room for. True when nothing is left."""
+        return self._pipe.flush()
 
     @property
     def serves(self) -> bool:
@@ -199,20 +144,28 @@ class Child:
 
     def is_stopped(self) -> bool:
         """Whether a signal holds it up."""
-        try:
-            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, IndexError):
-            return False
-        return state in ("T", "t")
+        return proc.is_stopped(self.process.pid)
 
     def rss_mb(self) -> float:
-        try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError, ValueError):
-            return 0.0
-        return pages * resource.getpagesize() / 1_048_576
+        return proc.rss_mb(self.process.pid)
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        self._pipe.close()
         self.table.close()
+
+
+def _start(options: Options, table: Table) -> subprocess.Popen[bytes]:
+    # Python takes a .pyc for fresh when second and size agree: an edit can be quicker than that.
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} if options.watch else None
+    # It receives no signal before it has decided about each.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, CONTROLLED)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fourlane.worker.process.main"],
+            stdin=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=(table.fd,),
+            env=env,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

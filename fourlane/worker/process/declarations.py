@@ -9,14 +9,31 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
 
-from fourlane.errors import FourlaneError, RedisUnavailable, SettingsError
-from fourlane.queues.broker import RedisBroker
+import dramatiq
 
-__all__ = ["Declarations", "declare_limits"]
+from fourlane.errors import FourlaneError, RedisUnavailable, SettingsError
+from fourlane.names import Queue, Tier
+from fourlane.queues import control
+from fourlane.queues.broker import RedisBroker
+from fourlane.tasks.task import Task, default_broker
+
+__all__ = ["Declarations", "declare_limits", "declared_queues"]
 
 log = logging.getLogger("fourlane.worker")
 
 _AGAIN_SECONDS: Final = 2.0
+
+
+def declared_queues(broker: RedisBroker, queues: list[str], services: list[str]) -> list[Queue]:
+    """The queues to serve: those named, else all four tiers of each service that has a task."""
+    if queues:
+        return [broker.queue_of(name) for name in queues]
+    found = set(services) or {_service_of(broker, actor) for actor in broker.actors.values()}
+    return [Queue(service, tier) for service in sorted(found) for tier in Tier]
+
+
+def _service_of(broker: RedisBroker, actor: dramatiq.Actor[Any, Any]) -> str:
+    return actor.service if isinstance(actor, Task) else broker.queue_of(actor.queue_name).service
 
 
 def declare_limits() -> None:
@@ -24,9 +41,7 @@ def declare_limits() -> None:
 
     And which tasks are encrypted.
     """
-    from fourlane.queues import control
     from fourlane.queues.encrypted import declare_encrypted
-    from fourlane.tasks.task import Task, default_broker
 
     broker = default_broker()
     store = broker.store
@@ -91,13 +106,11 @@ class Declarations:
 
     def _tell_unknown(self) -> None:
         """Jobs that other workers did not know and we do need not wait any longer."""
-        from fourlane.tasks.task import Task
         from fourlane.worker.run.unknown import unknown_tasks
 
         tasks: dict[str, set[str]] = {}
         for name, actor in self._broker.actors.items():
-            service = actor.service if isinstance(actor, Task) else self._broker.queue_of(actor.queue_name).service
-            tasks.setdefault(service, set()).add(name)
+            tasks.setdefault(_service_of(self._broker, actor), set()).add(name)
         for service, names in tasks.items():
             if found := unknown_tasks(self._broker.store, service, names):
                 self._promote(service, found)

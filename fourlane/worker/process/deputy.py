@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.pulse import SILENCE_MS
-from fourlane.queues.redis import Link
 from fourlane.queues.store import Store
+from fourlane.worker.process.links import Links
 from fourlane.worker.table import Table
 
 __all__ = ["Deputy"]
@@ -38,7 +38,7 @@ class Deputy:
         self._told = told
         self._store = store
         self._table = table
-        self._links: dict[bytes, Link] = {}
+        self._links = Links(store.connector.answering_within(_ANSWER_SECONDS))
         self._cancels_since: dict[str, int] = {}
         self._acts = False
 
@@ -61,7 +61,7 @@ class Deputy:
         if acts and not self._acts:
             log.warning("the supervisor does not beat; this process does so itself")
         elif self._acts and not acts:
-            self._drop_links()
+            self._links.drop()
             self._cancels_since.clear()
         self._acts = acts
         try:
@@ -70,23 +70,13 @@ class Deputy:
                     self._beat(service, name)
         except RedisUnavailable as error:
             log.debug("%s", error)
-            self._drop_links()
+            self._links.drop()
 
     def _beat(self, service: str, name: str) -> None:
-        key = self._store.service(service).jobs
-        place = key if self._store.connector.clustered else b""
-        link = self._links.get(place)
-        if link is None:
-            link = self._links[place] = self._store.connector.open(key)
-            link.answer_within(_ANSWER_SECONDS)
+        link = self._links.of(self._store.service(service).jobs)
         told = self._store.beat(link, service, [name], SILENCE_MS, self._cancels_since.get(service, 0))
         self._cancels_since[service] = told.since_ms
         for lost in told.lost:
             self._told.told_lost(service, lost)
         if told.cancelled:
             self._told.told_cancelled(set(told.cancelled))
-
-    def _drop_links(self) -> None:
-        for link in self._links.values():
-            link.close()
-        self._links.clear()

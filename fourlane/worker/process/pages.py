@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 from fourlane.errors import FourlaneError
 from fourlane.queues.guards import ProviderStates
-from fourlane.worker.process.probe import Page, Start, json_page
+from fourlane.worker.process.health import Start
+from fourlane.worker.process.probe import Page, json_page
 from fourlane.worker.process.supervisor import Supervisor
 
 __all__ = ["AI_PROVIDERS", "pages", "pages_of_start"]
@@ -91,7 +92,7 @@ class _Checks:
         return "healthy"
 
     def _database(self) -> Answer:
-        outside = self._supervisor.outside
+        outside = self._supervisor.outside() if self._supervisor.outside is not None else None
         if outside is None or not outside.has_database:
             return "not configured"
         return "healthy" if outside.database_answers() else "unhealthy"

@@ -13,39 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, Final, NamedTuple
 
-__all__ = ["STARTING", "Health", "Page", "Probe", "Start", "json_page"]
+from fourlane.worker.process.health import Health
+
+__all__ = ["Page", "Probe", "json_page"]
 
 log = logging.getLogger("fourlane.supervisor")
 
-STARTING: Final = "the worker is starting"
 _MOST_CONNECTIONS: Final = 16
 _SHORT_SECONDS: Final = 0.2
 _TELL_SECONDS: Final = 10.0
-
-
-class Health(NamedTuple):
-    """What the probe tells."""
-
-    live: bool
-    ready: bool
-    details: dict[str, Any]
-
-
-class Start:
-    """What the probe tells until a supervisor runs: who waits for Redis is alive, and no restart would help it."""
-
-    def __init__(self) -> None:
-        self.why = STARTING
-
-    def hear(self, why: str) -> None:
-        """Why it waits."""
-        self.why = why
-
-    def health(self) -> Health:
-        return Health(True, False, {"processes": [], "starting": self.why})
+_MOST_LINE_BYTES: Final = 8_192
+_MOST_LINES: Final = 100
 
 
 class Page(NamedTuple):
@@ -98,11 +80,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((str(address[0]), port), family=family)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
     """A thread for each connection, and no more than some: a new one takes the place of the oldest.
 
     A probe is over in milliseconds, so the oldest is one that only holds its place.
     """
+
+    daemon_threads = True
 
     def __init__(
         self, listening: socket.socket, health: Callable[[], Health], pages: Mapping[str, Callable[[str], Page]]
@@ -166,37 +150,60 @@ class _Server(ThreadingHTTPServer):
             log.error("a request at the probe's port was not answered: %s: %s", type(error).__name__, error)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(StreamRequestHandler):
+    """One request, and one answer to it. ``http.server`` would do the same, and brings TLS and mail with it."""
+
     timeout = 5.0  # a client that sends nothing keeps no thread
     server: _Server
 
-    def do_GET(self) -> None:
-        pages: Mapping[str, Callable[[str], Page]] = self.server.pages
-        path = self.path.partition("?")[0]
-        if path in pages:
-            self._reply(pages[path](self.headers.get("Accept", "")))
+    def handle(self) -> None:
+        try:
+            asked = self._read()
+        except TimeoutError:
             return
+        if asked is not None:
+            method, path, accept = asked
+            if method in ("GET", "HEAD"):
+                self._reply(self._answer(path, accept), with_body=method == "GET")
+            else:
+                self._reply(json_page(501, {"error": "there is GET and HEAD"}))
+
+    def _read(self) -> tuple[str, str, str] | None:
+        """Method, path and the ``Accept`` header; None: nothing came, or no request."""
+        lines: list[str] = []
+        while line := self.rfile.readline(_MOST_LINE_BYTES):
+            if not line.endswith(b"\n") and len(line) < _MOST_LINE_BYTES:
+                return None  # it has gone amid its request
+            if not line.endswith(b"\n") or len(lines) == _MOST_LINES:
+                self._reply(json_page(431, {"error": "the request is too long"}))
+                return None
+            if not line.strip():
+                break
+            lines.append(line.decode("latin-1").strip())
+        words = lines[0].split() if lines else []
+        if lines and (len(words) != 3 or not words[2].startswith("HTTP/")):
+            self._reply(json_page(400, {"error": "this is no request"}))
+            return None
+        named = [line.partition(":") for line in lines[1:]]
+        accept = ",".join(value.strip() for name, _, value in named if name.strip().lower() == "accept")
+        return (words[0], words[1].partition("?")[0], accept) if words else None
+
+    def _answer(self, path: str, accept: str) -> Page:
+        pages: Mapping[str, Callable[[str], Page]] = self.server.pages
+        if path in pages:
+            return pages[path](accept)
         health: Health = self.server.health()
         if path not in ("/live", "/ready"):
-            self._reply(json_page(404, {"error": f"there is {', '.join(('/live', '/ready', *pages))}"}))
-            return
+            return json_page(404, {"error": f"there is {', '.join(('/live', '/ready', *pages))}"})
         well = health.live if path == "/live" else health.ready
-        self._reply(json_page(200 if well else 503, {path[1:]: well, **health.details}))
+        return json_page(200 if well else 503, {path[1:]: well, **health.details})
 
-    def do_HEAD(self) -> None:
-        """As GET, without the body."""
-        self.do_GET()
-
-    def _reply(self, page: Page) -> None:
-        self.send_response(page.code)
-        self.send_header("Content-Type", page.content_type)
-        self.send_header("Content-Length", str(len(page.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(page.body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Probes come every few seconds: no line for each."""
+    def _reply(self, page: Page, *, with_body: bool = True) -> None:
+        head = (
+            f"HTTP/1.0 {page.code} {HTTPStatus(page.code).phrase}\r\nContent-Type: {page.content_type}\r\n"
+            f"Content-Length: {len(page.body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.wfile.write(head.encode("latin-1") + (page.body if with_body else b""))
 
 
 def json_page(code: int, content: dict[str, Any]) -> Page:

@@ -69,7 +69,7 @@ class Reporter:
         at, run = min(limited, key=lambda pair: pair[0], default=(0.0, None))
         return Vitals(
             pulse=self._pulse,
-            excused=all(lane.blocked_until > now for lane in self._loop.lanes),
+            excused=all(service.is_blocked(now) for service in self._loop.services),
             wrong=wrong[:150],
             declared=self._declarations.done,
             limit_at=at,

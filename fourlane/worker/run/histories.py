@@ -43,7 +43,7 @@ class Histories:
         job_id = job.id_of_entry(run.leased.entry)
         line = f"e {options['scheduled_for']} {job_id} {word} {started_ms} {took_ms}"
         with self._lock:
-            self._queue.put((run.lane.service, schedule, line))
+            self._queue.put((run.service.name, schedule, line))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="fourlane-histories", daemon=True)
                 self._thread.start()

@@ -18,10 +18,12 @@ from fourlane.queues.redis import (
     lacks_right,
     unavailable,
 )
+from fourlane.queues.redis.failures import of
 
 
 def told(error: Exception) -> RedisUnavailable:
     """As a caller sees it."""
+    error = of(error)
     ours = unavailable(error)
     ours.__cause__ = error
     return ours

@@ -29,7 +29,7 @@ KEY = b"key"
 
 @pytest.fixture
 def connector(redis_server: Server) -> Iterator[Connector]:
-    opened = Connector(connect(redis_server.url))
+    opened = Connector(client_of(redis_server.url))
     yield opened
     opened.close()
 
@@ -47,7 +47,7 @@ def sockets() -> int:
 
 @pytest.mark.parametrize("option", ["", "?max_connections=2"])
 def test_many_threads_at_once(redis_server: Server, option: str) -> None:
-    connector = Connector(connect(redis_server.url + option))
+    connector = Connector(client_of(redis_server.url + option))
     before = sockets()
     redis_server.pause()  # all are in the middle of a call then
     with ThreadPoolExecutor(120) as pool:
@@ -62,6 +62,8 @@ def test_many_threads_at_once(redis_server: Server, option: str) -> None:
 def test_more_idle_links_than_are_kept(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fourlane.queues.redis.connector.MOST_IDLE", 3)
     connector = Connector(connect(redis_server.url))
+    monkeypatch.setattr("fourlane.queues.redis.connector.MOST_IDLE", 3)
+    connector = Connector(client_of(redis_server.url))
     before = sockets()
     redis_server.pause()
     with ThreadPoolExecutor(10) as pool:
@@ -85,7 +87,7 @@ def test_a_thousand_links_one_after_the_other(redis_server: Server, connector: C
 
 def test_more_cuts_than_a_pool_has_connections(redis_server: Server) -> None:
     with FaultyProxy("127.0.0.1", redis_server.port) as proxy:
-        connector = Connector(connect(proxy.url(redis_server.url)))
+        connector = Connector(client_of(proxy.url(redis_server.url)))
         before = sockets()
 
         def pinged(_: int) -> object:
@@ -101,7 +103,7 @@ def test_more_cuts_than_a_pool_has_connections(redis_server: Server) -> None:
 
 
 def test_a_thousand_refusals(redis_server: Server) -> None:
-    store = Store(Connector(connect(redis_server.url)))
+    store = Store(Connector(client_of(redis_server.url)))
     body = codec.encode("send")
     store.enqueue("mail", 1, (new_id(1, 1), body))
     connected = redis_server.command("INFO", "stats")["total_connections_received"]
@@ -330,14 +332,14 @@ def test_one_node_of_a_cluster_is_no_whole_server(cluster_urls: list[str], conne
 
 def test_a_unix_socket(tmp_path: Any) -> None:
     with Server(tmp_path / "server", config={"unixsocket": "s.sock"}) as server:
-        connector = Connector(connect(f"unix://{server.folder}/s.sock?db=0"))
+        connector = Connector(client_of(f"unix://{server.folder}/s.sock?db=0"))
         assert connector.command(KEY, "PING") == b"PONG"
         connector.close()
 
 
 def test_a_sockets_file_that_is_not_there_yet_is_waited_for(tmp_path: Any) -> None:
     server = Server(tmp_path / "server", config={"unixsocket": "s.sock"})
-    connector = Connector(connect(f"unix://{server.folder}/s.sock"))
+    connector = Connector(client_of(f"unix://{server.folder}/s.sock"))
     faults: list[str] = []
 
     def call() -> Any:

@@ -25,6 +25,7 @@ from fourlane.errors import InvalidOption, Reject
 from fourlane.names import Queue, Tier
 from fourlane.queues import control, dead_letters, words
 from fourlane.queues.broker import Defaults, RedisBroker
+from fourlane.queues.turn import Ask
 from fourlane.tasks.task import Backoff, EnqueuedJob, task
 from fourlane.telling import Ends, Observer
 from fourlane.worker.loop import loop
@@ -536,8 +537,7 @@ def test_ends_that_no_run_had_are_told(broker: RedisBroker, run_worker: RunWorke
     waiting.start()
     if end == "poison":
         link = store.connector.open(store.service("default").jobs)
-        options: dict[str, Any] = {"silence_ms": 60_000, "idle_silence_ms": 60_000}
-        turn = store.turn(link, "default", "w.0", flags="b", want=1, tiers="1", **options)
+        turn = store.turn(link, "default", "w.0", Ask(1, "1", beat=True, silence_ms=60_000))
         store.crash_limit = 1
         back, poisoned = store.reclaim("default", "w.0", "worker w died", [turn.jobs[0].entry])
         assert (back, poisoned) == (0, [sent.id])
@@ -659,8 +659,7 @@ def test_the_end_of_a_job_that_was_cancelled_is_told_though_its_run_did_not_hear
     store, keys = broker.store, broker.store.service("default")
     if end in ("left", "lost", "killed"):
         link = store.connector.open(store.keys.services)
-        turn = {"silence_ms": 60_000, "idle_silence_ms": 60_000, "flags": "b", "want": 1, "tiers": "0123"}
-        (leased,) = store.turn(link, "default", "w.0", **turn).jobs  # type: ignore[arg-type]
+        (leased,) = store.turn(link, "default", "w.0", Ask(1, "0123", beat=True, silence_ms=60_000)).jobs
         link.close()
         assert sent.cancel() is State.RUNNING
         if end == "left":

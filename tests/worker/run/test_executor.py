@@ -21,15 +21,15 @@ from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result
 from fourlane.queues import browse
 from fourlane.queues.broker import RedisBroker, in_process
 from fourlane.queues.contact import Contact
-from fourlane.queues.store import Leased
-from fourlane.worker.loop.lane import Lane
+from fourlane.queues.turn import Leased
+from fourlane.worker.loop.service import Service
 from fourlane.worker.run.executor import Executor
 from fourlane.worker.run.run import Run
 from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 
-LANE = Lane("default", 0, "0123", "w", Contact(0.0))
+SERVICE = Service("default", 0, "0123", "w", Contact(0.0))
 
 
 class Hands:
@@ -57,7 +57,7 @@ class Hands:
             job_id = job.new_id(1, int(time.time() * 1000))
             body = codec.encode(task.actor_name, (), {}, options or {}, enqueued_ms=1)
             leased.append(Leased(job.entry_of(job_id, number), body, b"", 0))
-        self.executor.start(LANE, leased)
+        self.executor.start(SERVICE, leased)
 
     def outcome(self, task: Any, timeout: float = 5.0) -> Outcome:
         name = task.actor_name

@@ -184,7 +184,7 @@ def test_only_the_lease_holder_records(broker: RedisBroker, run_worker: RunWorke
     job = late.send()
     loop = run_worker(broker)
     assert begun.wait(10)
-    key = broker.store.service("default").leased(loop.lanes[0].name)
+    key = broker.store.service("default").leased(loop.services[0].lease_name)
     broker.store.connector.command(key, "SREM", key, job.id)
     go.set()
     eventually(lambda: raised)

@@ -13,6 +13,8 @@ from fourlane.queues import browse
 from fourlane.queues.records import write_record
 from fourlane.queues.store import Delayed, Store
 from fourlane.worker.run.unknown import Promotion, pause_ms, unknown_tasks
+from fourlane.queues.turn import Ask
+from fourlane.worker.run.unknown import Parked, Promotion, pause_ms, unknown_tasks
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
 from tests.queues.conftest import store as store
@@ -39,9 +41,9 @@ def test_some_try_at_once_and_the_pause_grows_with_the_time(unknown_ms: int, tri
 
 def park(hand: Hand, task: str, pause: int, since_ms: int) -> str:
     [sent] = hand.enqueue(task=task)
-    [leased] = hand.turn(1, flags="b").jobs
+    [leased] = hand.turn(1, ask=Ask(beat=True)).jobs
     record = write_record(job.Record(unknown_since_ms=since_ms))
-    hand.turn(others=[(leased.entry, Postpone(pause, record, task))], flags="b")
+    hand.turn(others=[(leased.entry, Postpone(pause, record, task))], ask=Ask(beat=True))
     return sent
 
 

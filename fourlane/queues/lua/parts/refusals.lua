@@ -16,3 +16,10 @@ local function is_of_the_server(fault)
     end
     return false
 end
+
+-- What pcall caught, as a reply: a right that we lack keeps Redis's words, a wrong type gets clearer ones.
+local function refusal(fault, key, its_type)
+    local text = words_of(fault)
+    if string.find(text, 'WRONGTYPE', 1, true) then text = 'WRONGTYPE ' .. key .. ' is not a ' .. its_type end
+    return redis.error_reply(text)
+end

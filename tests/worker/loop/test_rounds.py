@@ -23,8 +23,7 @@ from fourlane.outcome import PLAIN, Back, Outcome, Retry
 from fourlane.queues import browse
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.contact import Contact
-from fourlane.queues.pulse import SILENCE_MS
-from fourlane.queues.store import Leased
+from fourlane.queues.turn import Ask, Leased
 from fourlane.worker.loop.loop import Loop
 from fourlane.worker.run.plan import Plan
 from fourlane.worker.run.run import Run
@@ -58,7 +57,10 @@ class Counted:
 def idle(loop: Loop, broker: RedisBroker) -> bool:
     """Redis has it wait, for all of its services, and no token is on its way to it."""
     [wait] = loop.waits.waits
-    if any(lane.maybe or lane.listens != lane.all_bits or lane.due_at < math.inf for lane in loop.lanes):
+    if any(
+        service.tiers.maybe or service.hearing.listens != service.hearing.all or service.agenda.due_at < math.inf
+        for service in loop.services
+    ):
         return False
     clients = broker.client.client_list(client_id=[wait._number or 0]) if wait.armed else []
     return any("b" in client["flags"] for client in clients)
@@ -125,7 +127,7 @@ def test_a_wake_key_of_a_wrong_type_harms_no_other_service(
         broker.client.set(wake, "no sorted set")
     turns = Counted(monkeypatch, broker.store, "turn")
     loop = run_worker(broker, "fine", "wrong")
-    eventually(lambda: loop.waits.armed() and all(not lane.maybe for lane in loop.lanes))
+    eventually(lambda: loop.waits.armed() and all(not service.tiers.maybe for service in loop.services))
     fine.send("now")
     eventually(lambda: ran == ["now"], 1)
     fine.send_with_options(args=("later",), delay=300)
@@ -138,7 +140,7 @@ def test_a_wake_key_of_a_wrong_type_harms_no_other_service(
     broker.client.delete(*broker.store.service("wrong").wake)
     broker.actors["wrong"].send("mended")
     eventually(lambda: ran[-1] == "mended", 4)
-    eventually(lambda: loop.waits.armed() and all(not lane.maybe for lane in loop.lanes), 4)
+    eventually(lambda: loop.waits.armed() and all(not service.tiers.maybe for service in loop.services), 4)
     broker.actors["wrong"].send("again")
     eventually(lambda: ran[-1] == "again", 3)
 
@@ -201,10 +203,9 @@ def test_an_entry_ends_once_in_a_turn(broker: RedisBroker, first: list[str]) -> 
     ids = ["1a", "1b"]
     store.enqueue("default", 1, [part for i in ids for part in (i, b'["note",[]]')])
     link = store.connector.open(keys.jobs)
-    beats = {"silence_ms": SILENCE_MS, "idle_silence_ms": SILENCE_MS}
-    store.turn(link, "default", "me.0", flags="b", want=2, tiers="1", **beats)
+    store.turn(link, "default", "me.0", Ask(2, "1", beat=True))
     others: list[tuple[str, Outcome]] = [("1b", Retry(60_000, b"", "failed")), ("1b", Back()), ("1a", Back())]
-    turn = store.turn(link, "default", "me.0", done=["1a"] if first else [], others=others, **beats)
+    turn = store.turn(link, "default", "me.0", Ask(), done=["1a"] if first else [], others=others)
     assert turn.refused == (["1b", "1a"] if first else ["1b"])
     assert broker.client.zcard(keys.delayed) == 1
     assert broker.client.lrange(keys.ready[1], 0, -1) == ([] if first else [b"1a"])
@@ -328,7 +329,7 @@ def test_jobs_that_redis_refused_to_count_as_done_are_not_counted(broker: RedisB
 def test_a_stop_while_redis_refuses_a_service_is_calm(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.loop.loop._LAST_SECONDS", 0.5)
+    monkeypatch.setattr("fourlane.worker.loop.stopping._LAST_SECONDS", 0.5)
     let, begun = threading.Event(), []
 
     @fourlane.task
@@ -363,12 +364,12 @@ def test_jobs_begin_before_the_dead_are_seen_to(broker: RedisBroker, run_worker:
 
     monkeypatch.setattr(broker.store, "reclaim", reclaim)
     link = broker.store.connector.open(b"")
-    broker.store.turn(link, "default", "dead.0", flags="b", silence_ms=1, idle_silence_ms=1)
+    broker.store.turn(link, "default", "dead.0", Ask(beat=True, silence_ms=1, idle_silence_ms=1))
     link.close()
     note.send()
     proof = Contact(time.monotonic() - 60)
     proof.heard_at = time.monotonic()
-    monkeypatch.setattr("fourlane.worker.loop.loop.Contact", lambda now: proof)
+    monkeypatch.setattr("fourlane.worker.loop.services.Contact", lambda now: proof)
     run_worker(broker)
     eventually(lambda: reclaimed)
     assert reclaimed == [True]
@@ -457,11 +458,11 @@ def test_a_late_end_under_a_lost_lease_hides_no_job_that_nobody_here_knows(broke
     broker.client.lrem(keys.ready[1], 0, sent.id)
     broker.client.sadd(keys.leased("w.1"), sent.id)
     loop = Loop(broker, [Queue("default", tier) for tier in Tier], name="w", slots=1, grace_seconds=1)
-    lane = loop.lanes[0]
-    late = Run(lane, Leased(sent.id, b"", b"", 0), codec.Envelope("note"), Plan(broker, note))
-    lane.begin_anew()
-    lane.finished.append((late, PLAIN))
-    lane.out_of_step = True
+    service = loop.services[0]
+    late = Run(service, Leased(sent.id, b"", b"", 0), codec.Envelope("note"), Plan(broker, note))
+    service.begin_anew()
+    service.finished.append((late, PLAIN))
+    service.fall_out_of_step()
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     try:

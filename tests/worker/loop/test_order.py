@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fourlane.worker.loop.order import Ask, Shares, next_ask
+from fourlane.queues.turn import First
+from fourlane.worker.loop.order import Choice, Shares, whose_turn
+
+Chosen = tuple[str, int, str, First | None]
 
 
 @dataclass(eq=False)
@@ -18,8 +21,8 @@ class Service:
     late: set[str] = field(default_factory=set)
 
 
-def ask(*services: Service, want: int = 4, shares: Shares | None = None) -> tuple[str, int, str, str] | None:
-    found = next_ask(services, want, shares or Shares())
+def choice(*services: Service, want: int = 4, shares: Shares | None = None) -> Chosen | None:
+    found = whose_turn(services, want, shares or Shares())
     return (found.service.name, found.want, found.down_to, found.first) if found is not None else None
 
 
@@ -29,27 +32,27 @@ def ask(*services: Service, want: int = 4, shares: Shares | None = None) -> tupl
         ([], None),
         ([Service("a")], None),
         # Alone it may give all it has.
-        ([Service("a", "2")], ("a", 4, "9", "")),
+        ([Service("a", "2")], ("a", 4, "9", None)),
         # A higher tier first, whatever the service; and none below what another has.
-        ([Service("a", "2"), Service("b", "0")], ("b", 4, "1", "")),
-        ([Service("a", "02"), Service("b", "1")], ("a", 4, "0", "")),
-        ([Service("a", "2"), Service("b", "2")], ("a", 4, "2", "")),
+        ([Service("a", "2"), Service("b", "0")], ("b", 4, "1", None)),
+        ([Service("a", "02"), Service("b", "1")], ("a", 4, "0", None)),
+        ([Service("a", "2"), Service("b", "2")], ("a", 4, "2", None)),
         # Of one tier who was served longest ago.
-        ([Service("a", "2", served=5), Service("b", "2", served=3)], ("b", 4, "2", "")),
-        ([Service("a", "1", served=5), Service("b", "2", served=3)], ("a", 4, "1", "")),
-        ([Service("a", "13", served=5), Service("b", "2"), Service("c", "1", served=9)], ("a", 4, "1", "")),
+        ([Service("a", "2", served=5), Service("b", "2", served=3)], ("b", 4, "2", None)),
+        ([Service("a", "1", served=5), Service("b", "2", served=3)], ("a", 4, "1", None)),
+        ([Service("a", "13", served=5), Service("b", "2"), Service("c", "1", served=9)], ("a", 4, "1", None)),
     ],
 )
-def test_who_is_asked(services: list[Service], expected: tuple[str, int, str, str] | None) -> None:
-    assert ask(*services) == expected
+def test_who_is_asked(services: list[Service], expected: Chosen | None) -> None:
+    assert choice(*services) == expected
 
 
 def test_services_of_one_tier_take_turns() -> None:
     services = [Service(name, "2") for name in "abc"]
     order = []
     for number in range(1, 8):
-        found = next_ask(services, 1, Shares())
-        assert isinstance(found, Ask)
+        found = whose_turn(services, 1, Shares())
+        assert isinstance(found, Choice)
         found.service.served = number
         order.append(found.service.name)
     assert order == list("abcabca")
@@ -60,11 +63,11 @@ def test_a_tier_past_its_target_gets_one_lease_in_ten() -> None:
     shares = Shares()
     got: list[str] = []
     for _ in range(40):
-        found = next_ask([urgent, patient], 1, shares)
+        found = whose_turn([urgent, patient], 1, shares)
         assert found is not None
         got.append(found.service.name)
         if found.first:
-            assert (found.down_to, found.first) == ("", "1:1")
+            assert (found.down_to, found.first) == ("", First("1", 1))
             shares.paid("1", 1)
         else:
             shares.leased(1, {"1"})
@@ -75,7 +78,7 @@ def test_a_tier_past_its_target_gets_one_lease_in_ten() -> None:
 def test_its_share_comes_with_the_same_call_when_its_service_is_next_anyway() -> None:
     shares = Shares()
     shares.leased(27, {"2"})
-    assert ask(Service("a", "02", late={"2"}), shares=shares) == ("a", 4, "9", "2:3")
+    assert choice(Service("a", "02", late={"2"}), shares=shares) == ("a", 4, "9", First("2", 3))
 
 
 def test_two_late_tiers_get_a_share_each_and_their_services_take_turns() -> None:
@@ -83,9 +86,9 @@ def test_two_late_tiers_get_a_share_each_and_their_services_take_turns() -> None
     shares.leased(9, {"1", "2"})
     services = [Service("a", "0"), Service("b", "1", served=7, late={"1"}), Service("c", "1", served=2, late={"1"})]
     services.append(Service("d", "2", late={"2"}))
-    assert ask(*services, shares=shares) == ("c", 1, "", "1:1")
+    assert choice(*services, shares=shares) == ("c", 1, "", First("1", 1))
     shares.paid("1", 1)
-    assert ask(*services, shares=shares) == ("d", 1, "", "2:1")
+    assert choice(*services, shares=shares) == ("d", 1, "", First("2", 1))
 
 
 def test_what_was_owed_is_forgotten_when_the_tier_has_caught_up() -> None:
@@ -98,4 +101,4 @@ def test_what_was_owed_is_forgotten_when_the_tier_has_caught_up() -> None:
 def test_the_best_tier_that_waits_needs_no_share() -> None:
     shares = Shares()
     shares.leased(90, {"1"})
-    assert ask(Service("a", "1", late={"1"}), Service("b", "2"), shares=shares) == ("a", 4, "1", "")
+    assert choice(Service("a", "1", late={"1"}), Service("b", "2"), shares=shares) == ("a", 4, "1", None)

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from fourlane.worker.process.probe import Health, Page, Probe
+from fourlane.worker.process.health import Health
+from fourlane.worker.process.probe import Page, Probe
 
 
 @pytest.fixture
@@ -44,6 +45,22 @@ def test_head_is_get_without_the_body(path: str) -> None:
         assert raw(probe, f"HEAD {path}") == (head, b"")
     finally:
         probe.close()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("GET /live", b"200 OK"),
+        ("GET http://h/live", b"404 Not Found"),
+        ("POST /live", b"501 Not Implemented"),
+        ("GET /li ve", b"400 Bad Request"),
+        ("GET /" + "a" * 9_000, b"431 Request Header Fields Too Large"),
+        ("GET /live HTTP/1.1\r\n" + "a: b\r\n" * 101 + "c:", b"431 Request Header Fields Too Large"),
+    ],
+)
+def test_what_is_asked_otherwise(probe: Probe, request_line: str, status: bytes) -> None:
+    head, _ = raw(probe, request_line)
+    assert head[0] == b"HTTP/1.0 " + status
 
 
 def test_connections_that_are_only_held_keep_nobody_out(probe: Probe) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 import fourlane
@@ -14,7 +15,7 @@ from fourlane.job import State, new_id
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.redis import Link
-from fourlane.queues.store import Turn
+from fourlane.queues.turn import Ask, Turn
 from fourlane.worker.loop.loop import Loop
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
@@ -104,11 +105,11 @@ def test_a_worker_that_left_is_given_nothing(broker: RedisBroker) -> None:
     sent = task.send(0)
     store = broker.store
     link = store.connector.open(store.service("default").jobs)
-    store.ask_ahead(link, "default", "left.0", want=2, tiers="1", silence_ms=SILENCE_MS)
+    store.ask_ahead(link, "default", "left.0", Ask(2, "1", ahead=True))
     assert store.hear_ahead(link) is None
     assert sent.status() is State.READY
-    store.turn(link, "default", "here.0", flags="b", silence_ms=SILENCE_MS, idle_silence_ms=60_000)
-    store.ask_ahead(link, "default", "here.0", want=2, tiers="1", silence_ms=SILENCE_MS)
+    store.turn(link, "default", "here.0", Ask(beat=True, idle_silence_ms=60_000))
+    store.ask_ahead(link, "default", "here.0", Ask(2, "1", ahead=True))
     turn = store.hear_ahead(link)
     assert turn is not None
     assert [leased.entry for leased in turn.jobs] == [sent.id]
@@ -123,7 +124,7 @@ def test_a_worker_that_left_is_given_nothing(broker: RedisBroker) -> None:
 def test_leases_that_a_worker_does_not_know_are_found_at_its_look(
     broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fourlane.worker.loop.loop.idle_look_seconds", lambda services: 0.3)
+    monkeypatch.setattr("fourlane.worker.loop.turning.idle_look_seconds", lambda services: 0.3)
     ran = threading.Event()
 
     @fourlane.task
@@ -152,10 +153,10 @@ def test_a_lease_that_nobody_hears_of_counts_as_lost_after_the_short_silence(bro
     keys = store.service("default")
     link = store.connector.open(keys.jobs)
     for name in ("dies.0", "other.0"):
-        store.turn(link, "default", name, flags="b", silence_ms=SILENCE_MS, idle_silence_ms=60_000)
+        store.turn(link, "default", name, Ask(beat=True, idle_silence_ms=60_000))
 
     def ahead() -> list[str]:
-        store.ask_ahead(link, "default", "dies.0", want=1, tiers="1", silence_ms=SILENCE_MS)
+        store.ask_ahead(link, "default", "dies.0", Ask(1, "1", ahead=True))
         turn = store.hear_ahead(link)
         assert turn is not None
         return [leased.entry for leased in turn.jobs]
@@ -205,7 +206,7 @@ def test_what_lay_unread_for_long_is_given_back(
         # Meanwhile its silence was over, and another took the job.
         broker.client.zadd(broker.store.service("default").workers, {"w0.0": 1})
         assert broker.store.reclaim("default", "w0.0", "it fell silent") == (1, [])
-        return turn._replace(now_ms=broker.store.clock.now_ms() - SILENCE_MS)
+        return msgspec.structs.replace(turn, now_ms=broker.store.clock.now_ms() - SILENCE_MS)
 
     monkeypatch.setattr(broker.store, "hear_ahead", hear_late)
     sent = note.send(1)

@@ -1,13 +1,13 @@
-"""The newest time that was told of a thing, so that who hears of an older one knows that it comes late."""
+"""The latest time that was told of a thing, so that who hears of an earlier one knows that it comes late."""
 
 from __future__ import annotations
 
 from fourlane.queues.store import Store
 
-__all__ = ["Newest"]
+__all__ = ["Latest"]
 
 
-class Newest:
+class Latest:
     """By keys of the caller's own. Times are whole numbers."""
 
     def __init__(self, store: Store) -> None:
@@ -19,5 +19,5 @@ class Newest:
         return int(self._store.connector.command(name, "GET", name) or -1)
 
     def tell(self, service: str, key: str, time: int, *, ttl_ms: int) -> None:
-        """Remember it, unless a newer one is known."""
+        """Remember it, unless a later one is known."""
         self._store.connector.run("latest", (self._store.service(service).latest(key),), (time, ttl_ms))

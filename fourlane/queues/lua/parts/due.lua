@@ -1,0 +1,54 @@
+-- Needs keys, entries, wake, clock, pace, refusals. Delayed jobs: they are put among the others by their time, and become
+-- ready when it has come, at most so many in a call.
+local DUE_AT_ONCE = 200
+local due_changed = false
+
+local function delay(entry, milliseconds)
+    redis.call('ZADD', DELAYED, clock() + milliseconds, entry)
+    due_changed = true
+end
+
+-- Milliseconds until the next one is due, -1 when there is none.
+local function next_due()
+    local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+    return first[2] and math.max(0, math.ceil(tonumber(first[2]) - clock())) or -1
+end
+
+-- Those whose time has come, by tier; and those of no tier. The ones that their replay's pace holds back wait again.
+local function take_due()
+    local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', clock(), 'WITHSCORES', 'LIMIT', 0, DUE_AT_ONCE)
+    local ready, unplaced, paces = {}, {}, {}
+    for i = 1, #due, 2 do
+        local tier, at = tier_of(due[i]), tonumber(due[i + 1])
+        local later = wait_again(paces, at, clock())
+        if later then
+            redis.call('ZADD', DELAYED, later, due[i])
+        elseif READY[tier] then
+            ready[tier] = ready[tier] or { entries = {}, members = {} }
+            table.insert(ready[tier].entries, ready_since(due[i], at))
+            table.insert(ready[tier].members, due[i])
+        else
+            unplaced[#unplaced + 1] = due[i]
+        end
+    end
+    write_paces(paces)
+    return ready, unplaced
+end
+
+-- Returns the refusal of a tier's list: each moves wholly, and one that Redis refuses keeps back no other.
+local function move_due()
+    local ready, unplaced = take_due()
+    local refused
+    for tier, moved in pairs(ready) do
+        wake(tier)
+        local pushed = redis.pcall('RPUSH', READY[tier], unpack(moved.entries))
+        if type(pushed) == 'table' then
+            refused = refusal(pushed, READY[tier], 'list')
+        else
+            redis.call('ZREM', DELAYED, unpack(moved.members))
+        end
+    end
+    if #unplaced > 0 then redis.call('ZREM', DELAYED, unpack(unplaced)) end
+    due_changed = true
+    return refused
+end
