@@ -23,7 +23,7 @@ _QUEUE = re.compile(r"(?P<env>[^.]+)\.jobs\.(?P<priority>[^.]+)\.(?P<service>[^.
 
 
 class Tier(IntEnum):
-    """A lane: its number orders it, its word names it, its target says how long a job may wait."""
+    """A priority: its number orders it, its word names it, its target says how long a job may wait."""
 
     P0 = 0
     P1 = 1

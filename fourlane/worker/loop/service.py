@@ -183,8 +183,7 @@ class Service:
 
     def miss(self) -> None:
         """Tokens may have been lost: anything may have come, here or for another worker."""
-        self.tiers.all_may_have_jobs()
-        self.agenda.look_now()
+        self.hears_nothing()
         if self.others:
             self.tiers.hand_all_on()
 

@@ -16,8 +16,8 @@ from fourlane.worker.loop.service import Service
 
 __all__ = ["Ahead", "Heard", "Wait"]
 
-_WITHOUT_SECONDS: Final = 2.0  # and when keys are left out that Redis refused
-_ANSWER_SECONDS: Final = 5.0
+_WITHOUT_SECONDS: Final = 2.0  # how long a wait lasts that leaves out keys which Redis refused
+_ANSWER_SECONDS: Final = 5.0  # for Redis to tell that a wait is over
 
 
 class Heard(NamedTuple):

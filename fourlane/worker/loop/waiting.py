@@ -65,7 +65,7 @@ class Waiting:
             self._waits.drop()
 
     def wait(self) -> None:
-        """Not for long: somebody else may have something to say too."""
+        """Sleep, unless something is to be done at once; and take what Redis told."""
         executor = self._executor
         executor.low = executor.backlog.qsize() // 2
         executor.waiting = True
