@@ -73,8 +73,8 @@ ARROWS = {
     "upkeep": "ai config db events notifications outbox queues root scheduler tasks",
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root webhooks",
-    "commands": "ai app billing config db deliveries events observe outbox own process providers queues scheduler "
-    "tasks upkeep webhooks",
+    "commands": "ai app billing config db deliveries events observe outbox own process providers queues root "
+    "scheduler tasks upkeep webhooks worker",
     "face": "events queues scheduler tasks",
 }
 # A folder stands for the files in it.

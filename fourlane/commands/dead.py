@@ -24,7 +24,6 @@ from fourlane.commands.shared import (
     yes_option,
 )
 from fourlane.commands.text import human_age, moment, since, table
-from fourlane.reasons import REASONS
 
 if TYPE_CHECKING:
     from fourlane.queues.dead_letters import AuditRecord, Filter

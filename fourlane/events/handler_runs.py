@@ -21,7 +21,8 @@ from fourlane.events.tries import Tries
 from fourlane.names import Queue
 from fourlane.outcome import Dead, Done, Outcome, Postpone, Retry
 from fourlane.queues.claims import Claim, Claims
-from fourlane.queues.store import Leased, Store
+from fourlane.queues.store import Store
+from fourlane.queues.turn import Leased
 from fourlane.queues.words import words_of as kept_words_of
 from fourlane.reasons import REJECTED
 from fourlane.retry import Backoff, is_expected
@@ -172,7 +173,7 @@ class HandlerRuns:
             run.expected = is_expected(error, run.plan.throws)
             tell.failed(run, error, outcome)
         with self._telling:  # elsewhere one thread tells it
-            tell.turned(Ends(run.lane.service, [(run, outcome)]))
+            tell.turned(Ends(run.service.name, [(run, outcome)]))
 
     # Claims -------------------------------------------------------------------------------------------------
 

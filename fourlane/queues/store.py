@@ -301,4 +301,3 @@ def _refuse_taken(taken: Sequence[bytes]) -> None:
     if taken:
         ids = [i.decode() for i in taken]
         raise DuplicateJob(f"{len(ids)} job id(s) belong to other jobs already: {', '.join(ids[:3])}", ids)
-

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
-from fourlane.meter import meter
 from fourlane.outcome import Back
 from fourlane.queues import control
 from fourlane.queues.store import Store
+from fourlane.telling import tell
 from fourlane.worker.loop.apart import Apart
 from fourlane.worker.loop.recovery import Recovery
 from fourlane.worker.loop.service import Service
@@ -97,9 +97,7 @@ class Leases:
         self._tell_lost(service, late)
 
     def _tell_lost(self, service: Service, runs: list[Run]) -> None:
-        meter.count("leases_lost", (service.name,))
-        name = service.lease_name
-        log.warning("lost service=%s worker=%s: %d running job(s) will not count", service.name, name, len(runs))
+        tell.leases_lost(service.name, service.lease_name, len(runs))
         self._executor.lease_lost(runs)
 
     def look_whether_lost(self, name: str, lease_name: str) -> None:
@@ -110,7 +108,7 @@ class Leases:
 
     def count_stale(self, service: Service, runs: Sequence[Run]) -> None:
         """They ended after their leases were lost."""
-        meter.count("stale_acks", (service.name,), len(runs))
+        tell.stale(service.name, runs)
         key = self._store.service(service.name).stats
         try:
             self._store.connector.command(key, "HINCRBY", key, "stale", len(runs))
@@ -118,7 +116,6 @@ class Leases:
             log.warning("%s", error)
         for run in runs:
             run.let_go()
-            log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
 
     def count_against_limits(self, service: Service) -> None:
         """Once this worker knows of a limit, what it leased before must count too."""

@@ -20,9 +20,10 @@ import dramatiq
 from dramatiq.middleware import AsyncIO
 
 from fourlane.names import Queue
-from fourlane.outcome import Done, Outcome
+from fourlane.outcome import PLAIN, Done, Outcome
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
+from fourlane.telling import tell
 from fourlane.worker.loop.apart import Apart
 from fourlane.worker.loop.appetite import Appetite
 from fourlane.worker.loop.leases import Leases
@@ -37,9 +38,7 @@ from fourlane.worker.loop.waiting import Waiting
 from fourlane.worker.loop.waits import Waits
 from fourlane.worker.loop.watching import Watching
 from fourlane.worker.run.executor import Executor
-from fourlane.worker.run.observer import Observer
 from fourlane.worker.run.run import Run
-from fourlane.worker.run.tell import tell
 from fourlane.worker.table import Table
 
 __all__ = ["Loop"]
@@ -59,9 +58,7 @@ class Loop:
         slots: int = 8,
         concurrency: int = 1000,
         grace_seconds: float = 25.0,
-        log_jobs: bool = False,
         table: Table | None = None,
-        observer: Observer | None = None,
     ) -> None:
         store = broker.store
         self.broker = broker
@@ -69,7 +66,6 @@ class Loop:
         self.waits = waits = Waits(store, services)
         self.executor = executor = Executor(
             broker, self, slots=slots, concurrency=concurrency, table=table, worker=name, on_low=self.wake,
-            observer=observer,
         )  # fmt: skip
         apart = self._apart = Apart(executor, store.crash_limit, table=table)
         appetite = self._appetite = Appetite(executor, lambda: self.stopping or apart.wants_room())
@@ -78,7 +74,7 @@ class Loop:
         leases = self._leases = Leases(store, services, executor, apart=apart, waits=waits, recovery=recovery)
         turns = self._turns = Turns(
             store, services, executor, appetite=appetite, apart=apart, recovery=recovery, leases=leases,
-            watching=watching, observer=observer,
+            watching=watching,
         )  # fmt: skip
         tokens = Tokens(store, services, turns=turns, appetite=appetite, recovery=recovery, watching=watching)
         promotions = self._promotions = Promotions(store, services, appetite, recovery)
@@ -88,13 +84,11 @@ class Loop:
         )  # fmt: skip
         self._waiting = Waiting(
             services, executor, waits, turns=turns, tokens=tokens, promotions=promotions, appetite=appetite,
-            apart=apart, recovery=recovery, observer=observer,
+            apart=apart, recovery=recovery,
         )  # fmt: skip
         self._stopping = Stopping(
             store, services, executor, turns=turns, apart=apart, waits=waits, grace_seconds=grace_seconds
         )
-        self._log_jobs = log_jobs
-        self._observer = observer
         self._told: deque[Callable[[], None]] = deque()
         self._tells_shutdown = False
 
@@ -120,8 +114,7 @@ class Loop:
         self._stopping.let_end(self._listen)
         self._stopping.leave()
         self.executor.close()
-        if self._observer is not None:
-            self._observer.close()
+        tell.closing()
 
     @property
     def stopping(self) -> bool:
@@ -150,11 +143,13 @@ class Loop:
         run.ended_at = time.monotonic()
         if run.gated:
             run.leave_gate()
-        error = run._exception  # which the turn lets go of
+        error = None if outcome is PLAIN else run.error  # which the turn lets go of
         run.service.finished.append((run, outcome))
         self._appetite.finished_jobs += 1
-        if type(outcome) is not Done or self._log_jobs:
-            tell(run, outcome, error, done=self._log_jobs)
+        if type(outcome) is not Done:
+            tell.ended(run, outcome, error)
+        elif "done" in tell.heard:
+            tell.done(run)
 
     def mislaid(self) -> None:
         """A job may be in no place of the executor's any more."""
@@ -204,4 +199,4 @@ class Loop:
         """One more service."""
         if not self.stopping and self.services.named(name) is None:
             self.waits.add(self.services.add(name))
-            log.info("serving service=%s too: it was declared since the start", name)
+            tell.serving(name)

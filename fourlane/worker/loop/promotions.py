@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.store import Store
+from fourlane.telling import tell
 from fourlane.worker.loop.appetite import Appetite
 from fourlane.worker.loop.recovery import Recovery
 from fourlane.worker.loop.service import Service
@@ -60,4 +61,4 @@ class Promotions:
     def _end(self, service: Service, promotion: Promotion) -> None:
         del self._open[service]
         if promotion.taken:
-            log.info("promoted service=%s jobs=%d: others did not know their tasks", service.name, promotion.taken)
+            tell.promoted(service.name, promotion.taken)

@@ -10,6 +10,7 @@ from typing import Final
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.redis import is_refusal
 from fourlane.queues.store import Store
+from fourlane.telling import tell
 from fourlane.worker.loop.apart import Apart
 from fourlane.worker.loop.services import Services
 from fourlane.worker.loop.turning import Turns
@@ -82,7 +83,7 @@ class Stopping:
     def leave(self) -> None:
         """Give back what did not end, and say so to Redis."""
         for run in self._executor.abandon():
-            log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
+            tell.abandoned(run)
             run.service.give_back(run)
         self._settle_last()
         self._tell_gone()

@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 
 from fourlane.errors import RedisUnavailable
-from fourlane.meter import meter
 from fourlane.outcome import PLAIN
 from fourlane.queues.pulse import NEXT_LOOK_SECONDS, idle_look_seconds
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Ask, First, Leased, Turn
+from fourlane.telling import Ends, tell
 from fourlane.worker.loop.apart import Apart
 from fourlane.worker.loop.appetite import Appetite
 from fourlane.worker.loop.asking import what_to_ask
@@ -26,7 +26,6 @@ from fourlane.worker.loop.services import Services
 from fourlane.worker.loop.settling import Settling, gather
 from fourlane.worker.loop.watching import Watching
 from fourlane.worker.run.executor import Executor
-from fourlane.worker.run.observer import Observer
 
 __all__ = ["Turns"]
 
@@ -50,7 +49,6 @@ class Turns:
         recovery: Recovery,
         leases: Leases,
         watching: Watching,
-        observer: Observer | None,
     ) -> None:
         self.shares = Shares()
         self.turned_at = 0.0
@@ -67,7 +65,6 @@ class Turns:
         self._recovery = recovery
         self._leases = leases
         self._watching = watching
-        self._observer = observer
         self._last_idle_look = 0.0
 
     def take(
@@ -94,7 +91,7 @@ class Turns:
         self._recovery.answered()
         service.settled(settling.size, len(turn.faults))
         self._learn_time(service, turn, now)
-        meter.count("turns", (service.name,))
+        tell.counted("turns", (service.name,))
         self.take_in(service, turn, ask, now)
         for entry, why in turn.faults:
             self._recovery.settle_otherwise(service, entry, dict(settling.others)[entry], why)
@@ -126,8 +123,8 @@ class Turns:
     def _tell_ended(self, service: Service, settling: Settling, now: float) -> None:
         if settling.ended:
             self._appetite.ran(settling.ended[-1][0], now)
-            if self._observer is not None:
-                self._observer.turned(service.name, settling.ended)
+            if "turned" in tell.heard:
+                tell.turned(Ends(service.name, settling.ended))
                 for run, outcome in settling.ended:
                     if outcome is not PLAIN:
                         run.let_go()
@@ -182,12 +179,10 @@ class Turns:
 
     def _warn(self, service: Service, turn: Turn) -> None:
         if turn.refused:
-            number = len(turn.refused)
-            meter.count("stale_acks", (service.name,), number)
-            log.warning("stale %d settlement(s) of %s refused: the leases were lost", number, service.name)
+            tell.refused(service.name, len(turn.refused))
             service.agenda.doubt_beat()
         if turn.dropped:
-            log.warning("dropped %d old dead letter(s) of %s: over their number or age", turn.dropped, service.name)
+            tell.dropped(service.name, turn.dropped)
 
     def _begin(self, service: Service, jobs: list[Leased], now: float) -> None:
         service.leased(jobs)

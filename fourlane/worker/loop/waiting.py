@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
+from fourlane.telling import tell
 from fourlane.worker.loop.apart import Apart
 from fourlane.worker.loop.appetite import Appetite
 from fourlane.worker.loop.promotions import Promotions
@@ -18,7 +19,6 @@ from fourlane.worker.loop.turning import Turns
 from fourlane.worker.loop.wait import Ahead
 from fourlane.worker.loop.waits import Waits
 from fourlane.worker.run.executor import Executor
-from fourlane.worker.run.observer import Observer
 
 __all__ = ["Waiting"]
 
@@ -44,7 +44,6 @@ class Waiting:
         appetite: Appetite,
         apart: Apart,
         recovery: Recovery,
-        observer: Observer | None,
     ) -> None:
         self._services = services
         self._executor = executor
@@ -55,7 +54,6 @@ class Waiting:
         self._appetite = appetite
         self._apart = apart
         self._recovery = recovery
-        self._observer = observer
         self._busy_since = 0.0
 
     def drop_overdue(self) -> None:
@@ -75,9 +73,9 @@ class Waiting:
         if ready and executor.backlog.qsize() <= executor.low:
             timeout = 0.0
         if self._arm(timeout, now):
-            pause_until = None if self._observer is None else self._observer.pause(now)
-            if pause_until is not None:
-                timeout = max(0.0, min(timeout, pause_until - now))
+            tell_again_at = tell.resting(now)
+            if tell_again_at is not None:
+                timeout = max(0.0, min(timeout, tell_again_at - now))
             answer_by = self._waits.answer_by()
             self._sleep(timeout if answer_by is None else max(0.0, min(timeout, answer_by - time.monotonic())))
         executor.waiting = False

@@ -10,6 +10,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.queues.contact import STEP_SECONDS
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store
+from fourlane.telling import tell
 from fourlane.worker.loop.recovery import Recovery
 from fourlane.worker.loop.service import Service
 from fourlane.worker.loop.services import Services
@@ -61,7 +62,7 @@ class Watching:
             log.warning("%s", error)
             return
         if back or poisoned:
-            log.warning("reclaimed service=%s worker=%s jobs=%d poison=%d", service.name, name, back, len(poisoned))
+            tell.reclaimed(service.name, name, back, len(poisoned))
         service.tiers.all_may_have_jobs()
 
     def keep_contact(self, now: float) -> None:

@@ -77,5 +77,5 @@ class Admission:
 
     def _crowd_out(self, gate: Gate, run: Run) -> Postpone:
         self.crowded_at = time.monotonic()
-        run.lane.passed(run.leased.entry[0], self.crowded_at)
+        run.service.tiers.crowd(run.leased.entry[0], self.crowded_at)
         return Postpone(gate.pause_ms(self.crowded_at))

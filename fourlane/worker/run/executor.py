@@ -29,7 +29,7 @@ import dramatiq
 
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.store import Leased
+from fourlane.queues.turn import Leased
 from fourlane.tasks import ends
 from fourlane.worker.run import cancelling
 from fourlane.worker.run.admission import Admission
@@ -152,9 +152,9 @@ class Executor:
 
     # Jobs come ----------------------------------------------------------------------------------------------
 
-    def start(self, lane: Any, jobs: list[Leased]) -> int:
+    def start(self, service: Any, jobs: list[Leased]) -> int:
         """Take leased jobs; returns how many are ``async def``. Those that cannot run at all are concluded here."""
-        coroutines = self._load.load(lane, jobs, self.backlog.put)
+        coroutines = self._load.load(service, jobs, self.backlog.put)
         if coroutines:
             self._coroutines.spawn(coroutines)
         return len(coroutines)

@@ -72,6 +72,6 @@ class Hearers:
         stored = job.id_of_entry(run.leased.entry)
         told = ended.for_waiters(str(run.error), cancelled=True)
         try:
-            Results(self._broker.store).tell_end(run.lane.service, stored, told)
+            Results(self._broker.store).tell_end(run.service.name, stored, told)
         except RedisUnavailable as fault:
             log.warning("who waits for job %s is not told that it was cancelled: %s", run.id, fault)

@@ -11,7 +11,7 @@ import dramatiq
 from fourlane import codec
 from fourlane.errors import FourlaneError, UnreadableJob
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.store import Leased
+from fourlane.queues.turn import Leased
 from fourlane.worker.run.gate import Gate
 from fourlane.worker.run.plan import Plan
 from fourlane.worker.run.refuse import Refusals
@@ -61,7 +61,7 @@ class Load:
             self.has_plain = True
         return plan
 
-    def load(self, lane: Any, jobs: Sequence[Leased], put: Callable[[Run], None]) -> list[Run]:
+    def load(self, service: Any, jobs: Sequence[Leased], put: Callable[[Run], None]) -> list[Run]:
         """Make runs of jobs: those for threads are ``put`` at once, coroutines are returned. Others are refused."""
         coroutines: list[Run] = []
         plans, decode = self.plans, codec.decode
@@ -70,14 +70,14 @@ class Load:
                 envelope = decode(leased.body)
                 plan = plans.get(envelope.task) or self._plan_late(envelope.task)
             except UnreadableJob as error:
-                self._refusals.refuse_unreadable(lane, leased, error)
+                self._refusals.refuse_unreadable(service, leased, error)
                 continue
             if plan is None:
-                self._refusals.refuse_unknown(lane, leased, envelope)
+                self._refusals.refuse_unknown(service, leased, envelope)
             elif plan.is_async:
-                coroutines.append(Run(lane, leased, envelope, plan))
+                coroutines.append(Run(service, leased, envelope, plan))
             else:
-                put(Run(lane, leased, envelope, plan))
+                put(Run(service, leased, envelope, plan))
         return coroutines
 
     def _plan_late(self, name: str) -> Plan | None:

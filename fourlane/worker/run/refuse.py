@@ -10,7 +10,7 @@ from fourlane.errors import UnreadableJob
 from fourlane.outcome import Outcome, Postpone
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.records import read_record, write_record
-from fourlane.queues.store import Leased
+from fourlane.queues.turn import Leased
 from fourlane.worker.run.conclude import Conclusions
 from fourlane.worker.run.decide import UNREADABLE, unknown_task
 from fourlane.worker.run.finish import Owner
@@ -28,13 +28,13 @@ class Refusals:
         self._conclusions = conclusions
         self._no_plan: Any = NoPlan(broker)
 
-    def refuse_unreadable(self, lane: Any, leased: Leased, error: UnreadableJob) -> None:
-        run = Run(lane, leased, codec.Envelope(""), self._no_plan)
+    def refuse_unreadable(self, service: Any, leased: Leased, error: UnreadableJob) -> None:
+        run = Run(service, leased, codec.Envelope(""), self._no_plan)
         self._owner.finished(run, self._conclusions.refused(run, UNREADABLE, str(error)))
 
-    def refuse_unknown(self, lane: Any, leased: Leased, envelope: codec.Envelope) -> None:
+    def refuse_unknown(self, service: Any, leased: Leased, envelope: codec.Envelope) -> None:
         """Another version may know the task."""
-        run = Run(lane, leased, envelope, self._no_plan)
+        run = Run(service, leased, envelope, self._no_plan)
         self._owner.finished(run, self._park(run, int(time.time() * 1000)))
 
     def _park(self, run: Run, now_ms: int) -> Outcome:

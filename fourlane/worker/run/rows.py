@@ -32,7 +32,7 @@ class Rows:
         if self.table is not None and row >= 0:
             hard = run.plan.hard_ms
             deadline = run.started + hard / 1000 if hard else 0.0
-            self.table.begin(row, run.lane.number, run.leased.entry.encode(), deadline)
+            self.table.begin(row, run.service.number, run.leased.entry.encode(), deadline)
             crashes = run.leased.crashes
             if crashes and crashes >= self._broker.store.crash_limit - 1:
                 self.table.suspect(row)

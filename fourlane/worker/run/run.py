@@ -13,7 +13,8 @@ from dramatiq.broker import MessageProxy
 from fourlane import codec, job
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.messages import message_of
-from fourlane.queues.store import Leased, Store
+from fourlane.queues.store import Store
+from fourlane.queues.turn import Leased
 from fourlane.tasks.context import CurrentJob
 from fourlane.worker.run.plan import Plan
 
@@ -68,9 +69,9 @@ class Run(MessageProxy):
     _steps: Steps | None = None
     _output: Output | None = None
 
-    def __init__(self, lane: Any, leased: Leased, envelope: codec.Envelope, plan: Plan) -> None:
-        self.lane = lane
-        self.epoch = lane.epoch
+    def __init__(self, service: Any, leased: Leased, envelope: codec.Envelope, plan: Plan) -> None:
+        self.service = service
+        self.epoch = service.epoch
         self.leased = leased
         self.envelope = envelope
         self.plan = plan
@@ -81,7 +82,7 @@ class Run(MessageProxy):
         made = self.__dict__.get("_context")
         if made is None:
             job_id = job.message_id_of(job.id_of_entry(self.leased.entry))
-            fresh = CurrentJob(job_id, self.plan.name, self.lane.service, self.attempt, self.envelope.enqueued_ms)
+            fresh = CurrentJob(job_id, self.plan.name, self.service.name, self.attempt, self.envelope.enqueued_ms)
             options = self.envelope.options
             fresh.tenant = self.tenant
             if "scheduled_for" in options:
@@ -135,7 +136,7 @@ class Run(MessageProxy):
     @property
     def lease(self) -> Lease:
         """Under which this run may write."""
-        return Lease(self.lane.service, f"{self.lane.base_name}.{self.epoch}", self.leased.entry, self.seal)
+        return Lease(self.service.name, f"{self.service.worker}.{self.epoch}", self.leased.entry, self.seal)
 
     @property
     def store(self) -> Store:
@@ -165,7 +166,7 @@ class Run(MessageProxy):
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
         """Built when a middleware or an error first needs it: most jobs never do."""
         if self._built is None:
-            self._built = message_of(self.plan.broker, self.lane.service, self.leased, envelope=self.envelope)
+            self._built = message_of(self.plan.broker, self.service.name, self.leased, envelope=self.envelope)
         return self._built
 
     @property

@@ -12,9 +12,8 @@ from fourlane.outcome import Postpone
 from fourlane.queues import browse
 from fourlane.queues.records import write_record
 from fourlane.queues.store import Delayed, Store
-from fourlane.worker.run.unknown import Promotion, pause_ms, unknown_tasks
 from fourlane.queues.turn import Ask
-from fourlane.worker.run.unknown import Parked, Promotion, pause_ms, unknown_tasks
+from fourlane.worker.run.unknown import Promotion, pause_ms, unknown_tasks
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
 from tests.queues.conftest import store as store
