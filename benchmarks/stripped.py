@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, Final
 
-from fourlane.worker.loop import loop
+from fourlane.worker.loop import loop, turning, waiting
 from fourlane.worker.run import begin, finish
 
 __all__: list[str] = []
@@ -57,7 +57,9 @@ def _without_hooks(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for owner, names in (
-    (loop.Loop, ("_tell_ended", "_turn", "_wait")),
+    (loop.Loop, ("finished",)),
+    (turning.Turns, ("take", "_tell_ended")),
+    (waiting.Waiting, ("wait",)),
     (begin.Begin, ("_begin_with",)),
     (finish.Finish, ("finish", "_let_go")),
 ):

@@ -81,7 +81,7 @@ def test_the_last_is_closed_first_and_made_anew_when_it_is_asked_for() -> None:
 def test_one_database_for_all_who_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOURLANE_AI", '{"log_rows": true}')
     assert configured().database is App().database
-    assert endpoints._read_policy().database is App().database
+    assert endpoints._read_setup().database is App().database
     assert App(load_settings()).database is not App().database
 
 

@@ -41,7 +41,7 @@ log = logging.getLogger("fourlane.events")
 class _Service(NamedTuple):
     """In a Run's place for what a worker knows of a service."""
 
-    service: str
+    name: str
     epoch: int = 0
 
 

@@ -27,7 +27,7 @@ from fourlane.events.messages import Message
 from fourlane.events.mover import accept
 from fourlane.job import new_id
 from fourlane.outbox.relay import Relay
-from fourlane.queues import dead_letters, schedules
+from fourlane.queues import browse, dead_letters, schedules
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.encrypted import declare_encrypted
 from fourlane.queues.journal import journal_of
@@ -220,7 +220,7 @@ def test_nothing_is_readable_before_in_and_after_the_run(
     way(World(broker, charge, plain, database))
     assert SECRET.encode() not in in_redis(broker)
     run_worker(broker, slots=1)
-    eventually(lambda: broker.store.unfinished("default") == 0)
+    eventually(lambda: browse.unfinished(broker.store, "default") == 0)
     assert SECRET in ran
     assert SECRET.encode() not in in_redis(broker)
     assert dead_letters.count(broker.store) == 0
