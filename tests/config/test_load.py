@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
 
-from fourlane.config import load_settings
+from fourlane.config import Settings, load_settings
 from fourlane.config.groups.jobs import QueueLimit
 from fourlane.errors import SettingsError
 from tests.config.asked import described, faults, write
@@ -197,6 +198,18 @@ def test_override_wins_over_environment_over_file_over_default(monkeypatch: pyte
     assert shown["FOURLANE_CRASH_LIMIT"] == ("2", ".env.local")
     assert shown["FOURLANE_MAX_RETRIES"] == ("5", "default")
     assert shown["REDIS_URL"] == ("redis://given", "override")
+
+
+def test_the_settings_read_the_environment_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOURLANE_SLOTS", "3")
+    monkeypatch.setenv("redis_url", "redis://process")
+
+    settings = Settings()
+
+    assert isinstance(settings, BaseSettings)
+    assert settings.slots == 3
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://process"
 
 
 def test_an_empty_platform_variable_leaves_the_file_to_speak(monkeypatch: pytest.MonkeyPatch) -> None:
