@@ -34,16 +34,17 @@ def load_settings(**overrides: Any) -> Settings:
     environment = canonical(overrides.get("environment", process.get("FOURLANE_ENVIRONMENT") or "local"))
     is_one = environment in get_args(EnvironmentName)  # what is none is a fault, and its name may fit no file
     file = from_start(Path(f".env.{environment if is_one else 'local'}"))
-    is_there = is_one and os.path.exists(file)
-    filed = _read_file(file) if is_there else {}
+    filed = _read_file(file) if is_one else {}
 
     faults = _faults_of_names(filed | process) + _unknown(overrides, variables())
     # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
     if canonical(filed.get("FOURLANE_ENVIRONMENT") or environment) != environment:
         faults.append(f"FOURLANE_ENVIRONMENT: {file.name} cannot set it; set it in the process environment")
-    given = {_key(field): value for field, value in overrides.items() if field in variables()}
+    # What the process environment says the settings read themselves.
+    given = {field: filed[name] for field, name in variables().items() if filed.get(name) and name not in process}
+    given |= {field: value for field, value in overrides.items() if field in variables()}
     try:
-        settings = Settings(**given | {"environment": environment, "_env_file": file if is_there else None})
+        settings = Settings(**{_key(field): value for field, value in (given | {"environment": environment}).items()})
     except ValidationError as error:
         faults += [_fault(detail) for detail in error.errors(include_url=False)]
     # Outside the except clause, so that no context carries the values that were refused.
@@ -64,6 +65,8 @@ def _key(field: str) -> str:
 
 
 def _read_file(file: Path) -> dict[str, str | None]:
+    if not os.path.exists(file):
+        return {}
     try:
         return _by_name(DotEnvSettingsSource(Settings, env_file=file, env_ignore_empty=False).env_vars)
     except OSError as error:

@@ -253,9 +253,11 @@ def test_a_file_may_repeat_its_environment() -> None:
 
 
 def test_a_file_may_hold_names_of_others() -> None:
-    write("local", "NEXT_PUBLIC_SITE=x", "SLOTS=9", "FOURLANE_SLOTS=2")
+    write("local", "NEXT_PUBLIC_SITE=x", "SLOTS=9", "FOURLANE_SLOTS=2", "PROCESSES=9")
 
-    assert load_settings().slots == 2
+    settings = load_settings()
+
+    assert (settings.slots, settings.processes) == (2, 1)
 
 
 def test_a_file_that_is_not_text_is_a_fault() -> None:
