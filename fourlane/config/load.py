@@ -44,7 +44,7 @@ def load_settings(**overrides: Any) -> Settings:
     given = {field: filed[name] for field, name in variables().items() if filed.get(name) and name not in process}
     given |= {field: value for field, value in overrides.items() if field in variables()}
     try:
-        settings = Settings(**{_key(field): value for field, value in (given | {"environment": environment}).items()})
+        settings = Settings(**_by_alias(given | {"environment": environment}))
     except ValidationError as error:
         faults += [_fault(detail) for detail in error.errors(include_url=False)]
     # Outside the except clause, so that no context carries the values that were refused.
@@ -56,12 +56,6 @@ def load_settings(**overrides: Any) -> Settings:
         field: "override" if field in overrides else places.get(name, "default") for field, name in variables().items()
     }
     return settings
-
-
-def _key(field: str) -> str:
-    """Its alias where it has one: until pydantic-settings 2.11 the environment wins over a bare field name."""
-    alias = Settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else field
 
 
 def _read_file(file: Path) -> dict[str, str | None]:
@@ -80,6 +74,12 @@ def _by_name(given: Mapping[str, str | None]) -> dict[str, str | None]:
     """What is given, by upper-case name. A platform variable that is empty counts as absent."""
     named = {name.upper(): value for name, value in given.items()}
     return {name: value for name, value in named.items() if value or name.startswith(PREFIX)}
+
+
+def _by_alias(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Until pydantic-settings 2.11 the environment wins over the bare name of a field that has an alias."""
+    aliases = {field: Settings.model_fields[field].validation_alias for field in given}
+    return {alias if isinstance(alias, str) else field: given[field] for field, alias in aliases.items()}
 
 
 def _faults_of_names(found: Mapping[str, str | None]) -> list[str]:
