@@ -85,7 +85,7 @@ HOMES = {
     "botocore": {"events/aws.py"},
     "moto": {"events/local.py"},
     "pydantic": {"config/", "events/catalogue.py"},
-    "dotenv": {"config/load.py"},
+    "pydantic_settings": {"config/load.py", "config/settings.py"},
     "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http/"},
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_settings import DotEnvSettingsSource
 
 from fourlane.config import kubernetes
 from fourlane.config.folder import from_start
@@ -39,11 +40,11 @@ def load_settings(**overrides: Any) -> Settings:
     # Obeying the file would belie its name, ignoring it would run in an environment that nobody meant.
     if canonical(filed.get("FOURLANE_ENVIRONMENT") or environment) != environment:
         faults.append(f"FOURLANE_ENVIRONMENT: {file.name} cannot set it; set it in the process environment")
-    found = filed | process
-    given = {field: found[name] for field, name in variables().items() if found.get(name)}
+    # What the process environment says the settings read themselves.
+    given = {field: filed[name] for field, name in variables().items() if filed.get(name) and name not in process}
     given |= {field: value for field, value in overrides.items() if field in variables()}
     try:
-        settings = Settings.model_validate(given | {"environment": environment})
+        settings = Settings(**_by_alias(given | {"environment": environment}))
     except ValidationError as error:
         faults += [_fault(detail) for detail in error.errors(include_url=False)]
     # Outside the except clause, so that no context carries the values that were refused.
@@ -60,10 +61,8 @@ def load_settings(**overrides: Any) -> Settings:
 def _read_file(file: Path) -> dict[str, str | None]:
     if not os.path.exists(file):
         return {}
-    from dotenv import dotenv_values  # 13 ms that a process without a file does not spend
-
     try:
-        return _by_name(dotenv_values(file))
+        return _by_name(DotEnvSettingsSource(Settings, env_file=file, env_ignore_empty=False).env_vars)
     except OSError as error:
         fault = f"{file}: cannot be read ({error.strerror}); let this user read it, or remove it"
     except UnicodeDecodeError:
@@ -75,6 +74,12 @@ def _by_name(given: Mapping[str, str | None]) -> dict[str, str | None]:
     """What is given, by upper-case name. A platform variable that is empty counts as absent."""
     named = {name.upper(): value for name, value in given.items()}
     return {name: value for name, value in named.items() if value or name.startswith(PREFIX)}
+
+
+def _by_alias(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Until pydantic-settings 2.11 the environment wins over the bare name of a field that has an alias."""
+    aliases = {field: Settings.model_fields[field].validation_alias for field in given}
+    return {alias if isinstance(alias, str) else field: given[field] for field, alias in aliases.items()}
 
 
 def _faults_of_names(found: Mapping[str, str | None]) -> list[str]:

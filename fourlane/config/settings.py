@@ -9,7 +9,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import PrivateAttr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fourlane.config.groups.ai import AiSettings
 from fourlane.config.groups.database import DatabaseSettings
@@ -31,6 +32,7 @@ PREFIX: Final = "FOURLANE_"
 
 # Fields come in the order of the bases from the last one on.
 class Settings(
+    BaseSettings,
     ObserveSettings,
     UpkeepSettings,
     NotificationSettings,
@@ -45,7 +47,13 @@ class Settings(
 ):
     """Everything that can be set, checked. Get one from ``load_settings``."""
 
-    model_config = ConfigDict(defer_build=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        # Groups read the JSON of a variable themselves, to say what is wrong with it.
+        enable_decoding=False,
+        defer_build=False,
+    )
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
 
-from fourlane.config import load_settings
+from fourlane.config import Settings, load_settings
 from fourlane.config.groups.jobs import QueueLimit
 from fourlane.errors import SettingsError
 from tests.config.asked import described, faults, write
@@ -199,6 +200,18 @@ def test_override_wins_over_environment_over_file_over_default(monkeypatch: pyte
     assert shown["REDIS_URL"] == ("redis://given", "override")
 
 
+def test_the_settings_read_the_environment_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOURLANE_SLOTS", "3")
+    monkeypatch.setenv("redis_url", "redis://process")
+
+    settings = Settings()
+
+    assert isinstance(settings, BaseSettings)
+    assert settings.slots == 3
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://process"
+
+
 def test_an_empty_platform_variable_leaves_the_file_to_speak(monkeypatch: pytest.MonkeyPatch) -> None:
     write("local", "REDIS_URL=redis://file")
     monkeypatch.setenv("REDIS_URL", "")
@@ -240,9 +253,11 @@ def test_a_file_may_repeat_its_environment() -> None:
 
 
 def test_a_file_may_hold_names_of_others() -> None:
-    write("local", "NEXT_PUBLIC_SITE=x", "SLOTS=9", "FOURLANE_SLOTS=2")
+    write("local", "NEXT_PUBLIC_SITE=x", "SLOTS=9", "FOURLANE_SLOTS=2", "PROCESSES=9")
 
-    assert load_settings().slots == 2
+    settings = load_settings()
+
+    assert (settings.slots, settings.processes) == (2, 1)
 
 
 def test_a_file_that_is_not_text_is_a_fault() -> None:
