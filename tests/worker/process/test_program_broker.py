@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fourlane.job import State
-from tests.promises.conftest import Workers, alive, eventually
+from tests.workers import Workers, alive, eventually
 
 PROGRAM = """
 import os, dramatiq, fourlane, redis

@@ -12,8 +12,8 @@ import pytest
 
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from tests.conftest import StartServer
-from tests.promises.conftest import Workers, eventually
 from tests.proxy import FaultyProxy
+from tests.workers import Workers, eventually
 
 
 def test_a_beat_leaves_the_services_alone_in_which_nothing_is_held(workers: Workers) -> None:

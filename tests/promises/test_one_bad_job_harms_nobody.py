@@ -10,7 +10,7 @@ import pytest
 
 from fourlane.errors import JobCancelled
 from fourlane.job import State
-from tests.promises.conftest import Workers, alive, eventually
+from tests.workers import Workers, alive, eventually
 
 
 def test_a_killed_process_gives_its_jobs_back_at_once(workers: Workers) -> None:

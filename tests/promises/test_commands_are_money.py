@@ -19,8 +19,8 @@ from fourlane.job import State, new_id
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob
-from tests.promises.conftest import eventually
 from tests.servers import Server
+from tests.workers import eventually
 
 TASKS = """
 import fourlane

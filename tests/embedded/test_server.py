@@ -30,7 +30,7 @@ from fourlane.embedded import start as starts
 from fourlane.errors import EmbeddedServerError
 from tests.servers import eventually, free_port
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 # Opens the folder, says what it got, and ends in order when its stdin closes.
 OPENER = """

@@ -13,7 +13,7 @@ import pytest
 
 from tests.command import CALL, Command
 from tests.command import command as command
-from tests.promises.conftest import eventually
+from tests.workers import eventually
 
 HOSTED = """
 import atexit, decimal, logging.config, multiprocessing, os, signal, subprocess, tempfile

@@ -21,6 +21,11 @@ from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
 from tests.queues.conftest import store as store
 from tests.servers import eventually
+from tests.tasks.notifications.conftest import command as command
+from tests.tasks.notifications.conftest import database as database
+from tests.tasks.notifications.conftest import environment as environment
+from tests.tasks.notifications.conftest import ledger as ledger
+from tests.tasks.notifications.conftest import providers as providers
 from tests.tasks.notifications.standins import Providers
 
 CHANNELS: dict[str, alerts.Channel] = {"critical": "pagerduty", "warning": "slack"}

@@ -15,9 +15,9 @@ from fourlane.errors import RedisUnavailable
 from fourlane.job import State
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import task
-from tests.promises.conftest import eventually
 from tests.servers import Server
 from tests.worker.conftest import RunWorker, run_worker
+from tests.workers import eventually
 
 __all__ = ["run_worker"]
 

@@ -29,8 +29,8 @@ from fourlane.worker.process.spec import CANNOT_START, Told
 from fourlane.worker.process.supervisor import Supervisor
 from fourlane.worker.process.watch import Watch
 from tests.conftest import StartServer
-from tests.promises.conftest import Workers, alive, eventually
 from tests.servers import Server, free_port
+from tests.workers import Workers, alive, eventually
 
 VERSION = """
 import fourlane

@@ -11,7 +11,8 @@ import pytest
 
 from examples.ai.provider import Fault, Provider
 from fourlane import State
-from tests.promises.conftest import Workers, eventually
+from tests.workers import Workers, eventually
+from tests.workers import workers as workers
 
 TASKS = """
 import asyncio, os

@@ -28,10 +28,10 @@ from fourlane.queues.turn import Ask
 from tests.command import Command
 from tests.command import command as command
 from tests.conftest import StartServer
-from tests.promises.conftest import eventually
 from tests.proxy import FaultyProxy
 from tests.servers import Server
 from tests.worker.conftest import RunWorker, run_worker
+from tests.workers import eventually
 
 __all__ = ["run_worker"]
 
@@ -122,7 +122,7 @@ def test_tls_with_a_missing_ca_is_one_clear_line(start_server: StartServer, tmp_
 
 def documented_rights() -> list[str]:
     """The words of the ACL line in docs/operating.md."""
-    text = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
     (line,) = re.findall(r"^ACL SETUSER (fourlane .*?)^```", text, re.MULTILINE | re.DOTALL)
     return line.replace("\\\n", " ").split()
 

@@ -17,8 +17,8 @@ from fourlane.queues.limit import Limit
 from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from tests.conftest import StartServer
-from tests.promises.conftest import Workers, eventually
 from tests.servers import Server
+from tests.workers import Workers, eventually
 
 DECLARING = """
 import fourlane
