@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,6 +156,13 @@ class Workers:
         """The process ids that said this."""
         return [int(pid) for pid in self.db.lrange(f"{self.namespace}:said:{what}:{name}", 0, -1)]
 
+    def is_done(self, name: str, times: int = 1) -> bool:
+        return len(self.said("done", name)) == times
+
+    def wait_for(self, process: subprocess.Popen[bytes], words: str, seconds: float = 10) -> None:
+        """Until its log has these words."""
+        eventually(lambda: words in self.log(process), seconds)
+
     def children(self, supervisor: subprocess.Popen[bytes]) -> set[int]:
         """The worker processes under this supervisor that live."""
         found = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
@@ -183,3 +193,13 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def ask(port: int, path: str) -> tuple[int, dict[str, Any]]:
+    """What a worker's probe answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, json.load(refused)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.command import Command
+from tests.command import Command, run_python
+from tests.observe.pages import get, samples
 from tests.observe.receivers import Receiver
 from tests.servers import eventually, free_port
 
@@ -31,36 +29,6 @@ def command(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Command]
     made.module("shop", TASKS)
     yield made
     made.close()
-
-
-def get(port: int, path: str, accept: str = "") -> tuple[int, str]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def samples(text: str) -> dict[tuple[str, ...], float]:
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[(sample.name, *sorted(sample.labels.values()))] = sample.value
-    return found
-
-
-def run_python(command: Command, code: str, *args: str, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=command.folder,
-        env=command.env | env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_killed_process_leaves_its_counts(command: Command, tmp_path: Path) -> None:

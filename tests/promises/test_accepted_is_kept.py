@@ -5,10 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 
-import dramatiq
-import dramatiq.broker
 import pytest
 
 from fourlane.errors import RedisUnavailable
@@ -22,19 +19,9 @@ from tests.workers import eventually
 __all__ = ["run_worker"]
 
 
-@pytest.fixture
-def broker(redis_server: Server) -> Iterator[RedisBroker]:
-    before = dramatiq.broker.global_broker
-    opened = RedisBroker(url=redis_server.url)
-    dramatiq.set_broker(opened)
-    yield opened
-    opened.close()
-    dramatiq.broker.global_broker = before
-
-
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_restart_of_redis_loses_nothing(
-    redis_server: Server, broker: RedisBroker, run_worker: RunWorker, how: str
+    redis_server: Server, own_broker: RedisBroker, run_worker: RunWorker, how: str
 ) -> None:
     redis_server.config("SET", "appendfsync", "always")
     ran: Counter[int] = Counter()
@@ -48,14 +35,14 @@ def test_a_restart_of_redis_loses_nothing(
             some.set()
 
     note.send_many([[number] for number in range(600)])
-    run_worker(broker, slots=4)
+    run_worker(own_broker, slots=4)
     assert some.wait(10)
     getattr(redis_server, how)()
     assert len(ran) < 600
     redis_server.start()
     eventually(lambda: len(ran) == 600, 15)
-    keys = broker.store.service("default")
-    eventually(lambda: broker.client.hlen(keys.jobs) == 0, 10)
+    keys = own_broker.store.service("default")
+    eventually(lambda: own_broker.client.hlen(keys.jobs) == 0, 10)
     # What ran while the reply was lost may have run twice, no more than a worker holds.
     assert sum(ran.values()) - 600 < 100
     late = note.send(1000)
@@ -63,14 +50,14 @@ def test_a_restart_of_redis_loses_nothing(
     assert ran[1000] == 1
 
 
-def test_a_redis_that_hangs_loses_nothing(redis_server: Server, broker: RedisBroker, run_worker: RunWorker) -> None:
+def test_a_redis_that_hangs_loses_nothing(redis_server: Server, own_broker: RedisBroker, run_worker: RunWorker) -> None:
     ran: Counter[int] = Counter()
 
     @task
     def note(number: int) -> None:
         ran[number] += 1
 
-    loop = run_worker(broker, slots=2)
+    loop = run_worker(own_broker, slots=2)
     note.send(0)
     eventually(lambda: ran[0] == 1)
     note.send_many([[number] for number in range(1, 50)])
@@ -78,11 +65,11 @@ def test_a_redis_that_hangs_loses_nothing(redis_server: Server, broker: RedisBro
     assert not loop.stopping
     threading.Timer(1.0, redis_server.resume).start()
     eventually(lambda: len(ran) == 50, 10)
-    eventually(lambda: broker.client.hlen(broker.store.service("default").jobs) == 0)
+    eventually(lambda: own_broker.client.hlen(own_broker.store.service("default").jobs) == 0)
 
 
 def test_a_late_finish_is_refused_and_the_job_runs_again(
-    broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+    own_broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     gates = [threading.Event(), threading.Event()]
     begun: list[str] = []
@@ -94,11 +81,11 @@ def test_a_late_finish_is_refused_and_the_job_runs_again(
         gates[turn].wait(20)
         return f"run {turn}"
 
-    run_worker(broker, name="first", slots=2)
+    run_worker(own_broker, name="first", slots=2)
     sent = hold.send()
     eventually(lambda: len(begun) == 1)
-    entry = next(iter(broker.store.held("default", "first.0")))
-    back, poisoned = broker.store.reclaim("default", "first.0", "the test says it died", begun=[entry])
+    entry = next(iter(own_broker.store.held("default", "first.0")))
+    back, poisoned = own_broker.store.reclaim("default", "first.0", "the test says it died", begun=[entry])
     assert (back, poisoned) == (1, [])
     eventually(lambda: len(begun) == 2)
     gates[0].set()
@@ -109,7 +96,7 @@ def test_a_late_finish_is_refused_and_the_job_runs_again(
     assert len(begun) == 2
 
 
-def test_enqueue_without_redis_fails_soon(redis_server: Server, broker: RedisBroker) -> None:
+def test_enqueue_without_redis_fails_soon(redis_server: Server, own_broker: RedisBroker) -> None:
     @task
     def note() -> None: ...
 
@@ -130,10 +117,10 @@ def test_enqueue_without_redis_fails_soon(redis_server: Server, broker: RedisBro
 
 
 def test_a_worker_that_stops_while_redis_is_away_says_so_once(
-    redis_server: Server, broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+    redis_server: Server, own_broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And not for each of its services, while each try lasts seconds."""
-    loop = run_worker(broker, "one", "two", "three")
+    loop = run_worker(own_broker, "one", "two", "three")
     eventually(lambda: loop.turned_at > 0)
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "loop-0")
     redis_server.kill()

@@ -108,13 +108,6 @@ def start_worker(redis_server: Server, tmp_path: Path) -> Iterator[StartWorker]:
         process.communicate(timeout=20)
 
 
-@pytest.fixture
-def broker(redis_server: Server) -> Iterator[RedisBroker]:
-    opened = RedisBroker(url=redis_server.url)
-    yield opened
-    opened.close()
-
-
 def send(broker: RedisBroker, number: int) -> list[EnqueuedJob[Any]]:
     ids = [new_id(1, 1_700_000_000_000 + n) for n in range(number)]
     broker.store.enqueue("default", 1, [part for job_id in ids for part in (job_id, BODY)])
@@ -126,28 +119,28 @@ def wait_empty(broker: RedisBroker, seconds: float = 30.0) -> None:
     eventually(lambda: broker.client.hlen(key) == 0, seconds)
 
 
-def test_a_lone_job(start_worker: StartWorker, broker: RedisBroker, meter: Meter) -> None:
+def test_a_lone_job(start_worker: StartWorker, own_broker: RedisBroker, meter: Meter) -> None:
     start_worker()
     for _ in range(3):  # connections, scripts, the first beat
-        send(broker, 1)
-        wait_empty(broker)
+        send(own_broker, 1)
+        wait_empty(own_broker)
     meter.read()
     for _ in range(20):
-        send(broker, 1)
-        wait_empty(broker)
+        send(own_broker, 1)
+        wait_empty(own_broker)
     calls, commands = meter.read()
     # Enqueue, lease, settle; and the wait for the next one, which is armed after the job is done.
     assert calls / 20 <= 4.5
     assert commands / 20 <= 14
 
 
-def test_under_load(start_worker: StartWorker, broker: RedisBroker, meter: Meter) -> None:
+def test_under_load(start_worker: StartWorker, own_broker: RedisBroker, meter: Meter) -> None:
     start_worker()
-    send(broker, 1)
-    wait_empty(broker)
+    send(own_broker, 1)
+    wait_empty(own_broker)
     meter.read()
-    jobs = send(broker, 20_000)
-    wait_empty(broker)
+    jobs = send(own_broker, 20_000)
+    wait_empty(own_broker)
     calls, commands = meter.read()
     assert calls / 20_000 <= 0.1
     # How many jobs a turn takes follows their speed; what a turn costs does not.
@@ -166,11 +159,11 @@ def test_idle(start_worker: StartWorker, meter: Meter) -> None:
     assert commands * minute <= 40
 
 
-def test_idle_with_many_services(start_worker: StartWorker, broker: RedisBroker) -> None:
+def test_idle_with_many_services(start_worker: StartWorker, own_broker: RedisBroker) -> None:
     """Ten services are looked at in turn. How often, a worker says itself: it counts as dead after three periods."""
     start_worker(*(part for number in range(10) for part in ("--services", f"service-{number}")))
-    now = broker.client.time()[0]
-    key = broker.store.service("service-3").workers
-    ((_, dead_at),) = broker.client.zrange(key, 0, -1, withscores=True)
+    now = own_broker.client.time()[0]
+    key = own_broker.store.service("service-3").workers
+    ((_, dead_at),) = own_broker.client.zrange(key, 0, -1, withscores=True)
     looks_a_minute = 10 * 60 / ((dead_at / 1000 - now) / 3)
     assert looks_a_minute * 11 <= 38

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 import dramatiq
 import dramatiq.broker
@@ -54,13 +53,6 @@ def send_later(store: Store) -> list[str]:
 
 
 SENDS = [send_one, send_some, send_new, send_later]
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    server = urlsplit(redis_url)
-    with FaultyProxy(server.hostname or "", server.port or 0) as opened:
-        yield opened
 
 
 @pytest.fixture

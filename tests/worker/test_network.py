@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-import dramatiq
-import dramatiq.broker
 import pytest
 import redis
 
@@ -26,37 +22,6 @@ from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    parts = urlsplit(redis_url)
-    with FaultyProxy(parts.hostname or "127.0.0.1", parts.port or 6379) as proxy:
-        yield proxy
-
-
-@contextmanager
-def served_at(url: str, namespace: str) -> Iterator[RedisBroker]:
-    before = dramatiq.broker.global_broker
-    broker = RedisBroker(url=url, namespace=namespace)
-    dramatiq.set_broker(broker)
-    yield broker
-    broker.close()
-    dramatiq.broker.global_broker = before
-
-
-@pytest.fixture
-def behind(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """A broker whose every connection goes through the proxy."""
-    with served_at(proxy.url(redis_url), namespace) as broker:
-        yield broker
-
-
-@pytest.fixture
-def impatient(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """Likewise, and it waits 0.3 s for an answer."""
-    with served_at(f"{proxy.url(redis_url)}?socket_timeout=0.3", namespace) as broker:
-        yield broker
 
 
 def test_an_enqueue_whose_reply_is_lost_is_one_job(behind: RedisBroker, proxy: FaultyProxy) -> None:

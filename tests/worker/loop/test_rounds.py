@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -31,13 +30,6 @@ from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    parts = urlsplit(redis_url)
-    with FaultyProxy(parts.hostname or "127.0.0.1", parts.port or 6379) as proxy:
-        yield proxy
 
 
 class Counted:

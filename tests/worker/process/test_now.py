@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Command
-from tests.observe.test_whole import run_python
+from tests.command import Command, run_python
 from tests.servers import eventually
 
 TASKS = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
@@ -11,8 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,7 @@ from fourlane.worker.process.supervisor import Supervisor
 from fourlane.worker.process.watch import Watch
 from tests.conftest import StartServer
 from tests.servers import Server, free_port
-from tests.workers import Workers, alive, eventually
+from tests.workers import Workers, alive, ask, eventually
 
 VERSION = """
 import fourlane
@@ -44,14 +41,6 @@ def version(name):
 
 def write_version(workers: Workers, word: str) -> None:
     (workers.folder / "versions.py").write_text(VERSION.format(word))
-
-
-def wait_for_words(workers: Workers, process: subprocess.Popen[bytes], words: str, seconds: float = 10) -> None:
-    eventually(lambda: words in workers.log(process), seconds)
-
-
-def is_done(workers: Workers, name: str, times: int = 1) -> bool:
-    return len(workers.said("done", name)) == times
 
 
 # New code ---------------------------------------------------------------------------------------------------
@@ -69,12 +58,12 @@ def test_watch_runs_the_new_code_and_outlives_broken_code(workers: Workers) -> N
     # As long as before and in the same second: for Python's cache it is the same file.
     second = first // 10**9 * 10**9 + (first + 1) % 10**9
     os.utime(workers.folder / "versions.py", ns=(second, second))
-    wait_for_words(workers, supervisor, "versions.py changed")
+    workers.wait_for(supervisor, "versions.py changed")
     workers.send("version", "b")
     eventually(lambda: workers.said("two", "b") or workers.said("one", "b"), 10)
     eventually(lambda: workers.send("version", "c") and workers.said("two", "c"), 10, interval=0.2)
     (workers.folder / "versions.py").write_text("def broken(:\n")
-    wait_for_words(workers, supervisor, "waits for the next change")
+    workers.wait_for(supervisor, "waits for the next change")
     assert "Traceback" not in workers.log(supervisor)
     assert "versions.py, line 1" in workers.log(supervisor)
     assert supervisor.poll() is None
@@ -88,7 +77,7 @@ def test_watch_waits_for_the_repair_of_code_that_never_ran(workers: Workers) -> 
     (workers.folder / "versions.py").write_text("no such name")
     supervisor = workers.start("--watch", module="versions", until="waits for the next change")
     write_version(workers, "one")
-    wait_for_words(workers, supervisor, "ready:", 10)
+    workers.wait_for(supervisor, "ready:", 10)
     supervisor.terminate()
     assert supervisor.wait(10) == 0
 
@@ -118,7 +107,7 @@ def test_sighup_restarts_one_process_after_the_other(workers: Workers) -> None:
     old = set(held)
     write_version(workers, "new!")
     supervisor.send_signal(signal.SIGHUP)
-    wait_for_words(workers, supervisor, "one by one")
+    workers.wait_for(supervisor, "one by one")
     time.sleep(0.5)  # room for a mistake: both told to stop
     workers.send("quick", "meanwhile")
     (second,) = eventually(lambda: workers.said("done", "meanwhile"))
@@ -149,7 +138,7 @@ def _one_held_job_in_each_process(workers: Workers) -> dict[int, str]:
         (pid,) = workers.said("begun", name)
         if pid in held:
             workers.open_gate(name)
-            eventually(lambda name=name: is_done(workers, name))  # type: ignore[misc]
+            eventually(lambda name=name: workers.is_done(name))  # type: ignore[misc]
         else:
             held[pid] = name
     assert len(held) == 2
@@ -162,8 +151,8 @@ def test_a_reload_of_broken_code_leaves_the_others_serving(workers: Workers) -> 
     old = workers.children(supervisor)
     (workers.folder / "versions.py").write_text("raise RuntimeError('half deployed')\n")
     supervisor.send_signal(signal.SIGHUP)
-    wait_for_words(workers, supervisor, "half deployed")
-    wait_for_words(workers, supervisor, "next start in 1.0 s")
+    workers.wait_for(supervisor, "half deployed")
+    workers.wait_for(supervisor, "next start in 1.0 s")
     workers.send("version", "a")
     (pid,) = eventually(lambda: workers.said("old", "a"))
     assert pid in old
@@ -199,7 +188,7 @@ def test_recycling(workers: Workers, setting: str, limit: str, task: tuple[Any, 
         workers.send(task[0], f"n{sent}", *task[1:])
         sent += 1
         # One that comes when the old process takes no more runs in the new one.
-        eventually(lambda name=f"n{sent - 1}": is_done(workers, name) or recycled())  # type: ignore[misc]
+        eventually(lambda name=f"n{sent - 1}": workers.is_done(name) or recycled())  # type: ignore[misc]
         time.sleep(0.1)
     workers.send("quick", "after")
     workers.open_gate("h")
@@ -208,7 +197,7 @@ def test_recycling(workers: Workers, setting: str, limit: str, task: tuple[Any, 
     assert not alive(old)
     assert workers.said("begun", "h") == workers.said("done", "h") == [old]  # it had its grace
     assert held.status() is State.UNKNOWN
-    eventually(lambda: all(is_done(workers, f"n{number}") for number in range(sent)))
+    eventually(lambda: all(workers.is_done(f"n{number}") for number in range(sent)))
     assert "died" not in workers.log(supervisor)
 
 
@@ -226,7 +215,7 @@ def test_the_hard_limit_ends_a_job_that_holds_the_interpreter(workers: Workers) 
     assert "hard limit" in info.detail
     assert len(workers.said("begun", "s")) == 3
     workers.open_gate("n")
-    eventually(lambda: is_done(workers, "n"), 10)
+    eventually(lambda: workers.is_done("n"), 10)
     eventually(lambda: neighbour.status() is State.UNKNOWN, 10)
     assert f"hard-limit job={seizing.id}" in workers.log(supervisor)
 
@@ -304,7 +293,7 @@ def test_a_second_ctrl_c_stops_at_once(workers: Workers) -> None:
     held = [workers.send("hold", name) for name in "ab"]
     eventually(lambda: all(workers.said("begun", name) for name in "ab"))
     os.killpg(process.pid, signal.SIGINT)
-    wait_for_words(workers, process, "stopping:")
+    workers.wait_for(process, "stopping:")
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(5) == 130, workers.log(process)
@@ -327,7 +316,7 @@ def test_a_process_killed_while_it_stops_makes_exit_code_1(workers: Workers) -> 
     sent = workers.send("hold", "h")
     (pid,) = eventually(lambda: workers.said("begun", "h"))
     process.terminate()
-    wait_for_words(workers, process, "stopping:")
+    workers.wait_for(process, "stopping:")
     os.kill(pid, signal.SIGKILL)
     assert process.wait(10) == 1
     assert (sent.status(), sent.info().crashes) == (State.READY, 1)
@@ -380,7 +369,7 @@ def test_three_processes_serve_and_outlive_each_other(workers: Workers) -> None:
     eventually(lambda: len(workers.said("begun", names[0])) == 2, 5)
     for name in names:
         workers.open_gate(name)
-    eventually(lambda: all(is_done(workers, name) for name in names))
+    eventually(lambda: all(workers.is_done(name) for name in names))
     assert workers.said("done", names[1]) + workers.said("done", names[2]) == first[1:]
     assert len(workers.children(supervisor)) == 3
     # The list of workers follows at once, and keeps no dead ones.
@@ -511,7 +500,7 @@ def test_a_process_that_is_unwell_is_not_ready_and_ended(workers: Workers) -> No
     assert first != eventually(lambda: workers.said("begun", "h")[1:], 10)[0]
     assert sent.info().crashes == 1
     workers.open_gate("h")
-    eventually(lambda: is_done(workers, "h") and ask(port, "ready")[0] == 200)
+    eventually(lambda: workers.is_done("h") and ask(port, "ready")[0] == 200)
     assert f"pid={first}: its event loop ended; killing it" in workers.log(supervisor)
 
 
@@ -646,19 +635,10 @@ def test_a_process_gets_all_of_a_specification_that_does_not_fit_into_its_pipe_a
 def test_programs_that_tasks_start_do_not_read_the_supervisors_pipe(workers: Workers) -> None:
     workers.start("--slots", "1")
     workers.send("read_stdin", "r")
-    eventually(lambda: is_done(workers, "r"))
+    eventually(lambda: workers.is_done("r"))
 
 
 # The probe --------------------------------------------------------------------------------------------------
-
-
-def ask(port: int, path: str) -> tuple[int, dict[str, Any]]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as reply:
-            return reply.status, json.load(reply)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code, json.load(refused)
 
 
 def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
@@ -681,7 +661,7 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
         workers.send("hold", name)
     eventually(lambda: workers.said("begun", "h") and workers.said("begun", "i"), 10)
     process.terminate()
-    wait_for_words(workers, process, "stopping:")
+    workers.wait_for(process, "stopping:")
     eventually(lambda: ask(port, "ready")[0] == 503)
     assert ask(port, "live")[0] == 200
     assert len(workers.children(process)) == 2  # so it is not for a missing process
@@ -705,7 +685,7 @@ def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace:
             time.sleep(0.1)
         redis_server.resume()
         workers.open_gate("h")
-        eventually(lambda: is_done(workers, "h"), 10)
+        eventually(lambda: workers.is_done("h"), 10)
         assert ask(port, "ready")[0] == 200
     finally:
         redis_server.resume()
@@ -776,9 +756,9 @@ def test_a_worker_says_what_it_serves_and_what_fails(workers: Workers) -> None:
     workers.send("quick", "q")
     failing, retried = workers.send("fail", "f"), workers.send("fail_twice", "r")
     eventually(lambda: failing.status() is retried.status() is State.DEAD)
-    wait_for_words(workers, process, f"dead job={failing.id} task=fail attempt=1")
-    wait_for_words(workers, process, f"retry job={retried.id} task=fail_twice attempt=1")
-    eventually(lambda: is_done(workers, "q"))
+    workers.wait_for(process, f"dead job={failing.id} task=fail attempt=1")
+    workers.wait_for(process, f"retry job={retried.id} task=fail_twice attempt=1")
+    eventually(lambda: workers.is_done("q"))
     process.terminate()
     assert process.wait(10) == 0
     assert "done job=" not in workers.log(process)
@@ -805,7 +785,7 @@ def test_dev_says_that_its_server_is_embedded_and_logs_every_job(workers: Worker
 def test_dev_on_a_real_server_logs_every_job(workers: Workers) -> None:
     process = workers.start(command="dev")
     sent = workers.send("quick", "q")
-    wait_for_words(workers, process, f"done job={sent.id} task=quick attempt=1")
+    workers.wait_for(process, f"done job={sent.id} task=quick attempt=1")
 
 
 @pytest.mark.parametrize(
