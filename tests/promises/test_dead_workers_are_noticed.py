@@ -1,4 +1,4 @@
-"""A lease ends only for those who lost it: not by another worker's start, not by Redis's own silence."""
+"""Dead workers are noticed by their silence; a start, an outage or a standstill is no death."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from fourlane.job import State
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
 from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
-from tests.workers import Workers, eventually
+from tests.workers import Workers, alive, eventually
 
 
 def test_a_beat_leaves_the_services_alone_in_which_nothing_is_held(workers: Workers) -> None:
@@ -134,3 +135,54 @@ def test_a_half_open_connection_of_the_supervisor_holds_up_what_a_dead_process_h
             workers.open_gate("a")
         finally:
             workers.close()
+
+
+def test_code_that_holds_the_interpreter_keeps_its_lease(workers: Workers) -> None:
+    workers.start("--slots", "1")
+    sent = workers.send("seize", "s", 7)
+    eventually(lambda: workers.said("begun", "s"))
+    workers.start("--slots", "1")
+    eventually(lambda: workers.said("done", "s"), 12)
+    eventually(lambda: sent.status() is State.UNKNOWN)
+    assert len(workers.said("begun", "s")) == 1
+
+
+def test_a_killed_process_gives_its_jobs_back_at_once(workers: Workers) -> None:
+    supervisor = workers.start("--slots", "2")
+    held, other = workers.send("hold", "a"), workers.send("hold", "b")
+    first = eventually(lambda: workers.said("begun", "a") and workers.said("begun", "b"))[0]
+    os.kill(first, signal.SIGKILL)
+    again = eventually(lambda: workers.said("begun", "a")[1:] and workers.said("begun", "b")[1:], 4)[0]
+    assert again != first
+    assert supervisor.poll() is None
+    assert held.info().crashes == other.info().crashes == 1
+    for name in "ab":
+        workers.open_gate(name)
+    eventually(lambda: all(workers.said("done", name) == [again] for name in "ab"))
+    eventually(lambda: held.status() is State.UNKNOWN and other.status() is State.UNKNOWN)
+
+
+def test_a_killed_machine_is_noticed_by_an_idle_worker(workers: Workers) -> None:
+    """Supervisor and process die together: nobody reports it, only their silence tells."""
+    first = workers.start("--slots", "3")
+    sent = [workers.send("hold", name) for name in "abc"]
+    eventually(lambda: all(workers.said("begun", name) for name in "abc"))
+    second = workers.start("--slots", "3")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(10)
+    eventually(lambda: all(len(workers.said("begun", name)) == 2 for name in "abc"), 7.5)
+    assert [s.info().crashes for s in sent] == [0, 0, 0]  # a silence is no proof against a job
+    for name in "abc":
+        workers.open_gate(name)
+    eventually(lambda: all(len(workers.said("done", name)) == 1 for name in "abc"))
+    assert second.poll() is None
+
+
+def test_processes_do_not_outlive_their_supervisor(workers: Workers) -> None:
+    supervisor = workers.start("--slots", "1")
+    workers.send("hold", "x")
+    child = eventually(lambda: workers.said("begun", "x"))[0]
+    assert alive(child)
+    supervisor.kill()
+    supervisor.wait(10)
+    eventually(lambda: not alive(child))

@@ -61,27 +61,6 @@ def idle(loop: Loop, broker: RedisBroker) -> bool:
 # Hearing ----------------------------------------------------------------------------------------------------------
 
 
-def test_two_busy_services_of_one_tier_keep_no_urgent_job_waiting(broker: RedisBroker, run_worker: RunWorker) -> None:
-    done, waited = [0], []
-    sends_at = {2_000 * n for n in range(1, 9)}
-
-    @fourlane.task(service="urgent", tier="P0")
-    def urgent(after: int) -> None:
-        waited.append(done[0] - after)
-
-    def short() -> None:
-        done[0] += 1
-        if done[0] in sends_at:
-            urgent.send(done[0])
-
-    tasks = [fourlane.task(service=name, name=name, tier="P2", broker=broker)(short) for name in ("one", "two")]
-    for task in tasks:
-        task.send_many([()] * 10_000)
-    run_worker(broker, "one", "two", "urgent", slots=8)
-    eventually(lambda: len(waited) == len(sends_at), 30)
-    assert sorted(waited)[len(waited) // 2] < 2_000, waited
-
-
 def test_a_token_on_a_lost_connection_is_not_missed(
     broker: RedisBroker, redis_url: str, namespace: str, proxy: FaultyProxy, run_worker: RunWorker
 ) -> None:

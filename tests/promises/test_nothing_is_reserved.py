@@ -1,0 +1,70 @@
+"""Nothing is reserved that cannot run: no job waits in a worker's memory while another worker is idle."""
+
+from __future__ import annotations
+
+import threading
+
+import fourlane
+from fourlane.queues.broker import RedisBroker
+from fourlane.tasks.task import task
+from tests.servers import eventually
+from tests.worker.conftest import RunWorker
+from tests.worker.gates import Gate, declare
+from tests.worker.gates import gate as gate
+
+
+def test_a_full_worker_hears_and_passes_on_what_it_cannot_take(
+    redis_url: str, broker: RedisBroker, run_worker: RunWorker, gate: Gate
+) -> None:
+    bulk, urgent = declare(gate, "bulk", "P2"), declare(gate, "urgent", "P0")
+    run_worker(broker, "bulk", "urgent", slots=1)
+    bulk.send_many([["bulk"]] * 5)
+    eventually(lambda: gate.begun == ["bulk"])
+    urgent.send("urgent")
+    other = Gate()
+    second = RedisBroker(url=redis_url, namespace=broker.store.namespace)
+    fourlane.task(name="urgent-P0", service="urgent", tier="P0", broker=second)(other.run)
+    run_worker(second, "urgent", slots=1)
+    eventually(lambda: other.begun == ["urgent"])
+    other.let.release()
+    urgent.send("again")  # the idle one takes it, whoever hears of it first
+    eventually(lambda: other.begun == ["urgent", "again"])
+    other.let.release()
+
+
+def test_two_workers_share(broker: RedisBroker, run_worker: RunWorker) -> None:
+    who: dict[str, int] = {}
+    both = threading.Barrier(2, timeout=10)
+
+    @task(max_retries=0, result_ttl_ms=60_000)
+    def meet() -> None:
+        name = threading.current_thread().name
+        who[name] = who.get(name, 0) + 1
+        both.wait()
+
+    run_worker(broker, slots=1)
+    run_worker(broker, slots=1)
+    for sent in meet.send_many([[]] * 10):
+        sent.result(10)
+
+
+def test_nothing_is_kept_behind_a_slow_job(broker: RedisBroker, run_worker: RunWorker, gate: Gate) -> None:
+    """A worker that was fast has leased ahead; one slow job must not hold what it leased."""
+    done: list[int] = []
+
+    @task
+    def quick(number: int) -> None:
+        done.append(number)
+
+    @task
+    def slow() -> None:
+        gate.run("slow")
+
+    run_worker(broker, slots=1)
+    quick.send_many([[n] for n in range(2000)])
+    slow.send()
+    quick.send_many([[n] for n in range(2000, 2400)])
+    eventually(lambda: gate.begun == ["slow"], 10)
+    assert len(done) == 2000
+    run_worker(broker, slots=1)
+    eventually(lambda: len(done) == 2400, 3)
