@@ -19,12 +19,10 @@ from fourlane.queues.store import Store
 from fourlane.tasks.task import EnqueuedJob
 from tests.command import Command
 from tests.command import command as command
+from tests.commands.conftest import QUEUE, Run, read
 from tests.queues.conftest import Hand
-from tests.queues.conftest import hand as hand
-from tests.queues.conftest import store as store
 from tests.servers import eventually
 
-QUEUE = "local.jobs.normal.mail"
 TASKS = '''
 """Says when it begins and ends, and how many run at once."""
 import os, time
@@ -174,3 +172,18 @@ def test_a_worker_process_loads_nothing_heavy(command: Command, store: Store) ->
     broker = RedisBroker(client=store.connector.client, namespace=store.namespace)
     assert EnqueuedJob(broker, Queue("mail", Tier.P1), job_id).result(10) == []
     stop(process)
+
+
+def test_limits(run: Run) -> None:
+    assert "nothing is" in run("limits").stdout
+    run("limits", "set", "mail", "--rate", "10", code=1)
+    run("limits", "set", "mail", "--rate", "10", "--per", "1m", "--concurrency", "5", "--force")
+    assert "10 per 1m, 5 at once" in run("limits", "show", "mail").stdout
+    assert read(run("limits", "--json"))["limits"][QUEUE]["per_ms"] == 60_000
+    assert run("limits", "set", "mail", code=2)
+    assert (
+        run("limits", "set", "other", "--burst", "3", "--force", code=1).stderr
+        == "error: per_ms and burst need a rate\n"
+    )
+    run("limits", "clear", "mail")
+    assert read(run("limits", "--json")) == {"limits": {}}
