@@ -21,6 +21,7 @@ from fourlane import codec
 from fourlane.job import new_id
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.store import Delayed
 from fourlane.tasks.task import EnqueuedJob
 from tests import servers, warm
 
@@ -147,10 +148,23 @@ class Workers:
     def log(self, process: subprocess.Popen[bytes]) -> str:
         return (self.folder / f"log{self.started.index(process)}").read_text()
 
-    def send(self, task: str, name: str, *more: Any, service: str = "default") -> EnqueuedJob[Any]:
-        job_id = new_id(1, int(self.db.time()[0]) * 1000)
-        self.broker.store.enqueue(service, 1, (job_id, codec.encode(task, [name, *more])))
-        return EnqueuedJob(self.broker, Queue(service, Tier.P1), job_id)
+    def send(
+        self,
+        task: str,
+        name: str,
+        *more: Any,
+        service: str = "default",
+        tier: int = 1,
+        delay_ms: int = 0,
+        **options: Any,
+    ) -> EnqueuedJob[Any]:
+        job_id = new_id(tier, int(self.db.time()[0]) * 1000)
+        body = codec.encode(task, [name, *more], options=options)
+        if delay_ms:
+            self.broker.store.delay(service, [Delayed(job_id, body, delay_ms)])
+        else:
+            self.broker.store.enqueue(service, tier, (job_id, body))
+        return EnqueuedJob(self.broker, Queue(service, Tier(tier)), job_id)
 
     def said(self, what: str, name: str) -> list[int]:
         """The process ids that said this."""
