@@ -119,6 +119,14 @@ class Workers:
         self.started: list[subprocess.Popen[bytes]] = []
         (folder / "held_tasks.py").write_text(TASKS)
 
+    def several(self, *services: str) -> str:
+        """A module in which each of these has ``hold`` and ``quick`` of its own: ``quick_one``."""
+        (self.folder / "several.py").write_text(
+            f"from held_tasks import *\n\nfor service in {services}:\n    for task in (hold, quick):\n"
+            "        fourlane.task(task.fn, service=service, name=f'{task.actor_name}_{service}')\n"
+        )
+        return "several"
+
     def start(
         self,
         *arguments: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from functools import partial
 
@@ -9,6 +10,8 @@ import pytest
 
 from fourlane.errors import JobCancelled
 from fourlane.job import State
+from fourlane.names import Queue, Tier
+from fourlane.queues import control, dead_letters
 from tests.workers import Workers, eventually
 
 
@@ -82,3 +85,35 @@ def test_a_cancel_ends_a_job_that_holds_up_a_stop(workers: Workers) -> None:
             sent.result(5)
     assert process.wait(5) == 0, workers.log(process)
     assert workers.log(process).count("cancelled job=") == 2
+
+
+def test_a_deploy_while_another_workers_process_is_killed_loses_and_blames_nothing(workers: Workers) -> None:
+    """Two services in every tier, one of them limited, delays among them; what takes over is new."""
+    module = workers.several("one", "two")
+    store = workers.broker.store
+    control.set_limit(store, Queue("one", Tier.P1), concurrency=1)
+    given = {"module": module, "FOURLANE_GRACE_SECONDS": "1"}
+    old, other = (workers.start("--slots", "2", "--processes", "2", **given) for _ in range(2))
+    held = {
+        name: workers.send(f"hold_{name[:3]}", name, service=name[:3], tier=2) for name in ("one-a", "two-a", "two-b")
+    }
+    eventually(lambda: all(workers.said("begun", name) for name in held))
+    sent = [
+        workers.send(f"quick_{service}", f"{service}{n}", service=service, tier=n % 4, delay_ms=n % 3 * 700)
+        for n in range(60)
+        for service in ("one", "two")
+    ]
+    old.send_signal(signal.SIGTERM)
+    os.kill(min(workers.children(other)), signal.SIGKILL)
+    workers.start("--slots", "2", **given)
+    assert old.wait(10) == 0, workers.log(old)
+    eventually(lambda: all(job.status() is State.UNKNOWN for job in sent))
+    assert all(workers.said("done", f"{service}{n}") for n in range(60) for service in ("one", "two"))
+    infos = [job.info() for job in held.values()]
+    assert [info.attempts for info in infos] == [0] * 3
+    assert sum(info.crashes for info in infos) <= 2  # of those that the killed process held
+    for name in held:
+        workers.open_gate(name)
+    eventually(lambda: all(job.status() is State.UNKNOWN for job in held.values()))
+    assert all(workers.is_done(name) for name in held)
+    assert dead_letters.count(store) == 0

@@ -74,14 +74,11 @@ def test_an_outage_of_redis_costs_no_lease(start_server: StartServer, namespace:
 
 def test_a_supervisor_that_stands_still_costs_no_lease(workers: Workers) -> None:
     """Its process runs on, and beats for itself, long enough for the silence to be over twice."""
-    (workers.folder / "several.py").write_text(
-        "from held_tasks import *\n\nfor service in ('one', 'two'):\n"
-        "    fourlane.task(hold.fn, service=service, name=f'hold_{service}')\n"
-    )
-    first = workers.start("--slots", "2", module="several")
+    module = workers.several("one", "two")
+    first = workers.start("--slots", "2", module=module)
     jobs = [workers.send(f"hold_{service}", service, service=service) for service in ("one", "two")]
     eventually(lambda: workers.said("begun", "one") and workers.said("begun", "two"))
-    second = workers.start("--slots", "2", module="several")
+    second = workers.start("--slots", "2", module=module)
     os.kill(first.pid, signal.SIGSTOP)
     try:
         time.sleep(2 * SILENCE_MS / 1000 + 1)  # the standstill itself

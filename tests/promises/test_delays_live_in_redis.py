@@ -11,12 +11,6 @@ from fourlane.job import State, new_id
 from fourlane.queues.store import Delayed
 from tests.workers import Workers, eventually
 
-SEVERAL = """
-from held_tasks import *
-
-for service in ("one", "two"):
-    fourlane.task(quick.fn, service=service, name=f"quick_{service}")
-"""
 MANY = 20_000
 
 
@@ -28,8 +22,8 @@ def memory_of(pid: int) -> int:
 
 def test_a_backlog_of_delayed_jobs_costs_nothing_and_outlives_its_worker(workers: Workers) -> None:
     """Two services with work to do in every tier; of their delayed jobs some are due after the first worker died."""
-    (workers.folder / "several.py").write_text(SEVERAL)
-    first = workers.start("--slots", "2", module="several")
+    module = workers.several("one", "two")
+    first = workers.start("--slots", "2", module=module)
     store, client = workers.broker.store, workers.broker.client
 
     def work(name: str) -> None:
@@ -55,7 +49,7 @@ def test_a_backlog_of_delayed_jobs_costs_nothing_and_outlives_its_worker(workers
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(10)
     assert {sent.status() for sent in soon} == {State.DELAYED}
-    second = workers.start("--slots", "2", module="several")
+    second = workers.start("--slots", "2", module=module)
     # Sooner than the silence of the first is noticed: the dead one had none of them.
     eventually(lambda: all(workers.is_done(f"soon{tier}", 2) for tier in range(4)), 4)
     assert sum(client.zcard(store.service(service).delayed) for service in ("one", "two")) == MANY

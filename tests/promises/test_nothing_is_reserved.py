@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 
 import fourlane
+from fourlane.job import State
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import task
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 from tests.worker.gates import Gate, declare
 from tests.worker.gates import gate as gate
+from tests.workers import Workers
 
 
 def test_a_full_worker_hears_and_passes_on_what_it_cannot_take(
@@ -68,3 +70,22 @@ def test_nothing_is_kept_behind_a_slow_job(broker: RedisBroker, run_worker: RunW
     assert len(done) == 2000
     run_worker(broker, slots=1)
     eventually(lambda: len(done) == 2400, 3)
+
+
+def test_an_idle_process_gets_what_a_busy_one_of_another_worker_cannot_run(workers: Workers) -> None:
+    """Two workers of two processes serve two services; a held job takes all slots but the last one."""
+    module = workers.several("one", "two")
+    for _ in range(2):
+        workers.start("--slots", "1", "--processes", "2", module=module)
+    names = ("one-a", "two-a", "one-b")
+    for name in names:
+        for number in range(100):  # short ones before it: as much is leased ahead as can be
+            workers.send(f"quick_{name[:3]}", f"{name}{number}", service=name[:3])
+        workers.send(f"hold_{name[:3]}", name, service=name[:3])
+    eventually(lambda: all(workers.said("begun", name) for name in names))
+    last = [workers.send(f"quick_{service}", f"{service}-last", service=service) for service in ("one", "two")]
+    eventually(lambda: all(workers.is_done(f"{name}{number}") for name in names for number in range(100)), 5)
+    eventually(lambda: all(sent.status() is State.UNKNOWN for sent in last), 5)
+    held = [workers.said("begun", name)[0] for name in names]
+    assert len(set(held)) == 3
+    assert not {*workers.said("done", "one-last"), *workers.said("done", "two-last")} & set(held)
