@@ -13,13 +13,16 @@ import msgspec
 import pytest
 from dramatiq.middleware import CurrentMessage
 
-from fourlane import JobFailed, job
+from fourlane import JobFailed, State, codec, job
+from fourlane.job import new_id
+from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob, task
 from tests.servers import eventually
 from tests.tasks.test_options import WRONG
 from tests.worker.conftest import RunWorker
 from tests.worker.ends import dead, idle
+from tests.workers import Workers
 
 
 def exits() -> None:
@@ -172,3 +175,75 @@ def test_what_a_stranger_wrote_is_rejected_and_harms_nobody(
             each.result(5)
     assert (plain.send().result(5), later.send().result(5)) == ("ran", "ran")
     eventually(lambda: idle(worker))
+
+
+WHOSE = """
+import contextvars, decimal, logging
+import fourlane
+from held_tasks import db, me
+
+seen = contextvars.ContextVar("seen", default="")
+
+def tell(name):
+    job = fourlane.current_job()
+    said = [seen.get(), str(decimal.getcontext().prec), job.tenant]
+    seen.set(name)
+    decimal.getcontext().prec = 3
+    logging.getLogger("mine").warning("line of %s", name)
+    db.rpush(f"{me}:whose:{name}", *said)
+    if name.startswith("bad"):
+        raise ValueError(name)
+
+async def tell_later(name):
+    tell(name)
+
+for service in ("one", "two"):
+    for task in (tell, tell_later):
+        fourlane.task(task, service=service, name=f"{task.__name__}_{service}", max_retries=0)
+"""
+STRANGE: list[bytes] = [
+    b"null",
+    b"\xff\xfe",
+    b'{"task": "tell_one"}',
+    b'["tell_one"',
+    b'["tell_one", ["x"], {}, []]',
+    b'["tell_one", "x"]',
+    codec.encode("tell_one", ["strange", "one too many"]),
+    codec.encode("tell_one", options={"max_retries": "3"}),
+    codec.encode("tell_later_one", ["strange"], options={"time_limit": -1}),
+]
+
+
+def test_tenants_and_strangers_share_a_process(workers: Workers) -> None:
+    """One slot, two services, jobs of three tenants, good and failing, and between them what strangers wrote."""
+    (workers.folder / "whose.py").write_text(WHOSE)
+    worker = workers.start("--slots", "1", module="whose")
+    (pid,) = workers.children(worker)
+    store = workers.broker.store
+    tenants = ("", "acme", "umbrella/ä")
+    sent: dict[str, tuple[EnqueuedJob[Any], str]] = {}
+    strange = []
+    for number in range(36):
+        service, task = ("one", "two")[number % 2], ("tell", "tell_later")[number // 2 % 2]
+        name, tenant = f"{'bad' if number % 5 == 0 else 'good'}{number}", tenants[number % 3]
+        given = {"tenant": tenant} if tenant else {}
+        sent[name] = workers.send(f"{task}_{service}", name, service=service, tier=number % 4, **given), tenant
+        if number % 4 == 0:
+            tier = Tier(number // 4 % 4)
+            job_id = new_id(tier, store.clock.now_ms())
+            store.enqueue("one", int(tier), (job_id, STRANGE[number // 4]))
+            strange.append(EnqueuedJob[Any](workers.broker, Queue("one", tier), job_id))
+    eventually(lambda: [one.status() for one in strange] == [State.DEAD] * len(STRANGE))
+    for name, (one, tenant) in sent.items():
+        eventually(lambda one=one, name=name: one.status() is (State.DEAD if name.startswith("bad") else State.UNKNOWN))  # type: ignore[misc]
+        assert workers.db.lrange(f"{workers.namespace}:whose:{name}", 0, -1) == ["", "28", tenant]
+    assert not workers.db.exists(f"{workers.namespace}:whose:strange")
+    assert workers.children(worker) == {pid}
+    lines = [line for line in workers.log(worker).splitlines() if "line of" in line]
+    assert len(lines) == 36
+    for line in lines:
+        name = line.partition("line of ")[2].split()[0]
+        one, tenant = sent[name]
+        assert f"job={one.id} " in line
+        assert ("tenant=" in line) is bool(tenant)
+        assert not tenant or f"tenant={tenant}]" in line
