@@ -19,7 +19,7 @@ from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob, task
 from tests.servers import eventually
-from tests.tasks.test_options import WRONG
+from tests.test_options import WRONG
 from tests.worker.conftest import RunWorker
 from tests.worker.ends import dead, idle
 from tests.workers import Workers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -13,29 +12,7 @@ import fourlane
 from fourlane.errors import InvalidOption
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import Backoff, task
-
-WRONG: list[Any] = [
-    ("max_retries", "3"),
-    ("max_retries", 1.5),
-    ("max_retries", True),
-    ("max_retries", -1),
-    ("time_limit", "60000"),
-    ("time_limit", -1),
-    ("time_limit", float("nan")),
-    ("max_age", "x"),
-    ("min_backoff", "x"),
-    ("max_backoff", [1]),
-    ("max_backoff", 10**20),
-    ("result_ttl_ms", sys.maxsize),
-    ("result_ttl_ms", 10**20),
-    ("result_ttl_ms", -1),
-    ("result_ttl_ms", 1.5),
-    ("result_ttl_ms", True),
-    ("result_ttl_ms", "x"),
-    pytest.param("result_ttl_ms", 10**5000, id="digits"),
-    ("on_bad_result", "retry"),
-    ("on_retry_exhausted", 3),
-]
+from tests.test_options import WRONG
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
