@@ -25,7 +25,8 @@ test: $(STAMP)   ## all tests
 ci: check test test-servers ## all that continuous integration runs
 
 # Rules, HTTP and SQL are the same on all servers of Redis.
-ENGINE := tests/queues tests/worker tests/promises tests/scheduler tests/tasks tests/providers \
+ENGINE := tests/promises tests/queues tests/worker tests/scheduler tests/tasks tests/providers tests/telling \
+	tests/test_sealing.py \
 	--ignore tests/tasks/billing --ignore tests/tasks/notifications --ignore tests/tasks/webhooks/test_endpoints.py \
 	--ignore tests/scheduler/test_rules.py --ignore tests/providers/http --ignore tests/tasks/ai/test_llmock.py
 REDIS_62 := .bench/redis62
