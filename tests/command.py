@@ -72,6 +72,20 @@ class Command:
                     pipe.close()
 
 
+def run_python(command: Command, code: str, *args: str, **env: str) -> str:
+    """Run a program in its folder, with its environment: what it wrote."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        cwd=command.folder,
+        env=command.env | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture
 def command(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Command]:
     """The command on the shared server, in the test's folder."""

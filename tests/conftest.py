@@ -7,9 +7,10 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import dramatiq
 import dramatiq.broker
@@ -20,6 +21,7 @@ from fourlane import root
 from fourlane.queues.broker import RedisBroker
 from fourlane.root import Root
 from fourlane.telling import Observer, tell
+from tests.proxy import FaultyProxy
 from tests.servers import Server, cluster
 
 if TYPE_CHECKING:
@@ -106,15 +108,44 @@ def namespace(redis_url: str) -> Iterator[str]:
             client.unlink(*keys[start : start + 1000])
 
 
-@pytest.fixture
-def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """A broker of this test's own, dramatiq's global one meanwhile."""
+@contextmanager
+def served_at(url: str, **options: Any) -> Iterator[RedisBroker]:
+    """A broker there, dramatiq's global one meanwhile."""
     before = dramatiq.broker.global_broker
-    opened = RedisBroker(url=redis_url, namespace=namespace)
+    opened = RedisBroker(url=url, **options)
     dramatiq.set_broker(opened)
     yield opened
     opened.close()
     dramatiq.broker.global_broker = before
+
+
+@pytest.fixture
+def broker(redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    """A broker of this test's own on the shared server."""
+    with served_at(redis_url, namespace=namespace) as opened:
+        yield opened
+
+
+@pytest.fixture
+def proxy(redis_url: str) -> Iterator[FaultyProxy]:
+    """Between this test and the shared server."""
+    parts = urlsplit(redis_url)
+    with FaultyProxy(parts.hostname or "127.0.0.1", parts.port or 6379) as between:
+        yield between
+
+
+@pytest.fixture
+def behind(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    """A broker whose every connection goes through the proxy."""
+    with served_at(proxy.url(redis_url), namespace=namespace) as opened:
+        yield opened
+
+
+@pytest.fixture
+def impatient(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
+    """Likewise, and it waits 0.3 s for an answer."""
+    with served_at(f"{proxy.url(redis_url)}?socket_timeout=0.3", namespace=namespace) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -135,6 +166,13 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 def redis_server(start_server: StartServer) -> Server:
     """A plain server of this test's own, to stop, kill, pause or configure."""
     return start_server()
+
+
+@pytest.fixture
+def own_broker(redis_server: Server) -> Iterator[RedisBroker]:
+    """A broker on that server."""
+    with served_at(redis_server.url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

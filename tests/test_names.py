@@ -1,64 +1,90 @@
-"""The public names: they are those that programs import, and none goes or comes by accident."""
+"""Names of services, tiers, tenants and queues, as tables."""
 
 from __future__ import annotations
 
-import ast
-import importlib
-import re
-import textwrap
-from collections.abc import Iterator
-from pathlib import Path
+import uuid
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-
-PUBLIC = {
-    "fourlane": "__version__ Backoff Cancelled EnqueuedJob FourlaneError InvalidSchedule JobCancelled JobFailed Limit "
-    "RateLimited RedisBroker Reject ResultNotKept ResultRefused ResultTimeout Snooze State Task Tier cron current_job "
-    "events every on_event resume step task",
-    "fourlane.config": "Settings load_settings",
-    "fourlane.events": "Event Hooks Published Publisher apublish apublish_many current_event declare on_event publish "
-    "publish_many",
-    "fourlane.outbox": "enqueue enqueue_with_options",
-    "fourlane.tasks.ai": "MODELS AiConfig Estimate Reply analyze call configure estimate generate image prices_source "
-    "spending summarize transcribe translate",
-    "fourlane.tasks.billing": "PROVIDERS InvalidPeriod Summary period_of reconcile reconcile_period",
-    "fourlane.tasks.notifications": "Channel InvalidNotification Notification Sent alert email notify pagerduty push "
-    "slack sms",
-    "fourlane.tasks.webhooks": "Delivered DeliveryFailed deliver send_event",
-    "fourlane.webhooks": "Answer Event Receiver Refused Senders Verified forward_webhook on_webhook verify",
-}
+from fourlane.errors import InvalidName
+from fourlane.names import Queue, Tier, check_service, check_tenant, parse_queue
 
 
-@pytest.mark.parametrize("module", PUBLIC)
-def test_public_names(module: str) -> None:
-    found = importlib.import_module(module)
-    assert {*found.__all__} == {*PUBLIC[module].split()}
-    assert [name for name in found.__all__ if not hasattr(found, name)] == []
+@pytest.mark.parametrize(
+    ("name", "queue"),
+    [
+        ("production.jobs.high.image-processing", Queue("image-processing", Tier.P0)),
+        ("jobs.low.mail", Queue("mail", Tier.P2)),  # of this environment
+        ("production.jobs.P3.mail", Queue("mail", Tier.P3)),
+        ("emails", Queue("emails", Tier.P1)),  # as dramatiq programs have them
+        ("jobs", Queue("jobs", Tier.P1)),
+    ],
+)
+def test_a_queue_is_read(name: str, queue: Queue) -> None:
+    assert parse_queue(name, "production") == queue
+    assert parse_queue(queue.name("production"), "production") == queue
 
 
-def python_of(page: Path) -> Iterator[ast.AST]:
-    for block in re.findall(r"^( *)```python\n(.*?)^\1```", page.read_text(), re.DOTALL | re.MULTILINE):
-        yield from ast.walk(ast.parse(textwrap.dedent(block[1])))
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("staging.jobs.high.mail", "environment 'staging'"),
+        ("production.jobs.urgent.mail", "no tier"),
+        ("production.jobs.high.9lives", "no service name"),
+        ("production.jobs.high", "no queue name"),
+        ("production.tasks.high.mail", "no queue name"),
+        ("a.b", "no queue name"),
+        ("", "no service name"),
+    ],
+)
+def test_what_is_no_queue_says_why(name: str, words: str) -> None:
+    with pytest.raises(InvalidName, match=words):
+        parse_queue(name, "production")
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+@pytest.mark.parametrize(
+    ("given", "tier"),
+    [("P0", 0), ("p3", 3), ("high", 0), (" Normal ", 1), ("low", 2), ("scheduled", 3), (2, 2), (Tier.P1, 1)],
+)
+def test_a_tier_is_read(given: Any, tier: int) -> None:
+    assert Tier.parse(given) == tier
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_imports_what_is_there(page: Path) -> None:
-    for node in python_of(page):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fourlane"):
-            module = importlib.import_module(str(node.module))
-            for alias in node.names:
-                if not hasattr(module, alias.name):
-                    importlib.import_module(f"{node.module}.{alias.name}")
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith("fourlane"):
-                    importlib.import_module(alias.name)
+@pytest.mark.parametrize("given", ["P4", "", "urgent", 4, -1, True, 1.0, None])
+def test_what_is_no_tier(given: Any) -> None:
+    with pytest.raises(InvalidName, match="no tier"):
+        Tier.parse(given)
 
 
-def test_pages_have_imports() -> None:
-    assert sum(isinstance(node, ast.ImportFrom) for page in PAGES for node in python_of(page)) > 10
+@pytest.mark.parametrize("name", ["", "9", "-a", "a.b", "a b", "a{b", "ä", "a" * 64, "a\n", 5])
+def test_what_is_no_service(name: Any) -> None:
+    with pytest.raises(InvalidName, match="no service name"):
+        check_service(name)
+
+
+@pytest.mark.parametrize("name", ["a", "_", "image-processing_2", "a" * 63])
+def test_what_is_a_service(name: str) -> None:
+    assert check_service(name) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("", ""),  # none
+        ("acme corp/ä", "acme corp/ä"),
+        ("a" * 200, "a" * 200),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        ("a" * 201, None),
+        ("a\nb", None),
+        (7, None),
+        (b"acme", None),
+        (None, None),
+    ],
+)
+def test_tenants(given: Any, name: str | None) -> None:
+    if name is not None:
+        assert check_tenant(given) == name
+        return
+    with pytest.raises(InvalidName, match="no tenant"):
+        check_tenant(given)

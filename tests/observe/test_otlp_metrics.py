@@ -20,10 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from fourlane.errors import SettingsError
 from fourlane.observe import Observe, check
 from fourlane.observe.otlp import Pusher
-from tests.command import Command
+from tests.command import Command, run_python
 from tests.command import command as command
 from tests.observe.receivers import Receiver
-from tests.observe.test_whole import run_python
 from tests.servers import eventually, free_port
 
 TASKS = """

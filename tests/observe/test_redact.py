@@ -232,3 +232,45 @@ def test_a_card_as_a_number() -> None:
         "paid_with": "[card]",
         "id": 4242424242424241,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://user:pw@host:6379/0 is down", "redis://[redacted]@host:6379/0 is down"),
+        ("rediss://:pw@host", "rediss://[redacted]@host"),
+        ("Authorization: Bearer abcdefgh12345", "Authorization: [redacted]"),
+        ("sent with bearer abcdefgh12345", "sent with bearer [redacted]"),
+        ("password=hunter2, user=7", "password=[redacted], user=7"),
+        ('{"api_key": "abc def", "n": 1}', '{"api_key": [redacted], "n": 1}'),
+        ("key sk-ant-api03-abcdefghijkl", "key [redacted]"),
+        ("whsec_MfKQ9r8GKYqrTwjU", "[redacted]"),
+        ("mail to ada.l+x@example.org.", "mail to [email]."),
+        ("card 4242 4242 4242 4242 ok", "card [card] ok"),
+        ("order 4242424242424241", "order 4242424242424241"),  # no card: the check digit is wrong
+        ("at 1764042000123 ms", "at 1764042000123 ms"),
+        ("call +49 151 23456789", "call [phone]"),
+        ("IBAN DE89370400440532013000", "IBAN [iban]"),
+        ("retry job=1abcDEF task=send attempt=2", "retry job=1abcDEF task=send attempt=2"),
+        ("max_tokens=500", "max_tokens=500"),
+        ("queue production.jobs.high.image-processing", "queue production.jobs.high.image-processing"),
+    ],
+)
+def test_texts(text: str, shown: str) -> None:
+    assert redact_text(text) == shown
+
+
+def test_by_key_at_any_depth() -> None:
+    given = {"user": {"Email": "x", "id": 7}, "cookies": ["a=b"], "list": [{"client_secret": 5}], "ok": True}
+    shown = {
+        "user": {"Email": "[redacted]", "id": 7},
+        "cookies": "[redacted]",
+        "list": [{"client_secret": "[redacted]"}],
+        "ok": True,
+    }
+    assert redact(given) == shown
+
+
+def test_a_long_text_is_cut_and_quick() -> None:
+    assert len(redact_text("a" * 1_000_000)) < 40_000
+    redact_text("a@" * 20_000 + "password" * 2_000 + "4" * 9_000)  # the timeout of the tests is the judge

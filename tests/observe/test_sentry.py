@@ -11,9 +11,8 @@ import pytest
 
 from fourlane.observe.monitors import monitor_config, slug_of
 from fourlane.queues.schedules import Schedule
-from tests.command import Command
+from tests.command import Command, run_python
 from tests.observe.receivers import Receiver
-from tests.observe.test_whole import run_python
 from tests.servers import eventually
 
 TASKS = """

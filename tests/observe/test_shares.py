@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.command import Command
+from tests.command import Command, run_python
 from tests.observe.receivers import Receiver
-from tests.observe.test_whole import run_python
 from tests.servers import eventually
 
 Span = dict[str, Any]

@@ -130,13 +130,6 @@ def keys(broker: RedisBroker) -> Any:
 
 
 @pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    parts = urlsplit(redis_url)
-    with FaultyProxy(parts.hostname or "", parts.port or 0) as opened:
-        yield opened
-
-
-@pytest.fixture
 def through(
     broker: RedisBroker, work: dramatiq.Actor[[], None], proxy: FaultyProxy, redis_url: str, namespace: str
 ) -> Iterator[RedisBroker]:

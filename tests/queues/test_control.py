@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import msgspec
@@ -10,7 +11,9 @@ from fourlane.errors import InvalidName, JobNotFound, SettingsError
 from fourlane.job import State
 from fourlane.outcome import Retry
 from fourlane.queues import browse, control
+from fourlane.queues.broker import RedisBroker
 from fourlane.queues.limit import Limit
+from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Ask
 from tests.queues.conftest import Hand
@@ -165,3 +168,26 @@ def test_purge_drops_the_ready_and_the_delayed_of_one_tier(store: Store, hand: H
     assert browse.services(store)[0].delayed == 5
     assert browse.job(store, running[0].entry).state is State.RUNNING
     assert browse.job(store, other).state is State.READY
+
+
+def test_every_cancelled_job_is_told_however_many_marks_there_are(broker: RedisBroker) -> None:
+    store, keys = broker.store, broker.store.service("default")
+    now = int(time.time() * 1000)
+
+    def mark(ids: list[str], at_ms: int) -> None:
+        broker.client.hset(keys.jobs, mapping=dict.fromkeys(ids, '["t"]'))
+        broker.client.zadd(keys.cancels, dict.fromkeys(ids, at_ms))
+
+    mark([f"1old{n}" for n in range(2_500)], now - 600_000)
+    link = store.connector.open(keys.workers)
+    told = store.beat(link, "default", ["me.0"], SILENCE_MS)
+    assert len(told.cancelled) == 2_500  # who begins hears of all
+    mark(["1new"], now)
+    later = store.beat(link, "default", ["me.0"], SILENCE_MS, told.since_ms)
+    assert later.cancelled == ["1new"]
+    mark([f"1many{n}" for n in range(1_200)], now)
+    assert len(store.beat(link, "default", ["me.0"], SILENCE_MS, told.since_ms).cancelled) == 1_201
+    # Those that ended before are forgotten.
+    broker.client.hdel(keys.jobs, *[f"1many{n}" for n in range(1_200)])
+    assert store.beat(link, "default", ["me.0"], SILENCE_MS, told.since_ms).cancelled == ["1new"]
+    assert broker.client.zcard(keys.cancels) == 2_501

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 import dramatiq
 import dramatiq.broker
@@ -54,13 +53,6 @@ def send_later(store: Store) -> list[str]:
 
 
 SENDS = [send_one, send_some, send_new, send_later]
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    server = urlsplit(redis_url)
-    with FaultyProxy(server.hostname or "", server.port or 0) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -241,31 +233,6 @@ def test_a_cut_amid_many(sender: RedisBroker, broker: RedisBroker, proxy: Faulty
     assert len({job.id for job in jobs}) == count
 
 
-def test_lost_replies_among_single_sends(
-    sender: RedisBroker, broker: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
-) -> None:
-    ran: Counter[int] = Counter()
-
-    def note(number: int) -> None:
-        ran[number] += 1
-
-    dramatiq.set_broker(broker)
-    task(name="note")(note)
-    dramatiq.set_broker(sender)
-    sending = task(name="note")(note)
-    run_worker(broker, slots=4)
-    sending.send(-1)
-    proxy.drop_replies(0.02, seed=7)
-    for number in range(600):
-        sending.send(number)
-    assert proxy.lost_replies >= 5
-    proxy.heal()
-    eventually(lambda: len(ran) == 601, 10)
-    keys = broker.store.service("default")
-    eventually(lambda: broker.client.hlen(keys.jobs) == 0, 10)
-    assert [number for number, times in ran.items() if times != 1] == []
-
-
 def test_what_is_remembered_ends(store: Store) -> None:
     send_one(store)
     send_new(store)
@@ -292,3 +259,28 @@ def test_a_producer_that_slept_for_long(store: Store, monkeypatch: pytest.Monkey
     names = set(client.scan_iter(match=keys.sent + b"*", count=1_000))
     assert len(names - before) == 3
     assert all(60_000 < client.pttl(name) <= 90_000 for name in names)
+
+
+def test_lost_replies_among_single_sends(
+    sender: RedisBroker, broker: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+) -> None:
+    ran: Counter[int] = Counter()
+
+    def note(number: int) -> None:
+        ran[number] += 1
+
+    dramatiq.set_broker(broker)
+    task(name="note")(note)
+    dramatiq.set_broker(sender)
+    sending = task(name="note")(note)
+    run_worker(broker, slots=4)
+    sending.send(-1)
+    proxy.drop_replies(0.02, seed=7)
+    for number in range(600):
+        sending.send(number)
+    assert proxy.lost_replies >= 5
+    proxy.heal()
+    eventually(lambda: len(ran) == 601, 10)
+    keys = broker.store.service("default")
+    eventually(lambda: broker.client.hlen(keys.jobs) == 0, 10)
+    assert [number for number, times in ran.items() if times != 1] == []

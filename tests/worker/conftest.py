@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -53,3 +54,14 @@ def run_worker(hear: Hear) -> Iterator[RunWorker]:
     for _, thread in started:
         thread.join(10)
         assert not thread.is_alive(), "the loop did not stop"
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The event loop that coroutines run on: once with uvloop, once without."""
+    kind: str = request.param
+    if kind == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    else:
+        pytest.importorskip("uvloop")
+    return kind

@@ -1,178 +1,30 @@
-"""Faults between worker and Redis, and a tier that waits past its target."""
+"""Faults between worker and Redis: who waits how long, and who notices what."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-import dramatiq
-import dramatiq.broker
 import pytest
 import redis
 
 import fourlane
-from fourlane import codec, job
-from fourlane.errors import LeaseLost, RedisUnavailable
+from fourlane import job
+from fourlane.errors import RedisUnavailable
+from fourlane.job import State
 from fourlane.queues import browse, control
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.redis import SOCKET_TIMEOUT_SECONDS, Link
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Turn
+from fourlane.tasks.task import task
 from fourlane.worker.table import Table
 from tests.proxy import FaultyProxy
-from tests.servers import eventually
+from tests.servers import Server
 from tests.worker.conftest import RunWorker
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    parts = urlsplit(redis_url)
-    with FaultyProxy(parts.hostname or "127.0.0.1", parts.port or 6379) as proxy:
-        yield proxy
-
-
-@contextmanager
-def served_at(url: str, namespace: str) -> Iterator[RedisBroker]:
-    before = dramatiq.broker.global_broker
-    broker = RedisBroker(url=url, namespace=namespace)
-    dramatiq.set_broker(broker)
-    yield broker
-    broker.close()
-    dramatiq.broker.global_broker = before
-
-
-@pytest.fixture
-def behind(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """A broker whose every connection goes through the proxy."""
-    with served_at(proxy.url(redis_url), namespace) as broker:
-        yield broker
-
-
-@pytest.fixture
-def impatient(proxy: FaultyProxy, redis_url: str, namespace: str) -> Iterator[RedisBroker]:
-    """Likewise, and it waits 0.3 s for an answer."""
-    with served_at(f"{proxy.url(redis_url)}?socket_timeout=0.3", namespace) as broker:
-        yield broker
-
-
-def test_an_enqueue_whose_reply_is_lost_is_one_job(behind: RedisBroker, proxy: FaultyProxy) -> None:
-    @fourlane.task
-    def noted() -> None: ...
-
-    noted.send()
-    proxy.drop_next_reply(containing=b"EVALSHA")
-    noted.send()
-    key = behind.store.service("default").ready[1]
-    assert behind.store.connector.command(key, "LLEN", key) == 2
-
-
-def test_a_turn_whose_reply_is_lost_loses_nothing(
-    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
-) -> None:
-    ran: list[int] = []
-
-    @fourlane.task
-    def noted(number: int) -> None:
-        ran.append(number)
-
-    noted.send_many([[number] for number in range(20)])
-    proxy.drop_next_reply(containing=b"EVALSHA")
-    run_worker(behind, slots=2)
-    proxy.wait_dropped()
-    eventually(lambda: set(ran) == set(range(20)), 15)
-    behind.join("default", timeout=10_000)
-
-
-def test_connections_cut_again_and_again_lose_nothing(
-    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
-) -> None:
-    ran: list[int] = []
-
-    @fourlane.task
-    def noted(number: int) -> None:
-        ran.append(number)
-
-    run_worker(behind, slots=2)
-    for number in range(30):
-        if number % 10 == 5:
-            proxy.cut()
-        noted.send(number)
-    eventually(lambda: set(ran) == set(range(30)), 20)
-
-
-def test_a_tier_past_its_target_gets_a_share(broker: RedisBroker, run_worker: RunWorker) -> None:
-    order: list[str] = []
-
-    @fourlane.task(tier="P0")
-    def high() -> None:
-        order.append("high")
-        time.sleep(0.02)
-
-    @fourlane.task(tier="P2")
-    def low() -> None:
-        order.append("low")
-
-    # A job whose id says that it waits for two minutes; P2's target is one.
-    old = job.new_id(2, int(time.time() * 1000) - 120_000)
-    broker.store.enqueue("default", 2, (old, codec.encode("low")))
-    high.send_many([[]] * 150)
-    run_worker(broker, slots=1)
-    eventually(lambda: "low" in order, 15)
-    assert order.count("high") < 150, "it had to wait for all of the higher tier"
-
-
-def test_jobs_of_a_lost_reply_come_back_when_the_server_stays_away_for_a_while(
-    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
-) -> None:
-    """Redis leased them to this worker, which never heard of it, and the first question what it holds fails too."""
-    ran: list[int] = []
-
-    @fourlane.task
-    def noted(number: int) -> None:
-        ran.append(number)
-
-    noted.send_many([[number] for number in range(20)])
-    proxy.drop_next_reply(containing=b"EVALSHA")
-    loop = run_worker(behind, slots=2)
-    proxy.wait_dropped()
-    proxy.refuse()
-    eventually(lambda: loop.recovery.failures >= 3, 10)
-    proxy.accept()
-    eventually(lambda: set(ran) == set(range(20)), 15)
-
-
-def test_a_job_whose_lease_was_lost_while_redis_was_away_is_told(
-    broker: RedisBroker, behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
-) -> None:
-    told: list[BaseException] = []
-    begun = threading.Event()
-
-    @fourlane.task(broker=behind)
-    def long() -> None:
-        if not begun.is_set():
-            begun.set()
-            try:
-                while True:
-                    time.sleep(0.01)
-            except BaseException as error:
-                told.append(error)
-                raise
-
-    loop = run_worker(behind, slots=2)  # one is free, so that it asks for more
-    sent = long.send()
-    assert begun.wait(5)
-    proxy.refuse()
-    proxy.cut()
-    eventually(lambda: loop.services[0].out_of_step)  # a turn failed
-    assert broker.store.reclaim("default", "w0.0", "it was away", begun=[sent.id]) == (1, [])
-    proxy.accept()
-    eventually(lambda: told)
-    assert type(told[0]) is LeaseLost
-    behind.join("default", timeout=10_000)
+from tests.workers import eventually
 
 
 def test_a_wait_that_cannot_be_armed_is_armed_again(
@@ -342,32 +194,6 @@ def test_an_idle_worker_notices_a_black_hole_by_its_look(
     eventually(lambda: ran == [0])
 
 
-def test_a_turn_into_a_black_hole_loses_nothing(
-    impatient: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker, broker: RedisBroker
-) -> None:
-    """The jobs' ends fall into the hole; after it they are settled, or run again by who watches."""
-    ran: list[int] = []
-    running, gate = threading.Event(), threading.Event()
-
-    def note(number: int) -> None:
-        ran.append(number)
-        if number == 0:
-            running.set()
-            gate.wait(10)
-
-    noted = fourlane.task(broker=impatient, name="noted")(note)
-    noted.send_many([[number] for number in range(20)])
-    loop = run_worker(impatient, slots=1)
-    assert running.wait(5)
-    proxy.blackhole()
-    gate.set()
-    eventually(lambda: loop.recovery.failures >= 2)
-    proxy.heal()
-    eventually(lambda: set(ran) == set(range(20)), 10)
-    impatient.join("default", timeout=10_000)
-    assert len(ran) == 20, "nothing ran twice: no lease had run out"
-
-
 def test_the_last_turn_stands_still_while_redis_is_away(
     behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
 ) -> None:
@@ -421,3 +247,37 @@ def test_scripts_flushed_again_and_again(behind: RedisBroker, run_worker: RunWor
     flush()
     noted.send_many([[41], [42]])
     eventually(lambda: set(ran) == set(range(43)))
+
+
+def test_enqueue_without_redis_fails_soon(redis_server: Server, own_broker: RedisBroker) -> None:
+    @task
+    def note() -> None: ...
+
+    redis_server.config("SET", "appendfsync", "always")
+    kept = note.send()
+    redis_server.kill()
+    started = time.monotonic()
+    with pytest.raises(RedisUnavailable):
+        note.send()
+    with pytest.raises(RedisUnavailable):
+        note.send_many([[], []])
+    with pytest.raises(RedisUnavailable):
+        note.send_with_options(delay=1000)
+    assert time.monotonic() - started < 3
+    redis_server.start()
+    assert kept.status() is State.READY
+    note.send()
+
+
+def test_a_worker_that_stops_while_redis_is_away_says_so_once(
+    redis_server: Server, own_broker: RedisBroker, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not for each of its services, while each try lasts seconds."""
+    loop = run_worker(own_broker, "one", "two", "three")
+    eventually(lambda: loop.turned_at > 0)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "loop-0")
+    redis_server.kill()
+    loop.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert caplog.text.count("its jobs come back when its silence is noticed") == 1

@@ -14,9 +14,14 @@ import pytest
 from dramatiq.middleware import TimeLimitExceeded
 
 import fourlane
-from fourlane import codec, job
-from fourlane.errors import InvalidArguments, JobFailed, JobTooLarge, RateLimited, Reject, Snooze
-from fourlane.job import State
+from fourlane import JobFailed, State, codec, job
+from fourlane.errors import (
+    InvalidArguments,
+    JobTooLarge,
+    RateLimited,
+    Reject,
+    Snooze,
+)
 from fourlane.names import Queue, Tier
 from fourlane.queues import control
 from fourlane.queues.broker import RedisBroker
@@ -25,6 +30,7 @@ from fourlane.worker.run.run import Run
 from fourlane.worker.run.slots import Slots
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
+from tests.worker.ends import dead
 
 SOON = Backoff(min_ms=5, max_ms=20, jitter=False)
 NEVER = 30.0  # seconds that no test waits for
@@ -53,11 +59,6 @@ def gate() -> Any:
     held = Gate()
     yield held
     held.opened.set()
-
-
-def dead(sent: EnqueuedJob[Any], timeout: float = 5.0) -> job.JobInfo:
-    eventually(lambda: sent.status() is State.DEAD, timeout)
-    return sent.info()
 
 
 # Ends ---------------------------------------------------------------------------------------------------------------
@@ -289,30 +290,6 @@ def test_cancel_running(broker: RedisBroker, run_worker: RunWorker, kind: str) -
 # Bad jobs harm nobody else ------------------------------------------------------------------------------------------
 
 
-def test_unreadable_and_unknown_jobs_do_not_stop_the_batch(broker: RedisBroker, run_worker: RunWorker) -> None:
-    @task(result_ttl_ms=60_000)
-    def good(number: int) -> int:
-        return number
-
-    now = int(time.time() * 1000)
-    unreadable, unknown = job.new_id(1, now), job.new_id(1, now)
-    first = good.send(1)
-    broker.store.enqueue("default", 1, (unreadable, b"\xff{not json", unknown, codec.encode("nobody_knows")))
-    last = good.send(2)
-    run_worker(broker)
-    assert [first.result(5), last.result(5)] == [1, 2]
-    queue = Queue("default", Tier.P1)
-    info = dead(EnqueuedJob(broker, queue, unreadable))
-    assert info.reason == "rejected"
-    assert "cannot be read" in info.detail
-    eventually(lambda: EnqueuedJob(broker, queue, unknown).status() is State.DELAYED)
-    keys = broker.store.service("default")
-    assert broker.client.zrange(keys.unknown, 0, -1) == [b"nobody_knows"]
-    due = eventually(lambda: EnqueuedJob(broker, queue, unknown).info().due_at_ms)
-    assert due is not None
-    assert due - time.time() * 1000 < 2_000  # soon: in a deploy a worker that knows it is near
-
-
 def test_an_old_job_expires(broker: RedisBroker, run_worker: RunWorker) -> None:
     ran: list[int] = []
 
@@ -479,44 +456,6 @@ def test_p0_runs_before_p2_that_waits(broker: RedisBroker, run_worker: RunWorker
     assert order == ["low"] + ["high"] * 3 + ["low"] * 4
 
 
-def test_two_workers_share(broker: RedisBroker, run_worker: RunWorker) -> None:
-    who: dict[str, int] = {}
-    both = threading.Barrier(2, timeout=10)
-
-    @task(max_retries=0, result_ttl_ms=60_000)
-    def meet() -> None:
-        name = threading.current_thread().name
-        who[name] = who.get(name, 0) + 1
-        both.wait()
-
-    run_worker(broker, slots=1)
-    run_worker(broker, slots=1)
-    for sent in meet.send_many([[]] * 10):
-        sent.result(10)
-
-
-def test_nothing_is_kept_behind_a_slow_job(broker: RedisBroker, run_worker: RunWorker, gate: Gate) -> None:
-    """A worker that was fast has leased ahead; one slow job must not hold what it leased."""
-    done: list[int] = []
-
-    @task
-    def quick(number: int) -> None:
-        done.append(number)
-
-    @task
-    def slow() -> None:
-        gate.pass_through()
-
-    run_worker(broker, slots=1)
-    quick.send_many([[n] for n in range(2000)])
-    slow.send()
-    quick.send_many([[n] for n in range(2000, 2400)])
-    eventually(lambda: gate.inside == 1, 10)
-    assert len(done) == 2000
-    run_worker(broker, slots=1)
-    eventually(lambda: len(done) == 2400, 3)
-
-
 def waiting_in_redis(broker: RedisBroker) -> Callable[[], int]:
     keys = broker.store.service("default")
     return lambda: sum(broker.client.llen(key) for key in keys.ready)
@@ -583,3 +522,14 @@ def test_dead_letters_over_their_number_are_dropped_counted_and_told(
     assert broker.client.hget(keys.stats, "dropped:1") == b"7"
     eventually(lambda: sum(int(word) for word in re.findall(r"dropped (\d+) old dead letter", caplog.text)) == 7)
     assert sum(job.status() is State.DEAD for job in sent) == 3
+
+
+def test_an_infinite_time_limit_is_none(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @task(timeout_ms=100, result_ttl_ms=60_000, max_retries=0)
+    def long() -> str:
+        for _ in range(30):
+            threading.Event().wait(0.01)
+        return "finished"
+
+    run_worker(broker)
+    assert long.send_with_options(time_limit=float("inf")).result(5) == "finished"

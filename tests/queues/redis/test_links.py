@@ -370,3 +370,19 @@ def test_what_came_with_a_reply_is_known_without_the_socket(store: Store) -> Non
     assert link.receive() == b"two"
     assert not link.has_reply()
     link.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h", "redis://h:6379/0"),
+        ("redis://user:pa%40ss@h:1/2", "redis://h:1/2"),
+        ("rediss://:secret@h:1?db=3", "rediss://h:1/3"),
+        ("redis://:secret@[::1]:1/0", "redis://[::1]:1/0"),
+        ("unix://:secret@/run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_the_address_of_a_server(url: str, address: str) -> None:
+    connector = Connector(client_of(url))
+    assert connector.address == address
+    connector.close()

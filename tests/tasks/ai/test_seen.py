@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from examples.ai.provider import Fault, Provider
-from tests.command import Command
+from tests.command import Command, run_python
+from tests.observe.pages import get, samples
 from tests.observe.receivers import Receiver
-from tests.observe.test_whole import get, run_python, samples
 from tests.servers import eventually, free_port
 
 ASK = """

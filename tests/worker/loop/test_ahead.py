@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -20,13 +18,6 @@ from fourlane.worker.loop.loop import Loop
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    address = urlsplit(redis_url)
-    with FaultyProxy(address.hostname or "", address.port or 6379) as between:
-        yield between
 
 
 def asks_ahead(loop: Loop) -> bool:

@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -31,13 +30,6 @@ from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    parts = urlsplit(redis_url)
-    with FaultyProxy(parts.hostname or "127.0.0.1", parts.port or 6379) as proxy:
-        yield proxy
 
 
 class Counted:
@@ -67,27 +59,6 @@ def idle(loop: Loop, broker: RedisBroker) -> bool:
 
 
 # Hearing ----------------------------------------------------------------------------------------------------------
-
-
-def test_two_busy_services_of_one_tier_keep_no_urgent_job_waiting(broker: RedisBroker, run_worker: RunWorker) -> None:
-    done, waited = [0], []
-    sends_at = {2_000 * n for n in range(1, 9)}
-
-    @fourlane.task(service="urgent", tier="P0")
-    def urgent(after: int) -> None:
-        waited.append(done[0] - after)
-
-    def short() -> None:
-        done[0] += 1
-        if done[0] in sends_at:
-            urgent.send(done[0])
-
-    tasks = [fourlane.task(service=name, name=name, tier="P2", broker=broker)(short) for name in ("one", "two")]
-    for task in tasks:
-        task.send_many([()] * 10_000)
-    run_worker(broker, "one", "two", "urgent", slots=8)
-    eventually(lambda: len(waited) == len(sends_at), 30)
-    assert sorted(waited)[len(waited) // 2] < 2_000, waited
 
 
 def test_a_token_on_a_lost_connection_is_not_missed(

@@ -1,18 +1,27 @@
-"""The probe's port under clients that mean no good."""
+"""The probe: what it answers whatever the jobs and Redis do, and under clients that mean no good."""
 
 from __future__ import annotations
 
 import json
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from fourlane.queues.redis import Connector, client_of
+from fourlane.queues.store import Store
+from fourlane.worker.process.child import Child
 from fourlane.worker.process.health import Health
+from fourlane.worker.process.options import Options
 from fourlane.worker.process.probe import Page, Probe
+from fourlane.worker.process.supervisor import Supervisor
+from tests.servers import Server, free_port
+from tests.workers import Workers, ask, eventually
 
 
 @pytest.fixture
@@ -94,3 +103,108 @@ def test_it_listens_where_it_is_told(host: str, others: bool) -> None:
                 socket.create_connection(("127.0.0.2", probe.port), timeout=5)
     finally:
         probe.close()
+
+
+def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
+    port = free_port()
+    process = workers.start("--processes", "2", "--slots", "1", FOURLANE_PROBE_PORT=str(port))
+    for path in ("live", "ready"):
+        code, told = ask(port, path)
+        assert (code, told[path]) == (200, True)
+    assert {p["pid"] for p in told["processes"]} == workers.children(process)
+    assert ask(port, "else")[0] == 404
+    with pytest.raises(ConnectionRefusedError):  # in the environment local, on 127.0.0.1 alone
+        socket.create_connection(("127.0.0.2", port), timeout=5)
+    for name in "ab":
+        workers.send("seize", name, 3)
+    eventually(lambda: workers.said("begun", "a") and workers.said("begun", "b"))
+    began = time.monotonic()
+    assert ask(port, "live")[0] == ask(port, "ready")[0] == 200
+    assert time.monotonic() - began < 1.5
+    for name in "hi":
+        workers.send("hold", name)
+    eventually(lambda: workers.said("begun", "h") and workers.said("begun", "i"), 10)
+    process.terminate()
+    workers.wait_for(process, "stopping:")
+    eventually(lambda: ask(port, "ready")[0] == 503)
+    assert ask(port, "live")[0] == 200
+    assert len(workers.children(process)) == 2  # so it is not for a missing process
+    for name in "hi":
+        workers.open_gate(name)
+    assert process.wait(10) == 0
+
+
+def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace: str, tmp_path: Path) -> None:
+    workers = Workers(redis_server.url, namespace, tmp_path)
+    port = free_port()
+    try:
+        workers.start(FOURLANE_PROBE_PORT=str(port))
+        workers.send("hold", "h")
+        eventually(lambda: workers.said("begun", "h"))
+        redis_server.pause()
+        for _ in range(40):  # meanwhile the supervisor waits for the answer to a beat
+            began = time.monotonic()
+            assert ask(port, "live")[0] == 200
+            assert time.monotonic() - began < 1.5
+            time.sleep(0.1)
+        redis_server.resume()
+        workers.open_gate("h")
+        eventually(lambda: workers.is_done("h"), 10)
+        assert ask(port, "ready")[0] == 200
+    finally:
+        redis_server.resume()
+        workers.close()
+
+
+def test_a_process_without_a_good_turn_is_not_ready(redis_url: str) -> None:
+    connector = Connector(client_of(redis_url))
+    supervisor = Supervisor(Store(connector), Options())
+    child = Child(0, Options())
+    try:
+        supervisor.children.append(child)
+        assert not supervisor.health().ready  # it starts
+        child.table.publish(time.monotonic() - 40, 0, 0)
+        assert supervisor.health().ready
+        child.table.publish(time.monotonic() - 50, 0, 0)
+        assert not supervisor.health().ready
+        assert supervisor.health().live
+    finally:
+        child.process.kill()
+        child.process.wait(10)
+        child.close()
+        connector.close()
+
+
+def test_the_probe_answers_while_a_start_waits_for_redis(workers: Workers, redis_server: Server) -> None:
+    port = free_port()
+    redis_server.stop()
+    process = workers.start(until="trying again", REDIS_URL=redis_server.url, FOURLANE_PROBE_PORT=str(port))
+    code, told = ask(port, "live")
+    assert (code, told["live"]) == (200, True)
+    for path in ("ready", "health", "health/cache", "metrics"):
+        code, told = ask(port, path)
+        assert code == 503
+        assert f"127.0.0.1:{redis_server.port}" in told["starting"]
+    redis_server.start()
+    eventually(lambda: ask(port, "ready")[0] == 200, 15)
+    assert "starting" not in ask(port, "live")[1]
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_probe_host_that_is_not_this_machines(workers: Workers, host: str) -> None:
+    process = workers.start(FOURLANE_PROBE_PORT=str(free_port()), FOURLANE_PROBE_HOST=host)
+    assert process.wait(10) == 78
+    (line,) = [line for line in workers.log(process).splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: FOURLANE_PROBE_HOST: cannot listen on {host}, port ")
+
+
+def test_a_probe_port_in_use(workers: Workers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = workers.start(FOURLANE_PROBE_PORT=str(port))
+        assert process.wait(10) == 78
+    (line,) = [line for line in workers.log(process).splitlines() if "PROBE_PORT" in line]
+    assert line == f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} (Address already in use); choose another"
+    assert "Traceback" not in workers.log(process)

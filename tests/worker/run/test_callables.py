@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import decimal
 import functools
 import itertools
 import threading
-import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 import dramatiq
 import pytest
-from dramatiq.middleware import CurrentMessage
-from sqlalchemy.orm import Session
 
 import fourlane
-from fourlane import JobFailed, ResultRefused, State, outbox
-from fourlane.errors import Cancelled, InvalidTask, LeaseLost
-from fourlane.events.aws import Aws
-from fourlane.events.publisher import Publisher
-from fourlane.queues import control, dead_letters, schedules
+from fourlane import JobFailed, ResultRefused, State
+from fourlane.errors import InvalidTask
 from fourlane.queues.broker import RedisBroker
-from fourlane.scheduler import manage
 from fourlane.tasks.task import current_job, task
-from fourlane.webhooks.handlers import enqueue_once, on_webhook
-from fourlane.worker.loop.loop import Loop
+from fourlane.webhooks.handlers import on_webhook
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -212,103 +202,6 @@ def test_what_is_no_function_or_has_no_name(broker: RedisBroker, function: Any) 
 # The event loop belongs to all --------------------------------------------------------------------------------------
 
 
-def exits() -> None:
-    raise SystemExit(2)
-
-
-async def child_exits() -> None:
-    exits()
-
-
-async def gathers() -> None:
-    await asyncio.gather(child_exits(), asyncio.sleep(1))
-
-
-async def interrupts() -> None:
-    async def child() -> None:
-        raise KeyboardInterrupt
-
-    await asyncio.create_task(child())
-
-
-async def leaves_a_child() -> str:
-    kept = asyncio.create_task(child_exits())
-    await asyncio.wait([kept])
-    return "went on"
-
-
-async def calls_back() -> str:
-    asyncio.get_running_loop().call_soon(exits)
-    await asyncio.sleep(0.05)
-    return "went on"
-
-
-async def stops() -> str:
-    asyncio.get_running_loop().stop()
-    await asyncio.sleep(0.05)
-    return "went on"
-
-
-@pytest.fixture(params=["uvloop", "asyncio"])
-def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    kind: str = request.param
-    if kind == "asyncio":
-        monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
-    else:
-        pytest.importorskip("uvloop")
-    return kind
-
-
-@pytest.mark.parametrize(
-    ("guilty", "end"),
-    [
-        (gathers, "SystemExit: 2"),
-        (interrupts, "KeyboardInterrupt"),
-        (leaves_a_child, None),
-        (calls_back, None),
-        (stops, None),
-    ],
-)
-def test_no_job_ends_the_event_loop_of_the_others(
-    broker: RedisBroker,
-    run_worker: RunWorker,
-    caplog: pytest.LogCaptureFixture,
-    loop_kind: str,
-    guilty: Any,
-    end: str | None,
-) -> None:
-    opened: list[asyncio.Event] = []
-
-    async def waits() -> str:
-        opened.append(asyncio.Event())
-        await opened[0].wait()
-        return "waited"
-
-    async def hangs() -> None:
-        await asyncio.sleep(30)
-
-    bad = task(name="bad", result_ttl_ms=60_000, max_retries=0)(guilty)
-    good = task(name="good", result_ttl_ms=60_000)(waits)
-    slow = task(name="slow", result_ttl_ms=60_000, max_retries=0, timeout_ms=300)(hangs)
-    worker = run_worker(broker)
-    before = good.send()
-    eventually(lambda: opened)
-    sent, limited = bad.send(), slow.send()
-    if end is None:
-        assert sent.result(5) == "went on"
-    else:
-        with pytest.raises(JobFailed, match=end):
-            sent.result(5)
-    with pytest.raises(JobFailed, match="TimeLimitExceeded"):
-        limited.result(5)
-    assert worker.executor.loop is not None
-    worker.executor.loop.call_soon_threadsafe(opened[0].set)
-    assert before.result(5) == "waited"
-    assert any("ended the event loop; it goes on" in r.message and r.levelname == "ERROR" for r in caplog.records)
-    assert worker.executor.healthy() == ""
-    assert ("uvloop" in type(worker.executor.loop).__module__) == (loop_kind == "uvloop")
-
-
 @pytest.mark.parametrize("handed_over", [False, True])
 def test_a_task_factory_that_raises_harms_no_other(
     broker: RedisBroker, run_worker: RunWorker, loop_kind: str, handed_over: bool
@@ -361,135 +254,3 @@ def test_what_keeps_jobs_from_running_is_told(
     executor._cannot_go_on("the event loop does not run any more")
     assert ended.is_set()
     assert executor.healthy() == "the event loop does not run any more"
-
-
-# A lost lease -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_run_whose_lease_was_lost_is_told_and_its_late_effects_are_refused(
-    broker: RedisBroker, run_worker: RunWorker, is_async: bool
-) -> None:
-    refused: dict[str, BaseException | None] = {}
-    begun, over = threading.Event(), threading.Event()
-    reasons: list[str] = []
-
-    @task(name="other")
-    def other() -> None: ...
-
-    yearly = schedules.Schedule(name="s", task="other", service="default", cron="0 0 1 1 *")
-    publisher = Publisher(Aws(endpoint="http://127.0.0.1:9", region="us-east-1"), environment="local", source="/tests")
-
-    def late_effects() -> None:
-        job = current_job()
-        assert job is not None
-        reasons.append(job.cancel_token.reason)
-
-        def step() -> None:
-            with fourlane.step("late"):
-                pass
-
-        effects: dict[str, Callable[[], Any]] = {
-            "step": step,
-            "progress": lambda: job.progress(0.5),
-            "write": lambda: job.write("x"),
-            "log": lambda: job.log("x"),
-            "token": job.cancel_token.raise_if_set,
-            "send": other.send,
-            "send_many": lambda: other.send_many([[]]),
-            "options": lambda: other.send_with_options(delay=1_000),
-            "group": dramatiq.group([other.message()]).run,
-            "pipeline": dramatiq.pipeline([other.message()]).run,
-            "publish": lambda: publisher.publish("platform.late", {}),
-            "publish_many": lambda: publisher.publish_many("platform.late", [{}]),
-            "enqueue_once": lambda: enqueue_once(other, [], key="late"),
-            "outbox": lambda: outbox.enqueue(Session(), other),
-            "cancel": sent.cancel,
-            "pause": lambda: control.pause(broker.store, "default"),
-            "purge": lambda: control.purge(broker.store, "default"),
-            "replay": lambda: dead_letters.replay(broker.store, dead_letters.Filter()),
-            "discard": lambda: dead_letters.discard(broker.store, dead_letters.Filter()),
-            "edit": lambda: dead_letters.edit(broker.store, sent.id, args=[]),
-            "import": lambda: dead_letters.import_(broker.store, []),
-            "schedule": lambda: manage.put(broker.store, yearly),
-            "pause schedule": lambda: manage.pause(broker.store, "s", "default"),
-            "fire": lambda: manage.fire(broker.store, "s", "default"),
-        }
-        for name, effect in effects.items():
-            try:
-                effect()
-            except BaseException as error:
-                refused[name] = error
-            else:
-                refused[name] = None
-
-    def plain() -> None:
-        if begun.is_set():
-            return
-        begun.set()
-        try:
-            while True:
-                time.sleep(0.01)
-        except Cancelled:
-            late_effects()
-            over.set()
-            raise
-
-    async def later() -> None:
-        if begun.is_set():
-            return
-        begun.set()
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            late_effects()
-            over.set()
-            raise
-
-    made = task(name="made", max_retries=0, result_ttl_ms=60_000)(later if is_async else plain)
-    worker: Loop = run_worker(broker, slots=1)
-    sent = made.send()
-    assert begun.wait(5)
-    worker.executor.lease_lost(worker.executor.running())
-    assert over.wait(5)
-    assert reasons == ["lease_lost"]
-    assert {name: type(error) for name, error in refused.items()} == dict.fromkeys(refused, LeaseLost)
-    assert len(refused) == 24
-    assert sent.result(5) is None  # given back, and run by whoever leases it next
-    assert sent.status() is State.DONE
-
-
-@pytest.mark.parametrize("kind", ["plain", "async", "plain to await", "async with middleware"])
-@pytest.mark.parametrize("at_boot", [False, True])
-def test_context_variables_do_not_leak_from_job_to_job(
-    broker: RedisBroker, run_worker: RunWorker, at_boot: bool, kind: str
-) -> None:
-    variable: ContextVar[str] = ContextVar("variable", default="default")
-
-    class Boot(dramatiq.Middleware):
-        def after_worker_thread_boot(self, broker: dramatiq.Broker, thread: threading.Thread) -> None:
-            if at_boot:
-                variable.set("of the thread")
-
-    broker.add_middleware(Boot())
-    if "middleware" in kind:
-        broker.add_middleware(CurrentMessage())
-
-    def change(how: str) -> list[Any]:
-        found = [variable.get(), decimal.getcontext().prec]
-        if how == "variable":
-            variable.set("of a job")
-        elif how == "decimal":
-            decimal.getcontext().prec = 3
-        return found
-
-    async def change_later(how: str) -> list[Any]:
-        await asyncio.sleep(0)
-        return change(how)
-
-    function: Any = {"plain": change, "plain to await": lambda how: change_later(how)}.get(kind, change_later)
-    changed = task(name="change", result_ttl_ms=60_000)(function)
-    run_worker(broker, slots=1)
-    of_threads = "of the thread" if at_boot and kind != "async" else "default"
-    clean = [of_threads, decimal.DefaultContext.prec]
-    assert [changed.send(how).result(5) for how in ("variable", "decimal", "", "")] == [clean] * 4

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import dramatiq
 import pytest
@@ -211,13 +210,6 @@ def test_an_event_loop_that_cannot_be_made_is_made_later(hands: Callable[..., Ha
     hand.told.clear()
     hand.give(late)
     assert hand.outcome(late) == Done()
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultyProxy]:
-    parts = urlsplit(redis_url)
-    with FaultyProxy(parts.hostname or "127.0.0.1", parts.port or 6379) as proxy:
-        yield proxy
 
 
 @pytest.fixture
