@@ -15,7 +15,8 @@ FourlaneError
 ├── JobNotFound             Redis knows no job of that id
 ├── DuplicateJob            another job already has that id
 ├── UnreadableJob           a stored body cannot be decoded
-├── RedisUnavailable        Redis cannot be reached or refuses us (to dramatiq's programs its ConnectionClosed)
+├── RedisUnavailable        Redis cannot be reached or refuses us
+│   └── BrokerUnavailable   the same, out of dramatiq's API: its ConnectionClosed too (queues/away.py)
 ├── ResultTimeout           no result arrived in time
 ├── ResultNotKept           the job's result is not kept, or no longer; says which option keeps it
 ├── ResultRefused           the job is done, but its result could not be kept; says why

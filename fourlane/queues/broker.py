@@ -13,7 +13,7 @@ from typing import Any, Final
 import dramatiq
 import msgspec
 from dramatiq.broker import Consumer
-from dramatiq.errors import ConnectionClosed, QueueJoinTimeout, QueueNotFound
+from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import (
     AgeLimit,
     Callbacks,
@@ -27,10 +27,11 @@ from dramatiq.middleware import (
 )
 
 from fourlane import job
-from fourlane.errors import DuplicateJob, FourlaneError, InvalidArguments, RedisUnavailable
+from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry, make
+from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
@@ -42,9 +43,6 @@ __all__ = ["Defaults", "Opened", "RedisBroker", "made"]
 NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
 """Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
 
-
-# What dramatiq's workers and its programs catch. Not said in errors.py: not every process of ours has dramatiq.
-RedisUnavailable.__bases__ = (FourlaneError, ConnectionClosed)
 
 made: Final[weakref.WeakSet[RedisBroker]] = weakref.WeakSet()
 """All that this program has made, as far as they live."""
@@ -239,6 +237,7 @@ class RedisBroker(dramatiq.Broker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
+    @closed_to_dramatiq
     def get_declared_queues(self) -> set[str]:
         """The queues of all actors and tasks. Reads the settings."""
         if not self._adds_middleware:
@@ -247,6 +246,7 @@ class RedisBroker(dramatiq.Broker):
                 self.declare_queue(actor.queue_name)
         return self.queues.copy()
 
+    @closed_to_dramatiq
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for dramatiq's own Worker."""
         from fourlane.queues.consumer import LeaseConsumer
@@ -257,6 +257,7 @@ class RedisBroker(dramatiq.Broker):
 
     # Enqueue ------------------------------------------------------------------------------------------------
 
+    @closed_to_dramatiq
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
         """Accept a message; returns only after Redis did. The same message may be enqueued again: each call is a job.
 
@@ -323,6 +324,7 @@ class RedisBroker(dramatiq.Broker):
 
     # For tests ----------------------------------------------------------------------------------------------
 
+    @closed_to_dramatiq
     def flush(self, queue_name: str) -> None:
         """Drop the waiting and delayed jobs of a queue."""
         from fourlane.queues.control import purge
@@ -333,6 +335,7 @@ class RedisBroker(dramatiq.Broker):
         for name in self.queues:
             self.flush(name)
 
+    @closed_to_dramatiq
     def join(self, queue_name: str, *, interval: int = 20, timeout: int | None = None) -> None:
         """Wait until the queue's service has nothing ready, delayed or running.
 

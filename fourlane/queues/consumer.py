@@ -23,6 +23,7 @@ from fourlane import codec, job
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Back, Dead, Done, Outcome, Retry
 from fourlane.queues import control
+from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.contact import Contact
 from fourlane.queues.messages import Named, message_of
 from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
@@ -181,12 +182,14 @@ class LeaseConsumer(Consumer):
             self.waiter.command("BZPOPMIN", self.keys.wake[self.queue.tier], self.keys.news, seconds)
         return True
 
+    @closed_to_dramatiq
     def ack(self, message: MessageProxy) -> None:
         assert isinstance(message, LeasedMessage)
         self._end(message, Done() if message.enqueued_again is None else self._retry)
         if message.enqueued_again is not None:
             self.store.wake(self.queue.service, int(self.queue.tier))  # who waits does not know of the moment
 
+    @closed_to_dramatiq
     def nack(self, message: MessageProxy) -> None:
         assert isinstance(message, LeasedMessage)
         self._end(message, self._dead)
@@ -220,6 +223,7 @@ class LeaseConsumer(Consumer):
         trace = "" if message.sealed else writable(str(message.options.get("traceback", "")))
         return Dead("error", error, write_record(record, job.Attempt(_now_ms(), error, trace, self.name)))
 
+    @closed_to_dramatiq
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         for message in messages:
             assert isinstance(message, LeasedMessage)

@@ -16,6 +16,7 @@ from fourlane.errors import Reject
 from fourlane.names import Queue, Tier
 from fourlane.options import Encrypt, check_declared, check_encrypt, check_sent
 from fourlane.queues import make
+from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Delayed
@@ -131,6 +132,7 @@ class Task(dramatiq.Actor[P, R]):
             options["tenant"] = tenant
         return self._enqueue(args, {} if kwargs is None else kwargs, options, when, tier)
 
+    @closed_to_dramatiq
     def send_many(self, calls: Iterable[Any], *, tenant: str | UUID | None = None) -> list[EnqueuedJob[R]]:
         """Enqueue many jobs, 250 in a call; none when the arguments of one are refused.
 
@@ -166,6 +168,7 @@ class Task(dramatiq.Actor[P, R]):
         """As send_many, without blocking the event loop."""
         return await asyncio.to_thread(self.send_many, calls, tenant=tenant)
 
+    @closed_to_dramatiq
     def _enqueue(
         self,
         args: Sequence[Any],
@@ -244,6 +247,7 @@ class Task(dramatiq.Actor[P, R]):
             return self.broker.store.clock.now_ms()
         return int(time.time() * 1000)
 
+    @closed_to_dramatiq
     def message_with_options(self, **options: Any) -> dramatiq.Message[R]:
         """A message for dramatiq's groups and pipelines. Raises InvalidOption."""
         message = super().message_with_options(**options)
