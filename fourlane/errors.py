@@ -39,6 +39,12 @@ FourlaneError
     │   └── ProviderDown    a provider fails, its circuit breaker is open
     ├── Snooze              run again later, no attempt spent
     └── Reject              a dead letter at once, no retry
+
+Cancelled                   raised inside a running task; a BaseException, as asyncio's
+└── LeaseLost               its job is another worker's by now
+
+A part has errors of its own beside these, each a FourlaneError too, such as `fourlane.webhooks.Refused`. What redis-py
+and our own connections raise (queues/redis/failures.py) is the cause of a RedisUnavailable, never what a caller gets.
 """
 
 from __future__ import annotations
