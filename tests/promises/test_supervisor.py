@@ -24,10 +24,10 @@ from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.status import judge, look
 from fourlane.queues.store import Store
 from fourlane.worker.process.child import Child
+from fourlane.worker.process.code_changes import CodeChanges
 from fourlane.worker.process.options import Options
-from fourlane.worker.process.spec import CANNOT_START, Told
+from fourlane.worker.process.protocol import CANNOT_START, Told
 from fourlane.worker.process.supervisor import Supervisor
-from fourlane.worker.process.watch import Watch
 from tests.conftest import StartServer
 from tests.promises.conftest import Workers, alive, eventually
 from tests.servers import Server, free_port
@@ -98,7 +98,7 @@ def test_what_a_watch_sees(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     (tmp_path / "venv/pyvenv.cfg").touch()
     (tmp_path / "app/tasks.py").write_text("one")
-    watch = Watch(tmp_path)
+    watch = CodeChanges(tmp_path)
     assert watch.changed() == []
     for ignored in ("notes.txt", "venv/x.py", ".git/x.py", "node_modules/x.py", "app/.#tasks.py"):
         (tmp_path / ignored).write_text("x")

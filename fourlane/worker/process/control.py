@@ -8,7 +8,7 @@ from typing import IO, NoReturn, Protocol
 
 import msgspec
 
-from fourlane.worker.process.spec import Spec, Told
+from fourlane.worker.process.protocol import Spec, Told
 
 __all__ = ["listen", "read_spec", "take_stdin"]
 

@@ -18,7 +18,7 @@ from fourlane.worker.process.links import Links
 from fourlane.worker.process.options import Options
 from fourlane.worker.table import Vitals
 
-__all__ = ["OVERRUN_SECONDS", "Presence"]
+__all__ = ["OVERRUN_SECONDS", "WorkerList"]
 
 log = logging.getLogger("fourlane.supervisor")
 
@@ -28,7 +28,7 @@ _EVERY_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 1.0
 
 
-class Presence:
+class WorkerList:
     """The entries of this worker's processes."""
 
     def __init__(self, store: Store, links: Links, options: Options) -> None:
