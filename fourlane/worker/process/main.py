@@ -28,7 +28,7 @@ from fourlane.root import root
 from fourlane.tasks.modules import import_modules
 from fourlane.tasks.task import default_broker, keep_beside
 from fourlane.telling import tell
-from fourlane.worker.process import control, host
+from fourlane.worker.process import host, orders
 from fourlane.worker.process.declarations import Declarations, declare_limits, declared_queues
 from fourlane.worker.process.protocol import CANNOT_START, CONTROLLED, LOOP_FAILED, Spec
 from fourlane.worker.process.reachable import when_reachable
@@ -51,8 +51,8 @@ def main() -> None:
     host.write_by_line()
     folder.keep()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
-    pipe = control.take_stdin()
-    spec = control.read_spec(pipe)
+    pipe = orders.take_stdin()
+    spec = orders.read_spec(pipe)
     observe.configure_logs(spec.observe)
     tell.add(LinesOfAll() if spec.log_jobs else Lines())
     observe.begin(spec.observe, name=spec.name, metrics_folder=spec.metrics_folder)
@@ -122,7 +122,7 @@ def _serve(spec: Spec, broker: RedisBroker, loop: Any, table: Table, pipe: IO[by
     Reporter(loop, table, declarations)
     SpareBeats(loop, broker.store, table).start()
     hears = (pipe, loop, declarations.order)
-    threading.Thread(target=control.listen, args=hears, name="fourlane-listen", daemon=True).start()
+    threading.Thread(target=orders.listen, args=hears, name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     gc.collect()
     gc.freeze()  # what is here now stays: no later collection need look at it

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Final, Protocol
+from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.worker.process.links import Links
+from fourlane.worker.process.protocol import BeatHearer
 from fourlane.worker.table import Table
 
 __all__ = ["SpareBeats"]
@@ -23,18 +24,10 @@ _AGAIN_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 1.0
 
 
-class Hearer(Protocol):
-    """Who hears what a beat was answered."""
-
-    def told_lost(self, service: str, name: str) -> None: ...
-
-    def told_cancelled(self, job_ids: set[str]) -> None: ...
-
-
 class SpareBeats:
     """A thread of a worker process. It asks Redis nothing while the supervisor beats, or nothing is held."""
 
-    def __init__(self, hearer: Hearer, store: Store, table: Table) -> None:
+    def __init__(self, hearer: BeatHearer, store: Store, table: Table) -> None:
         self._hearer = hearer
         self._store = store
         self._table = table

@@ -1,5 +1,5 @@
 """The soft timeout: a function that runs for longer than its time limit is interrupted. The hard limit is the
-supervisor's (worker/process/child.py)."""
+supervisor's (worker/process/overdue.py)."""
 
 from __future__ import annotations
 
