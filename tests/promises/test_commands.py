@@ -1,4 +1,4 @@
-"""Commands are money: what a real worker asks of Redis, counted (DESIGN.md 3.9). These tests fail when it grows."""
+"""Commands are money: what a real worker asks of Redis, counted. These tests fail when it grows."""
 
 from __future__ import annotations
 

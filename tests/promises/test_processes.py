@@ -1,4 +1,4 @@
-"""Real processes, killed and stopped: nothing is lost, and nobody else's job suffers (DESIGN.md 3.4, 3.5, 3.8)."""
+"""Real processes, killed and stopped: nothing is lost, and nobody else's job suffers."""
 
 from __future__ import annotations
 

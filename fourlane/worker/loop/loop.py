@@ -3,8 +3,8 @@
 1. Listen to what other threads tell.
 2. A round: settle what finished and lease what fits, by one script call for each service that has work (rounds.py,
    turning.py). The jobs go to the executor.
-3. Wait: for a token in Redis while there is room, for the executor, or for the next moment that was announced: a
-   delayed job due, a limit with room again, another worker's silence (waiting.py).
+3. Sleep: wait for a token in Redis while there is room, for the executor, or for the next moment that was announced: a
+   delayed job due, a limit with room again, another worker's silence (sleep.py).
 When it is told to stop: stopping.py.
 """
 
