@@ -223,6 +223,15 @@ def test_every_module_has_a_place() -> None:
     assert [module for module in modules() if part_of(module) == "face"] == ["fourlane"]
 
 
+def test_a_part_has_one_class_of_a_name() -> None:
+    homes: dict[tuple[str, str], list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault((part_of(module), node.name), []).append(module)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
 def test_files_that_are_named_exist() -> None:
     """Each file says at its head what it is for; and what it says of others, in words too, is true."""
     ours = [path for path in ROOT.rglob("*") if path.suffix in (".py", ".lua")]
