@@ -6,8 +6,8 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import dramatiq
@@ -33,6 +33,7 @@ from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry, make
 from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.groups import MemberCallbacks
+from fourlane.queues.in_process import in_process, taken_as_retry, taking_retry
 from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
 from fourlane.queues.redis import client_of
@@ -270,11 +271,7 @@ class RedisBroker(dramatiq.Broker):
         if not self._encoder_told and type(dramatiq.get_encoder()) is not dramatiq.JSONEncoder:
             self._tell_of_encoder()
         self.emit_before("enqueue", message, delay)
-        running = in_process.message
-        if running is not None and getattr(running, "takes_retry", False) and _is_same(running, message):
-            # A middleware (Retries) puts the failed job back that runs now: its settling does that, in one step.
-            running.takes_retry, running.enqueued_again = False, (message, delay)
-        else:
+        if not taken_as_retry(message, delay):
             name = message.actor_name
             made = make.draft(name, self.actors.get(name), check_sent(message.options), self.actors)
             queue = self.queue_of(message.queue_name)
@@ -365,35 +362,9 @@ def _client(parameters: dict[str, Any]) -> Any:
     return redis.Redis(**parameters)
 
 
-@contextmanager
-def taking_retry(running: Any) -> Iterator[None]:
-    """Meanwhile a middleware that enqueues the failed message that runs here retries it."""
-    running.takes_retry = True
-    try:
-        yield
-    finally:
-        running.takes_retry = False
-
-
-def _is_same(running: Any, message: Any) -> bool:
-    """A retry changes options only; with other arguments, or on another queue, it is another job."""
-    return all(
-        getattr(running, part) == getattr(message, part)
-        for part in ("message_id", "actor_name", "queue_name", "args", "kwargs")
-    )
-
-
 def _timestamp_ms(message: dramatiq.Message[Any]) -> int:
     """Of packages that build messages themselves it may be a float. Raises InvalidArguments."""
     given = message.message_timestamp
     if not isinstance(given, (int, float)) or not 0 <= given <= LONGEST_DELAY_MS:
         raise InvalidArguments(f"message_timestamp={given!r}: it must be a number of milliseconds since 1970")
     return int(given)
-
-
-class _InProcess(threading.local):
-    message: Any = None
-
-
-in_process = _InProcess()
-"""The message that this thread processes."""
