@@ -15,7 +15,8 @@ FourlaneError
 ├── JobNotFound             Redis knows no job of that id
 ├── DuplicateJob            another job already has that id
 ├── UnreadableJob           a stored body cannot be decoded
-├── RedisUnavailable        Redis cannot be reached or refuses us (to dramatiq's programs its ConnectionClosed)
+├── RedisUnavailable        Redis cannot be reached or refuses us
+│   └── BrokerUnavailable   the same, out of dramatiq's API: its ConnectionClosed too (queues/away.py)
 ├── ResultTimeout           no result arrived in time
 ├── ResultNotKept           the job's result is not kept, or no longer; says which option keeps it
 ├── ResultRefused           the job is done, but its result could not be kept; says why
@@ -38,6 +39,12 @@ FourlaneError
     │   └── ProviderDown    a provider fails, its circuit breaker is open
     ├── Snooze              run again later, no attempt spent
     └── Reject              a dead letter at once, no retry
+
+Cancelled                   raised inside a running task; a BaseException, as asyncio's
+└── LeaseLost               its job is another worker's by now
+
+A part has errors of its own beside these, each a FourlaneError too, such as `fourlane.webhooks.Refused`. What redis-py
+and our own connections raise (queues/redis/failures.py) is the cause of a RedisUnavailable, never what a caller gets.
 """
 
 from __future__ import annotations

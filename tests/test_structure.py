@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -220,6 +221,27 @@ def test_the_engine_knows_no_platform() -> None:
 
 def test_every_module_has_a_place() -> None:
     assert [module for module in modules() if part_of(module) == "face"] == ["fourlane"]
+
+
+def test_a_part_has_one_class_of_a_name() -> None:
+    homes: dict[tuple[str, str], list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault((part_of(module), node.name), []).append(module)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
+def test_files_that_are_named_exist() -> None:
+    """Each file says at its head what it is for; and what it says of others, in words too, is true."""
+    ours = [path for path in ROOT.rglob("*") if path.suffix in (".py", ".lua")]
+    repository = [str(path) for path in (*ours, *ROOT.parent.glob("docs/**/*.md"), *ROOT.parent.glob("deploy/*"))]
+    named = {(path, name) for path in ours for name in _FILE.findall(path.read_text())}
+    assert {(path, name) for path, name in named if not any(one.endswith(f"/{name}") for one in repository)} == set()
+    assert [path for path in ROOT.rglob("*.py") if not path.read_text().startswith('"""')] == []
+
+
+_FILE = re.compile(r"(?<![\w./-])((?:[a-z_]+/)*[a-z_-]+\.(?:py|lua|md|yaml))\b")
 
 
 def test_a_library_has_few_homes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -24,6 +24,7 @@ from fourlane.commands.shared import (
     yes_option,
 )
 from fourlane.commands.text import human_age, moment, since, table
+from fourlane.reasons import REASONS
 
 if TYPE_CHECKING:
     from fourlane.queues.dead_letters import AuditRecord, Filter
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["dead"]
 
 C = TypeVar("C", bound=Callable[..., Any])
-
-_REASONS: Final = ("error", "rejected", "expired", "unknown-task", "poison")
 
 
 @click.group(cls=Group)
@@ -47,7 +46,7 @@ def _filter_options(command: C) -> C:
             click.option("--queue", help="Only this queue's."),
             click.option("--task", help="Only this task's."),
             click.option("--tenant", help="Only this tenant's."),
-            click.option("--reason", type=click.Choice(_REASONS), help="Only those that died of this."),
+            click.option("--reason", type=click.Choice(list(REASONS)), help="Only those that died of this."),
             click.option("--older-than", type=Duration(), help="Died longer ago: 10m, 2h, 7d."),
             click.option("--newer-than", type=Duration(), help="Died less long ago: 10m, 2h, 7d."),
         ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fourlane.commands.worker import assignment_of, run_options
-from fourlane.worker.process.starting import take_signals
+from fourlane.worker.process.early_signals import take_signals
 
 if TYPE_CHECKING:
     from fourlane.config import Settings

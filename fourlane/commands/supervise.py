@@ -24,12 +24,12 @@ from fourlane.queues.limit import Limit
 from fourlane.queues.opening import Opening, opening_here, store
 from fourlane.queues.store import Store
 from fourlane.root import root
-from fourlane.worker.process.beside import Outside
+from fourlane.worker.process.background import Outside
+from fourlane.worker.process.early_signals import hold_signals, take_signals
 from fourlane.worker.process.health import STARTING, Start
 from fourlane.worker.process.options import Options
-from fourlane.worker.process.spec import CANNOT_START
-from fourlane.worker.process.start import when_reachable
-from fourlane.worker.process.starting import hold_signals, take_signals
+from fourlane.worker.process.protocol import CANNOT_START
+from fourlane.worker.process.reachable import when_reachable
 from fourlane.worker.process.supervisor import Supervisor
 from fourlane.worker.unnamed import unnamed_file
 

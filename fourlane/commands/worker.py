@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fourlane.worker.process.starting import take_signals
+from fourlane.worker.process.early_signals import take_signals
 
 if TYPE_CHECKING:
     from fourlane.commands.supervise import Assignment

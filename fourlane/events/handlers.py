@@ -15,11 +15,11 @@ import msgspec
 from fourlane import job
 from fourlane.errors import InvalidEvent, Reject
 from fourlane.events import catalogue, envelope, offload, setup
-from fourlane.events.beside import Beside
 from fourlane.events.catalogue import Handler, Through
 from fourlane.events.current import handled
 from fourlane.events.envelope import Envelope, Event
 from fourlane.events.names import EventName, parse_event
+from fourlane.events.starter import Starter
 from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.taken import Accepting
@@ -70,8 +70,8 @@ def on_event(
         title = task_name or f"on {event}: {name_of(function)}"
         made: Task[Any, Any] = task(name=title, broker=target, **options)(_dressed(function, event, title))
         catalogue.listen(Handler(event, made, way, module))
-        if not any(isinstance(middleware, Beside) for middleware in target.middleware):
-            target.add_middleware(Beside())
+        if not any(isinstance(middleware, Starter) for middleware in target.middleware):
+            target.add_middleware(Starter())
         return made
 
     return declare

@@ -137,8 +137,8 @@ def accept(
     """
     jobs: dict[tuple[str, int], list[Accepting]] = defaultdict(list)
     for handler in handlers:
-        lane = handler.task.queue
-        jobs[lane.service, int(lane.tier)] += [
+        to = handler.task.queue
+        jobs[to.service, int(to.tier)] += [
             accepting(handler, message.body, received, message.again) for message, received in good
         ]
     for (service, tier), several in jobs.items():

@@ -1,4 +1,4 @@
-"""A receiver process: what events/beside.py starts. ``python -m fourlane.events.process``, driven over its stdin."""
+"""A receiver process: what events/starter.py starts. ``python -m fourlane.events.process``, driven over its stdin."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fourlane.config import folder, load_settings
 from fourlane.errors import FourlaneError
 from fourlane.events import catalogue
 from fourlane.events.aws import Aws
-from fourlane.events.beside import Spec, way_of
 from fourlane.events.direct import Direct
 from fourlane.events.hand import Hand, give_back, left_in, set_receiving
 from fourlane.events.mover import Mover
 from fourlane.events.receiver import Receivers
 from fourlane.events.setup import sqs
+from fourlane.events.starter import Spec, way_of
 from fourlane.observe import logs
 from fourlane.queues.store import Store
 from fourlane.root import root

@@ -1,1 +1,1 @@
-"""Calls to services outside: guarded HTTP to addresses that users gave us."""
+"""Services outside, and how well each is: AI, payments, carriers of messages, HTTP to addresses that users gave us."""

@@ -22,9 +22,9 @@ __all__ = [
     "LIKE_OPENAI",
     "Account",
     "Answer",
+    "ContentRefused",
     "CutStream",
     "Question",
-    "Refused",
     "aclose",
     "ask",
     "image",
@@ -57,7 +57,7 @@ class CutStream(FourlaneError):
         self.answer = answer
 
 
-class Refused(Reject):
+class ContentRefused(Reject):
     """The provider refuses the content. It may have been paid for."""
 
     def __init__(self, message: str, answer: Answer) -> None:
@@ -142,7 +142,7 @@ async def ask(account: Account, question: Question, on_text: Callable[[str], Non
       on_text: gets each piece of the text as it comes.
 
     Raises:
-      Refused: the content was refused.
+      ContentRefused: the content was refused.
       CutStream: the answer broke off.
       whatever the SDK raises; ``read_error`` tells what it means.
     """
@@ -164,7 +164,7 @@ async def ask(account: Account, question: Question, on_text: Callable[[str], Non
     answer = Answer("".join(texts), whole.input_tokens, whole.output_tokens, whole.finish, 0.0, whole.silence_ms)
     who = f"{account.provider}/{question.model}"
     if answer.finish.lower() in _REFUSALS:
-        raise Refused(f"{who} refused the content ({answer.finish})", answer)
+        raise ContentRefused(f"{who} refused the content ({answer.finish})", answer)
     if not answer.finish:
         raise CutStream(f"{who}: the answer broke off", answer)
     return answer
@@ -326,7 +326,7 @@ def read_error(error: BaseException) -> Signal:
         if status == 429 and "insufficient_quota" in str(error):
             return Signal("neutral")
         return signal_of_status(status, _google_wait(error) or getattr(response, "headers", None) or {})
-    if isinstance(error, Refused):
+    if isinstance(error, ContentRefused):
         return Signal("ok")
     if isinstance(error, (CutStream, TimeoutError, OSError, json.JSONDecodeError)) or _is_of_transport(error):
         return Signal("down", again=True)

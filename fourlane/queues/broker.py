@@ -6,14 +6,14 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import dramatiq
 import msgspec
 from dramatiq.broker import Consumer
-from dramatiq.errors import ConnectionClosed, QueueJoinTimeout, QueueNotFound
+from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import (
     AgeLimit,
     Callbacks,
@@ -27,11 +27,13 @@ from dramatiq.middleware import (
 )
 
 from fourlane import job
-from fourlane.errors import DuplicateJob, FourlaneError, InvalidArguments, RedisUnavailable
+from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry, make
+from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.groups import MemberCallbacks
+from fourlane.queues.in_process import in_process, taken_as_retry, taking_retry
 from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
 from fourlane.queues.redis import client_of
@@ -42,9 +44,6 @@ __all__ = ["Defaults", "Opened", "RedisBroker", "made"]
 NATIVE: Final = (AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries)
 """Middleware whose work Fourlane's worker does itself, where a job asks for it, instead of calling its hooks."""
 
-
-# What dramatiq's workers and its programs catch. Not said in errors.py: not every process of ours has dramatiq.
-RedisUnavailable.__bases__ = (FourlaneError, ConnectionClosed)
 
 made: Final[weakref.WeakSet[RedisBroker]] = weakref.WeakSet()
 """All that this program has made, as far as they live."""
@@ -239,6 +238,7 @@ class RedisBroker(dramatiq.Broker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
+    @closed_to_dramatiq
     def get_declared_queues(self) -> set[str]:
         """The queues of all actors and tasks. Reads the settings."""
         if not self._adds_middleware:
@@ -247,6 +247,7 @@ class RedisBroker(dramatiq.Broker):
                 self.declare_queue(actor.queue_name)
         return self.queues.copy()
 
+    @closed_to_dramatiq
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for dramatiq's own Worker."""
         from fourlane.queues.consumer import LeaseConsumer
@@ -257,6 +258,7 @@ class RedisBroker(dramatiq.Broker):
 
     # Enqueue ------------------------------------------------------------------------------------------------
 
+    @closed_to_dramatiq
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
         """Accept a message; returns only after Redis did. The same message may be enqueued again: each call is a job.
 
@@ -269,11 +271,7 @@ class RedisBroker(dramatiq.Broker):
         if not self._encoder_told and type(dramatiq.get_encoder()) is not dramatiq.JSONEncoder:
             self._tell_of_encoder()
         self.emit_before("enqueue", message, delay)
-        running = in_process.message
-        if running is not None and getattr(running, "takes_retry", False) and _is_same(running, message):
-            # A middleware (Retries) puts the failed job back that runs now: its settling does that, in one step.
-            running.takes_retry, running.enqueued_again = False, (message, delay)
-        else:
+        if not taken_as_retry(message, delay):
             name = message.actor_name
             made = make.draft(name, self.actors.get(name), check_sent(message.options), self.actors)
             queue = self.queue_of(message.queue_name)
@@ -323,6 +321,7 @@ class RedisBroker(dramatiq.Broker):
 
     # For tests ----------------------------------------------------------------------------------------------
 
+    @closed_to_dramatiq
     def flush(self, queue_name: str) -> None:
         """Drop the waiting and delayed jobs of a queue."""
         from fourlane.queues.control import purge
@@ -333,6 +332,7 @@ class RedisBroker(dramatiq.Broker):
         for name in self.queues:
             self.flush(name)
 
+    @closed_to_dramatiq
     def join(self, queue_name: str, *, interval: int = 20, timeout: int | None = None) -> None:
         """Wait until the queue's service has nothing ready, delayed or running.
 
@@ -362,35 +362,9 @@ def _client(parameters: dict[str, Any]) -> Any:
     return redis.Redis(**parameters)
 
 
-@contextmanager
-def taking_retry(running: Any) -> Iterator[None]:
-    """Meanwhile a middleware that enqueues the failed message that runs here retries it."""
-    running.takes_retry = True
-    try:
-        yield
-    finally:
-        running.takes_retry = False
-
-
-def _is_same(running: Any, message: Any) -> bool:
-    """A retry changes options only; with other arguments, or on another queue, it is another job."""
-    return all(
-        getattr(running, part) == getattr(message, part)
-        for part in ("message_id", "actor_name", "queue_name", "args", "kwargs")
-    )
-
-
 def _timestamp_ms(message: dramatiq.Message[Any]) -> int:
     """Of packages that build messages themselves it may be a float. Raises InvalidArguments."""
     given = message.message_timestamp
     if not isinstance(given, (int, float)) or not 0 <= given <= LONGEST_DELAY_MS:
         raise InvalidArguments(f"message_timestamp={given!r}: it must be a number of milliseconds since 1970")
     return int(given)
-
-
-class _InProcess(threading.local):
-    message: Any = None
-
-
-in_process = _InProcess()
-"""The message that this thread processes."""

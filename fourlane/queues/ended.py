@@ -2,7 +2,7 @@
 run ended otherwise before it heard of that.
 
 Who waits for the result is told at once. Callbacks (``on_failure``, ``on_retry_exhausted``, dramatiq's results) are
-told by a job of the task `TASK`, which every worker of the service knows (tasks/ends.py): who found the end may know
+told by a job of the task `TASK`, which every worker of the service knows (tasks/ended.py): who found the end may know
 no task at all, as a supervisor or the command line. The script that writes the end makes that job too.
 """
 

@@ -82,7 +82,7 @@ def forward(broker: RedisBroker, client: Any, namespace: str, queue: str) -> For
     return Forwarded(moved, left)
 
 
-class _Unreadable(Exception):
+class _Unreadable(FourlaneError):
     """This is no message of dramatiq's."""
 
 

@@ -1,4 +1,4 @@
-"""How often Redis hears of a worker, and what silence means (DESIGN.md 3.4 and 3.9)."""
+"""How often Redis hears of a worker, and what silence means."""
 
 from __future__ import annotations
 

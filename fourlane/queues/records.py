@@ -10,7 +10,7 @@ import msgspec
 from fourlane import job
 from fourlane.codec import MESSAGES
 
-__all__ = ["options_of_retry", "read_record", "write_record"]
+__all__ = ["failed_again", "read_record", "retried_as", "write_record"]
 
 _record_decoder = msgspec.json.Decoder(job.Record)
 _encode_record = msgspec.json.Encoder(enc_hook=str).encode
@@ -18,11 +18,6 @@ _encode_record = msgspec.json.Encoder(enc_hook=str).encode
 
 _KEPT_ELSEWHERE: Final = MESSAGES | {"traceback"}
 """In the body, which no retry changes, and among the errors."""
-
-
-def options_of_retry(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a message that is tried again, but for what is kept elsewhere."""
-    return {name: value for name, value in options.items() if name not in _KEPT_ELSEWHERE}
 
 
 def read_record(data: bytes) -> job.Record:
@@ -33,6 +28,21 @@ def read_record(data: bytes) -> job.Record:
         return _record_decoder.decode(data)
     except Exception:
         return job.Record()
+
+
+def failed_again(data: bytes) -> job.Record:
+    """The record of a job that has spent one more attempt."""
+    record = read_record(data)
+    record.attempts += 1
+    return record
+
+
+def retried_as(data: bytes, options: Mapping[str, Any]) -> job.Record:
+    """The record of a job in whose place a middleware enqueued a message with these options."""
+    record = read_record(data)
+    record.attempts = int(options.get("retries", record.attempts + 1))
+    record.options = {name: value for name, value in options.items() if name not in _KEPT_ELSEWHERE}
+    return record
 
 
 def write_record(record: job.Record, attempt: job.Attempt | None = None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fourlane.outcome import Back, Dead, Outcome, Stepped
+from fourlane.reasons import REJECTED
 
 __all__ = ["as_refused", "instead_of"]
 
@@ -13,7 +14,7 @@ _WORDS: Final = "Redis refused to keep how it ended: "
 
 def as_refused(why: str) -> Dead:
     """A dead letter that says so."""
-    return Dead("rejected", f"{_WORDS}{why}"[:1000], b"")
+    return Dead(REJECTED, f"{_WORDS}{why}"[:1000], b"")
 
 
 def instead_of(outcome: Outcome, why: str) -> Dead | Back:

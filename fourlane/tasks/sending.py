@@ -16,6 +16,7 @@ from fourlane.errors import Reject
 from fourlane.names import Queue, Tier
 from fourlane.options import Encrypt, check_declared, check_encrypt, check_sent
 from fourlane.queues import make
+from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Delayed
@@ -131,6 +132,7 @@ class Task(dramatiq.Actor[P, R]):
             options["tenant"] = tenant
         return self._enqueue(args, {} if kwargs is None else kwargs, options, when, tier)
 
+    @closed_to_dramatiq
     def send_many(self, calls: Iterable[Any], *, tenant: str | UUID | None = None) -> list[EnqueuedJob[R]]:
         """Enqueue many jobs, 250 in a call; none when the arguments of one are refused.
 
@@ -152,7 +154,8 @@ class Task(dramatiq.Actor[P, R]):
         made = make.draft(self.actor_name, self, own, broker.actors)
         ids = make.accepted(made, queue, self._name_of, self._send_all, jobs, number=len(jobs))
         keeps = self._keeps_result(own, self._defaults)
-        return [EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps) for job_id in ids]
+        sealed = self.encrypt is True
+        return [EnqueuedJob(broker, queue, i, accepted=True, keeps_result=keeps, is_sealed=sealed) for i in ids]
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
         """As send, without blocking the event loop."""
@@ -166,6 +169,7 @@ class Task(dramatiq.Actor[P, R]):
         """As send_many, without blocking the event loop."""
         return await asyncio.to_thread(self.send_many, calls, tenant=tenant)
 
+    @closed_to_dramatiq
     def _enqueue(
         self,
         args: Sequence[Any],
@@ -181,7 +185,8 @@ class Task(dramatiq.Actor[P, R]):
         send = self._send_message if self._stub or broker.tells_of_enqueue else self._send
         job_id = make.accepted(made, queue, self._name_of, send, args, kwargs, when)
         keeps = self._keeps_result(options, defaults)
-        return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps)
+        sealed = self.encrypt is True
+        return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps, is_sealed=sealed)
 
     def _send(
         self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: When | None
@@ -244,6 +249,7 @@ class Task(dramatiq.Actor[P, R]):
             return self.broker.store.clock.now_ms()
         return int(time.time() * 1000)
 
+    @closed_to_dramatiq
     def message_with_options(self, **options: Any) -> dramatiq.Message[R]:
         """A message for dramatiq's groups and pipelines. Raises InvalidOption."""
         message = super().message_with_options(**options)

@@ -114,7 +114,7 @@ def task(
         check_service(service)
     if limit is not None:
         limit.check()
-    lane = Tier.parse(tier)
+    parsed = Tier.parse(tier)
     given: dict[str, Any] = {
         "max_retries": max_retries,
         "backoff": backoff,
@@ -139,7 +139,7 @@ def task(
             broker=target,
             name=name or name_of(function),
             service=service,
-            tier=lane,
+            tier=parsed,
             limit=limit,
             check=check,
             encrypt=encrypt,

@@ -21,6 +21,7 @@ _HOMES = {
     "Receiver": "fourlane.webhooks.receive",
     "Refused": "fourlane.webhooks.verify",
     "Senders": "fourlane.webhooks.verify",
+    "Unverifiable": "fourlane.webhooks.verify",
     "Verified": "fourlane.webhooks.verify",
     "forward_webhook": "fourlane.webhooks.handlers",
     "on_webhook": "fourlane.webhooks.handlers",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fourlane.webhooks.receive import Receiver as Receiver
     from fourlane.webhooks.verify import Refused as Refused
     from fourlane.webhooks.verify import Senders as Senders
+    from fourlane.webhooks.verify import Unverifiable as Unverifiable
     from fourlane.webhooks.verify import Verified as Verified
     from fourlane.webhooks.verify import verify as verify
 

@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="how long the storm lasts; the end takes a minute")
     parser.add_argument("--seed", type=int, help="of all choices; a fresh one by default")
-    parser.add_argument("--faults", default="all", help="all, none, or names of faults and lanes: kills,redis-pause")
+    parser.add_argument("--faults", default="all", help="all, none, or names of faults and tracks: kills,redis-pause")
     parser.add_argument("--brief", action="store_true", help="each fault once and short: the cut of `make test`")
     parser.add_argument("--redis", metavar="PATH", help="a redis-server; the embedded Valkey by default")
     parser.add_argument("--rate", type=float, default=40, help="jobs a second")

@@ -479,7 +479,7 @@ def processes(e: Evidence) -> Iterator[Finding]:
 @rule
 def producers(e: Evidence) -> Iterator[Finding]:
     """Nothing is refused while nothing disturbs, and what is refused has the name that is documented."""
-    unnamed = [line for line in e.refused if not line.text.startswith("RedisUnavailable: ")]
+    unnamed = [line for line in e.refused if not line.text.startswith(("RedisUnavailable: ", "BrokerUnavailable: "))]
     if unnamed:
         yield Finding("unnamed-error", f"{len(unnamed)} call(s) failed so: {unnamed[0].text}", at=unnamed[0].at)
     refused = [line for line in e.refused if _calm(e, line.at - RECOVERY_SECONDS, line.at)]

@@ -1,6 +1,6 @@
 """The catalogue of faults. Each is undone before it returns, and written down with its times and its victims.
 
-Lanes run side by side, the faults of one lane one after the other.
+Tracks run side by side, the faults of one track one after the other.
 """
 
 from __future__ import annotations
@@ -46,32 +46,32 @@ class Kind:
     """A fault that can be asked for by its name."""
 
     name: str
-    lane: str
+    track: str
     run: Callable[[Site, Dice], Awaitable[None]]
 
 
 CATALOGUE: dict[str, Kind] = {}
 
 
-def fault(lane: str) -> Callable[[Callable[[Site, Dice], Awaitable[None]]], Callable[[Site, Dice], Awaitable[None]]]:
+def fault(track: str) -> Callable[[Callable[[Site, Dice], Awaitable[None]]], Callable[[Site, Dice], Awaitable[None]]]:
     def add(run: Callable[[Site, Dice], Awaitable[None]]) -> Callable[[Site, Dice], Awaitable[None]]:
         name = run.__name__.replace("_", "-")
-        CATALOGUE[name] = Kind(name, lane, run)
+        CATALOGUE[name] = Kind(name, track, run)
         return run
 
     return add
 
 
 def choose(words: str) -> list[Kind]:
-    """``all``, ``none``, or names of faults and lanes with commas between. Raises ValueError."""
+    """``all``, ``none``, or names of faults and tracks with commas between. Raises ValueError."""
     if words in ("all", "none"):
         return list(CATALOGUE.values()) if words == "all" else []
     chosen: dict[str, Kind] = {}
     for word in words.split(","):
-        found = {k.name: k for k in CATALOGUE.values() if word in (k.name, k.lane)}
+        found = {k.name: k for k in CATALOGUE.values() if word in (k.name, k.track)}
         if not found:
-            lanes = sorted({k.lane for k in CATALOGUE.values()})
-            raise ValueError(f"{word!r} is no fault; there are {', '.join(CATALOGUE)}, and lanes {', '.join(lanes)}")
+            tracks = sorted({k.track for k in CATALOGUE.values()})
+            raise ValueError(f"{word!r} is no fault; there are {', '.join(CATALOGUE)}, and tracks {', '.join(tracks)}")
         chosen |= found
     return list(chosen.values())
 

@@ -130,8 +130,8 @@ async def _storm(plan: Plan, site: Site) -> None:
     ends = time.monotonic() + plan.seconds
     if not plan.brief:
         await _alone(plan, site, time.monotonic() + plan.seconds / 3)
-    lanes = {kind.lane for kind in plan.kinds}
-    await asyncio.gather(*(_lane(plan, site, lane, ends) for lane in sorted(lanes)))
+    tracks = {kind.track for kind in plan.kinds}
+    await asyncio.gather(*(_track(plan, site, track, ends) for track in sorted(tracks)))
 
 
 async def _alone(plan: Plan, site: Site, ends: float) -> None:
@@ -143,11 +143,11 @@ async def _alone(plan: Plan, site: Site, ends: float) -> None:
         await asyncio.sleep(2.0)
 
 
-async def _lane(plan: Plan, site: Site, lane: str, ends: float) -> None:
-    """The faults of a lane, beside those of the others. A brief lane ends with its first round."""
-    kinds = [kind for kind in plan.kinds if kind.lane == lane]
-    pauses = random.Random(f"{plan.seed}:{lane}:pauses")
-    for turn, (kind, dice) in enumerate(order(kinds, f"{plan.seed}:{lane}")):
+async def _track(plan: Plan, site: Site, track: str, ends: float) -> None:
+    """The faults of a track, beside those of the others. A brief track ends with its first round."""
+    kinds = [kind for kind in plan.kinds if kind.track == track]
+    pauses = random.Random(f"{plan.seed}:{track}:pauses")
+    for turn, (kind, dice) in enumerate(order(kinds, f"{plan.seed}:{track}")):
         await asyncio.sleep(0.3 if plan.brief else pauses.uniform(0.5, 5))
         if time.monotonic() >= ends or (plan.brief and turn >= len(kinds)):
             return

@@ -19,12 +19,12 @@ from fourlane import codec, events
 from fourlane.errors import RedisUnavailable
 from fourlane.events import catalogue, hooks, messages, setup
 from fourlane.events.aws import Aws
-from fourlane.events.beside import way_of
 from fourlane.events.current import current_event
 from fourlane.events.envelope import Event
 from fourlane.events.mover import Mover
 from fourlane.events.names import EventQueue
 from fourlane.events.publisher import Publisher
+from fourlane.events.starter import way_of
 from fourlane.events.tries import NONE, POISON, Tries
 from fourlane.queues import browse, dead_letters, taken
 from fourlane.queues.broker import RedisBroker
@@ -514,7 +514,7 @@ def test_declaring_handlers(broker: RedisBroker, event: str, seen: Seen) -> None
     assert [h.through for h in by_event[queue_of(audit).event]] == ["direct", "queue"]
     assert way_of(by_event[queue_of(event).event]) == "queue"
     assert way_of(by_event[queue_of(audit).event]) == "direct"
-    assert sum(type(m).__name__ == "Beside" for m in broker.middleware) == 1
+    assert sum(type(m).__name__ == "Starter" for m in broker.middleware) == 1
 
 
 def test_a_handler_can_be_called_with_an_event(broker: RedisBroker, event: str, seen: Seen) -> None:

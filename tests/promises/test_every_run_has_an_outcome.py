@@ -37,7 +37,7 @@ def fails(*given: Any, **options: Any) -> Any:
 PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "judge": lambda patch: patch.setattr(conclude, "judge", fails),
     "with_options": lambda patch: patch.setattr(fourlane.retry.Policy, "with_options", fails),
-    "read_record": lambda patch: patch.setattr(failed, "read_record", fails),
+    "failed_again": lambda patch: patch.setattr(failed, "failed_again", fails),
     "write_record": lambda patch: patch.setattr(failed, "write_record", fails),
     "traceback": lambda patch: patch.setattr(words.traceback, "format_exception", fails),
     "histories": lambda patch: patch.setattr(Histories, "tell", fails),

@@ -78,7 +78,7 @@ class Job:
 
 
 @dataclass
-class Lane:
+class Side:
     """What a worker knows of itself in one service: it may be wrong, for answers get lost."""
 
     worker: str
@@ -124,7 +124,7 @@ class Leases(RuleBasedStateMachine):
         self.link = self.store.connector.open(b"")
         self.client: Any = redis.Redis.from_url(self.url, decode_responses=True)
         self.jobs: dict[str, Job] = {}
-        self.lanes = {(service, worker): Lane(worker) for service in SERVICES for worker in WORKERS}
+        self.sides = {(service, worker): Side(worker) for service in SERVICES for worker in WORKERS}
         self.names: dict[str, dict[str, bool]] = {service: {} for service in SERVICES}
         """The names that count as workers, and whether they beat within their silence."""
 
@@ -137,14 +137,14 @@ class Leases(RuleBasedStateMachine):
 
     # The calls: what the store takes is said here and nowhere else ---------------------------------------------
 
-    def call_turn(self, service: str, lane: Lane, *, look: bool = False, want: int = 0, **settled: Any) -> Turn:
+    def call_turn(self, service: str, side: Side, *, look: bool = False, want: int = 0, **settled: Any) -> Turn:
         ended = [*settled.get("done", ()), *(entry for entry, _ in settled.get("others", ()))]
-        held = set(lane.believes.values()) - set(ended)
+        held = set(side.believes.values()) - set(ended)
         ask = Ask(
             want, "0123" if want else "", held=len(held), beat=True, look=look, ages=look,
             silence_ms=HOUR_MS, idle_silence_ms=HOUR_MS,
         )  # fmt: skip
-        return self.store.turn(self.link, service, lane.name, ask, **settled)
+        return self.store.turn(self.link, service, side.name, ask, **settled)
 
     def call_beat(self, service: str, names: Sequence[str], silence_ms: int) -> tuple[set[str], set[str]]:
         told = self.store.beat(self.link, service, names, silence_ms)
@@ -160,7 +160,7 @@ class Leases(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """Both workers are in the middle of something."""
-        for service, worker in self.lanes:
+        for service, worker in self.sides:
             for tier in (1, 2):
                 self._accept(service, tier, READY, "heard")
             self._lease(service, worker, 1, True, "heard")
@@ -202,32 +202,32 @@ class Leases(RuleBasedStateMachine):
 
     def _lease(self, service: str, worker: str, want: int, look: bool, answer: str) -> None:
         """Also a look around when ``look``. Whose answer gets lost asks again, and knows nothing of the first jobs."""
-        lane = self.lanes[service, worker]
+        side = self.sides[service, worker]
         for heard in [False, True] if answer == "repeated" else [answer == "heard"]:
             waits = self.in_place(service, READY, *([DUE] if look else []))
-            before = set(self.held_by(service, lane.name))
-            turn = self.call_turn(service, lane, look=look, want=want)
-            if self.has_lost(service, lane):
-                self.learn_lost(service, lane, turn, heard)
+            before = set(self.held_by(service, side.name))
+            turn = self.call_turn(service, side, look=look, want=want)
+            if self.has_lost(service, side):
+                self.learn_lost(service, side, turn, heard)
                 return
             assert not turn.lost
-            self.names[service][lane.name] = True
+            self.names[service][side.name] = True
             if look:
-                self.check_look(service, lane, turn)
-            self.take_leases(service, lane, turn, waits, want)
+                self.check_look(service, side, turn)
+            self.take_leases(service, side, turn, waits, want)
             taken = [job.id_of_entry(leased.entry) for leased in turn.jobs]
-            assert set(self.held_by(service, lane.name)) == before | set(taken)
+            assert set(self.held_by(service, side.name)) == before | set(taken)
             if heard:
-                lane.believes |= dict(zip(taken, (leased.entry for leased in turn.jobs), strict=True))
+                side.believes |= dict(zip(taken, (leased.entry for leased in turn.jobs), strict=True))
 
-    def check_look(self, service: str, lane: Lane, turn: Turn) -> None:
-        silent = {name for name, alive in self.names[service].items() if not alive and name != lane.name}
+    def check_look(self, service: str, side: Side, turn: Turn) -> None:
+        silent = {name for name, alive in self.names[service].items() if not alive and name != side.name}
         assert set(turn.expired) == silent, "those of this service that fell silent, and nobody else"
         for known in self.jobs.values():
             if (known.service, known.place) == (service, DUE):
                 known.place = READY
 
-    def take_leases(self, service: str, lane: Lane, turn: Turn, waits: set[str], want: int) -> None:
+    def take_leases(self, service: str, side: Side, turn: Turn, waits: set[str], want: int) -> None:
         taken = [job.id_of_entry(leased.entry) for leased in turn.jobs]
         assert set(taken) <= waits
         # Those that were cancelled while they waited are passed over, and take places.
@@ -235,42 +235,42 @@ class Leases(RuleBasedStateMachine):
         assert [i[0] for i in taken] == sorted(i[0] for i in waits)[: len(taken)], "the tiers are strict"
         for job_id, leased in zip(taken, turn.jobs, strict=True):
             assert codec.decode(leased.body).args == [job_id]
-            self.jobs[job_id].place, self.jobs[job_id].holder = HELD, lane.name
+            self.jobs[job_id].place, self.jobs[job_id].holder = HELD, side.name
 
-    @precondition(lambda self: any(lane.believes for lane in self.lanes.values()))
+    @precondition(lambda self: any(side.believes for side in self.sides.values()))
     @rule(data=st.data(), end=ends, answer=answers)
     def settle(self, data: st.DataObject, end: End, answer: str) -> None:
-        service, worker = data.draw(st.sampled_from(sorted(k for k, lane in self.lanes.items() if lane.believes)))
-        lane = self.lanes[service, worker]
-        job_id = data.draw(st.sampled_from(sorted(lane.believes)))
-        self._settle(service, lane, job_id, lane.believes[job_id], end, answer)
+        service, worker = data.draw(st.sampled_from(sorted(k for k, side in self.sides.items() if side.believes)))
+        side = self.sides[service, worker]
+        job_id = data.draw(st.sampled_from(sorted(side.believes)))
+        self._settle(service, side, job_id, side.believes[job_id], end, answer)
 
-    @precondition(lambda self: any(lane.believes for lane in self.lanes.values()))
+    @precondition(lambda self: any(side.believes for side in self.sides.values()))
     @rule(data=st.data(), end=ends, answer=answers)
     def settle_what_another_holds(self, data: st.DataObject, end: End, answer: str) -> None:
-        service, worker = data.draw(st.sampled_from(sorted(k for k, lane in self.lanes.items() if lane.believes)))
-        believed = self.lanes[service, worker].believes
+        service, worker = data.draw(st.sampled_from(sorted(k for k, side in self.sides.items() if side.believes)))
+        believed = self.sides[service, worker].believes
         job_id = data.draw(st.sampled_from(sorted(believed)))
-        lane = self.lanes[service, data.draw(st.sampled_from([w for w in WORKERS if w != worker]))]
-        if job_id not in self.held_by(service, lane.name):  # it may have been reclaimed and leased anew
-            self._settle(service, lane, job_id, believed[job_id], end, answer)
+        side = self.sides[service, data.draw(st.sampled_from([w for w in WORKERS if w != worker]))]
+        if job_id not in self.held_by(service, side.name):  # it may have been reclaimed and leased anew
+            self._settle(service, side, job_id, believed[job_id], end, answer)
 
-    def _settle(self, service: str, lane: Lane, job_id: str, entry: str, end: End, answer: str) -> None:
+    def _settle(self, service: str, side: Side, job_id: str, entry: str, end: End, answer: str) -> None:
         outcome, place = end
         settled: dict[str, Any] = {"done": [entry]} if outcome is None else {"others": [(entry, outcome)]}
         for heard in [False, True] if answer == "repeated" else [answer == "heard"]:
-            lost = self.has_lost(service, lane, settling=entry)
-            mine = self.held_by(service, lane.name).get(job_id) == entry
-            turn = self.call_turn(service, lane, **settled)
+            lost = self.has_lost(service, side, settling=entry)
+            mine = self.held_by(service, side.name).get(job_id) == entry
+            turn = self.call_turn(service, side, **settled)
             assert turn.refused == ([] if mine and not lost else [entry]), "only the holder settles, and once"
             if lost:
-                self.learn_lost(service, lane, turn, heard)
+                self.learn_lost(service, side, turn, heard)
                 return
-            self.names[service][lane.name] = True
+            self.names[service][side.name] = True
             if mine:
                 self.end(job_id, place)
             if heard:
-                lane.believes.pop(job_id, None)
+                side.believes.pop(job_id, None)
 
     def end(self, job_id: str, place: str) -> None:
         known = self.jobs[job_id]
@@ -280,22 +280,22 @@ class Leases(RuleBasedStateMachine):
     @rule(service=services, worker=workers)
     def resynchronise(self, service: str, worker: str) -> None:
         """After lost answers: give back what was never heard of, forget what is not held."""
-        lane = self.lanes[service, worker]
-        held = self.store.held(service, lane.name)
-        assert held == set(self.held_by(service, lane.name).values())
-        lane.believes = {i: entry for i, entry in lane.believes.items() if entry in held}
-        unknown = [entry for entry in held if entry not in lane.believes.values()]
+        side = self.sides[service, worker]
+        held = self.store.held(service, side.name)
+        assert held == set(self.held_by(service, side.name).values())
+        side.believes = {i: entry for i, entry in side.believes.items() if entry in held}
+        unknown = [entry for entry in held if entry not in side.believes.values()]
         if unknown:
-            turn = self.call_turn(service, lane, others=[(entry, Back()) for entry in unknown])
+            turn = self.call_turn(service, side, others=[(entry, Back()) for entry in unknown])
             assert turn.refused == []
-            self.names[service][lane.name] = True
+            self.names[service][side.name] = True
             for entry in unknown:
                 self.end(job.id_of_entry(entry), READY)
 
     @rule(service=services, chosen=st.sets(workers, min_size=1), answer=answers)
     def beat(self, service: str, chosen: set[str], answer: str) -> None:
-        lanes = [self.lanes[service, worker] for worker in sorted(chosen)]
-        names = [lane.name for lane in lanes]
+        sides = [self.sides[service, worker] for worker in sorted(chosen)]
+        names = [side.name for side in sides]
         for heard in [False, True] if answer == "repeated" else [answer == "heard"]:
             lost, cancelled = self.call_beat(service, names, HOUR_MS)
             present = self.names[service]
@@ -306,21 +306,21 @@ class Leases(RuleBasedStateMachine):
             held = {i for name in names for i in self.held_by(service, name)}
             assert running & held <= cancelled, "a cancel reaches whoever runs the job"
             if heard:
-                for lane in lanes:
-                    if lane.name in lost and lane.believes:
-                        lane.begin_anew()
+                for side in sides:
+                    if side.name in lost and side.believes:
+                        side.begin_anew()
 
     @rule(service=services, worker=workers)
     def fall_silent(self, service: str, worker: str) -> None:
         """Its silence passes."""
-        name = self.lanes[service, worker].name
+        name = self.sides[service, worker].name
         self.call_beat(service, [name], OVER_MS)
         if name in self.names[service]:
             self.names[service][name] = False
 
     @rule(service=services, worker=workers, answer=answers)
     def reclaim_silent(self, service: str, worker: str, answer: str) -> None:
-        name = self.lanes[service, worker].name
+        name = self.sides[service, worker].name
         for _ in range(2 if answer == "repeated" else 1):
             alive = self.names[service].get(name, False)
             mine = {} if alive else self.held_by(service, name)
@@ -334,25 +334,25 @@ class Leases(RuleBasedStateMachine):
     @rule(service=services, worker=workers, begun=st.booleans(), answer=answers)
     def reclaim_reported(self, service: str, worker: str, begun: bool, answer: str) -> None:
         """Its supervisor saw it die; it comes back under another name."""
-        lane = self.lanes[service, worker]
+        side = self.sides[service, worker]
         for _ in range(2 if answer == "repeated" else 1):
-            mine = self.held_by(service, lane.name)
+            mine = self.held_by(service, side.name)
             expected = sum(not self.jobs[job_id].marked for job_id in mine)
-            assert self.call_reclaim(service, lane.name, begun=list(mine.values()) if begun else []) == expected
-            self.names[service].pop(lane.name, None)
+            assert self.call_reclaim(service, side.name, begun=list(mine.values()) if begun else []) == expected
+            self.names[service].pop(side.name, None)
             self.put_back(mine)
-        lane.begin_anew()
+        side.begin_anew()
 
     @precondition(lambda self: any(known.place == HELD for known in self.jobs.values()))
     @rule(service=services, worker=workers, answer=answers)
     def leave(self, service: str, worker: str, answer: str) -> None:
-        lane = self.lanes[service, worker]
+        side = self.sides[service, worker]
         for _ in range(2 if answer == "repeated" else 1):
-            mine = self.held_by(service, lane.name)
-            assert self.store.leave(service, lane.name) == len(mine)
-            self.names[service].pop(lane.name, None)
+            mine = self.held_by(service, side.name)
+            assert self.store.leave(service, side.name) == len(mine)
+            self.names[service].pop(side.name, None)
             self.put_back(mine)
-        lane.begin_anew()
+        side.begin_anew()
 
     # The model -------------------------------------------------------------------------------------------------
 
@@ -367,16 +367,16 @@ class Leases(RuleBasedStateMachine):
         entries = self.client.smembers(self.store.service(service).leased(name).decode())
         return {job.id_of_entry(entry): entry for entry in entries if job.id_of_entry(entry) in ids}
 
-    def has_lost(self, service: str, lane: Lane, settling: str = "") -> bool:
+    def has_lost(self, service: str, side: Side, settling: str = "") -> bool:
         """It believes to hold something besides what it settles, and holds nothing."""
-        rest = set(lane.believes.values()) - {settling}
-        return bool(rest) and not self.held_by(service, lane.name)
+        rest = set(side.believes.values()) - {settling}
+        return bool(rest) and not self.held_by(service, side.name)
 
-    def learn_lost(self, service: str, lane: Lane, turn: Turn, heard: bool) -> None:
+    def learn_lost(self, service: str, side: Side, turn: Turn, heard: bool) -> None:
         assert turn.lost
         assert turn.jobs == []
         if heard:
-            lane.begin_anew()
+            side.begin_anew()
 
     def put_back(self, ids: Iterable[str]) -> None:
         for job_id in list(ids):
@@ -409,8 +409,8 @@ class Leases(RuleBasedStateMachine):
 
     def read(self, service: str) -> Raw:
         keys = self.store.service(service)
-        lanes = [self.lanes[service, worker] for worker in WORKERS]
-        names = [f"{lane.worker}.{epoch}" for lane in lanes for epoch in range(lane.epoch + 1)]
+        sides = [self.sides[service, worker] for worker in WORKERS]
+        names = [f"{side.worker}.{epoch}" for side in sides for epoch in range(side.epoch + 1)]
         with self.client.pipeline(transaction=True) as pipe:
             for key in keys.ready:
                 pipe.lrange(key.decode(), 0, -1)

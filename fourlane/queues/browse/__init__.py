@@ -15,15 +15,15 @@ from fourlane.queues.browse.counts import (
     unfinished,
 )
 from fourlane.queues.browse.jobs import job, job_info, locate
-from fourlane.queues.browse.presence import Overrun, UnknownTask, WorkerInfo, unknown_tasks, workers
 from fourlane.queues.browse.server import eviction_policy, memory, now_ms, traffic
+from fourlane.queues.browse.workers import MissingTask, Overrun, WorkerInfo, unknown_tasks, workers
 
 __all__ = [
+    "MissingTask",
     "Overrun",
     "QueueInfo",
     "Rate",
     "ServiceInfo",
-    "UnknownTask",
     "WorkerInfo",
     "eviction_policy",
     "job",

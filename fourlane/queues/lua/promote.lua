@@ -10,7 +10,7 @@
 --@include time
 --@include unknown
 
-local now, passed, most, tiers, known = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], {}
+local now, left, most, tiers, known = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], {}
 local until_ms = ARGV[1]
 for i = 5, #ARGV do known[ARGV[i]] = true end
 if until_ms == '0' then
@@ -28,7 +28,7 @@ local function is_ours(entry)
 end
 
 -- From the latest on: what becomes due meanwhile leaves at the other end.
-local looked = redis.call('ZREVRANGEBYSCORE', DELAYED, until_ms, string.format('(%.0f', now), 'LIMIT', passed, 200)
+local looked = redis.call('ZREVRANGEBYSCORE', DELAYED, until_ms, string.format('(%.0f', now), 'LIMIT', left, 200)
 local taken, seen = 0, 0
 for _, entry in ipairs(looked) do
     if taken == most then break end
@@ -40,4 +40,4 @@ for _, entry in ipairs(looked) do
     end
 end
 local all_seen = seen == #looked and #looked < 200
-return { taken, passed + seen - taken, all_seen and '' or until_ms }
+return { taken, left + seen - taken, all_seen and '' or until_ms }

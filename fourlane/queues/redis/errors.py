@@ -1,4 +1,4 @@
-"""redis-py's errors as ours: what went wrong, whether another try may help, and what to do."""
+"""What failed between us and a server, as our error: whether another try may help, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection to a server, past redis-py's upper layers: those cost more than the round trip."""
+"""One connection to a server: scripts and commands on it, and whatever fails there as a RedisUnavailable."""
 
 from __future__ import annotations
 

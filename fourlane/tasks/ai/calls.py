@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from fourlane.errors import FourlaneError, InvalidArguments, ProviderDown, ProviderLimited, RateLimited, Reject
 from fourlane.providers import ai as providers
-from fourlane.providers.ai import Answer, CutStream, Question, Refused
+from fourlane.providers.ai import Answer, ContentRefused, CutStream, Question
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.budgets import budgets, month_now, reserve
 from fourlane.tasks.ai.checks import check
@@ -131,7 +131,7 @@ class _Call:
         refused = ""
         try:
             answer = await self._answer(full)
-        except Refused as error:
+        except ContentRefused as error:
             answer, refused = error.answer, str(error)
             seen.outcome, seen.error = "refused", refused
         except BaseException as error:
@@ -169,7 +169,7 @@ class _Call:
         async def attempt(permit: Permit) -> Answer:
             try:
                 answer = await self._ask(account, question)
-            except (Refused, CutStream) as error:
+            except (ContentRefused, CutStream) as error:
                 permit.used_tokens = error.answer.tokens or None
                 raise
             permit.used_tokens = answer.tokens or None

@@ -8,5 +8,6 @@ from fourlane.tasks.billing.reconciliation import (
     reconcile,
     reconcile_period,
 )
+from fourlane.tasks.billing.runs import RunTaken
 
-__all__ = ["PROVIDERS", "InvalidPeriod", "Summary", "period_of", "reconcile", "reconcile_period"]
+__all__ = ["PROVIDERS", "InvalidPeriod", "RunTaken", "Summary", "period_of", "reconcile", "reconcile_period"]

@@ -1,0 +1,1 @@
+"""The platform's own housekeeping: what is cleaned, what operators are told of."""

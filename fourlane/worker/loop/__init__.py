@@ -1,0 +1,1 @@
+"""The loop of a worker process: which jobs it leases, when, and how their ends are settled."""

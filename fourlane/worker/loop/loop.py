@@ -3,8 +3,8 @@
 1. Listen to what other threads tell.
 2. A round: settle what finished and lease what fits, by one script call for each service that has work (rounds.py,
    turning.py). The jobs go to the executor.
-3. Wait: for a token in Redis while there is room, for the executor, or for the next moment that was announced: a
-   delayed job due, a limit with room again, another worker's silence (waiting.py).
+3. Sleep: wait for a token in Redis while there is room, for the executor, or for the next moment that was announced: a
+   delayed job due, a limit with room again, another worker's silence (sleep.py).
 When it is told to stop: stopping.py.
 """
 
@@ -31,10 +31,10 @@ from fourlane.worker.loop.promotions import Promotions
 from fourlane.worker.loop.recovery import Recovery
 from fourlane.worker.loop.rounds import Rounds
 from fourlane.worker.loop.services import Services
+from fourlane.worker.loop.sleep import Sleep
 from fourlane.worker.loop.stopping import Stopping
 from fourlane.worker.loop.tokens import Tokens
 from fourlane.worker.loop.turning import Turns
-from fourlane.worker.loop.waiting import Waiting
 from fourlane.worker.loop.waits import Waits
 from fourlane.worker.loop.watching import Watching
 from fourlane.worker.run.executor import Executor
@@ -82,7 +82,7 @@ class Loop:
             services, turns=turns, tokens=tokens, promotions=promotions, watching=watching, appetite=appetite,
             apart=apart,
         )  # fmt: skip
-        self._waiting = Waiting(
+        self._sleep = Sleep(
             services, executor, waits, turns=turns, tokens=tokens, promotions=promotions, appetite=appetite,
             apart=apart, recovery=recovery,
         )  # fmt: skip
@@ -97,10 +97,10 @@ class Loop:
         self.services.publish_names()
         while not self.stopping:
             self._listen()
-            self._waiting.drop_overdue()
+            self._sleep.drop_overdue()
             self.rounds.run()
             if not self.stopping:
-                self._waiting.wait()
+                self._sleep.wait()
         self._stop()
 
     def _listen(self) -> None:

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from fourlane.queues.turn import First
 
-__all__ = ["Choice", "Shares", "Waiting", "late_tiers", "whose_turn"]
+__all__ = ["Candidate", "Choice", "Shares", "late_tiers", "whose_turn"]
 
 _ONE_IN: Final = 10
 """A tier past its target gets one lease in so many."""
 
 
-class Waiting(Protocol):
+class Candidate(Protocol):
     """What the order needs to know of a service."""
 
     served: int
@@ -67,19 +67,19 @@ class Shares:
         self._owed[tier] = max(0, self._owed.get(tier, 0) - jobs * (_ONE_IN - 1))
 
 
-def late_tiers(services: Sequence[Waiting], best: str) -> set[str]:
+def late_tiers(services: Sequence[Candidate], best: str) -> set[str]:
     """Tiers past their target that something better is in the way of."""
     return {tier for service in services for tier in service.late if tier > best}
 
 
-def whose_turn(services: Sequence[Waiting], want: int, shares: Shares) -> Choice | None:
+def whose_turn(services: Sequence[Candidate], want: int, shares: Shares) -> Choice | None:
     """The service to lease from now, or None when nothing is known to wait.
 
     Parameters:
       services: those that may be asked.
       want: how many jobs the worker has room for.
     """
-    head: Waiting | None = None
+    head: Candidate | None = None
     best = others_best = "9"
     for service in services:
         tiers = service.waiting
@@ -106,5 +106,5 @@ def whose_turn(services: Sequence[Waiting], want: int, shares: Shares) -> Choice
     return Choice(head, want, down_to)
 
 
-def _served(service: Waiting) -> int:
+def _served(service: Candidate) -> int:
     return service.served

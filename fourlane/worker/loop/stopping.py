@@ -1,4 +1,4 @@
-"""How a worker stops. A deploy is not a failure (DESIGN.md 3.5): what runs may end, the rest is given back."""
+"""How a worker stops. A deploy is not a failure: what runs may end, the rest is given back."""
 
 from __future__ import annotations
 

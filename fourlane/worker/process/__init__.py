@@ -1,0 +1,1 @@
+"""A worker's processes: started, beaten for, looked after and ended by one supervisor."""

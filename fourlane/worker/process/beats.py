@@ -13,7 +13,7 @@ from fourlane.queues.redis import is_refusal
 from fourlane.queues.store import Store
 from fourlane.worker.process.child import Child
 from fourlane.worker.process.links import Links
-from fourlane.worker.process.spec import Told
+from fourlane.worker.process.protocol import Told
 
 __all__ = ["Beats"]
 

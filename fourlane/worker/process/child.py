@@ -16,8 +16,8 @@ import msgspec
 from fourlane.worker.process import proc
 from fourlane.worker.process.options import Options
 from fourlane.worker.process.pipe import Pipe
+from fourlane.worker.process.protocol import CANNOT_START, CONTROLLED, Spec
 from fourlane.worker.process.restart import End
-from fourlane.worker.process.spec import CANNOT_START, CONTROLLED, Spec
 from fourlane.worker.table import Running, Table
 
 __all__ = ["Child"]
@@ -39,7 +39,7 @@ class Child:
         self.serves_since = 0.0
         self.condemned = ""  # why it is killed in a moment
         self.condemned_at = 0.0
-        self.quiet_seconds = 0.0  # watchdog.py
+        self.quiet_seconds = 0.0  # hung.py
         self.turned_at = 0.0
         self.pulse = 0
         self.overran = False  # a job of it has passed its time limit

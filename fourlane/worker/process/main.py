@@ -28,10 +28,10 @@ from fourlane.root import root
 from fourlane.tasks.modules import import_modules
 from fourlane.tasks.task import default_broker, keep_beside
 from fourlane.telling import tell
-from fourlane.worker.process import control, host
+from fourlane.worker.process import host, orders
 from fourlane.worker.process.declarations import Declarations, declare_limits, declared_queues
-from fourlane.worker.process.spec import CANNOT_START, CONTROLLED, LOOP_FAILED, Spec
-from fourlane.worker.process.start import when_reachable
+from fourlane.worker.process.protocol import CANNOT_START, CONTROLLED, LOOP_FAILED, Spec
+from fourlane.worker.process.reachable import when_reachable
 from fourlane.worker.process.takeover import take_over
 from fourlane.worker.table import Table
 
@@ -51,8 +51,8 @@ def main() -> None:
     host.write_by_line()
     folder.keep()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROLLED)  # the supervisor started us with them blocked
-    pipe = control.take_stdin()
-    spec = control.read_spec(pipe)
+    pipe = orders.take_stdin()
+    spec = orders.read_spec(pipe)
     observe.configure_logs(spec.observe)
     tell.add(LinesOfAll() if spec.log_jobs else Lines())
     observe.begin(spec.observe, name=spec.name, metrics_folder=spec.metrics_folder)
@@ -110,8 +110,8 @@ def _loop(spec: Spec, broker: RedisBroker, queues: list[Any], table: Table) -> A
 
 def _serve(spec: Spec, broker: RedisBroker, loop: Any, table: Table, pipe: IO[bytes]) -> None:
     """Run the loop, with all that is beside it, to its end."""
-    from fourlane.worker.process.deputy import Deputy
     from fourlane.worker.process.forks import Forks, forks_of
+    from fourlane.worker.process.spare_beats import SpareBeats
     from fourlane.worker.process.vitals import Reporter
 
     forks = Forks(forks_of(broker) if spec.is_first else [])
@@ -120,9 +120,9 @@ def _serve(spec: Spec, broker: RedisBroker, loop: Any, table: Table, pipe: IO[by
     signal.signal(signal.SIGTERM, lambda *_: None if loop.stopping else loop.stop())
     declarations = Declarations(broker, spec.boot_ms, spec.declare, lambda: loop.turned_at > 0, loop.told_unknown)
     Reporter(loop, table, declarations)
-    Deputy(loop, broker.store, table).start()
+    SpareBeats(loop, broker.store, table).start()
     hears = (pipe, loop, declarations.order)
-    threading.Thread(target=control.listen, args=hears, name="fourlane-listen", daemon=True).start()
+    threading.Thread(target=orders.listen, args=hears, name="fourlane-listen", daemon=True).start()
     broker.emit_after("worker_boot", loop)
     gc.collect()
     gc.freeze()  # what is here now stays: no later collection need look at it

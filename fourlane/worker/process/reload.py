@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from fourlane.worker.process.child import Child
+from fourlane.worker.process.code_changes import CodeChanges
 from fourlane.worker.process.places import Places
-from fourlane.worker.process.watch import Watch
 
 __all__ = ["Reload"]
 
@@ -23,20 +23,20 @@ class Reload:
     def __init__(self, places: Places, processes: int, folder: str) -> None:
         self._places = places
         self._processes = processes
-        self._watch = Watch(Path(folder)) if folder else None
+        self._changes = CodeChanges(Path(folder)) if folder else None
         self._looked_at = 0.0
         self._left: list[Child] = []  # with old code
 
     @property
     def watches(self) -> bool:
-        return self._watch is not None
+        return self._changes is not None
 
     def look(self, now: float) -> str:
         """The file that has changed; empty when none has."""
-        if self._watch is None or now - self._looked_at < _LOOK_SECONDS:
+        if self._changes is None or now - self._looked_at < _LOOK_SECONDS:
             return ""
         self._looked_at = now
-        return next(iter(self._watch.changed()), "")
+        return next(iter(self._changes.changed()), "")
 
     def begin(self, why: str) -> None:
         log.info("reload: %s; restarting %d process(es) one by one", why, self._processes)

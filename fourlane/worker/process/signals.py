@@ -7,7 +7,7 @@ import signal
 import socket
 
 from fourlane.readable import readable
-from fourlane.worker.process.spec import CONTROLLED
+from fourlane.worker.process.protocol import CONTROLLED
 
 __all__ = ["Signals"]
 

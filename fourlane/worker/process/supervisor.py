@@ -16,9 +16,9 @@ from typing import Final
 from fourlane.queues import browse
 from fourlane.queues.store import Store
 from fourlane.watchdog import STUCK
-from fourlane.worker.process.attendant import Attendant
+from fourlane.worker.process.background import Background, Outside, metrics_of
 from fourlane.worker.process.beats import Beats
-from fourlane.worker.process.beside import Beside, Outside, metrics_of
+from fourlane.worker.process.checkup import Checkup
 from fourlane.worker.process.child import Child
 from fourlane.worker.process.deaths import Deaths
 from fourlane.worker.process.health import Health, health_of
@@ -27,12 +27,12 @@ from fourlane.worker.process.options import Options
 from fourlane.worker.process.orphans import reap_orphans
 from fourlane.worker.process.overdue import kill_overdue
 from fourlane.worker.process.places import Places
-from fourlane.worker.process.presence import Presence
+from fourlane.worker.process.protocol import CANNOT_START, CONTROLLED
 from fourlane.worker.process.recycle import recycle
 from fourlane.worker.process.redeclare import Redeclare
 from fourlane.worker.process.reload import Reload
 from fourlane.worker.process.signals import Signals
-from fourlane.worker.process.spec import CANNOT_START, CONTROLLED
+from fourlane.worker.process.worker_list import WorkerList
 
 __all__ = ["Supervisor"]
 
@@ -77,27 +77,29 @@ class Supervisor:
         links = Links(quick.connector)
         self._beats = Beats(quick, links)
         self._deaths = Deaths(quick, self._count)
-        self._presence = Presence(quick, links, options)
-        self._attendant = Attendant(quick, links, options.hung_seconds, self._presence.hurry)
-        self._redeclare = Redeclare(self._places, declare, self._presence.hurry)
+        self._worker_list = WorkerList(quick, links, options)
+        self._checkup = Checkup(quick, links, options.hung_seconds, self._worker_list.hurry)
+        self._redeclare = Redeclare(self._places, declare, self._worker_list.hurry)
 
     def run(self) -> int:
         """Run until stopped; returns the exit code."""
         self._signals.hear()
         self._places.open()
-        beside = Beside(self.store, self.options, self.metrics, declare_again=self._redeclare, end_stuck=self.end_stuck)
+        background = Background(
+            self.store, self.options, self.metrics, declare_again=self._redeclare, end_stuck=self.end_stuck
+        )
         try:
             browse.workers(self.store)  # forgets those long lost, which bounds their list
             while self.children or not self.stopping:
                 self._tick()
                 self._signals.wait(_TICK_SECONDS if self._places.all_serve() else _START_TICK_SECONDS)
         finally:
-            beside.stop()
+            background.stop()
             self._signals.close()
             for child in self.children:
                 child.process.kill()
-            self._presence.end()
-            beside.close()
+            self._worker_list.end()
+            background.close()
         return self.exit_code
 
     def health(self) -> Health:
@@ -126,9 +128,9 @@ class Supervisor:
             if not self.stopping:
                 recycle(self.children, self.options, now)
         kill_overdue(self.children, self.options.grace_seconds, self._count)
-        self._attendant.look(self.children, self._redeclare.order, now)
+        self._checkup.look(self.children, self._redeclare.order, now)
         self._tell_ready()
-        self._presence.look(self.children, now)
+        self._worker_list.look(self.children, now)
         if changed := self._reload.look(now):
             self._begin_reload(f"{changed} changed")
         self._reload.go_on()
@@ -177,7 +179,7 @@ class Supervisor:
     # Ends of processes --------------------------------------------------------------------------------------
 
     def _ended(self, child: Child, now: float) -> None:
-        self._presence.left(child.name)
+        self._worker_list.left(child.name)
         if self.metrics is not None:
             self.metrics.process_ended(child.name)
         left = child.left()

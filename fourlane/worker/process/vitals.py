@@ -7,17 +7,17 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fourlane.observe import logs
 from fourlane.readable import readable
 from fourlane.worker.process import stacks
+from fourlane.worker.run.soft_timeout import deadline_of
 from fourlane.worker.table import Table, Vitals
 
 if TYPE_CHECKING:
     from fourlane.worker.loop.loop import Loop
     from fourlane.worker.process.declarations import Declarations
-    from fourlane.worker.run.run import Run
 
 __all__ = ["Reporter"]
 
@@ -65,7 +65,7 @@ class Reporter:
         if not self._main.is_alive():
             wrong = "its main thread ended"
         now = time.monotonic()
-        limited = [(at, run) for run in self._loop.executor.running() if (at := _limit_at(run)) > 0]
+        limited = [(at, run) for run in self._loop.executor.running() if (at := deadline_of(run)) > 0]
         at, run = min(limited, key=lambda pair: pair[0], default=(0.0, None))
         return Vitals(
             pulse=self._pulse,
@@ -76,9 +76,3 @@ class Reporter:
             job=run.id[:150] if run is not None else "",
             task=run.plan.name[:80] if run is not None else "",
         )
-
-
-def _limit_at(run: Run) -> float:
-    """When its own time limit ends, on the monotonic clock; 0 where it has none."""
-    limit: Any = run.envelope.options.get("time_limit") or run.plan.timeout_ms
-    return run.started + limit / 1000 if run.started and isinstance(limit, (int, float)) else 0.0

@@ -1,0 +1,1 @@
+"""One job's run, from its lease to its outcome."""

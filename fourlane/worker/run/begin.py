@@ -10,7 +10,8 @@ from dramatiq.middleware import Shutdown, SkipMessage
 from fourlane import codec
 from fourlane.errors import LeaseLost, Reject
 from fourlane.options import CHECKED, fault_of
-from fourlane.queues.broker import RedisBroker, in_process
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.in_process import in_process
 from fourlane.queues.records import read_record
 from fourlane.tasks.context import running
 from fourlane.telling import tell

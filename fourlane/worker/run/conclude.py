@@ -14,7 +14,8 @@ from dramatiq.middleware import MiddlewareError
 from fourlane.errors import JobCancelled, JobFailed, Steering
 from fourlane.outcome import WAITERS_MS, Back, Cancel, Dead, Done, Outcome, Postpone
 from fourlane.queues import carry
-from fourlane.queues.broker import RedisBroker, in_process, taking_retry
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.in_process import in_process, taking_retry
 from fourlane.queues.words import words_of
 from fourlane.retry import is_expected
 from fourlane.telling import tell

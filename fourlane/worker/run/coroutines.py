@@ -12,7 +12,7 @@ from typing import Any, Final
 from dramatiq.middleware import Shutdown
 
 from fourlane.outcome import Outcome
-from fourlane.queues.broker import in_process
+from fourlane.queues.in_process import in_process
 from fourlane.tasks.callables import is_awaitable
 from fourlane.worker.run.admission import Admission
 from fourlane.worker.run.awaited import drop, flush, to_its_end

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from dramatiq.middleware import Shutdown
 
-from fourlane.errors import Cancelled, LeaseLost, RateLimited, Reject, Snooze, Steering
+from fourlane.errors import Cancelled, FourlaneError, LeaseLost, RateLimited, Reject, Snooze, Steering
 from fourlane.options import LONGEST_DELAY_MS
 from fourlane.reasons import ERROR, EXPIRED, REJECTED, UNKNOWN_TASK
 from fourlane.retry import Policy
@@ -49,7 +49,7 @@ Action: TypeAlias = Literal["done", "retry", "postpone", "back", "cancel", "dead
 Tell: TypeAlias = Literal["skip", "on_failure", "on_retry_exhausted", "ack", "nack", "waiters"]
 
 
-class Skipped(Exception):
+class Skipped(FourlaneError):
     """A middleware chose to skip the message: its function was not called."""
 
 

@@ -30,7 +30,7 @@ import dramatiq
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.turn import Leased
-from fourlane.tasks import ends
+from fourlane.tasks.ended import declare as declare_ended
 from fourlane.worker.run import cancelling
 from fourlane.worker.run.admission import Admission
 from fourlane.worker.run.begin import Begin, Halt
@@ -123,7 +123,7 @@ class Executor:
         load = self._load
         for actor in self.broker.actors.values():
             load.plan(actor)
-        ends.declare(self.broker, is_async=load.has_async and not load.has_plain)
+        declare_ended(self.broker, is_async=load.has_async and not load.has_plain)
         load.plan(self.broker.actors[ended.TASK])
         if load.has_async:
             self._coroutines.start_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dramatiq.middleware import SkipMessage
 
 from fourlane import job
+from fourlane.errors import FourlaneError
 from fourlane.worker.run.run import Run
 
 __all__ = ["WORDS_OF_DRAMATIQ", "Expired", "refuse_expired"]
@@ -12,7 +13,7 @@ __all__ = ["WORDS_OF_DRAMATIQ", "Expired", "refuse_expired"]
 WORDS_OF_DRAMATIQ = "Message age limit exceeded"
 
 
-class Expired(Exception):
+class Expired(FourlaneError):
     """The job waited longer than it may."""
 
 

@@ -11,7 +11,7 @@ from fourlane import job
 from fourlane.errors import EncryptionError
 from fourlane.options import result_ttl_ms
 from fourlane.outcome import Dead, Retry
-from fourlane.queues.records import options_of_retry, read_record, write_record
+from fourlane.queues.records import failed_again, retried_as, write_record
 from fourlane.queues.words import WORDS_CHARACTERS, text_of, trace_of, words_of, writable
 from fourlane.reasons import ERROR
 from fourlane.telling import tell
@@ -25,18 +25,14 @@ log = logging.getLogger("fourlane.worker")
 
 def retry(run: Run, delay_ms: int, error: BaseException, worker: str) -> Retry:
     """It runs again, one attempt later."""
-    record = read_record(run.leased.record)
-    record.attempts += 1
-    return Retry(delay_ms, write_record(record, _attempt(run, error, worker)), words_of(error))
+    record = write_record(failed_again(run.leased.record), _attempt(run, error, worker))
+    return Retry(delay_ms, record, words_of(error))
 
 
 def retry_as_enqueued(run: Run, delay_ms: int, error: BaseException | None, worker: str) -> Retry:
     """Likewise, with the options of the message that a middleware enqueued."""
     assert run.enqueued_again is not None
-    options = run.enqueued_again[0].options
-    record = read_record(run.leased.record)
-    record.attempts = int(options.get("retries", record.attempts + 1))
-    record.options = options_of_retry(options)
+    record = retried_as(run.leased.record, run.enqueued_again[0].options)
     failed = _attempt(run, error, worker) if error is not None else None
     return Retry(delay_ms, write_record(record, failed), said(run, error) if error else "")
 
@@ -45,10 +41,8 @@ def dead(run: Run, verdict: Verdict, error: BaseException, worker: str, *, least
     """A dead letter, of which waiters are told for ``least_ttl_ms`` or as long as a result would have been kept."""
     ttl = max(least_ttl_ms, result_ttl_ms(run.envelope.options, run.plan.result_ttl_ms))
     if verdict.spent:
-        record = read_record(run.leased.record)
-        record.attempts += 1
-        detail, written = said(run, error), write_record(record, _attempt(run, error, worker))
-        told = detail
+        detail = told = said(run, error)
+        written = write_record(failed_again(run.leased.record), _attempt(run, error, worker))
     else:
         detail, written = text_of(error), run.leased.record
         told = f"{verdict.reason}: {detail}"
@@ -61,8 +55,7 @@ def undecided(run: Run, error: BaseException | None, fault: BaseException, worke
     detail = f"{own}while its end was judged: {said(run, fault)}"[: 2 * WORDS_CHARACTERS]
     tell.undecided(run, detail, fault)
     try:
-        record = read_record(run.leased.record)
-        record.attempts += 1
+        record = failed_again(run.leased.record)
         if error is not None:
             record = msgspec.structs.replace(record, errors=[*record.errors, _attempt(run, error, worker)])
         written = write_record(record, _attempt(run, fault, worker))

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import InvalidArguments, JobTooLarge
+from fourlane.errors import FourlaneError, InvalidArguments, JobTooLarge
 from fourlane.options import result_ttl_ms
 from fourlane.outcome import Done, Result
 from fourlane.telling import tell
@@ -19,7 +19,7 @@ __all__ = ["BadResult", "success"]
 _DONE: Final = Done()
 
 
-class BadResult(Exception):
+class BadResult(FourlaneError):
     """A result that cannot be kept, of a job for which that is a failure. The cause says why."""
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from fourlane.queues.broker import RedisBroker, in_process
+from fourlane.queues.broker import RedisBroker
+from fourlane.queues.in_process import in_process
 from fourlane.tasks.callables import is_awaitable
 from fourlane.worker.run.admission import Admission
 from fourlane.worker.run.awaited import awaited, drop

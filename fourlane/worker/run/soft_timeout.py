@@ -1,5 +1,5 @@
 """The soft timeout: a function that runs for longer than its time limit is interrupted. The hard limit is the
-supervisor's (worker/process/child.py)."""
+supervisor's (worker/process/overdue.py)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ _LOOK_SECONDS: Final = 0.05
 
 
 def deadline_of(run: Run) -> float:
-    """When its time limit ends, by its own option or its task's, on the monotonic clock; 0.0 where it has none."""
+    """When its time limit ends, by its own option or its task's, on the monotonic clock; 0.0 where it has none.
+
+    Any thread may ask, of a run that has not begun and of an option that is yet to be refused too.
+    """
     limit_ms: Any = run.envelope.options.get("time_limit") or run.plan.timeout_ms
-    return run.started + limit_ms / 1000 if limit_ms else 0.0
+    return run.started + limit_ms / 1000 if run.started and isinstance(limit_ms, (int, float)) else 0.0
 
 
 class SoftTimeouts:

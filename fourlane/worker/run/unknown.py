@@ -50,15 +50,15 @@ class Promotion:
         self._service = service
         self._tiers = tiers
         self._tasks = tasks
-        self._until, self._passed = b"0", 0
+        self._until, self._left = b"0", 0
         self._found = False
         self._pauses = deque(_SWEEP_SECONDS)
 
     def take(self, link: Link, most: int, now: float) -> int:
         """Make up to so many ready, to be leased in a turn at once. Returns how many. Raises RedisUnavailable."""
         keys = self._store.service(self._service).all
-        args = (self._until, self._passed, most, self._tiers, *self._tasks)
-        found, self._passed, until = link.run("promote", keys, args)
+        args = (self._until, self._left, most, self._tiers, *self._tasks)
+        found, self._left, until = link.run("promote", keys, args)
         self.taken += found
         self._found = self._found or found > 0
         self._until = until or b"0"
@@ -67,7 +67,7 @@ class Promotion:
         return int(found)
 
     def _end_sweep(self, now: float) -> None:
-        self._passed = 0
+        self._left = 0
         if self._found:
             self._pauses = deque(_SWEEP_SECONDS)
         self._found = False

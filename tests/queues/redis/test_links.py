@@ -20,7 +20,7 @@ from fourlane.job import new_id
 from fourlane.queues.redis import Connector, client_of, connect, may_come
 from fourlane.queues.rights import check_whole
 from fourlane.queues.store import Store
-from fourlane.worker.process.start import when_reachable
+from fourlane.worker.process.reachable import when_reachable
 from tests.proxy import FaultyProxy
 from tests.servers import Server, eventually, free_port
 

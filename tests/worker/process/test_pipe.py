@@ -7,7 +7,7 @@ import signal
 
 from fourlane.worker.process.child import Child
 from fourlane.worker.process.options import Options
-from fourlane.worker.process.spec import CANNOT_START, Told
+from fourlane.worker.process.protocol import CANNOT_START, Told
 from tests.workers import Workers, eventually
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from fourlane.job import State
-from fourlane.worker.process.watch import Watch
+from fourlane.worker.process.code_changes import CodeChanges
 from tests.workers import Workers, alive, eventually
 
 VERSION = """
@@ -66,7 +66,7 @@ def test_what_a_watch_sees(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     (tmp_path / "venv/pyvenv.cfg").touch()
     (tmp_path / "app/tasks.py").write_text("one")
-    watch = Watch(tmp_path)
+    watch = CodeChanges(tmp_path)
     assert watch.changed() == []
     for ignored in ("notes.txt", "venv/x.py", ".git/x.py", "node_modules/x.py", "app/.#tasks.py"):
         (tmp_path / ignored).write_text("x")

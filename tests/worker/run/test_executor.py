@@ -18,8 +18,9 @@ import fourlane
 from fourlane import codec, crypto, job
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry
 from fourlane.queues import browse
-from fourlane.queues.broker import RedisBroker, in_process
+from fourlane.queues.broker import RedisBroker
 from fourlane.queues.contact import Contact
+from fourlane.queues.in_process import in_process
 from fourlane.queues.turn import Leased
 from fourlane.worker.loop.service import Service
 from fourlane.worker.run.executor import Executor

@@ -1,4 +1,4 @@
--- Needs entries, wholly.
+-- Needs entries, wholly. Accept jobs that may run now: an id that another job has is told, and the rest goes on.
 -- Returns the ids taken by others, and whether any job was accepted.
 local function accept_one_by_one(jobs, list, ids, flat, first)
     local present = redis.call('HMGET', jobs, unpack(ids))

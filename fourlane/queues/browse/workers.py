@@ -10,7 +10,7 @@ from fourlane.queues.browse.server import now_ms
 from fourlane.queues.redis.replies import pairs, scored
 from fourlane.queues.store import Store
 
-__all__ = ["Overrun", "UnknownTask", "WorkerInfo", "unknown_tasks", "workers"]
+__all__ = ["MissingTask", "Overrun", "WorkerInfo", "unknown_tasks", "workers"]
 
 LOST_AFTER_MS: Final = 90_000
 FORGOTTEN_AFTER_MS: Final = 600_000
@@ -49,7 +49,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     """True when it has not been seen for 90 s."""
 
 
-class UnknownTask(msgspec.Struct, frozen=True):
+class MissingTask(msgspec.Struct, frozen=True):
     """A task that jobs name and no worker knew."""
 
     service: str
@@ -87,12 +87,12 @@ def _worker(name: str, text: bytes, now: int) -> WorkerInfo | None:
         return None
 
 
-def unknown_tasks(store: Store) -> list[UnknownTask]:
+def unknown_tasks(store: Store) -> list[MissingTask]:
     """Tasks that some worker was given and did not know, of the last 48 hours, the latest first."""
-    found: list[UnknownTask] = []
+    found: list[MissingTask] = []
     for service in store.services():
         key = store.service(service).unknown
         for name, score in scored(store.connector.command(key, "ZREVRANGE", key, 0, -1, "WITHSCORES")):
             if not name.startswith("\n"):  # lua/parts/unknown.lua
-                found.append(UnknownTask(service, name, score))
+                found.append(MissingTask(service, name, score))
     return sorted(found, key=lambda task: -task.seen_ms)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from fourlane.observe.setup import Observe
 from fourlane.queues.opening import Opening
 
-__all__ = ["CANNOT_START", "CONTROLLED", "LOOP_FAILED", "Spec", "Told"]
+__all__ = ["CANNOT_START", "CONTROLLED", "LOOP_FAILED", "BeatHearer", "Spec", "Told"]
 
 CANNOT_START: Final = 78  # EX_CONFIG: starting again would change nothing
 LOOP_FAILED: Final = 70  # EX_SOFTWARE
@@ -49,3 +49,11 @@ class Told(msgspec.Struct, frozen=True):
     cancelled: list[str] = []
     declare: int = 0
     """An order to declare schedules and limits again; each has a higher number."""
+
+
+class BeatHearer(Protocol):
+    """Who is told in a worker process what a beat was answered, its own or its supervisor's: the loop."""
+
+    def told_lost(self, service: str, name: str) -> None: ...
+
+    def told_cancelled(self, job_ids: set[str]) -> None: ...

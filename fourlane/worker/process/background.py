@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fourlane.queues.status import Beyond
     from fourlane.scheduler.ticker import Scheduler
 
-__all__ = ["Beside", "Outside", "metrics_of"]
+__all__ = ["Background", "Outside", "metrics_of"]
 
 
 class Outside(Protocol):
@@ -29,7 +29,7 @@ class Outside(Protocol):
     def database_answers(self) -> bool: ...
 
 
-class Beside:
+class Background:
     """Runs from its construction until close.
 
     Parameters:

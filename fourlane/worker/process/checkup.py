@@ -9,13 +9,13 @@ from typing import Final
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.store import Store
 from fourlane.worker.process.child import Child
+from fourlane.worker.process.hung import PROBE_AFTER, Look, quiet_seconds
 from fourlane.worker.process.links import Links
-from fourlane.worker.process.presence import OVERRUN_SECONDS
-from fourlane.worker.process.spec import Told
-from fourlane.worker.process.watchdog import PROBE_AFTER, Look, quiet_seconds
+from fourlane.worker.process.protocol import Told
+from fourlane.worker.process.worker_list import OVERRUN_SECONDS
 from fourlane.worker.table import Vitals
 
-__all__ = ["Attendant"]
+__all__ = ["Checkup"]
 
 log = logging.getLogger("fourlane.supervisor")
 
@@ -23,11 +23,11 @@ _EVERY_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
 
 
-class Attendant:
+class Checkup:
     """Hears the vitals of processes that serve.
 
     Parameters:
-      hung_seconds: who takes no turn for so long hangs (watchdog.py).
+      hung_seconds: who takes no turn for so long hangs (hung.py).
       overran: is told when a job passes its time limit, or no longer does.
     """
 
@@ -48,9 +48,9 @@ class Attendant:
         self._looked_at = now
         for child in children:
             if child.serves:
-                self._attend(child, order, seconds, now)
+                self._check(child, order, seconds, now)
 
-    def _attend(self, child: Child, order: int, seconds: float, now: float) -> None:
+    def _check(self, child: Child, order: int, seconds: float, now: float) -> None:
         vitals = child.table.vitals()
         child.declared = vitals.declared
         if child.declared < order:

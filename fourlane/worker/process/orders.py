@@ -1,24 +1,16 @@
-"""A worker process's end of its supervisor's pipe. The end of that is the death of the supervisor."""
+"""What a worker process is told by its supervisor, through a pipe. The end of that is the death of the supervisor."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import IO, NoReturn, Protocol
+from typing import IO, NoReturn
 
 import msgspec
 
-from fourlane.worker.process.spec import Spec, Told
+from fourlane.worker.process.protocol import BeatHearer, Spec, Told
 
 __all__ = ["listen", "read_spec", "take_stdin"]
-
-
-class Loop(Protocol):
-    """Who hears what a beat was answered."""
-
-    def told_lost(self, service: str, name: str) -> None: ...
-
-    def told_cancelled(self, job_ids: set[str]) -> None: ...
 
 
 def take_stdin() -> IO[bytes]:
@@ -35,7 +27,7 @@ def read_spec(pipe: IO[bytes]) -> Spec:
     return msgspec.json.decode(pipe.readline(), type=Spec)
 
 
-def listen(pipe: IO[bytes], loop: Loop, order: Callable[[int], None]) -> NoReturn:
+def listen(pipe: IO[bytes], loop: BeatHearer, order: Callable[[int], None]) -> NoReturn:
     """Pass on all that comes; ``order`` takes orders to declare. The process ends with its supervisor."""
     for line in pipe:
         told = msgspec.json.decode(line, type=Told)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Final, Protocol
+from typing import Final
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.worker.process.links import Links
+from fourlane.worker.process.protocol import BeatHearer
 from fourlane.worker.table import Table
 
-__all__ = ["Deputy"]
+__all__ = ["SpareBeats"]
 
 log = logging.getLogger("fourlane.worker")
 
@@ -23,19 +24,11 @@ _AGAIN_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 1.0
 
 
-class Told(Protocol):
-    """Who hears what a beat was answered."""
-
-    def told_lost(self, service: str, name: str) -> None: ...
-
-    def told_cancelled(self, job_ids: set[str]) -> None: ...
-
-
-class Deputy:
+class SpareBeats:
     """A thread of a worker process. It asks Redis nothing while the supervisor beats, or nothing is held."""
 
-    def __init__(self, told: Told, store: Store, table: Table) -> None:
-        self._told = told
+    def __init__(self, hearer: BeatHearer, store: Store, table: Table) -> None:
+        self._hearer = hearer
         self._store = store
         self._table = table
         self._links = Links(store.connector.answering_within(_ANSWER_SECONDS))
@@ -43,7 +36,7 @@ class Deputy:
         self._acts = False
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="fourlane-deputy", daemon=True).start()
+        threading.Thread(target=self._run, name="fourlane-spare-beats", daemon=True).start()
 
     def _run(self) -> None:
         while True:
@@ -77,6 +70,6 @@ class Deputy:
         told = self._store.beat(link, service, [name], SILENCE_MS, self._cancels_since.get(service, 0))
         self._cancels_since[service] = told.since_ms
         for lost in told.lost:
-            self._told.told_lost(service, lost)
+            self._hearer.told_lost(service, lost)
         if told.cancelled:
-            self._told.told_cancelled(set(told.cancelled))
+            self._hearer.told_cancelled(set(told.cancelled))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fourlane.worker.process.watchdog import Look, quiet_seconds
+from fourlane.worker.process.hung import Look, quiet_seconds
 
 QUIET = Look(seconds=1.0, turned=False, ran=True, excused=False, busy=False, stopped=False, reached=True)
 

@@ -18,7 +18,7 @@ from fourlane.worker.process.links import Links
 from fourlane.worker.process.options import Options
 from fourlane.worker.table import Vitals
 
-__all__ = ["OVERRUN_SECONDS", "Presence"]
+__all__ = ["OVERRUN_SECONDS", "WorkerList"]
 
 log = logging.getLogger("fourlane.supervisor")
 
@@ -28,8 +28,8 @@ _EVERY_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 1.0
 
 
-class Presence:
-    """The entries of this worker's processes."""
+class WorkerList:
+    """What this worker's processes say of themselves."""
 
     def __init__(self, store: Store, links: Links, options: Options) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class Presence:
         self._gone.append(name)
 
     def look(self, children: Sequence[Child], now: float) -> None:
-        """Write the entries when it is time, or a process serves that has none."""
+        """Write it when it is time, or a process serves that has said nothing."""
         if now >= self._next_at or any(child.serves and not child.presented for child in children):
             self._next_at = now + _EVERY_SECONDS
             self._present(children, now)
@@ -60,7 +60,7 @@ class Presence:
             try:
                 for service in child.table.names():
                     self._store.announce(service)
-                self._links.of(self._key).command("HSET", self._key, child.name, json.dumps(self._entry(child)))
+                self._links.of(self._key).command("HSET", self._key, child.name, json.dumps(self._description(child)))
                 if self._gone:
                     self._links.of(self._key).command("HDEL", self._key, *self._gone)
                     self._gone.clear()
@@ -70,7 +70,7 @@ class Presence:
                 self._next_at = now + _AGAIN_SECONDS  # it may have lost what it knew of us
                 return
 
-    def _entry(self, child: Child) -> dict[str, Any]:
+    def _description(self, child: Child) -> dict[str, Any]:
         names = child.table.names()
         return {
             "host": socket.gethostname(),
@@ -88,7 +88,7 @@ class Presence:
         }
 
     def end(self) -> None:
-        """Take all entries away."""
+        """Take all of it away."""
         try:
             present = self._links.of(self._key).command("HKEYS", self._key)
             mine = [n for n in present if n.decode().startswith(f"{socket.gethostname()}-{os.getpid()}-")]

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Watch"]
+__all__ = ["CodeChanges"]
 
 log = logging.getLogger("fourlane.supervisor")
 
@@ -24,7 +24,7 @@ def _not_out_of_means(error: OSError) -> None:
         raise error
 
 
-class Watch:
+class CodeChanges:
     """The .py files under a folder, hidden ones and those of virtual environments left out."""
 
     def __init__(self, folder: Path) -> None:

@@ -20,7 +20,7 @@ from fourlane.worker.loop.wait import Ahead
 from fourlane.worker.loop.waits import Waits
 from fourlane.worker.run.executor import Executor
 
-__all__ = ["Waiting"]
+__all__ = ["Sleep"]
 
 log = logging.getLogger("fourlane.worker")
 
@@ -29,7 +29,7 @@ _SHORT_JOB_SECONDS: Final = 0.001
 _BUSY_SECONDS: Final = 0.005  # from then on a backlog is worked on, and what other services get must be listened for
 
 
-class Waiting:
+class Sleep:
     """Until something is heard, a run ends, or a moment comes."""
 
     def __init__(

@@ -34,7 +34,7 @@ from fourlane.events import catalogue
 from fourlane.events.catalogue import Through
 from fourlane.events.hand import is_receiving, set_receiving
 
-__all__ = ["Beside", "Spec", "way_of"]
+__all__ = ["Spec", "Starter", "way_of"]
 
 log = logging.getLogger("fourlane.events")
 
@@ -62,7 +62,7 @@ def way_of(handlers: Iterable[catalogue.Handler]) -> Through:
     return "direct" if any(handler.through == "direct" for handler in handlers) else "queue"
 
 
-class Beside(dramatiq.Middleware):
+class Starter(dramatiq.Middleware):
     """Added to the broker by the first ``@on_event``."""
 
     def __init__(self) -> None:
