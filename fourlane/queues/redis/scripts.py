@@ -10,7 +10,7 @@ from pathlib import Path
 __all__ = ["FLAG", "Script", "Scripts", "script"]
 
 _FOLDER = Path(__file__).parents[1] / "lua"
-_INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *--@include (\w+)$", re.MULTILINE)
 
 
 # What frees memory, settles or keeps leases goes on when Redis is out of memory. It then refuses a script's first
