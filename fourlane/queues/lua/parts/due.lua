@@ -1,5 +1,5 @@
--- Needs keys, entries, waits, wake, clock, pace, refusals. Delayed jobs whose time has come become ready, at most so many
--- in a call.
+-- Needs keys, entries, waits, wake, clock, pace, refusals. Delayed jobs whose time has come become ready, at most so
+-- many in a call.
 local DUE_AT_ONCE = 200
 
 -- Those whose time has come, by tier; and those of no tier. The ones that their replay's pace holds back wait again.

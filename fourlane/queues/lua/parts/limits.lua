@@ -1,5 +1,5 @@
--- Needs keys, entries, clock, touch. The limits of a service's queues (queues/limit.py): a tier may be paused, may run so
--- many jobs at once, which hold SLOTS, and begin so many in a time, for which BUCKETS has the level.
+-- Needs keys, entries, clock, touch. The limits of a service's queues (queues/limit.py): a tier may be paused, may run
+-- so many jobs at once, which hold SLOTS, and begin so many in a time, for which BUCKETS has the level.
 local function read_limits(text)
     local read, by_tier = pcall(cjson.decode, text)
     by_tier = read and type(by_tier) == 'table' and by_tier or {}

@@ -1,5 +1,5 @@
 -- Needs keys, entries, batches, wake, forget, bury, cancelled, unknown, clock. How each outcome of a run is written
--- (outcome.py has their meaning). An end is { outcome, entry, key for its value, and where in ARGV lies what the outcome needs }.
+-- (outcome.py has their meaning); an end is as parts/ends.lua reads it.
 -- Each writes the place where the job lies from then on last: when a write before that is refused, it lies nowhere else.
 local mark -- of a job that was cancelled while it ran
 local any_delayed = false
@@ -95,7 +95,8 @@ local function write_end(ended)
     -- Steps that were recorded make the record beside which they lie.
     local entry = ended.stepped and marked_entry(ended.entry) or ended.entry
     mark = nil
-    local written, fault = pcall(outcomes[ended.outcome], entry, ended.key, unpack(ARGV, ended.needs_from, ended.needs_from + 3))
+    local from = ended.needs_from
+    local written, fault = pcall(outcomes[ended.outcome], entry, ended.key, unpack(ARGV, from, from + 3))
     if written then return nil end
     take_back(ended, entry)
     return fault

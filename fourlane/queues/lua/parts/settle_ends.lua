@@ -4,24 +4,25 @@
 local function settle_ends(ends, done, held, settled)
     local seen = {} -- an entry ends once, however often it is among those that finished
     for _, entry in ipairs(done) do seen[entry] = true end
+    local others, refused, faults = settled.others, settled.refused, settled.faults
     for i, ended in ipairs(ends) do
         local entry = ended.entry
         if held[#done + i] and not seen[entry] then
             seen[entry] = true
             local fault = write_end(ended)
             if not fault then
-                settled.others[#settled.others + 1] = entry
+                others[#others + 1] = entry
             elseif is_of_the_server(fault) then
                 settled.no_more = fault
                 break
             else
-                settled.faults[#settled.faults + 1] = entry
-                settled.faults[#settled.faults + 1] = words_of(fault)
+                faults[#faults + 1] = entry
+                faults[#faults + 1] = words_of(fault)
             end
         else
-            settled.refused[#settled.refused + 1] = entry
+            refused[#refused + 1] = entry
         end
     end
-    if #settled.others > 0 then all('SREM', LEASED, settled.others) end
+    if #others > 0 then all('SREM', LEASED, others) end
     settled.delayed, settled.dropped = any_delayed, dropped_letters
 end

@@ -1,4 +1,4 @@
--- Needs entries. Since when a job may run: its entry tells it, or else the time in our own ids.
+-- Needs entries. Since when a job waits: its entry says it, or the time in an id of ours.
 local function ready_since(entry, now)
     return id_of(entry) .. (has_record(entry) and '|rt' or '|t') .. string.format('%.0f', now)
 end
