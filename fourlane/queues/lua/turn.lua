@@ -55,7 +55,7 @@ local FINISHED = 13
 --@include forget
 --@include refusals
 --@include reply
--- The other parts stand where they are needed: Redis makes the functions of a script anew in each call.
+-- The other parts stand in the blocks that need them: Redis makes a script's functions anew in each call.
 
 local asks = {}
 for word in string.gmatch(words, '%l+') do asks[word] = true end

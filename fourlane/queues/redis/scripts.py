@@ -1,4 +1,8 @@
-"""Loads the Lua scripts: ``lua/VERB.lua``, with ``--@include PART`` lines replaced by ``lua/parts/PART.lua``."""
+"""Loads the Lua scripts: ``lua/VERB.lua``, with ``--@include PART`` lines replaced by ``lua/parts/PART.lua``.
+
+Redis makes the functions of a script anew in each call. So a part that few calls need is included in the block that
+needs it (``turn.lua``).
+"""
 
 from __future__ import annotations
 
