@@ -22,7 +22,7 @@ from fourlane.queues import carry
 from fourlane.queues.store import Store
 from fourlane.telling import tell
 
-__all__ = ["Draft", "accepted", "body_of_parts", "draft", "enqueue_many", "under_fresh_id", "with_options"]
+__all__ = ["Draft", "accepted", "body_of_parts", "draft", "enqueue_many", "with_options"]
 
 T = TypeVar("T")
 
@@ -93,15 +93,6 @@ def accepted(
 
 def with_options(made: Draft, options: Mapping[str, Any]) -> Draft:
     return msgspec.structs.replace(made, options=options)
-
-
-def under_fresh_id(tier: int, now_ms: int, accept: Callable[..., T], *args: Any) -> T:
-    """What ``accept(job_id, *args)`` gives, which has a job accepted: under an id of its own."""
-    while True:
-        try:
-            return accept(job.new_id(tier, now_ms), *args)
-        except DuplicateJob:
-            continue  # one chance in billions; another id has no such luck
 
 
 def enqueue_many(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import compress
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,6 +19,7 @@ __all__ = ["Ask", "First", "Leased", "Turn", "read_turn", "turn_words"]
 
 _ASKED: Final = ("ages", "beat", "control", "look", "news", "watch")
 """The fields of Ask that go to Redis by their names."""
+_are_asked: Final = attrgetter(*_ASKED)
 
 
 class First(NamedTuple):
@@ -127,7 +130,7 @@ def turn_words(
       idle_from_ms: asked ahead: idle is then who need not be heard of before this moment.
     """
     names = [*keys.all, keys.leased(name)]
-    asked = " ".join([word for word in _ASKED if getattr(ask, word)])
+    asked = " ".join(compress(_ASKED, _are_asked(ask)))
     first = f"{ask.first.tier}:{ask.first.most}" if ask.first is not None else ""
     words: list[Any] = [
         name, asked, ask.silence_ms, ask.idle_silence_ms, idle_from_ms, ask.held, *dead,

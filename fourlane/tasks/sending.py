@@ -12,7 +12,7 @@ from uuid import UUID
 import dramatiq
 
 from fourlane import job
-from fourlane.errors import Reject
+from fourlane.errors import DuplicateJob, Reject
 from fourlane.names import Queue, Tier
 from fourlane.options import Encrypt, check_declared, check_encrypt, check_sent
 from fourlane.queues import make
@@ -191,26 +191,18 @@ class Task(dramatiq.Actor[P, R]):
     def _send(
         self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: When | None
     ) -> str:
-        tier, now = int(queue.tier), self._now_ms(made.options)
-        return make.under_fresh_id(tier, now, self._send_as, made, queue.service, tier, args, kwargs, when)
-
-    def _send_as(
-        self,
-        job_id: str,
-        made: make.Draft,
-        service: str,
-        tier: int,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        when: When | None,
-    ) -> str:
-        opened = self.broker.opened
-        body = made.body(job_id, args, kwargs, max_bytes=opened.defaults.max_body_bytes)
-        if when is None:
-            opened.store.enqueue(service, tier, (job_id, body))
-        else:
-            opened.store.delay(service, [Delayed(job_id, body, *when)])
-        return job_id
+        opened, tier, now = self.broker.opened, int(queue.tier), self._now_ms(made.options)
+        while True:
+            job_id = job.new_id(tier, now)
+            body = made.body(job_id, args, kwargs, max_bytes=opened.defaults.max_body_bytes)
+            try:
+                if when is None:
+                    opened.store.enqueue(queue.service, tier, (job_id, body))
+                else:
+                    opened.store.delay(queue.service, [Delayed(job_id, body, *when)])
+                return job_id
+            except DuplicateJob:
+                continue  # one chance in billions; another id has no such luck
 
     def _send_all(
         self, made: make.Draft, queue: Queue, jobs: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]

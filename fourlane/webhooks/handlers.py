@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fourlane import job
+from fourlane.errors import DuplicateJob
 from fourlane.names import Queue, Tier
 from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
@@ -204,11 +206,14 @@ def enqueue_once(made: Task[Any, Any], args: list[Any], *, key: str) -> str:
 
 
 def _accept_once(draft: make.Draft, queue: Queue, broker: RedisBroker, args: list[Any], key: str) -> str:
-    def accept(job_id: str) -> str:
-        body = draft.body(job_id, args, {}, max_bytes=broker.opened.defaults.max_body_bytes)
-        return broker.store.enqueue_once(queue.service, int(queue.tier), job_id, body, key=key, ttl_ms=REMEMBERED_MS)
-
-    return make.under_fresh_id(int(queue.tier), int(time.time() * 1000), accept)
+    opened, tier = broker.opened, int(queue.tier)
+    while True:
+        job_id = job.new_id(tier, int(time.time() * 1000))
+        body = draft.body(job_id, args, {}, max_bytes=opened.defaults.max_body_bytes)
+        try:
+            return opened.store.enqueue_once(queue.service, tier, job_id, body, key=key, ttl_ms=REMEMBERED_MS)
+        except DuplicateJob:
+            continue  # one chance in billions; another id has no such luck
 
 
 def _short(text: str) -> str:

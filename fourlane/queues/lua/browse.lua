@@ -4,6 +4,7 @@
 --       done ever (-1: never counted); then delayed, next due, workers, control, now
 --@include keys
 --@include entries
+--@include waits
 --@include time
 
 local reply = {}

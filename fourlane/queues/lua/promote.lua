@@ -7,6 +7,7 @@
 -- Reply 1 jobs taken, 2 and 3 what the next call is to be given; 3 is empty when that was all
 --@include keys
 --@include entries
+--@include waits
 --@include time
 --@include unknown
 

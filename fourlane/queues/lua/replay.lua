@@ -8,6 +8,7 @@
 -- Reply the replay's number, then the ids replayed; one that died again meanwhile is not among them
 --@include keys
 --@include entries
+--@include waits
 --@include time
 --@include wake
 --@include pace

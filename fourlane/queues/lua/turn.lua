@@ -53,63 +53,86 @@ local FINISHED = 13
 --@include batches
 --@include wake
 --@include forget
---@include bury
---@include telling
---@include cancelled
---@include unknown
---@include pace
 --@include refusals
---@include touch
---@include count_done
---@include due
---@include ends
---@include outcomes
---@include settle
---@include limits
---@include silences
---@include ages
---@include lease
 --@include reply
+-- The other parts stand in the blocks that need them: Redis makes a script's functions anew in each call.
 
 local asks = {}
 for word in string.gmatch(words, '%l+') do asks[word] = true end
 local is_ahead = ahead_until > 0
-local done, ends = read_finished(FINISHED)
+--@include ends
+local done, ends, finished = read_finished(FINISHED)
 
 local alive_until = is_ahead and redis.call('ZSCORE', WORKERS, me)
 if is_ahead and not alive_until then return reply({ gone = 1 }) end
 if held > 0 and redis.call('EXISTS', LEASED) == 0 then
-    local finished = entries_of(done, ends)
     if #finished > 0 then redis.call('HINCRBY', STATS, 'stale', #finished) end
     return reply({ lost = 1, refused = finished })
 end
 
-local settled = settle(done, ends)
+local settled = { done = {}, others = {}, refused = {}, faults = {}, delayed = false, dropped = 0 }
+if #finished > 0 then
+    --@include settle_done
+    local alone = #done == 1 and #ends == 0
+    local is_held = find_held(finished, alone)
+    settle_done(done, is_held, alone, settled)
+    if #ends > 0 then
+        --@include bury
+        --@include telling
+        --@include cancelled
+        --@include unknown
+        --@include outcomes
+        --@include settle_ends
+        settle_ends(ends, done, is_held, settled)
+    end
+    if #settled.refused > 0 then redis.call('HINCRBY', STATS, 'stale', #settled.refused) end
+end
 local control = asks.control and redis.call('HGET', JOBS, CONTROL)
-if control then release_slots(settled.done, settled.others) end
+if control then
+    --@include slots
+    release_slots(settled.done, settled.others)
+end
 if settled.no_more then error(settled.no_more, 0) end
-count_done(done_before, KEYS[#KEYS])
+if done_before ~= '' then
+    --@include count_done
+    count_done(done_before, KEYS[#KEYS])
+end
 
 local news = asks.news and redis.call('ZPOPMIN', NEWS, 1)[1] or nil
-local due_in, silent, silent_in, workers, off
+--@include next_due
+local due_in = (asks.look or settled.delayed) and next_due() or nil
+local silent, silent_in, workers, off
 if asks.look then
-    due_in = next_due()
-    local refused = due_in == 0 and move_due()
-    if refused then return refused end
+    if due_in == 0 then
+        --@include waits
+        --@include pace
+        --@include due
+        local refused = move_due()
+        if refused then return refused end
+        due_in = next_due()
+    end
+    --@include silences
     silent, silent_in = find_silent(me)
     workers = redis.call('ZCARD', WORKERS)
     off = redis.call('SCARD', LEASED) ~= held and 1 or nil
     control = control or redis.call('HGET', JOBS, CONTROL)
 end
-local ages = asks.ages and read_ages() or nil
+local ages
+if asks.ages then
+    --@include waits
+    --@include ages
+    ages = read_ages()
+end
 
-local jobs, more
+local leased = {}
 if want > 0 then
-    local refused
-    refused, jobs, more, control = lease(want, tiers, first_share, control)
-    if refused then return refused end
-    held = held + #jobs[1]
-    for tier in string.gmatch(more, '%d') do wake(tier) end -- for another worker, which may be idle
+    --@include touch
+    --@include limits
+    --@include lease
+    leased = lease(want, tiers, first_share, control)
+    if leased.refused then return leased.refused end
+    held = held + #leased.jobs[1]
+    for tier in string.gmatch(leased.more, '%d') do wake(tier) end -- for another worker, which may be idle
 end
 
 if asks.beat then redis.call('ZADD', WORKERS, clock() + (held > 0 and silence or idle_silence), me) end
@@ -122,9 +145,8 @@ end
 if asks.watch and held > 0 and redis.call('ZCARD', WORKERS) > 1 then redis.call('ZADD', WATCH, 0, 'w') end
 
 return reply({
-    refused = settled.refused, faults = settled.faults, dropped = dropped_letters > 0 and dropped_letters or nil,
-    news = news, due_in = due_changed and next_due() or due_in,
-    expired = silent, expires_in = silent_in, workers = workers, off = off, ages = ages,
-    jobs = jobs and #jobs[1] > 0 and jobs or nil, more = more ~= '' and more or nil,
-    control = control and 1 or nil, room_in = room_in, beaten = beaten, now = now,
+    refused = settled.refused, faults = settled.faults, dropped = settled.dropped > 0 and settled.dropped or nil,
+    news = news, due_in = due_in, expired = silent, expires_in = silent_in, workers = workers, off = off, ages = ages,
+    jobs = leased.jobs and #leased.jobs[1] > 0 and leased.jobs or nil, more = leased.more ~= '' and leased.more or nil,
+    control = (leased.control or control) and 1 or nil, room_in = leased.room_in, beaten = beaten, now = now,
 })

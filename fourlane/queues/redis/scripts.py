@@ -1,4 +1,8 @@
-"""Loads the Lua scripts: ``lua/VERB.lua``, with ``--@include PART`` lines replaced by ``lua/parts/PART.lua``."""
+"""Loads the Lua scripts: ``lua/VERB.lua``, with ``--@include PART`` lines replaced by ``lua/parts/PART.lua``.
+
+Redis makes the functions of a script anew in each call. So a part that few calls need is included in the block that
+needs it (``turn.lua``).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 __all__ = ["FLAG", "Script", "Scripts", "script"]
 
 _FOLDER = Path(__file__).parents[1] / "lua"
-_INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *--@include (\w+)$", re.MULTILINE)
 
 
 # What frees memory, settles or keeps leases goes on when Redis is out of memory. It then refuses a script's first

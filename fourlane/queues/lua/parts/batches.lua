@@ -7,8 +7,8 @@ end
 
 local function all(command, key, list)
     local changed = 0
-    each_piece(list, function(first, last)
-        changed = changed + redis.call(command, key, unpack(list, first, last))
-    end)
+    for first = 1, #list, PIECE do
+        changed = changed + redis.call(command, key, unpack(list, first, math.min(first + PIECE - 1, #list)))
+    end
     return changed
 end

@@ -1,18 +1,6 @@
--- Needs keys, entries, wake, clock, pace, refusals. Delayed jobs: they are put among the others by their time, and become
--- ready when it has come, at most so many in a call.
+-- Needs keys, entries, waits, wake, clock, pace, refusals. Delayed jobs whose time has come become ready, at most so
+-- many in a call.
 local DUE_AT_ONCE = 200
-local due_changed = false
-
-local function delay(entry, milliseconds)
-    redis.call('ZADD', DELAYED, clock() + milliseconds, entry)
-    due_changed = true
-end
-
--- Milliseconds until the next one is due, -1 when there is none.
-local function next_due()
-    local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-    return first[2] and math.max(0, math.ceil(tonumber(first[2]) - clock())) or -1
-end
 
 -- Those whose time has come, by tier; and those of no tier. The ones that their replay's pace holds back wait again.
 local function take_due()
@@ -49,6 +37,5 @@ local function move_due()
         end
     end
     if #unplaced > 0 then redis.call('ZREM', DELAYED, unpack(unplaced)) end
-    due_changed = true
     return refused
 end

@@ -11,14 +11,13 @@ local function pop(want, tiers, first_share, limits)
             more[tier] = true
             return
         end
-        local limit = limits[tier]
-        local permit = limit and allowed(limit, tier, count) or count
+        local permit = limits and limits.allowed(tier, count) or count
         touched, its_type = READY[tier], 'list'
         local got = permit > 0 and redis.call('LPOP', READY[tier], permit) or {}
         for _, entry in ipairs(got) do
             if tier_of(entry) == tier then popped[#popped + 1] = entry else orphans = orphans + 1 end
         end
-        if limit and #got > 0 then spend(limit, tier, got) end
+        if limits and #got > 0 then limits.spend(tier, got) end
         more[tier] = permit == count and #got == count
     end
     for tier, count in string.gmatch(first_share, '(%d):(%d+)') do take(tier, tonumber(count)) end
@@ -90,25 +89,29 @@ local function read_records(entries)
     return records
 end
 
--- Returns the refusal of a key, or nil and the jobs { entries, bodies, records }, the tiers that may have more, and the
--- control: that of the service lies beside the bodies.
+-- Returns { jobs = { entries, bodies, records }, more = the tiers that may have more, control, room_in }: the service's
+-- control lies beside the bodies. Or { refused }: what to say of a key of another type.
 local function lease(want, tiers, first_share, control)
+    local limits = control and read_limits(control)
     local more
     local done, entries, bodies, void = pcall(function()
-        more = pop(want, tiers, first_share, control and read_limits(control) or {})
+        more = pop(want, tiers, first_share, limits)
         local found, found_control = read_bodies()
         if found_control and not control then
             put_back(false)
-            control = found_control
-            more = pop(want, tiers, first_share, read_limits(control))
+            control, limits = found_control, read_limits(found_control)
+            more = pop(want, tiers, first_share, limits)
             found = read_bodies()
         end
         return hold(found)
     end)
     if not done then
         put_back(control)
-        return refusal(entries, touched, its_type)
+        return { refused = refusal(entries, touched, its_type) }
     end
     count_unleased(void)
-    return nil, { entries, bodies, read_records(entries) }, more, control
+    return {
+        jobs = { entries, bodies, read_records(entries) }, more = more,
+        control = control, room_in = limits and limits.room_in or nil,
+    }
 end

@@ -1,8 +1,21 @@
--- Needs keys, entries, batches, wake, forget, bury, cancelled, unknown, due. How each outcome of a run is written
--- (outcome.py has their meaning). An end is { outcome, entry, key for its value, and what the outcome needs }.
+-- Needs keys, entries, batches, wake, forget, bury, cancelled, unknown, clock. How each outcome of a run is written
+-- (outcome.py has their meaning); an end is as parts/ends.lua reads it.
 -- Each writes the place where the job lies from then on last: when a write before that is refused, it lies nowhere else.
 local mark -- of a job that was cancelled while it ran
+local any_delayed = false
 local outcomes = {}
+
+-- The same entry, and marked as one that has a record.
+local function marked_entry(entry)
+    if has_record(entry) then return entry end
+    local bar = string.find(entry, '|', 1, true)
+    return bar and string.sub(entry, 1, bar) .. 'r' .. string.sub(entry, bar + 1) or entry .. '|r'
+end
+
+local function delay(entry, milliseconds)
+    redis.call('ZADD', DELAYED, clock() + milliseconds, entry)
+    any_delayed = true
+end
 
 -- Whether it was cancelled, and so is forgotten.
 local function ends_cancelled(entry)
@@ -82,7 +95,8 @@ local function write_end(ended)
     -- Steps that were recorded make the record beside which they lie.
     local entry = ended.stepped and marked_entry(ended.entry) or ended.entry
     mark = nil
-    local written, fault = pcall(outcomes[ended.outcome], entry, ended.key, unpack(ended.needs))
+    local from = ended.needs_from
+    local written, fault = pcall(outcomes[ended.outcome], entry, ended.key, unpack(ARGV, from, from + 3))
     if written then return nil end
     take_back(ended, entry)
     return fault
