@@ -17,6 +17,7 @@ import msgspec
 
 from fourlane import codec, job
 from fourlane.errors import DuplicateJob
+from fourlane.later import later_tasks
 from fourlane.names import Queue
 from fourlane.queues import carry
 from fourlane.queues.store import Store
@@ -77,7 +78,7 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
     if "tenant" in options or carry.running.get() is not None:
         options = carry.with_tenant(options)
     encrypt = getattr(actor, "encrypt", False)
-    sealed = encrypt or carry.sends_sealed.get() or (options and _carries_encrypted(options, actors))
+    sealed = encrypt or carry.sends_sealed.get() or (options and _names_encrypted(options, actors))
     return Draft(name, options, bool(sealed), getattr(actor, "check", None))
 
 
@@ -173,15 +174,6 @@ def body_of_parts(
     return codec.encode_parts(task, args, kwargs, options, enqueued_ms)
 
 
-def _carries_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
-    """Whether a later message in the options, a pipeline's or a group's, is of an encrypted task."""
-    if codec.MESSAGES.isdisjoint(options):
-        return False
-    later = [options["pipe_target"]] if "pipe_target" in options else []
-    later += options.get("group_completion_callbacks") or ()
-    return any(
-        bool(getattr(actors.get(message.get("actor_name", "")), "encrypt", False))
-        or _carries_encrypted(message.get("options") or {}, actors)
-        for message in later
-        if isinstance(message, Mapping)
-    )
+def _names_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
+    """Whether the options name an encrypted task for later: it gets what this job has."""
+    return any(getattr(actors.get(name), "encrypt", False) for name in later_tasks(options))

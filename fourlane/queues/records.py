@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fourlane import job
-from fourlane.codec import MESSAGES
+from fourlane.later import LATER
 
 __all__ = ["options_of_retry", "read_record", "write_record"]
 
@@ -16,12 +16,12 @@ _record_decoder = msgspec.json.Decoder(job.Record)
 _encode_record = msgspec.json.Encoder(enc_hook=str).encode
 
 
-_KEPT_ELSEWHERE: Final = MESSAGES | {"traceback"}
+_KEPT_ELSEWHERE: Final = LATER | {"traceback"}
 """In the body, which no retry changes, and among the errors."""
 
 
 def options_of_retry(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a message that is tried again, but for what is kept elsewhere."""
+    """Those of a message that is tried again, or was, but for what is kept elsewhere."""
     return {name: value for name, value in options.items() if name not in _KEPT_ELSEWHERE}
 
 

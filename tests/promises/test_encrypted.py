@@ -26,12 +26,14 @@ from fourlane.events import catalogue, envelope
 from fourlane.events.messages import Message
 from fourlane.events.mover import accept
 from fourlane.job import new_id
+from fourlane.names import Tier
 from fourlane.outbox.relay import Relay
-from fourlane.queues import browse, dead_letters, schedules
+from fourlane.queues import browse, dead_letters, ended, schedules
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.encrypted import declare_encrypted
 from fourlane.queues.journal import journal_of
 from fourlane.queues.make import Draft
+from fourlane.queues.store import Store
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add, synchronise
 from fourlane.sealing import Seal
@@ -409,7 +411,40 @@ def of_another_task(bodies: list[bytes]) -> bytes:
 
 
 def as_of_an_earlier_version(bodies: list[bytes]) -> bytes:
-    return bodies[0].replace(b'"sealed":2', b'"sealed":1')
+    return bodies[0].replace(b'"sealed":3', b'"sealed":1')
+
+
+def as_of_the_last_version(bodies: list[bytes]) -> bytes:
+    return bodies[0].replace(b'"sealed":3', b'"sealed":2')
+
+
+def with_another_option(bodies: list[bytes]) -> bytes:
+    return bodies[0].replace(b'"max_retries":1', b'"max_retries":9')
+
+
+def with_a_callback(bodies: list[bytes]) -> bytes:
+    return bodies[0].replace(b'"sealed"', b'"on_success":"refund","sealed"')
+
+
+def with_a_callback_of_failures(bodies: list[bytes]) -> bytes:
+    return bodies[0].replace(b'"sealed"', b'"on_failure":"refund","sealed"')
+
+
+def with_a_later_message(bodies: list[bytes]) -> bytes:
+    return bodies[0].replace(b'"sealed"', b'"pipe_target":%s,"sealed"' % msgspec.json.encode(forged("refund")))
+
+
+def with_a_named_argument(bodies: list[bytes]) -> bytes:
+    return bodies[0].replace(b"],{},{", b'],{"card":"6011"},{')
+
+
+def with_one_more_argument(bodies: list[bytes]) -> bytes:
+    return bodies[0].replace(b"],{},{", b',"6011"],{},{')
+
+
+def forged(task: str) -> dict[str, Any]:
+    message = dramatiq.Message[Any]("default", task, ("6011",), {}, {}, uuid.uuid4().hex, 1_795_863_472_172)
+    return dict(message.asdict())  # type: ignore[no-untyped-call]
 
 
 def changed(bodies: list[bytes]) -> bytes:
@@ -418,7 +453,11 @@ def changed(bodies: list[bytes]) -> bytes:
 
 
 def no_ciphertext(bodies: list[bytes]) -> bytes:
-    return b'["charge",["aGVsbG8="],{},{"sealed":2}]'
+    return b'["charge",["aGVsbG8="],{},{"sealed":3}]'
+
+
+def not_even_base64(bodies: list[bytes]) -> bytes:
+    return '["charge",["%%%\u00e9"],{},{"sealed":3}]'.encode()
 
 
 def in_plain(bodies: list[bytes]) -> bytes:
@@ -431,8 +470,16 @@ TAMPERINGS = [
     (of_no_tenant, "belongs elsewhere"),
     (of_another_task, "belongs elsewhere"),
     (as_of_an_earlier_version, "belongs elsewhere"),
+    (as_of_the_last_version, "belongs elsewhere"),
+    (with_another_option, "belongs elsewhere"),
+    (with_a_callback, "belongs elsewhere"),
+    (with_a_callback_of_failures, "belongs elsewhere"),
+    (with_a_later_message, "belongs elsewhere"),
+    (with_a_named_argument, "not the arguments of a sealed job"),
+    (with_one_more_argument, "not the arguments of a sealed job"),
     (changed, "belongs elsewhere|no ciphertext of ours|FOURLANE_ENCRYPTION_KEYS"),
     (no_ciphertext, "not encrypted by Fourlane"),
+    (not_even_base64, "no ciphertext of ours"),
     (in_plain, "arguments are not encrypted, and 'charge' is declared with encrypt=True"),
 ]
 
@@ -449,19 +496,148 @@ def test_a_body_that_was_tampered_with_is_a_dead_letter(
         ran.append(card)
 
     @fourlane.task(encrypt=True, max_retries=3)
-    def refund(card: str) -> None:
-        ran.append(card)
+    def refund(*args: Any) -> None:
+        ran.append(args[0])
 
-    first, second = (charge.send_with_options(args=[card], tenant="acme") for card in ("5500", "3400"))
+    first, second = (charge.send_with_options(args=[card], tenant="acme", max_retries=1) for card in ("5500", "3400"))
     client, keys = broker.client, broker.store.service("default")
     bodies = [bytes(client.hget(keys.jobs, sent.id)) for sent in (first, second)]
     client.hset(keys.jobs, first.id, tamper(bodies))
     with running(broker, worker, run_worker):
         eventually(lambda: first.status() is State.DEAD)
-        eventually(lambda: ran == ["3400"])
+        eventually(lambda: browse.unfinished(broker.store, "default") == 0)
+    assert ran == ["3400"]
     info = first.info()
     assert info.reason == "rejected"
     assert re.search(why, info.detail)
+
+
+def pipeline(message: dict[str, Any]) -> dict[str, Any]:
+    return {"pipe_target": message}
+
+
+def pipeline_behind_another(message: dict[str, Any]) -> dict[str, Any]:
+    return {"pipe_target": forged("plain") | {"options": {"pipe_target": message}}}
+
+
+def group(message: dict[str, Any]) -> dict[str, Any]:
+    return {"group_completion_uuid": "u", "group_completion_callbacks": [message]}
+
+
+def callback(option: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda message: {option: message["actor_name"]}
+
+
+LATER = {
+    "a pipeline": pipeline,
+    "a pipeline behind another": pipeline_behind_another,
+    "a group": group,
+    "on_success": callback("on_success"),
+    "on_failure": callback("on_failure"),
+    "on_retry_exhausted": callback("on_retry_exhausted"),
+}
+
+
+@pytest.mark.parametrize("worker", ["fourlane", "dramatiq"])
+@pytest.mark.parametrize("place", ["body", "record"])
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+def test_no_plain_job_has_an_encrypted_task_run(
+    later: Callable[[dict[str, Any]], dict[str, Any]],
+    place: str,
+    worker: str,
+    broker: RedisBroker,
+    run_worker: RunWorker,
+) -> None:
+    ran: list[Any] = []
+
+    @fourlane.task(encrypt=True)
+    def charge(*args: Any) -> None:
+        ran.append(args)
+
+    @fourlane.task(max_retries=0)
+    def plain(card: str) -> str:
+        if not later({"actor_name": ""}).keys().isdisjoint(("on_failure", "on_retry_exhausted")):
+            raise ValueError(card)
+        return card
+
+    sent = plain.send_with_options(args=["6011"], max_retries=0)
+    options = later(forged("charge"))
+    client, keys = broker.client, broker.store.service("default")
+    if place == "body":
+        client.hset(keys.jobs, sent.id, codec.encode("plain", ["6011"], {}, options | {"max_retries": 0}))
+    else:
+        client.hset(keys.records, sent.id, msgspec.json.encode({"options": options}))
+        client.lset(keys.ready[Tier.P1], 0, f"{sent.id}|r")
+    with running(broker, worker, run_worker):
+        eventually(lambda: browse.unfinished(broker.store, "default") == 0)
+    assert not ran
+    if place == "body":
+        info = sent.info()
+        assert info.reason == "rejected"
+        assert "its options name 'charge', which is declared with encrypt=True" in info.detail
+
+
+def test_nobody_tells_an_encrypted_callback_of_an_end_that_he_made_up(
+    broker: RedisBroker, run_worker: RunWorker
+) -> None:
+    ran: list[Any] = []
+
+    @fourlane.task(encrypt=True)
+    def charge(*args: Any) -> None:
+        ran.append(args)
+
+    @fourlane.task
+    def plain(card: str) -> None: ...
+
+    carried = codec.encode("plain", ["6011"], {}, {"on_failure": "charge"})
+    broker.store.enqueue("default", 1, (told := new_id(1, 1), ended.body_of_cancelled("1a", "it was", carried)))
+    run_worker(broker)
+    eventually(lambda: browse.unfinished(broker.store, "default") == 0)
+    assert not ran
+    info = browse.job(broker.store, told)
+    assert info.reason == "rejected"
+    assert "its options name 'charge'" in info.detail
+
+
+def through_an_option(plain: Task[Any, Any], database: Database, store: Store) -> None:
+    plain.send_with_options(args=[SECRET], on_success="charge")
+
+
+def through_the_outbox(plain: Task[Any, Any], database: Database, store: Store) -> None:
+    with Session(database.engine) as session, session.begin():
+        outbox.enqueue_with_options(session, plain, args=[SECRET], on_success="charge")
+    assert Relay(database, store).drain() == 1
+
+
+def through_sql(plain: Task[Any, Any], database: Database, store: Store) -> None:
+    declare_encrypted(store, "default", {"charge": True, "plain": False})
+    arguments, options = f'["{SECRET}"]', '{"on_success":"charge"}'
+    with Session(database.engine) as session, session.begin():
+        session.add(JobOutbox(id=uuid.uuid4(), task="plain", args=arguments, options=options))
+    assert Relay(database, store).drain() == 1
+
+
+@pytest.mark.parametrize("way", [through_an_option, through_the_outbox, through_sql], ids=lambda way: way.__name__)
+def test_a_program_names_an_encrypted_callback(
+    way: Callable[[Task[Any, Any], Database, Store], None],
+    broker: RedisBroker,
+    database: Database,
+    run_worker: RunWorker,
+) -> None:
+    ran: list[Any] = []
+
+    @fourlane.task(encrypt=True)
+    def charge(message: dict[str, Any], result: str) -> None:
+        ran.append(result)
+
+    @fourlane.task
+    def plain(card: str) -> str:
+        return card
+
+    way(plain, database, broker.store)
+    assert SECRET.encode() not in in_redis(broker)
+    run_worker(broker)
+    eventually(lambda: ran == [SECRET])
 
 
 class running:
@@ -508,5 +684,10 @@ def test_jobs_that_an_earlier_version_encrypted_run(broker: RedisBroker, run_wor
     sealed = crypto.keyring().encrypt(msgspec.json.encode((["old"], {})), "arguments:charge")
     body = codec.encode("charge", [base64.b64encode(sealed).decode()], {}, {"sealed": 1})
     broker.store.enqueue("default", 1, (new_id(1, 1), body))
+    job_id = new_id(1, 2)
+    sealed = crypto.keyring().encrypt(msgspec.json.encode((["last"], {}, {})), f'job ["{job_id}","charge","acme"]')
+    options = {"tenant": "acme", "max_retries": 1, "sealed": 2}
+    body = codec.encode("charge", [base64.b64encode(sealed).decode()], {}, options)
+    broker.store.enqueue("default", 1, (job_id, body))
     run_worker(broker)
-    eventually(lambda: ran == ["old"])
+    eventually(lambda: sorted(ran) == ["last", "old"])
