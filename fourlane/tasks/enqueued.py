@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import dramatiq
 
 from fourlane import codec, job
-from fourlane.errors import JobCancelled, JobFailed, ResultNotKept, ResultRefused, ResultTimeout
+from fourlane.errors import AlteredCiphertext, JobCancelled, JobFailed, ResultNotKept, ResultRefused, ResultTimeout
 from fourlane.names import Queue
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.results import Results
 from fourlane.queues.store import Store
+from fourlane.reasons import ERROR
 
 if TYPE_CHECKING:
     from fourlane.queues.output import Piece, Progress
@@ -31,7 +32,7 @@ _CALLBACKS = ("on_failure", "on_retry_exhausted")
 class EnqueuedJob(Generic[R]):
     """A job that Redis has accepted."""
 
-    __slots__ = ("_accepted", "_keeps_result", "broker", "id", "queue")
+    __slots__ = ("_accepted", "_is_sealed", "_keeps_result", "broker", "id", "queue")
 
     def __init__(
         self,
@@ -41,17 +42,20 @@ class EnqueuedJob(Generic[R]):
         *,
         accepted: bool = False,
         keeps_result: bool | None = None,
+        is_sealed: bool = False,
     ) -> None:
         """
         Parameters:
           accepted: Redis has it; unless a relay is still to bring it there (docs/outbox.md).
           keeps_result: whether its task and options keep one; None when that is not known here.
+          is_sealed: its task is known to be one with ``encrypt=True``: a result in plain is not believed.
         """
         self.broker = broker
         self.queue = queue
         self.id = job_id
         self._accepted = accepted
         self._keeps_result = keeps_result
+        self._is_sealed = is_sealed
 
     @property
     def message_id(self) -> str:
@@ -146,6 +150,7 @@ class EnqueuedJob(Generic[R]):
           JobFailed: it ended otherwise: it is a dead letter, or was cancelled (JobCancelled). Told at once.
           ResultRefused: it is done, but its result could not be kept; says why.
           ResultNotKept: its task keeps no results (``result_ttl_ms``), or this one's time is over.
+          EncryptionError: its key is missing; or it is not what the job left (AlteredCiphertext).
         """
         if self._keeps_result is False:
             raise ResultNotKept(
@@ -162,9 +167,27 @@ class EnqueuedJob(Generic[R]):
                 self._look_for_end()
                 longest = _LOOK_SECONDS
             elif data is not None:
-                return cast("R", _value_of(stored, data))
+                return cast("R", self._value_of(stored, data))
             else:
                 raise ResultTimeout(f"no result of job {self.id} within {timeout:g} s")
+
+    def _value_of(self, stored_id: str, data: bytes) -> Any:
+        kept = codec.decode_value(data)
+        if "refused" in kept:
+            raise ResultRefused(f"the job is done, but its result is not kept: {kept['refused']}")
+        if "cancelled" in kept:
+            raise JobCancelled(kept["error"])
+        if "error" in kept:
+            raise JobFailed(kept["error"])
+        if codec.SEALED in kept:
+            from fourlane.sealing import open_result
+
+            return open_result(stored_id, kept)
+        if self._is_sealed:
+            raise AlteredCiphertext(
+                f"the result of job {self.id} is not encrypted, and must be: somebody else wrote it"
+            )
+        return kept["value"]
 
     def _look_for_end(self) -> None:
         """Raises what result() tells of a job that is over and left no result."""
@@ -175,7 +198,7 @@ class EnqueuedJob(Generic[R]):
         reason = command(keys.reasons, "HGET", keys.reasons, stored) if length else None
         if isinstance(reason, bytes):
             word, _, detail = reason.decode("utf-8", "replace").partition("\n")
-            raise JobFailed(detail if word == "error" and detail else f"{word}: {detail}")
+            raise JobFailed(detail if word == ERROR and detail else f"{word}: {detail}")
         if length:
             return
         if command(keys.jobs, "HEXISTS", keys.jobs, stored):
@@ -196,18 +219,3 @@ class EnqueuedJob(Generic[R]):
         broker: dramatiq.Broker = self.broker
         environment = broker.store.environment if isinstance(broker, RedisBroker) else "local"
         return f"EnqueuedJob({self.id!r}, queue={self.queue.name(environment)!r})"
-
-
-def _value_of(job_id: str, data: bytes) -> Any:
-    stored = codec.decode_value(data)
-    if "refused" in stored:
-        raise ResultRefused(f"the job is done, but its result is not kept: {stored['refused']}")
-    if "cancelled" in stored:
-        raise JobCancelled(stored["error"])
-    if "error" in stored:
-        raise JobFailed(stored["error"])
-    if codec.SEALED in stored:
-        from fourlane.sealing import open_result
-
-        return open_result(job_id, stored)
-    return stored["value"]

@@ -21,11 +21,11 @@ import fourlane
 from fourlane import State, codec, crypto, events, outbox
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import JobOutbox
-from fourlane.errors import EncryptionError, JobFailed
+from fourlane.errors import AlteredCiphertext, EncryptionError, JobFailed
 from fourlane.events import catalogue, envelope
 from fourlane.events.messages import Message
 from fourlane.events.mover import accept
-from fourlane.job import new_id
+from fourlane.job import id_of_message, new_id
 from fourlane.names import Tier
 from fourlane.outbox.relay import Relay
 from fourlane.queues import browse, dead_letters, ended, schedules
@@ -37,6 +37,7 @@ from fourlane.queues.store import Store
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add, synchronise
 from fourlane.sealing import Seal
+from fourlane.tasks.enqueued import EnqueuedJob
 from fourlane.tasks.task import Task
 from fourlane.webhooks.handlers import enqueue_once
 from tests.raw import in_redis
@@ -656,6 +657,30 @@ class running:
     def __exit__(self, *_: object) -> None:
         if self.worker is not None:
             self.worker.stop()
+
+
+def test_a_result_in_plain_is_not_believed(broker: RedisBroker) -> None:
+    """Who may write to Redis cannot answer in the place of the job."""
+
+    @fourlane.task(encrypt=True, result_ttl_ms=60_000)
+    def charge(card: str) -> str: ...
+
+    @fourlane.task(encrypt="accept-plain", result_ttl_ms=60_000)
+    def lenient(card: str) -> str: ...
+
+    [many] = charge.send_many([["card"]])
+    for sent in (charge.send("card"), charge.send_with_options(args=["card"], delay=60_000), many):
+        forge_result(broker, sent)
+        with pytest.raises(AlteredCiphertext, match="must be"):
+            sent.result()
+    sent = lenient.send("card")
+    forge_result(broker, sent)
+    assert sent.result() == "forged"
+
+
+def forge_result(broker: RedisBroker, job: EnqueuedJob[Any]) -> None:
+    key = broker.store.service("default").result(id_of_message(job.id, job.queue.tier))
+    broker.client.rpush(key, b'{"value":"forged"}')
 
 
 def test_jobs_from_before_the_encryption_run_where_that_is_said(broker: RedisBroker, run_worker: RunWorker) -> None:
