@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import dramatiq
 import msgspec
@@ -331,6 +331,56 @@ def test_recorded_steps_are_found_again(broker: RedisBroker, run_worker: RunWork
     run_worker(broker)
     assert sent.result() == "ok"
     assert did == [SECRET, "again"]
+
+
+STEPS = {
+    "changed": lambda kept: kept[:-1] + bytes([kept[-1] ^ 1]),
+    "cut": lambda kept: kept[:20],
+    "moved": lambda _: Seal("1another").close("steps", b'{"charge":"6011"}'),
+    "plain": lambda _: b'{"charge":"6011"}',
+    "garbage": lambda _: b"\xff\x00",
+}
+
+
+@pytest.mark.parametrize(("kind", "encrypt"), [("plain", True), ("async", "accept-plain")])
+@pytest.mark.parametrize("tamper", STEPS.values(), ids=STEPS)
+def test_recorded_steps_that_were_tampered_with_make_it_a_dead_letter(
+    tamper: Callable[[bytes], bytes],
+    kind: str,
+    encrypt: Literal[True, "accept-plain"],
+    broker: RedisBroker,
+    run_worker: RunWorker,
+) -> None:
+    did: list[int] = []
+
+    def tampered() -> None:
+        job = fourlane.current_job()
+        assert job is not None
+        place = broker.store.service("default").records, f"{id_of_message(job.id, Tier.P1)}|s"
+        kept = broker.client.hget(*place)
+        assert kept, "a step was recorded"
+        broker.client.hset(*place, tamper(bytes(kept)))
+        did.append(job.attempt)
+        raise ValueError("declined")
+
+    @fourlane.task(encrypt=encrypt, max_retries=3, backoff=fourlane.Backoff(1, 1))
+    def charge(card: str) -> None:
+        fourlane.step.call("charge", lambda: card)
+        tampered()
+
+    @fourlane.task(encrypt=encrypt, max_retries=3, backoff=fourlane.Backoff(1, 1))
+    async def charge_async(card: str) -> None:
+        await fourlane.step.run("charge", lambda: card)
+        tampered()
+
+    sent = (charge if kind == "plain" else charge_async).send(SECRET)
+    run_worker(broker)
+    eventually(lambda: sent.status() is State.DEAD)
+    assert did == [1]
+    info = sent.info()
+    assert info.reason == "rejected"
+    assert info.detail.startswith("AlteredSteps: ")
+    assert "not kept" not in info.detail
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
