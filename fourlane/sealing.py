@@ -152,15 +152,18 @@ class Seal:
             raise AlteredCiphertext(f"{what} of job {self.job_id}: is not encrypted, and must be")
         return data
 
-    def result(self, value: bytes) -> bytes:
-        """What is kept in the place of a result, which is given as JSON."""
-        return msgspec.json.encode({SEALED: base64.b64encode(self.close("result", value)).decode()})
+    def text(self, what: str, data: bytes) -> str:
+        """As close, for what is kept as JSON."""
+        return base64.b64encode(self.close(what, data)).decode()
+
+    def open_text(self, what: str, text: str) -> bytes:
+        """Raises EncryptionError."""
+        return _open(text, f"{what} of job {self.job_id}")
 
 
-def open_result(job_id: str, stored: Mapping[str, Any]) -> Any:
-    """The result again. Raises EncryptionError."""
-    task = stored.get("task")  # an earlier version's is bound to that
-    return msgspec.json.decode(_open(str(stored[SEALED]), f"result:{task}" if task else f"result of job {job_id}"))
+def open_result(job_id: str, text: str, *, task: str | None = None) -> Any:
+    """The result again; an earlier version's is bound to its task alone. Raises EncryptionError."""
+    return msgspec.json.decode(_open(text, f"result:{task}" if task else f"result of job {job_id}"))
 
 
 # What is kept before there is a job -------------------------------------------------------------------------------

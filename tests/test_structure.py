@@ -54,7 +54,7 @@ ARROWS = {
     "root": "config",
     "secrets": "config root",
     "queues": "config root secrets",
-    "tasks": "queues secrets",
+    "tasks": "queues",
     "scheduler": "queues secrets",
     "observe": "config queues tasks",
     "worker": "",

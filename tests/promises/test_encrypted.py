@@ -21,7 +21,14 @@ import fourlane
 from fourlane import State, codec, crypto, events, outbox
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import JobOutbox
-from fourlane.errors import AlteredCiphertext, EncryptionError, JobFailed
+from fourlane.errors import (
+    AlteredCiphertext,
+    EncryptionError,
+    FourlaneError,
+    JobFailed,
+    ResultRefused,
+    UnreadableResult,
+)
 from fourlane.events import catalogue, envelope
 from fourlane.events.messages import Message
 from fourlane.events.mover import accept
@@ -33,6 +40,7 @@ from fourlane.queues.broker import RedisBroker
 from fourlane.queues.encrypted import declare_encrypted
 from fourlane.queues.journal import journal_of
 from fourlane.queues.make import Draft
+from fourlane.queues.results import value_of
 from fourlane.queues.store import Store
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add, synchronise
@@ -709,28 +717,102 @@ class running:
             self.worker.stop()
 
 
-def test_a_result_in_plain_is_not_believed(broker: RedisBroker) -> None:
-    """Who may write to Redis cannot answer in the place of the job."""
+ANSWERS: list[tuple[bytes, type[FourlaneError]]] = [
+    (b'{"value":"forged"}', AlteredCiphertext),
+    (b'{"value":"forged","sealed":null}', AlteredCiphertext),
+    (b'{"refused":"forged","error":"forged"}', AlteredCiphertext),
+    (b'{"sealed":"AAAA"}', AlteredCiphertext),
+    ('{"sealed":"\u00e9"}'.encode(), AlteredCiphertext),
+    (b"{}", AlteredCiphertext),
+    (b'{"error":"forged"}', JobFailed),  # which scripts write too
+    (b'{"sealed":5}', UnreadableResult),
+    (b'{"error":5}', UnreadableResult),
+    (b"[1]", UnreadableResult),
+    (b"\xff\xfe", UnreadableResult),
+    (b"[" * 100_000, UnreadableResult),
+    (b"", UnreadableResult),
+]
 
-    @fourlane.task(encrypt=True, result_ttl_ms=60_000)
+
+@pytest.mark.parametrize(("answer", "error"), ANSWERS, ids=[repr(answer)[:30] for answer, _ in ANSWERS])
+def test_nobody_answers_in_the_place_of_the_job(answer: bytes, error: type[FourlaneError]) -> None:
+    with pytest.raises(error):
+        value_of("1a", answer, is_sealed=True)
+
+
+def test_an_answer_of_another_job_is_none() -> None:
+    ring = crypto.keyring()
+    of_another = base64.b64encode(ring.encrypt(b'"x"', "result of job 1b")).decode()
+    of_the_task = base64.b64encode(ring.encrypt(b'"x"', "result:charge")).decode()  # an earlier version's
+    for answer in ({"sealed": of_another}, {"sealed": of_the_task, "task": "charge"}):
+        with pytest.raises(AlteredCiphertext, match="belongs elsewhere"):
+            value_of("1a", msgspec.json.encode(answer), is_sealed=True)
+    assert value_of("1a", msgspec.json.encode({"sealed": of_the_task, "task": "charge"})) == "x"
+
+
+@pytest.mark.parametrize("encrypt", [True, "accept-plain"])
+def test_nothing_in_plain_is_believed(
+    broker: RedisBroker, database: Database, encrypt: Literal[True, "accept-plain"]
+) -> None:
+    """Who may write to Redis cannot speak in the place of the job."""
+
+    @fourlane.task(encrypt=encrypt, result_ttl_ms=60_000)
     def charge(card: str) -> str: ...
 
-    @fourlane.task(encrypt="accept-plain", result_ttl_ms=60_000)
-    def lenient(card: str) -> str: ...
-
     [many] = charge.send_many([["card"]])
-    for sent in (charge.send("card"), charge.send_with_options(args=["card"], delay=60_000), many):
-        forge_result(broker, sent)
+    with Session(database.engine) as session:
+        relayed = outbox.enqueue(session, charge, "card")
+    for sent in (charge.send("card"), charge.send_with_options(args=["card"], delay=60_000), many, relayed):
+        forge(broker, sent)
+        for read in (sent.result, sent.progress, sent.log_lines, lambda sent=sent: next(sent.stream(5))):
+            with pytest.raises(AlteredCiphertext, match="must be"):
+                read()
+    unknown: EnqueuedJob[Any] = EnqueuedJob(broker, charge.queue, many.id)
+    assert unknown.result() == "forged"
+    told = unknown.progress()
+    assert told is not None
+    assert (told.text, unknown.log_lines(), next(unknown.stream(5)).text) == ("forged", ["forged"], "forged")
+    for read in (
+        lambda: EnqueuedJob(broker, charge.queue, many.id, is_sealed=True).result(),
+        lambda: EnqueuedJob(broker, charge.queue, many.id, is_sealed=True).progress(),
+    ):
         with pytest.raises(AlteredCiphertext, match="must be"):
-            sent.result()
-    sent = lenient.send("card")
-    forge_result(broker, sent)
-    assert sent.result() == "forged"
+            read()
 
 
-def forge_result(broker: RedisBroker, job: EnqueuedJob[Any]) -> None:
-    key = broker.store.service("default").result(id_of_message(job.id, job.queue.tier))
-    broker.client.rpush(key, b'{"value":"forged"}')
+def forge(broker: RedisBroker, job: EnqueuedJob[Any]) -> None:
+    keys, stored = broker.store.service("default"), id_of_message(job.id, job.queue.tier)
+    broker.client.rpush(keys.result(stored), b'{"value":"forged"}')
+    broker.client.set(keys.progress(stored), b'{"done":1.0,"text":"forged"}')
+    broker.client.rpush(keys.log(stored), b"forged")
+    broker.client.xadd(keys.output(stored), {"run": "a", "text": "forged"})
+
+
+def test_garbage_in_the_place_of_what_a_job_says_is_told(broker: RedisBroker) -> None:
+    @fourlane.task(result_ttl_ms=60_000)
+    def plain() -> str: ...
+
+    sent = plain.send()
+    keys, stored = broker.store.service("default"), id_of_message(sent.id, sent.queue.tier)
+    broker.client.rpush(keys.result(stored), b"\xff")
+    broker.client.set(keys.progress(stored), b"\xff")
+    broker.client.xadd(keys.output(stored), {"run": "a"})
+    for read, what in ((sent.result, "result"), (sent.progress, "progress"), (lambda: next(sent.stream(5)), "output")):
+        with pytest.raises(UnreadableResult, match=rf"job {stored}'s {what} cannot be read"):
+            read()
+
+
+def test_that_a_result_is_refused_is_proved_too(broker: RedisBroker, run_worker: RunWorker) -> None:
+    @fourlane.task(encrypt=True, result_ttl_ms=60_000)
+    def charge(card: str) -> Any:
+        return {card}
+
+    sent = charge.send(SECRET)
+    run_worker(broker)
+    with pytest.raises(ResultRefused, match="InvalidArguments"):
+        sent.result()
+    assert sent.status() is State.DONE
+    assert SECRET.encode() not in in_redis(broker)
 
 
 def test_jobs_from_before_the_encryption_run_where_that_is_said(broker: RedisBroker, run_worker: RunWorker) -> None:
