@@ -37,6 +37,17 @@ _BOUND_TO_JOB: Final = 2  # likewise, with the id and the tenant
 _BOUND_WHOLE: Final = 3
 
 
+class _Inside(msgspec.Struct, array_like=True, gc=False):
+    """What is encrypted of a job."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    messages: dict[str, Any] = {}
+
+
+_decode_inside = msgspec.json.Decoder(_Inside).decode
+
+
 # Jobs -------------------------------------------------------------------------------------------------------------
 
 
@@ -58,7 +69,13 @@ def seal_job(
 def seal_parts(
     job_id: str, task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
-    """As seal_job, of arguments that are JSON already."""
+    """As seal_job, of arguments that are JSON already.
+
+    Raises:
+      UnreadableJob: they are no arguments, which nobody could see later.
+      EncryptionError: there are no keys.
+    """
+    codec.decode(codec.encode_parts(task, args, kwargs, {}, 0))
     text, rest = _sealed(job_id, task, args, kwargs, options)
     return msgspec.json.encode([text]), rest
 
@@ -90,9 +107,12 @@ def open_job(envelope: Envelope, job_id: str, demanded: Encrypt = False) -> Enve
             )
         return envelope
     data = _open_sealed(envelope, job_id)
-    args, kwargs, *messages = msgspec.json.decode(data, type=list[Any])
-    options = {name: value for name, value in envelope.options.items() if name != SEALED}
-    return Envelope(envelope.task, args, kwargs, options | (messages[0] if messages else {}), envelope.enqueued_ms)
+    try:
+        inside = _decode_inside(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Reject(f"{envelope.task}: what was encrypted is no job's arguments: {error}") from None
+    options = {name: value for name, value in envelope.options.items() if name != SEALED} | inside.messages
+    return Envelope(envelope.task, inside.args, inside.kwargs, options, envelope.enqueued_ms)
 
 
 def is_bound_to_job(options: Mapping[str, Any]) -> bool:

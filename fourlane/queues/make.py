@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fourlane import codec, job
-from fourlane.errors import DuplicateJob
+from fourlane.errors import DuplicateJob, InvalidOption
 from fourlane.later import later_tasks
 from fourlane.names import Queue
 from fourlane.queues import carry
@@ -72,9 +72,12 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
       actors: all that are known here.
 
     Raises:
+      InvalidOption: it says that it is sealed already.
       InvalidName: of the tenant.
       LeaseLost: the run that sends it lost its own job.
     """
+    if codec.SEALED in options:
+        raise InvalidOption(f"{codec.SEALED!r} is no option to be given: a task is declared with encrypt=True")
     if "tenant" in options or carry.running.get() is not None:
         options = carry.with_tenant(options)
     encrypt = getattr(actor, "encrypt", False)
@@ -165,7 +168,7 @@ def body_of_parts(
     sealed: bool,
     enqueued_ms: int,
 ) -> bytes:
-    """The body of a job whose arguments are JSON already. Raises EncryptionError."""
+    """The body of a job whose arguments are JSON already. Raises EncryptionError; UnreadableJob of what it seals."""
     if sealed:
         from fourlane.sealing import seal_parts
 

@@ -25,6 +25,7 @@ from fourlane.errors import (
     AlteredCiphertext,
     EncryptionError,
     FourlaneError,
+    InvalidOption,
     JobFailed,
     ResultRefused,
     UnreadableResult,
@@ -267,6 +268,47 @@ def test_without_keys_nothing_goes_in_plain_and_nothing_is_lost(
     assert (relay.drain(), relay.relayed) == (1, 1)
     assert manage.fire(broker.store, "nightly")
     assert SECRET.encode() not in in_redis(broker)
+
+
+NO_ARGUMENTS = [(args, "{}") for args in ("5", "null", '{"a":1}', '"ab"', "[NaN]", "[")] + [("[]", "[1]")]
+
+
+@pytest.mark.parametrize(("args", "kwargs"), NO_ARGUMENTS)
+def test_what_is_no_job_is_not_encrypted(broker: RedisBroker, database: Database, args: str, kwargs: str) -> None:
+    declare_encrypted(broker.store, "default", {"charge": True})
+    with Session(database.engine) as session, session.begin():
+        session.add(JobOutbox(id=uuid.uuid4(), task="charge", args=args, kwargs=kwargs))
+    relay = Relay(database, broker.store)
+    relay.drain()
+    assert (relay.relayed, relay.failed) == (0, 1)
+    with Session(database.engine) as session:
+        assert "cannot be read" in str(session.scalars(select(JobOutbox)).one().error)
+
+
+def test_what_was_encrypted_and_is_no_job_is_a_dead_letter(broker: RedisBroker, run_worker: RunWorker) -> None:
+    """As an earlier version's relay made them."""
+
+    @fourlane.task(encrypt=True, max_retries=3)
+    def charge(card: str) -> None: ...
+
+    job_id = new_id(1, 2)
+    sealed = crypto.keyring().encrypt(b"[5,{},{}]", f'job ["{job_id}","charge",""]')
+    body = codec.encode("charge", [base64.b64encode(sealed).decode()], {}, {"sealed": 2})
+    broker.store.enqueue("default", 1, (job_id, body))
+    run_worker(broker)
+    eventually(lambda: browse.unfinished(broker.store, "default") == 0)
+    info = browse.job(broker.store, job_id)
+    assert info.reason == "rejected"
+    assert "no job's arguments" in info.detail
+
+
+def test_no_call_says_that_it_is_sealed(broker: RedisBroker) -> None:
+    @fourlane.task
+    def plain() -> None: ...
+
+    for send in (plain.send_with_options, lambda **given: broker.enqueue(plain.message_with_options(**given))):
+        with pytest.raises(InvalidOption, match="encrypt=True"):
+            send(sealed=3)
 
 
 def test_a_declared_schedule_is_kept_once(broker: RedisBroker) -> None:

@@ -73,7 +73,7 @@ class Slots:
             self.backlog.put(None)
 
     def running(self) -> int:
-        return self.number - self.busy.count(None)
+        return sum(run is not None for run in self.busy)  # not by what a message equals
 
     def fault(self) -> str:
         """What keeps them from running jobs; empty when nothing does."""
