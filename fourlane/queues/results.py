@@ -105,6 +105,13 @@ class Results:
         data = self._store.connector.command(key, "LINDEX", key, 0)
         return data if isinstance(data, bytes) else None
 
+    def how_ended(self, service: str, job_id: str) -> tuple[str, str]:
+        """How a job ended that brought no result so far (how_ended.lua), and of a dead letter its reason."""
+        keys = self._store.service(service)
+        touched = (keys.jobs, keys.reasons, keys.result(job_id), keys.cancelled(job_id))
+        end, *reason = self._store.connector.run("how_ended", touched, (job_id,))
+        return end.decode(), reason[0].decode("utf-8", "replace") if reason else ""
+
     def tell_end(self, service: str, job_id: str, value: bytes) -> None:
         """Tell who waits right now of an end without a result (ended.py: for_waiters). Who is not told, finds it by
         the job's state some seconds later.

@@ -179,25 +179,16 @@ class EnqueuedJob(Generic[R]):
 
     def _look_for_end(self) -> None:
         """Raises what result() tells of a job that is over and left no result."""
-        store, stored = self._store, self._stored_id()
-        keys = store.service(self.queue.service)
-        command = store.connector.command
-        length = command(keys.jobs, "HSTRLEN", keys.jobs, stored)
-        reason = command(keys.reasons, "HGET", keys.reasons, stored) if length else None
-        if isinstance(reason, bytes):
-            word, _, detail = reason.decode("utf-8", "replace").partition("\n")
+        end, reason = Results(self._store).how_ended(self.queue.service, self._stored_id())
+        if end == "dead":
+            word, _, detail = reason.partition("\n")
             raise JobFailed(detail if word == ERROR and detail else f"{word}: {detail}")
-        if length:
-            return
-        if command(keys.jobs, "HEXISTS", keys.jobs, stored):
+        if end == "cancelled":
             raise JobCancelled(f"job {self.id} was cancelled before it ran")
-        if command(keys.result(stored), "EXISTS", keys.result(stored)) == 0:
-            if command(keys.cancelled(stored), "EXISTS", keys.cancelled(stored)):
-                raise JobCancelled(f"job {self.id} was cancelled while it ran, and did not come back")
-            if self._accepted:
-                raise ResultNotKept(
-                    f"job {self.id} is over and has no result: it keeps none, or its result_ttl_ms is over"
-                )
+        if end == "told to end":
+            raise JobCancelled(f"job {self.id} was cancelled while it ran, and did not come back")
+        if end == "gone" and self._accepted:
+            raise ResultNotKept(f"job {self.id} is over and has no result: it keeps none, or its result_ttl_ms is over")
 
     async def aresult(self, timeout: float | None = 10.0) -> R:
         """As result, without blocking the event loop."""
