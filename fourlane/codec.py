@@ -21,6 +21,7 @@ __all__ = [
     "SEALED",
     "Envelope",
     "Parts",
+    "canonical",
     "check",
     "decode",
     "decode_value",
@@ -58,6 +59,7 @@ def _refuse(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_refuse).encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(Envelope).decode
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
@@ -154,6 +156,14 @@ def encode_value(value: Any, what: str) -> bytes:
     except RecursionError:
         raise InvalidArguments(f"{what}: it is nested too deep, or contains itself") from None
     except ValueError as error:  # a lone surrogate
+        raise InvalidArguments(f"{what}: {error}") from None
+
+
+def canonical(value: Any, what: str) -> bytes:
+    """A value as JSON that is the same for what is equal once it was read again. Raises InvalidArguments."""
+    try:
+        return _encode_sorted(msgspec.json.decode(_encode(value)))
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArguments(f"{what}: {error}") from None
 
 

@@ -19,6 +19,7 @@ FourlaneError
 │   └── BrokerUnavailable   the same, out of dramatiq's API: its ConnectionClosed too (queues/away.py)
 ├── ResultTimeout           no result arrived in time
 ├── ResultNotKept           the job's result is not kept, or no longer; says which option keeps it
+├── UnreadableResult        what lies in the place of a job's result or progress is none (also a ValueError)
 ├── ResultRefused           the job is done, but its result could not be kept; says why
 ├── JobFailed               the job whose result was asked for ended otherwise than done
 │   └── JobCancelled        it was cancelled
@@ -33,6 +34,7 @@ FourlaneError
 ├── MigrationError          the database's schema is not what the migrations say
 ├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
 │   └── AlteredCiphertext   what was encrypted was changed, or was moved here from elsewhere
+│       └── AlteredSteps    of a job's recorded steps: a dead letter at once (also a Reject)
 └── Steering                raised inside a task to choose what happens to its job
     ├── RateLimited         run again later, no attempt spent
     │   ├── ProviderLimited a provider's limit has no room, or it asked for silence
@@ -55,6 +57,7 @@ from typing import Final
 
 __all__ = [
     "AlteredCiphertext",
+    "AlteredSteps",
     "BufferFull",
     "Cancelled",
     "DatabaseUnavailable",
@@ -94,6 +97,7 @@ __all__ = [
     "UnknownQueue",
     "UnknownTask",
     "UnreadableJob",
+    "UnreadableResult",
 ]
 
 
@@ -175,6 +179,10 @@ class ResultTimeout(FourlaneError, TimeoutError):
 
 class ResultNotKept(FourlaneError, LookupError):
     """The job's result is not kept, or no longer."""
+
+
+class UnreadableResult(FourlaneError, ValueError):
+    """What lies where a job's result or progress is kept is none: somebody else wrote it."""
 
 
 class ResultRefused(FourlaneError):
@@ -304,6 +312,10 @@ class ProviderDown(RateLimited):
 
 class Reject(Steering):
     """This job can never succeed: make it a dead letter now, without further retries."""
+
+
+class AlteredSteps(Reject, AlteredCiphertext):
+    """The recorded steps of an encrypted job were changed, or are another's: this job is a dead letter now."""
 
 
 class Cancelled(BaseException):

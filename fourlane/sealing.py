@@ -1,15 +1,14 @@
 """Encryption of jobs: what nobody may read in Redis of the jobs of tasks with ``encrypt=True``, and of what they leave.
 
 A sealed job's one argument is the ciphertext of its real ones and of the messages in its options, in base64; its
-options say ``sealed``. The job's id, task and tenant are authenticated with it, so that a ciphertext opens in its own
-job only. Whatever a sealed job leaves (result, steps, output, log lines, progress) is sealed for its id likewise.
-The keys are those of FOURLANE_ENCRYPTION_KEYS: the newest encrypts, any of them opens.
+options say ``sealed``. The job's id and task and all options are authenticated with it, so that a ciphertext opens in
+its own job only, as that was made. Whatever a sealed job leaves (result, steps, output, log lines, progress) is sealed
+for its id likewise. The keys are those of FOURLANE_ENCRYPTION_KEYS: the newest encrypts, any of them opens.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,7 +33,19 @@ __all__ = [
 ]
 
 _BOUND_TO_TASK: Final = 1  # as of jobs that were sealed when only the task was authenticated
-_BOUND_TO_JOB: Final = 2
+_BOUND_TO_JOB: Final = 2  # likewise, with the id and the tenant
+_BOUND_WHOLE: Final = 3
+
+
+class _Inside(msgspec.Struct, array_like=True, gc=False):
+    """What is encrypted of a job."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    messages: dict[str, Any] = {}
+
+
+_decode_inside = msgspec.json.Decoder(_Inside).decode
 
 
 # Jobs -------------------------------------------------------------------------------------------------------------
@@ -47,21 +58,35 @@ def seal_job(
 
     Raises:
       EncryptionError: there are no keys.
-      InvalidArguments: JSON cannot carry a message in its options.
+      InvalidArguments: JSON cannot carry what it is made of.
     """
-    messages = {name: options[name] for name in MESSAGES if name in options}
-    rest = {name: value for name, value in options.items() if name not in messages}
-    data = codec.encode_value([list(args), dict(kwargs or {}), messages], task)
-    return [_seal(data, _context(job_id, task, options))], {**rest, SEALED: _BOUND_TO_JOB}
+    text, rest = _sealed(
+        job_id, task, codec.encode_value(list(args), task), codec.encode_value(dict(kwargs or {}), task), options
+    )
+    return [text], rest
 
 
 def seal_parts(
     job_id: str, task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
-    """As seal_job, of arguments that are JSON already, and options that carry no messages."""
-    data = b"[" + args + b"," + kwargs + b",{}]"
-    text = _seal(data, _context(job_id, task, options))
-    return msgspec.json.encode([text]), {**options, SEALED: _BOUND_TO_JOB}
+    """As seal_job, of arguments that are JSON already.
+
+    Raises:
+      UnreadableJob: they are no arguments, which nobody could see later.
+      EncryptionError: there are no keys.
+    """
+    codec.decode(codec.encode_parts(task, args, kwargs, {}, 0))
+    text, rest = _sealed(job_id, task, args, kwargs, options)
+    return msgspec.json.encode([text]), rest
+
+
+def _sealed(
+    job_id: str, task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    messages = {name: options[name] for name in MESSAGES if name in options}
+    rest = {name: value for name, value in options.items() if name not in messages} | {SEALED: _BOUND_WHOLE}
+    data = b"[" + b",".join((args, kwargs, codec.encode_value(messages, task))) + b"]"
+    return _seal(data, _context(job_id, task, codec.canonical(rest, task))), rest
 
 
 def open_job(envelope: Envelope, job_id: str, demanded: Encrypt = False) -> Envelope:
@@ -82,31 +107,39 @@ def open_job(envelope: Envelope, job_id: str, demanded: Encrypt = False) -> Enve
             )
         return envelope
     data = _open_sealed(envelope, job_id)
-    args, kwargs, *messages = msgspec.json.decode(data, type=list[Any])
-    options = {name: value for name, value in envelope.options.items() if name != SEALED}
-    return Envelope(envelope.task, args, kwargs, options | (messages[0] if messages else {}), envelope.enqueued_ms)
+    try:
+        inside = _decode_inside(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Reject(f"{envelope.task}: what was encrypted is no job's arguments: {error}") from None
+    options = {name: value for name, value in envelope.options.items() if name != SEALED} | inside.messages
+    return Envelope(envelope.task, inside.args, inside.kwargs, options, envelope.enqueued_ms)
 
 
 def is_bound_to_job(options: Mapping[str, Any]) -> bool:
-    """Not so: it was sealed by an earlier version, and so may have left things that are not sealed."""
-    return options.get(SEALED) == _BOUND_TO_JOB
+    """Not so: it is not sealed, or was by an earlier version, and so may have left things that are not sealed."""
+    return bool(options.get(SEALED, _BOUND_TO_TASK) != _BOUND_TO_TASK)
 
 
 def _open_sealed(envelope: Envelope, job_id: str) -> bytes:
-    if len(envelope.args) != 1 or not isinstance(envelope.args[0], str):
+    if envelope.kwargs or len(envelope.args) != 1 or not isinstance(envelope.args[0], str):
         raise Reject(f"{envelope.task}: these are not the arguments of a sealed job")
-    if envelope.options[SEALED] == _BOUND_TO_TASK:
-        context = f"arguments:{envelope.task}"
-    else:
-        context = _context(job_id, envelope.task, envelope.options)
     try:
-        return _open(envelope.args[0], context)
+        return _open(envelope.args[0], _context_of(envelope, job_id))
     except AlteredCiphertext as error:
         raise Reject(str(error)) from None
 
 
-def _context(job_id: str, task: str, options: Mapping[str, Any]) -> str:
-    return f"job {msgspec.json.encode((job_id, task, str(options.get('tenant') or ''))).decode()}"
+def _context_of(envelope: Envelope, job_id: str) -> str:
+    task, options = envelope.task, envelope.options
+    if options[SEALED] == _BOUND_TO_TASK:
+        return f"arguments:{task}"
+    if options[SEALED] == _BOUND_TO_JOB:
+        return f"job {msgspec.json.encode((job_id, task, str(options.get('tenant') or ''))).decode()}"
+    return _context(job_id, task, codec.canonical(options, task))
+
+
+def _context(job_id: str, task: str, options: bytes) -> str:
+    return f"job {msgspec.json.encode((job_id, task, msgspec.Raw(options))).decode()}"
 
 
 # What jobs leave --------------------------------------------------------------------------------------------------
@@ -139,15 +172,18 @@ class Seal:
             raise AlteredCiphertext(f"{what} of job {self.job_id}: is not encrypted, and must be")
         return data
 
-    def result(self, value: bytes) -> bytes:
-        """What is kept in the place of a result, which is given as JSON."""
-        return msgspec.json.encode({SEALED: base64.b64encode(self.close("result", value)).decode()})
+    def text(self, what: str, data: bytes) -> str:
+        """As close, for what is kept as JSON."""
+        return base64.b64encode(self.close(what, data)).decode()
+
+    def open_text(self, what: str, text: str) -> bytes:
+        """Raises EncryptionError."""
+        return _open(text, f"{what} of job {self.job_id}")
 
 
-def open_result(job_id: str, stored: Mapping[str, Any]) -> Any:
-    """The result again. Raises EncryptionError."""
-    task = stored.get("task")  # an earlier version's is bound to that
-    return msgspec.json.decode(_open(str(stored[SEALED]), f"result:{task}" if task else f"result of job {job_id}"))
+def open_result(job_id: str, text: str, *, task: str | None = None) -> Any:
+    """The result again; an earlier version's is bound to its task alone. Raises EncryptionError."""
+    return msgspec.json.decode(_open(text, f"result:{task}" if task else f"result of job {job_id}"))
 
 
 # What is kept before there is a job -------------------------------------------------------------------------------
@@ -180,5 +216,5 @@ def _seal(data: bytes, context: str) -> str:
 def _open(text: str, context: str) -> bytes:
     try:
         return _ring().decrypt(base64.b64decode(text, validate=True), context)
-    except binascii.Error:
+    except ValueError:  # its characters are none of base64's
         raise AlteredCiphertext(f"{context}: this is no ciphertext of ours") from None

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1] / "fourlane"
 
 # A part is its modules and all below them; a module belongs to the part that has its longest name.
 PARTS = {
-    "ground": "errors names money meter readable telling outcome reasons retry options job codec version embedded",
+    "ground": "errors names money meter readable telling outcome reasons retry options job codec later version "
+    "embedded",
     "config": "config",
     "root": "root",
     "secrets": "crypto sealing",
@@ -54,7 +55,7 @@ ARROWS = {
     "root": "config",
     "secrets": "config root",
     "queues": "config root secrets",
-    "tasks": "queues secrets",
+    "tasks": "queues",
     "scheduler": "queues secrets",
     "observe": "config queues tasks",
     "worker": "",

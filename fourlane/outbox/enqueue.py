@@ -95,7 +95,7 @@ def enqueue_with_options(
         broker.emit_after("enqueue", message, None)
     else:
         make.accepted(made, queue, broker.name_of, _add, row, session, broker, args, kwargs)
-    return EnqueuedJob(broker, queue, str(row.id), is_sealed=task.encrypt is True)
+    return EnqueuedJob(broker, queue, str(row.id), is_sealed=made.sealed)
 
 
 def _add(

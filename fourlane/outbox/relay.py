@@ -20,6 +20,7 @@ from fourlane.db.engine import Database, unavailable
 from fourlane.db.models import JobOutbox, now
 from fourlane.db.setup import database
 from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
+from fourlane.later import later_tasks
 from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
 from fourlane.queues import make, relayed
@@ -363,7 +364,7 @@ def _job_of(row: Any, encrypted: Set[str]) -> Relayed:
         row.kwargs.encode(),
         options,
         job_id=job_id,
-        sealed=row.task in encrypted and codec.SEALED not in options,
+        sealed=codec.SEALED not in options and not encrypted.isdisjoint((row.task, *later_tasks(options))),
         enqueued_ms=created_ms,
     )
     codec.decode(body)  # what another program wrote may be no job

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from fourlane import codec, job
-from fourlane.errors import DuplicateJob
+from fourlane.errors import DuplicateJob, InvalidOption
+from fourlane.later import later_tasks
 from fourlane.names import Queue
 from fourlane.queues import carry
 from fourlane.queues.store import Store
@@ -71,13 +72,16 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
       actors: all that are known here.
 
     Raises:
+      InvalidOption: it says that it is sealed already.
       InvalidName: of the tenant.
       LeaseLost: the run that sends it lost its own job.
     """
+    if codec.SEALED in options:
+        raise InvalidOption(f"{codec.SEALED!r} is no option to be given: a task is declared with encrypt=True")
     if "tenant" in options or carry.running.get() is not None:
         options = carry.with_tenant(options)
     encrypt = getattr(actor, "encrypt", False)
-    sealed = encrypt or carry.sends_sealed.get() or (options and _carries_encrypted(options, actors))
+    sealed = encrypt or carry.sends_sealed.get() or (options and _names_encrypted(options, actors))
     return Draft(name, options, bool(sealed), getattr(actor, "check", None))
 
 
@@ -155,7 +159,7 @@ def body_of_parts(
     sealed: bool,
     enqueued_ms: int,
 ) -> bytes:
-    """The body of a job whose arguments are JSON already. Raises EncryptionError."""
+    """The body of a job whose arguments are JSON already. Raises EncryptionError; UnreadableJob of what it seals."""
     if sealed:
         from fourlane.sealing import seal_parts
 
@@ -164,15 +168,6 @@ def body_of_parts(
     return codec.encode_parts(task, args, kwargs, options, enqueued_ms)
 
 
-def _carries_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
-    """Whether a later message in the options, a pipeline's or a group's, is of an encrypted task."""
-    if codec.MESSAGES.isdisjoint(options):
-        return False
-    later = [options["pipe_target"]] if "pipe_target" in options else []
-    later += options.get("group_completion_callbacks") or ()
-    return any(
-        bool(getattr(actors.get(message.get("actor_name", "")), "encrypt", False))
-        or _carries_encrypted(message.get("options") or {}, actors)
-        for message in later
-        if isinstance(message, Mapping)
-    )
+def _names_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
+    """Whether the options name an encrypted task for later: it gets what this job has."""
+    return any(getattr(actors.get(name), "encrypt", False) for name in later_tasks(options))

@@ -10,8 +10,9 @@ import dramatiq
 from fourlane import codec, job
 from fourlane.codec import is_sealed
 from fourlane.errors import EncryptionError, Reject, UnreadableJob
+from fourlane.later import refuse_unsealed
 from fourlane.names import Queue, Tier
-from fourlane.queues.records import read_record
+from fourlane.queues.records import options_of_retry, read_record
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Leased
 
@@ -45,7 +46,7 @@ def message_of(
     sent_as = options.pop(SENT_AS, None)
     record = read_record(leased.record)
     if record.attempts or record.options:
-        options.update(record.options)
+        options.update(options_of_retry(record.options))
         options.setdefault("retries", record.attempts)
     return dramatiq.Message(
         queue_name=queue_name or _queue_name(broker, envelope.task, Queue(service, Tier(int(job_id[0])))),
@@ -61,11 +62,13 @@ def message_of(
 def _read(broker: Named, job_id: str, body: bytes) -> codec.Envelope:
     envelope = codec.decode(body)
     demanded = getattr(broker.actors.get(envelope.task), "encrypt", False)
-    if not demanded and not is_sealed(envelope):
-        return envelope
-    from fourlane.sealing import open_job
-
     try:
+        if not is_sealed(envelope):
+            refuse_unsealed(envelope.options, broker.actors)
+            if not demanded:
+                return envelope
+        from fourlane.sealing import open_job
+
         return open_job(envelope, job_id, demanded)
     except (EncryptionError, Reject) as error:
         raise UnreadableJob(str(error)) from error

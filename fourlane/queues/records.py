@@ -8,16 +8,21 @@ from typing import Any, Final
 import msgspec
 
 from fourlane import job
-from fourlane.codec import MESSAGES
+from fourlane.later import LATER
 
-__all__ = ["failed_again", "read_record", "retried_as", "write_record"]
+__all__ = ["failed_again", "options_of_retry", "read_record", "retried_as", "write_record"]
 
 _record_decoder = msgspec.json.Decoder(job.Record)
 _encode_record = msgspec.json.Encoder(enc_hook=str).encode
 
 
-_KEPT_ELSEWHERE: Final = MESSAGES | {"traceback"}
+_KEPT_ELSEWHERE: Final = LATER | {"traceback"}
 """In the body, which no retry changes, and among the errors."""
+
+
+def options_of_retry(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a message that is tried again, or was, but for what is kept elsewhere."""
+    return {name: value for name, value in options.items() if name not in _KEPT_ELSEWHERE}
 
 
 def read_record(data: bytes) -> job.Record:
@@ -41,7 +46,7 @@ def retried_as(data: bytes, options: Mapping[str, Any]) -> job.Record:
     """The record of a job in whose place a middleware enqueued a message with these options."""
     record = read_record(data)
     record.attempts = int(options.get("retries", record.attempts + 1))
-    record.options = {name: value for name, value in options.items() if name not in _KEPT_ELSEWHERE}
+    record.options = options_of_retry(options)
     return record
 
 

@@ -9,7 +9,7 @@ import dramatiq
 from dramatiq.broker import MessageProxy
 
 from fourlane import codec
-from fourlane.errors import JobCancelled, JobFailed
+from fourlane.errors import JobCancelled, JobFailed, Reject, UnreadableJob
 from fourlane.options import without_end
 from fourlane.queues import carry, ended
 from fourlane.queues.broker import RedisBroker
@@ -45,7 +45,10 @@ def _tell(broker: RedisBroker, job_id: str, error: JobFailed, body: bytes) -> No
     if not body:
         return  # a dead letter that somebody dropped meanwhile
     record = store.connector.command(keys.records, "HGET", keys.records, job_id) or b""
-    message = message_of(broker, service, Leased(job_id, body, record, 0))
+    try:
+        message = message_of(broker, service, Leased(job_id, body, record, 0))
+    except UnreadableJob as unreadable:
+        raise Reject(str(unreadable)) from None
     with carry.sealing(codec.is_sealed(codec.decode(body))):
         _tell_callbacks(broker, message, record, error)
 

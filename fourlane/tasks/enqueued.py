@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import dramatiq
 
-from fourlane import codec, job
-from fourlane.errors import AlteredCiphertext, JobCancelled, JobFailed, ResultNotKept, ResultRefused, ResultTimeout
+from fourlane import job
+from fourlane.errors import JobCancelled, JobFailed, ResultNotKept, ResultTimeout
 from fourlane.names import Queue
 from fourlane.queues import ended
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.results import Results
+from fourlane.queues.results import Results, value_of
 from fourlane.queues.store import Store
 from fourlane.reasons import ERROR
 
@@ -48,7 +48,7 @@ class EnqueuedJob(Generic[R]):
         Parameters:
           accepted: Redis has it; unless a relay is still to bring it there (docs/outbox.md).
           keeps_result: whether its task and options keep one; None when that is not known here.
-          is_sealed: its task is known to be one with ``encrypt=True``: a result in plain is not believed.
+          is_sealed: it is known to be encrypted, so that nothing that it left is believed in plain.
         """
         self.broker = broker
         self.queue = queue
@@ -100,16 +100,19 @@ class EnqueuedJob(Generic[R]):
         return control.cancel(self._store, self.id, self.queue, has_callbacks=has_callbacks)
 
     def progress(self) -> Progress | None:
-        """How far it said that it is; None when it said nothing within the last hour."""
+        """How far it said that it is; None when it said nothing within the last hour.
+
+        Raises EncryptionError, UnreadableResult.
+        """
         from fourlane.queues.output import read_progress
 
-        return read_progress(self._store, self.queue.service, self._stored_id())
+        return read_progress(self._store, self.queue.service, self._stored_id(), is_sealed=self._is_sealed)
 
     def log_lines(self) -> list[str]:
-        """Its last log lines, up to 200."""
+        """Its last log lines, up to 200. Raises EncryptionError."""
         from fourlane.queues.output import read_log
 
-        return read_log(self._store, self.queue.service, self._stored_id())
+        return read_log(self._store, self.queue.service, self._stored_id(), is_sealed=self._is_sealed)
 
     def stream(self, timeout: float | None = None) -> Iterator[Piece]:
         """What it writes, from the start and as it grows, until it ends.
@@ -121,6 +124,7 @@ class EnqueuedJob(Generic[R]):
 
         Raises:
           ResultTimeout: no new piece came in time.
+          EncryptionError, UnreadableResult
         """
         from fourlane.queues.output import read_output
 
@@ -129,6 +133,7 @@ class EnqueuedJob(Generic[R]):
             self._store,
             self.queue.service,
             self._stored_id(),
+            is_sealed=self._is_sealed,
             ended=lambda: self.status() in ended,
             timeout_seconds=timeout,
         )
@@ -151,6 +156,7 @@ class EnqueuedJob(Generic[R]):
           ResultRefused: it is done, but its result could not be kept; says why.
           ResultNotKept: its task keeps no results (``result_ttl_ms``), or this one's time is over.
           EncryptionError: its key is missing; or it is not what the job left (AlteredCiphertext).
+          UnreadableResult: nor does any job leave that.
         """
         if self._keeps_result is False:
             raise ResultNotKept(
@@ -167,49 +173,22 @@ class EnqueuedJob(Generic[R]):
                 self._look_for_end()
                 longest = _LOOK_SECONDS
             elif data is not None:
-                return cast("R", self._value_of(stored, data))
+                return cast("R", value_of(stored, data, is_sealed=self._is_sealed))
             else:
                 raise ResultTimeout(f"no result of job {self.id} within {timeout:g} s")
 
-    def _value_of(self, stored_id: str, data: bytes) -> Any:
-        kept = codec.decode_value(data)
-        if "refused" in kept:
-            raise ResultRefused(f"the job is done, but its result is not kept: {kept['refused']}")
-        if "cancelled" in kept:
-            raise JobCancelled(kept["error"])
-        if "error" in kept:
-            raise JobFailed(kept["error"])
-        if codec.SEALED in kept:
-            from fourlane.sealing import open_result
-
-            return open_result(stored_id, kept)
-        if self._is_sealed:
-            raise AlteredCiphertext(
-                f"the result of job {self.id} is not encrypted, and must be: somebody else wrote it"
-            )
-        return kept["value"]
-
     def _look_for_end(self) -> None:
         """Raises what result() tells of a job that is over and left no result."""
-        store, stored = self._store, self._stored_id()
-        keys = store.service(self.queue.service)
-        command = store.connector.command
-        length = command(keys.jobs, "HSTRLEN", keys.jobs, stored)
-        reason = command(keys.reasons, "HGET", keys.reasons, stored) if length else None
-        if isinstance(reason, bytes):
-            word, _, detail = reason.decode("utf-8", "replace").partition("\n")
+        end, reason = Results(self._store).how_ended(self.queue.service, self._stored_id())
+        if end == "dead":
+            word, _, detail = reason.partition("\n")
             raise JobFailed(detail if word == ERROR and detail else f"{word}: {detail}")
-        if length:
-            return
-        if command(keys.jobs, "HEXISTS", keys.jobs, stored):
+        if end == "cancelled":
             raise JobCancelled(f"job {self.id} was cancelled before it ran")
-        if command(keys.result(stored), "EXISTS", keys.result(stored)) == 0:
-            if command(keys.cancelled(stored), "EXISTS", keys.cancelled(stored)):
-                raise JobCancelled(f"job {self.id} was cancelled while it ran, and did not come back")
-            if self._accepted:
-                raise ResultNotKept(
-                    f"job {self.id} is over and has no result: it keeps none, or its result_ttl_ms is over"
-                )
+        if end == "told to end":
+            raise JobCancelled(f"job {self.id} was cancelled while it ran, and did not come back")
+        if end == "gone" and self._accepted:
+            raise ResultNotKept(f"job {self.id} is over and has no result: it keeps none, or its result_ttl_ms is over")
 
     async def aresult(self, timeout: float | None = 10.0) -> R:
         """As result, without blocking the event loop."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import StepError
+from fourlane.errors import AlteredCiphertext, AlteredSteps, StepError
 from fourlane.queues.carry import Held, refuse_lost
 from fourlane.queues.journal import Journal, Lease
 
@@ -20,6 +22,15 @@ MAX_STEP_BYTES: Final = 1_048_576
 """What the recorded steps of one job may take together."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+@contextmanager
+def _refusing_altered() -> Iterator[None]:
+    """Another attempt would find them no better."""
+    try:
+        yield
+    except AlteredCiphertext as error:
+        raise AlteredSteps(str(error)) from None
 
 
 class Steps:
@@ -38,7 +49,8 @@ class Steps:
 
     def load(self) -> None:
         if self._recorded is None:
-            self._take(self._journal.load(self._lease).result())
+            with _refusing_altered():
+                self._take(self._journal.load(self._lease).result())
 
     def record(self, name: str, value: Any) -> None:
         """Raises StepError, LeaseLost, InvalidArguments, RedisUnavailable."""
@@ -48,7 +60,8 @@ class Steps:
 
     async def aload(self) -> None:
         if self._recorded is None:
-            self._take(await asyncio.wrap_future(self._journal.load(self._lease)))
+            with _refusing_altered():
+                self._take(await asyncio.wrap_future(self._journal.load(self._lease)))
 
     async def arecord(self, name: str, value: Any) -> None:
         # Shielded: work that is done shall be recorded, though the job is cancelled in this very moment.

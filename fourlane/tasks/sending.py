@@ -154,7 +154,7 @@ class Task(dramatiq.Actor[P, R]):
         made = make.draft(self.actor_name, self, own, broker.actors)
         ids = make.accepted(made, queue, self._name_of, self._send_all, jobs, number=len(jobs))
         keeps = self._keeps_result(own, self._defaults)
-        sealed = self.encrypt is True
+        sealed = made.sealed
         return [EnqueuedJob(broker, queue, i, accepted=True, keeps_result=keeps, is_sealed=sealed) for i in ids]
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R]:
@@ -185,8 +185,7 @@ class Task(dramatiq.Actor[P, R]):
         send = self._send_message if self._stub or broker.tells_of_enqueue else self._send
         job_id = make.accepted(made, queue, self._name_of, send, args, kwargs, when)
         keeps = self._keeps_result(options, defaults)
-        sealed = self.encrypt is True
-        return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps, is_sealed=sealed)
+        return EnqueuedJob(broker, queue, job_id, accepted=True, keeps_result=keeps, is_sealed=made.sealed)
 
     def _send(
         self, made: make.Draft, queue: Queue, args: Sequence[Any], kwargs: Mapping[str, Any], when: When | None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from fourlane.errors import SettingsError
+from fourlane.queues.redis.replies import pairs
 
 if TYPE_CHECKING:
     from fourlane.config.groups.notifications import NotificationSettings
@@ -35,7 +36,7 @@ _PREFERRED: Final[dict[str, tuple[Channel, ...]]] = {
 _LOOKS: Final = 2
 _MOST: Final = 200  # alarms at once
 _MOST_A_LOOK: Final = 20  # told; the others at the next looks
-_KEPT_SECONDS: Final = 7 * 86_400
+_KEPT_MS: Final = 7 * 86_400_000
 _TEXT_CHARACTERS: Final = 500
 
 
@@ -143,7 +144,7 @@ def look_again(
     if kept:
         fields = [part for incident, alarm in kept.items() for part in (incident, msgspec.json.encode(alarm))]
         command(key, "HSET", key, *fields)
-        command(key, "EXPIRE", key, _KEPT_SECONDS)
+        command(key, "PEXPIRE", key, _KEPT_MS)
     return told
 
 
@@ -178,5 +179,6 @@ def enqueue(store: Store, told: Told) -> None:
 
 def _read(store: Store) -> dict[str, Alarm]:
     key = store.keys.alerts
-    alarms = [msgspec.json.decode(text, type=Alarm) for text in store.connector.command(key, "HVALS", key)]
+    kept = pairs(store.connector.command(key, "HGETALL", key))
+    alarms = [msgspec.json.decode(text, type=Alarm) for _, text in kept]
     return {alarm.incident: alarm for alarm in alarms}

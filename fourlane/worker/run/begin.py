@@ -9,6 +9,7 @@ from dramatiq.middleware import Shutdown, SkipMessage
 
 from fourlane import codec
 from fourlane.errors import LeaseLost, Reject
+from fourlane.later import refuse_unsealed
 from fourlane.options import CHECKED, fault_of
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.in_process import in_process
@@ -74,6 +75,8 @@ class Begin:
         fault = "" if CHECKED.isdisjoint(options) else fault_of(options)
         if fault:
             raise Reject(f"the job's option {fault}")
+        if not codec.is_sealed(run.envelope):
+            refuse_unsealed(options, self._broker.actors)
         run.deadline = deadline_of(run)
         tell.began(run)
 

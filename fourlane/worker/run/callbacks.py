@@ -60,11 +60,19 @@ class Sender:
         self._send_once(run, "on_retry_exhausted", {"retries": run.attempt - 1, "max_retries": most})
 
     def _send_once(self, run: Run, option: str, told: dict[str, Any]) -> None:
-        name = run.envelope.options.get(option) or run.plan.options.get(option)
+        name = self._believed(run, option) or run.plan.options.get(option)
         if isinstance(name, str) and name and option not in run.sent:
             run.sent |= {option}
             actor = self._broker.get_actor(name)
             self._until_told(run, lambda: actor.send(run.message.asdict(), told))
+
+    def _believed(self, run: Run, option: str) -> Any:
+        """The task that the job names, but no encrypted one where it was not seen that the job is ours."""
+        name = run.envelope.options.get(option)
+        if not isinstance(name, str):
+            return None
+        demanded = getattr(self._broker.actors.get(name), "encrypt", False)
+        return None if demanded is True and run.seal is None else name
 
     def _until_told(self, run: Run, tell: Callable[[], object]) -> None:
         """Through an outage of Redis: work that is done is no dead letter for that. In a thread that may wait.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import FourlaneError, InvalidArguments, JobTooLarge
+from fourlane.errors import EncryptionError, FourlaneError, InvalidArguments, JobTooLarge
 from fourlane.options import result_ttl_ms
 from fourlane.outcome import Done, Result
 from fourlane.telling import tell
@@ -39,7 +40,7 @@ def success(run: Run, result: Any) -> Done | Result:
         tell.result_refused(run, text)
         if (options.get("on_bad_result") or run.plan.options.get("on_bad_result")) == "dead":
             raise BadResult from error
-        return Result(msgspec.json.encode({"refused": text, "error": text}), ttl)
+        return Result(_refusal(run, text), ttl)
 
 
 def _encoded(run: Run, result: Any) -> bytes:
@@ -48,7 +49,10 @@ def _encoded(run: Run, result: Any) -> bytes:
         value = codec.encode_value(result, "result")
     except (TypeError, ValueError, RecursionError) as error:
         raise error if isinstance(error, InvalidArguments) else InvalidArguments(f"result: {error}") from None
-    kept = b'{"value":' + value + b"}" if run.seal is None else run.seal.result(value)
+    if run.seal is None:
+        kept = b'{"value":' + value + b"}"
+    else:
+        kept = msgspec.json.encode({codec.SEALED: run.seal.text("result", value)})
     most = run.plan.broker.opened.defaults.max_result_bytes
     if len(kept) > most:
         raise JobTooLarge(
@@ -56,3 +60,12 @@ def _encoded(run: Run, result: Any) -> bytes:
             "store the data elsewhere and return a reference to it"
         )
     return kept
+
+
+def _refusal(run: Run, text: str) -> bytes:
+    """That it is done, and why what it returned is not kept; proved to be ours where results are."""
+    kept = {"refused": text, "error": text}
+    if run.seal is not None:
+        with suppress(EncryptionError):  # which may be what it tells of
+            kept[codec.SEALED] = run.seal.text("refusal", text.encode())
+    return msgspec.json.encode(kept)

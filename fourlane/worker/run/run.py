@@ -100,9 +100,8 @@ class Run(MessageProxy):
         """Read the arguments of an encrypted job. Raises EncryptionError, Reject."""
         from fourlane.sealing import Seal, is_bound_to_job, open_job
 
-        stored, demanded = job.id_of_entry(self.leased.entry), self.plan.encrypt
-        strict = demanded is True and is_bound_to_job(self.envelope.options)
-        self.envelope = open_job(self.envelope, stored, demanded)
+        stored, strict = job.id_of_entry(self.leased.entry), is_bound_to_job(self.envelope.options)
+        self.envelope = open_job(self.envelope, stored, self.plan.encrypt)
         self.seal = Seal(stored, strict)
 
     def leave_gate(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ import pytest
 import redis.exceptions
 
 import fourlane
-from fourlane.errors import RedisUnavailable
+from fourlane.errors import RedisUnavailable, ResultTimeout
 from fourlane.job import State
 from fourlane.queues import control, dead_letters, rights
 from fourlane.queues.broker import RedisBroker
@@ -144,6 +145,25 @@ def test_the_documented_rights_are_those_that_the_code_needs() -> None:
     assert called <= rights.NEEDED
 
 
+SPARED = {"auth", "hello", "select", "client", "config", "info", "scan", "type"}
+"""What each user may at the begin of a connection, and what is better with, says docs/operating.md."""
+NOT_ASKED = {"DEBUG", "KEYS", "OBJECT", "READONLY", "WATCH"}
+"""Words that are commands too, and of something else here: levels of logs, an answer of Redis's, columns, a sign."""
+
+
+def test_the_documented_rights_are_for_all_commands_that_the_code_names(redis_server: Server) -> None:
+    with redis_server.client() as client:
+        known = {name.upper() for name in client.command()}
+    named = {
+        (node.value.lower(), path.name)
+        for path in Path(fourlane.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known - NOT_ASKED
+    }
+    assert ("blmove", "results.py") in named, "they are seen"
+    assert sorted(pair for pair in named if pair[0] not in rights.NEEDED | SPARED) == []
+
+
 def test_the_documented_rights_are_enough(
     redis_server: Server, open_broker: OpenBroker, run_worker: RunWorker, tmp_path: Path
 ) -> None:
@@ -174,6 +194,11 @@ def test_the_documented_rights_are_enough(
     assert add.send_with_options(args=[2, 3], delay=60_000).cancel() is State.DELAYED
     dead = fail.send()
     eventually(lambda: dead.status() is State.DEAD)
+    assert dead.progress() is None
+    assert dead.log_lines() == list(dead.stream()) == []
+    waited = add.send_with_options(args=[1, 2], delay=60_000)
+    with pytest.raises(ResultTimeout):
+        waited.result(0.5)
     low = hold.send()
     eventually(lambda: "hold" in ran)
     assert low.cancel() is State.RUNNING
