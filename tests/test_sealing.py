@@ -46,9 +46,12 @@ from fourlane.queues.store import Store
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import add, synchronise
 from fourlane.sealing import Seal
+from fourlane.tasks import context
 from fourlane.tasks.enqueued import EnqueuedJob
 from fourlane.tasks.task import Task
 from fourlane.webhooks.handlers import enqueue_once
+from fourlane.worker.run.begin import Begin
+from fourlane.worker.run.run import Run
 from tests.raw import in_redis
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker, run_worker
@@ -326,6 +329,55 @@ def test_a_declared_schedule_is_kept_once(broker: RedisBroker) -> None:
     assert kept == declare(True), "nothing is written anew"
     assert SECRET.encode() not in in_redis(broker)
     assert declare(False)[0].args == [SECRET]
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_pipeline_goes_on_whoever_looks_at_its_jobs(
+    broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Logs, spans and comparisons may ask for a message before its job is opened."""
+    ran: list[Any] = []
+    dress = Begin.dress
+
+    def looked_at(begin: Begin, run: Run) -> None:
+        assert run.message.args
+        dress(begin, run)
+
+    monkeypatch.setattr(Begin, "dress", looked_at)
+
+    @fourlane.task(encrypt=True)
+    def charge(*args: Any) -> str:
+        ran.append(args)
+        return "paid"
+
+    @fourlane.task(encrypt=True)
+    async def charge_async(*args: Any) -> str:
+        ran.append(args)
+        return "paid"
+
+    @fourlane.task
+    def plain(*args: Any) -> str:
+        ran.append(args)
+        return "x"
+
+    paid = charge if kind == "plain" else charge_async
+    (plain.message("a") | paid.message("b") | paid.message("c") | plain.message("d")).run()  # type: ignore[no-untyped-call]
+    run_worker(broker)
+    eventually(lambda: ran == [("a",), ("b", "x"), ("c", "paid"), ("d", "paid")])
+
+
+def test_no_run_is_looked_at_to_count_free_slots(broker: RedisBroker, run_worker: RunWorker) -> None:
+    built: list[bool] = []
+
+    @fourlane.task
+    def look() -> None:
+        run = context.running.get()
+        loop.executor.running_threads()
+        built.append(run._built is not None)
+
+    loop = run_worker(broker)
+    look.send()
+    eventually(lambda: built == [False])
 
 
 # What it leaves ---------------------------------------------------------------------------------------------------

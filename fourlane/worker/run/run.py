@@ -102,6 +102,7 @@ class Run(MessageProxy):
 
         stored, strict = job.id_of_entry(self.leased.entry), is_bound_to_job(self.envelope.options)
         self.envelope = open_job(self.envelope, stored, self.plan.encrypt)
+        self._built = None  # who looked at it before saw the ciphertext, and no later message of a pipeline
         self.seal = Seal(stored, strict)
 
     def leave_gate(self) -> None:
