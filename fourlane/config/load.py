@@ -20,6 +20,7 @@ from fourlane.config import kubernetes
 from fourlane.config.folder import from_start
 from fourlane.config.groups.deployment import EnvironmentName, canonical
 from fourlane.config.settings import PREFIX, Settings, variables
+from fourlane.config.shown import without_login
 from fourlane.errors import SettingsError
 
 __all__ = ["load_settings"]
@@ -109,4 +110,4 @@ def _fault(detail: ErrorDetails) -> str:
     """The variable, where in its value, and what is wrong."""
     field, *inner = (str(part) for part in detail["loc"] if part != "[key]")
     text = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
-    return ": ".join([variables().get(field, field), *inner, text])
+    return without_login(": ".join([variables().get(field, field), *inner, text]))

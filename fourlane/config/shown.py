@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,9 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import SecretStr
 
-__all__ = ["ADDRESS", "Shown", "show"]
+__all__ = ["ADDRESS", "Shown", "show", "without_login"]
 
 _HIDDEN: Final = "set (hidden)"
+_LOGIN: Final = re.compile(r"(?<=://)[^\s/]*@")
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,21 @@ def show(value: Any, annotations: Iterable[object] = ()) -> str:
         return "not set"
     for one in annotations:
         if isinstance(one, Shown):
-            return one.how(value)
+            return without_login(one.how(value))
     match value:
         case SecretStr():
             return _HIDDEN
         case bool():
             return str(value).lower()
         case dict():
-            return json.dumps(value, default=lambda part: part.model_dump(exclude_defaults=True))
+            return without_login(json.dumps(value, default=lambda part: part.model_dump(exclude_defaults=True)))
         case _:
-            return str(value)
+            return without_login(str(value))
+
+
+def without_login(text: str) -> str:
+    """A text, with what stands before the host taken out of the URLs in it."""
+    return _LOGIN.sub("[hidden]@", text)
 
 
 def _without_credentials(secret: SecretStr) -> str:

@@ -116,8 +116,13 @@ def _along(hearing: Sequence[Hear], complain: Complain) -> PassedOn:
     def merged(given: list[Mapping[str, str]]) -> Mapping[str, str]:
         return {name: value for options in given for name, value in options.items()}
 
+    def checked(given: Any) -> Any:
+        if not isinstance(given, Mapping) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+            raise TypeError(f"what goes along is a mapping of texts, not {given!r}")
+        return given
+
     def told(*args: Any, **kwargs: Any) -> _Around:
-        return _Around([(hear, partial(hear, *args, **kwargs)) for hear in hearing], merged, complain)
+        return _Around([(hear, partial(hear, *args, **kwargs)) for hear in hearing], checked, merged, complain)
 
     return told
 
@@ -125,9 +130,15 @@ def _along(hearing: Sequence[Hear], complain: Complain) -> PassedOn:
 def _spans(hearing: Sequence[Hear], complain: Complain) -> PassedOn:
     def told(*args: Any, **kwargs: Any) -> _Around:
         makers = [(hear, partial(hear, *args, **kwargs)) for hear in hearing]
-        return _Around(makers, lambda spans: _SpanOfAll(spans, complain), complain)
+        return _Around(makers, _checked_span, lambda spans: _SpanOfAll(spans, complain), complain)
 
     return told
+
+
+def _checked_span(given: Any) -> Any:
+    if not isinstance(given, Span):
+        raise TypeError(f"what is entered gives a Span, not {given!r}")
+    return given
 
 
 class _SpanOfAll(Span):
@@ -144,10 +155,12 @@ class _Around:
     def __init__(
         self,
         makers: Sequence[tuple[Hear, Callable[[], AbstractContextManager[Any]]]],
+        check: Callable[[Any], Any],
         join: Callable[[list[Any]], Any],
         complain: Complain,
     ) -> None:
         self._makers = makers
+        self._check = check
         self._join = join
         self._complain = complain
         self._entered: list[tuple[Hear, AbstractContextManager[Any]]] = []
@@ -157,11 +170,11 @@ class _Around:
         for hear, make in self._makers:
             try:
                 manager = make()
-                given.append(manager.__enter__())
+                entered = manager.__enter__()
+                self._entered.append((hear, manager))
+                given.append(self._check(entered))
             except Exception:
                 self._complain(hear)
-            else:
-                self._entered.append((hear, manager))
         return self._join(given)
 
     def __exit__(

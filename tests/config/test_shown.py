@@ -45,6 +45,28 @@ def test_a_refused_secret_is_in_no_part_of_the_traceback(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FOURLANE_STRIPE_URL", "https://user:hush@stripe.example"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hush@collector.example:4318"),
+        ("FOURLANE_AI", '{"base_urls": {"openai": "https://user:hush@ai.example/v1"}}'),
+    ],
+)
+def test_a_login_in_any_url_is_hidden(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    shown, _ = described(load_settings())[variable]
+    assert "hush" not in shown
+    assert "[hidden]@" in shown
+
+
+def test_a_fault_shows_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOURLANE_ENVIRONMENT", "redis://user:hush@h")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("redis://h:6379/0", "redis://h:6379/0"),

@@ -206,6 +206,41 @@ def test_only_what_is_overridden_is_heard() -> None:
     assert (tell.heard, vars(tell).keys() & set(TOLD)) == (frozenset(), set())
 
 
+@pytest.mark.parametrize("along", [None, [1], {"x": object()}, {"x": 5}, {5: "x"}])
+def test_what_is_no_text_does_not_go_along(along: Any) -> None:
+    left = []
+
+    class Odd(Observer):
+        @contextmanager
+        def sending(self, queue: str, task: str, number: int = 1) -> Iterator[Mapping[str, str]]:
+            yield along
+            left.append(queue)
+
+    class Good(Observer):
+        @contextmanager
+        def sending(self, queue: str, task: str, number: int = 1) -> Iterator[Mapping[str, str]]:
+            yield {"a": "good"}
+
+    tell = Telling()
+    tell.add(Odd())
+    tell.add(Good())
+    with tell.sending("q", "t") as given:
+        assert given == {"a": "good"}
+    assert left == ["q"]
+
+
+def test_what_is_no_span_is_told_nothing() -> None:
+    class Odd(Observer):
+        @contextmanager
+        def span(self, name: str, attributes: Mapping[str, Any], **how: bool) -> Iterator[Any]:
+            yield {}
+
+    tell = Telling()
+    tell.add(Odd())
+    with tell.span("s", {}) as span:
+        span.say({"a": 1})
+
+
 def test_several_are_asked_together() -> None:
     class Early(Observer):
         def resting(self, now: float) -> float | None:
