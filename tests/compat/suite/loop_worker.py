@@ -6,8 +6,12 @@ import threading
 from typing import Any, ClassVar
 
 from fourlane.names import Queue, Tier
+from fourlane.observe.lines import Lines
 from fourlane.queues import control
+from fourlane.telling import tell
 from fourlane.worker.loop.loop import Loop
+
+tell.add(Lines())  # as a worker process does
 
 
 class LoopWorker:
