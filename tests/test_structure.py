@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "fourlane"
 
 # A part is its modules and all below them; a module belongs to the part that has its longest name.
 PARTS = {
-    "ground": "errors names money meter readable telling outcome reasons retry options job codec version embedded",
+    "ground": "errors names money meter readable telling outcome reasons retry options when job codec version embedded",
     "config": "config",
     "root": "root",
     "secrets": "crypto sealing",

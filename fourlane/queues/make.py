@@ -1,6 +1,6 @@
 """Where jobs are made: each way in turns a task, arguments and options into an id and a body here.
 
-1. draft() takes what goes along: the tenant, and whether the job is to be sealed.
+1. draft() takes what goes along: the tenant, later messages, and whether the job is to be sealed.
 2. accepted() puts the trace into the options, around who hands the job to Redis, or to the outbox.
 3. Draft.body() has the task's own check look at the arguments, seals them where they must be, and keeps to the size.
 
@@ -19,6 +19,7 @@ from fourlane import codec, job
 from fourlane.errors import DuplicateJob
 from fourlane.names import Queue
 from fourlane.queues import carry
+from fourlane.queues.later import with_later
 from fourlane.queues.store import Store
 from fourlane.telling import tell
 
@@ -57,7 +58,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         if self.sealed:
             from fourlane.sealing import seal_job
 
-            codec.check(self.task, args, kwargs)
+            codec.check(self.task, args, kwargs, options)
             args, options = seal_job(job_id, self.task, args, kwargs, options)
             kwargs = {}
         return codec.encode(self.task, args, kwargs, options, enqueued_ms=enqueued_ms, call=call, max_bytes=max_bytes)
@@ -72,12 +73,15 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
 
     Raises:
       InvalidName: of the tenant.
+      InvalidArguments, InvalidOption, and what its ``check`` raises: of a later message in the options.
       LeaseLost: the run that sends it lost its own job.
     """
     if "tenant" in options or carry.running.get() is not None:
         options = carry.with_tenant(options)
-    encrypt = getattr(actor, "encrypt", False)
-    sealed = encrypt or carry.sends_sealed.get() or (options and _carries_encrypted(options, actors))
+    sealed = getattr(actor, "encrypt", False) or carry.sends_sealed.get()
+    if options and not codec.MESSAGES.isdisjoint(options):
+        options, encrypted = with_later(name, actor, options, actors)
+        sealed = sealed or encrypted
     return Draft(name, options, bool(sealed), getattr(actor, "check", None))
 
 
@@ -171,17 +175,3 @@ def body_of_parts(
         args, options = seal_parts(job_id, task, args, kwargs, options)
         kwargs = b"{}"
     return codec.encode_parts(task, args, kwargs, options, enqueued_ms)
-
-
-def _carries_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
-    """Whether a later message in the options, a pipeline's or a group's, is of an encrypted task."""
-    if codec.MESSAGES.isdisjoint(options):
-        return False
-    later = [options["pipe_target"]] if "pipe_target" in options else []
-    later += options.get("group_completion_callbacks") or ()
-    return any(
-        bool(getattr(actors.get(message.get("actor_name", "")), "encrypt", False))
-        or _carries_encrypted(message.get("options") or {}, actors)
-        for message in later
-        if isinstance(message, Mapping)
-    )
