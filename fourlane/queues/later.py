@@ -1,7 +1,7 @@
 """Later messages, in the options of jobs: the next one of a pipeline, the callbacks of a group.
 
-Each becomes a job one day, where nobody is who could be told what is wrong with it: so it is checked as a job is, at the
-call that sends the one before it.
+Each becomes a job one day, where nobody is who could be told what is wrong with it: so it is checked as a job is, at
+the call that sends the one before it.
 """
 
 from __future__ import annotations
