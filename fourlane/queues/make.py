@@ -19,7 +19,7 @@ from fourlane import codec, job
 from fourlane.errors import DuplicateJob
 from fourlane.names import Queue
 from fourlane.queues import carry
-from fourlane.queues.later import with_later
+from fourlane.queues.later_messages import checked_messages
 from fourlane.queues.store import Store
 from fourlane.telling import tell
 
@@ -78,10 +78,10 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
     """
     if "tenant" in options or carry.running.get() is not None:
         options = carry.with_tenant(options)
-    sealed = getattr(actor, "encrypt", False) or carry.sends_sealed.get()
     if options and not codec.MESSAGES.isdisjoint(options):
-        options, encrypted = with_later(name, actor, options, actors)
-        sealed = sealed or encrypted
+        options = checked_messages(name, actor, options, actors)
+    encrypt = getattr(actor, "encrypt", False)
+    sealed = encrypt or carry.sends_sealed.get() or (options and _carries_encrypted(options, actors))
     return Draft(name, options, bool(sealed), getattr(actor, "check", None))
 
 
@@ -175,3 +175,17 @@ def body_of_parts(
         args, options = seal_parts(job_id, task, args, kwargs, options)
         kwargs = b"{}"
     return codec.encode_parts(task, args, kwargs, options, enqueued_ms)
+
+
+def _carries_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:
+    """Whether a later message in the options, a pipeline's or a group's, is of an encrypted task."""
+    if codec.MESSAGES.isdisjoint(options):
+        return False
+    later = [options["pipe_target"]] if "pipe_target" in options else []
+    later += options.get("group_completion_callbacks") or ()
+    return any(
+        bool(getattr(actors.get(message.get("actor_name", "")), "encrypt", False))
+        or _carries_encrypted(message.get("options") or {}, actors)
+        for message in later
+        if isinstance(message, Mapping)
+    )

@@ -14,7 +14,7 @@ from fourlane.errors import InvalidArguments, InvalidName, InvalidOption
 from fourlane.names import check_tenant
 from fourlane.options import check_sent
 
-__all__ = ["with_later"]
+__all__ = ["checked_messages"]
 
 _NAMES: Final = ("actor_name", "queue_name")
 _PARTS: Final = {*_NAMES, "args", "kwargs", "options"}
@@ -23,8 +23,8 @@ _FIELDS: Final = {*_PARTS, "message_id", "message_timestamp"}
 Options = Mapping[str, Any]
 
 
-def with_later(task: str, actor: Any, options: Options, actors: Mapping[str, Any]) -> tuple[Options, bool]:
-    """A job's options, with each later message as a body carries it, and whether one is of an encrypted task.
+def checked_messages(task: str, actor: Any, options: Options, actors: Mapping[str, Any]) -> Options:
+    """A job's options, with each later message as a body carries it.
 
     Parameters:
       task, actor: the job's.
@@ -39,25 +39,25 @@ def with_later(task: str, actor: Any, options: Options, actors: Mapping[str, Any
         raise InvalidArguments(f"{task}: its later messages are nested too deep, or contain themselves") from None
 
 
-def _options(options: Options, actor: Any, actors: Mapping[str, Any], path: str) -> tuple[Options, bool]:
+def _options(options: Options, actor: Any, actors: Mapping[str, Any], path: str) -> Options:
     if codec.MESSAGES.isdisjoint(options):
-        return options, False
+        return options
     target, callbacks = options.get("pipe_target"), options.get("group_completion_callbacks")
-    kept, encrypted = dict(options), False
+    kept = dict(options)
     if target is not None:
         adds_result = not getattr(actor, "options", {}).get("pipe_ignore")
-        kept["pipe_target"], encrypted = _message(target, actors, f"{path}.pipe_target", adds_result)
+        kept["pipe_target"] = _message(target, actors, f"{path}.pipe_target", adds_result)
     if callbacks is not None:
         place = f"{path}.group_completion_callbacks"
         if not isinstance(callbacks, (list, tuple)):
             raise InvalidOption(f"{place} must be a list of messages, not {callbacks!r:.100}")
-        found = [_message(each, actors, f"{place}[{number}]", False) for number, each in enumerate(callbacks)]
-        kept["group_completion_callbacks"] = [message for message, _ in found]
-        encrypted = encrypted or any(is_encrypted for _, is_encrypted in found)
-    return kept, encrypted
+        kept["group_completion_callbacks"] = [
+            _message(each, actors, f"{place}[{number}]", False) for number, each in enumerate(callbacks)
+        ]
+    return kept
 
 
-def _message(given: Any, actors: Mapping[str, Any], path: str, adds_result: bool) -> tuple[dict[str, Any], bool]:
+def _message(given: Any, actors: Mapping[str, Any], path: str, adds_result: bool) -> dict[str, Any]:
     """``adds_result``: it gets the result of the message before it, unless it says no."""
     message = _fields(given, path)
     name, args, kwargs, options = (message[part] for part in ("actor_name", "args", "kwargs", "options"))
@@ -67,8 +67,7 @@ def _message(given: Any, actors: Mapping[str, Any], path: str, adds_result: bool
     check = getattr(actor, "check", None)
     if check is not None and (options.get("pipe_ignore") or not adds_result):  # else one argument is not known yet
         check(*args, **kwargs)
-    options, encrypted = _options(options, actor, actors, f"{path}.options")
-    return {**message, "options": options}, encrypted or bool(getattr(actor, "encrypt", False))
+    return {**message, "options": _options(options, actor, actors, f"{path}.options")}
 
 
 def _fields(given: Any, path: str) -> dict[str, Any]:
