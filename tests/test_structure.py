@@ -105,6 +105,7 @@ HOMES = {
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
+        "outbox/written.py",
         "tasks/notifications/digests.py",
         "tasks/notifications/ledger.py",
         "tasks/notifications/wishes.py",
