@@ -19,6 +19,7 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "MESSAGES",
     "SEALED",
+    "SENT_AS",
     "Envelope",
     "Parts",
     "canonical",
@@ -36,6 +37,8 @@ MAX_BODY_BYTES: Final = 1_048_576
 MAX_RESULT_BYTES: Final = 1_048_576
 SEALED: Final = "sealed"
 """The option of jobs whose arguments are encrypted (sealing.py)."""
+SENT_AS: Final = "fourlane_message_id"
+"""The option by which a job knows its message's id, where an earlier job has that for its own."""
 MESSAGES: Final = frozenset(("pipe_target", "group_completion_callbacks"))
 """The options that carry later messages of dramatiq's, with their arguments."""
 
@@ -86,11 +89,16 @@ def encode(
       JobTooLarge: the body is over ``max_bytes``.
     """
     try:
-        fits = type(args) in (list, tuple) and _fits(args) and (not kwargs or (type(kwargs) is dict and _fits(kwargs)))
+        fits = (
+            type(args) in (list, tuple)
+            and _fits(args)
+            and (not kwargs or (type(kwargs) is dict and _fits(kwargs)))
+            and (not options or _fits(options))
+        )
     except RecursionError:
         fits = False
     if not fits:
-        check(task, args, kwargs)
+        check(task, args, kwargs, options)
     parts: tuple[Any, ...]
     if call:
         parts = (task, args, kwargs or {}, options or {}, enqueued_ms, call)
@@ -114,12 +122,22 @@ def encode(
     return body
 
 
-def check(task: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> None:
-    """Raises InvalidArguments for what JSON cannot carry."""
+def check(
+    task: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    path: str = "",
+) -> None:
+    """Raises InvalidArguments for what JSON cannot carry. ``path``: where the job lies that has them, with its dot."""
+    what = "arguments"
     try:
-        _check_arguments(args, kwargs)
+        _check_arguments(args, kwargs, path)
+        what = "options"
+        _check(dict(options or {}), f"{path}options")
     except RecursionError:
-        raise InvalidArguments(f"{task}: its arguments are nested too deep, or contain themselves") from None
+        raise InvalidArguments(f"{task}: its {what} are nested too deep, or contain themselves") from None
 
 
 def encode_parts(task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any], enqueued_ms: int) -> bytes:
@@ -187,14 +205,16 @@ def _fits(value: Any) -> bool:
     return kind in _PLAIN or (kind is float and -math.inf < value < math.inf)
 
 
-def _check_arguments(args: Any, kwargs: Any) -> None:
+def _check_arguments(args: Any, kwargs: Any, path: str) -> None:
     if not isinstance(args, (list, tuple)):
-        raise InvalidArguments(f"args must be a list or tuple of arguments, not {args!r:.100}; a single one is [value]")
+        raise InvalidArguments(
+            f"{path}args must be a list or tuple of arguments, not {args!r:.100}; a single one is [value]"
+        )
     if kwargs is not None and not isinstance(kwargs, Mapping):
-        raise InvalidArguments(f"kwargs must be a dict of named arguments, not {kwargs!r:.100}")
-    _check(args, "args")
+        raise InvalidArguments(f"{path}kwargs must be a dict of named arguments, not {kwargs!r:.100}")
+    _check(args, f"{path}args")
     if kwargs:
-        _check(dict(kwargs), "kwargs")
+        _check(dict(kwargs), f"{path}kwargs")
 
 
 def _check(value: Any, path: str) -> None:

@@ -8,8 +8,6 @@ ciphertext moved elsewhere does not decrypt.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.errors import AlteredCiphertext, EncryptionError
+from fourlane.keytext import new_key, read_keys, split_keys
 
 if TYPE_CHECKING:
     from fourlane.config.groups.database import EncryptionSettings
@@ -29,7 +28,6 @@ __all__ = ["Keyring", "configure", "configure_from", "is_configured", "key_of_fi
 _VERSION: Final = b"\x01"
 _NAME_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
-_KEY_BYTES: Final = 32
 _HEADER_BYTES: Final = len(_VERSION) + _NAME_BYTES + _NONCE_BYTES
 _TAG_BYTES: Final = 16
 
@@ -50,8 +48,7 @@ class Keyring:
             raise EncryptionError("encryption needs the package cryptography; pip install 'fourlane[db]'") from None
         self._ciphers: dict[bytes, Any] = {}
         self._mark_keys: dict[bytes, bytes] = {}
-        for number, text in enumerate(keys, 1):
-            key = _read_key(text, number)
+        for key in _read(keys):
             name = hashlib.sha256(key).digest()[:_NAME_BYTES]
             self._ciphers.setdefault(name, AESGCM(key))
             self._mark_keys.setdefault(name, hmac.digest(key, b"fourlane marks", "sha256"))
@@ -119,11 +116,6 @@ class Keyring:
         return sealed[len(_VERSION) : len(_VERSION) + _NAME_BYTES]
 
 
-def new_key() -> str:
-    """A fresh key, as text."""
-    return base64.b64encode(os.urandom(_KEY_BYTES)).decode()
-
-
 def key_of_file(file: Path) -> str:
     """The key in a file that only this user can read; made when there is none. For a developer's machine.
 
@@ -160,7 +152,7 @@ def configure(ring: Keyring | None) -> None:
 def configure_from(settings: EncryptionSettings) -> None:
     """Those of FOURLANE_ENCRYPTION_KEYS; locally, without any, a key in the data folder. Raises EncryptionError."""
     if settings.encryption_keys is not None:
-        configure(Keyring(settings.encryption_keys.get_secret_value().split(",")))
+        configure(Keyring(split_keys(settings.encryption_keys.get_secret_value())))
     elif settings.environment == "local":
         configure(Keyring([key_of_file(settings.data_dir / "encryption.key")]))
 
@@ -180,16 +172,11 @@ def keyring() -> Keyring:
     return _keyring
 
 
-def _read_key(text: str, number: int) -> bytes:
+def _read(keys: Iterable[str]) -> list[bytes]:
     try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != _KEY_BYTES:
-        raise EncryptionError(
-            f"FOURLANE_ENCRYPTION_KEYS: key {number} is not 32 bytes in base64; `openssl rand -base64 32` makes one"
-        )
-    return key
+        return read_keys(keys)
+    except ValueError as error:
+        raise EncryptionError(f"FOURLANE_ENCRYPTION_KEYS: {error}") from None
 
 
 def _bound(header: bytes, context: str) -> bytes:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
+from fourlane.codec import SEALED, SENT_AS
 from fourlane.errors import InvalidOption
 from fourlane.retry import LONGEST_MS, Backoff
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_declared",
     "check_delay",
     "check_encrypt",
+    "check_given",
     "check_sent",
     "fault_of",
     "result_ttl_ms",
@@ -60,6 +62,14 @@ def _is_whole_milliseconds(value: Any) -> bool:
     return type(value) is int and 0 <= value <= LONGEST_MS
 
 
+def _is_moment(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LONGEST_DELAY_MS
+
+
+def _is_delay(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= LONGEST_DELAY_MS)
+
+
 def _is_text(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
@@ -78,7 +88,13 @@ _SENT: Final[dict[str, _Rule]] = {
     "on_success": _NAME,
     "on_failure": _NAME,
     "on_retry_exhausted": _NAME,
+    # Of a message of a pipeline: dramatiq takes a later one's from here.
+    "delay": (_is_delay, f"a number of milliseconds from 0 to {LONGEST_DELAY_MS:,}, or None"),
+    "schedule": (lambda value: isinstance(value, str), "the name of a schedule"),
+    "scheduled_for": (_is_moment, "a whole number of milliseconds since 1970"),
 }
+_OF_BODIES: Final = frozenset((SEALED, SENT_AS))
+_OF_SCHEDULES: Final = frozenset(("schedule", "scheduled_for"))
 _DECLARED: Final[dict[str, _Rule]] = _SENT | {
     "hard_timeout_ms": _LIMIT,
     "backoff": (lambda value: isinstance(value, Backoff), "a Backoff, such as Backoff(min_ms=1_000, max_ms=60_000)"),
@@ -104,11 +120,23 @@ def check_declared(options: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def check_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """As check_sent, of options that a call gives: what makes a schedule's job is not for it to say."""
+    _refuse(options, _OF_SCHEDULES)
+    return check_sent(options)
+
+
 def check_sent(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of one job as its body carries them. Raises InvalidOption."""
+    _refuse(options, _OF_BODIES)
     _check(options, _SENT)
     # JSON has no infinity: the longest limit stands for none.
     return {name: LONGEST_MS if value == math.inf else value for name, value in options.items()}
+
+
+def _refuse(options: Mapping[str, Any], names: frozenset[str]) -> None:
+    for name in names & options.keys():
+        raise InvalidOption(f"{name}={_shown(options[name])}: Fourlane sets this option itself; leave it out")
 
 
 def _check(options: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:

@@ -9,7 +9,7 @@ for its id likewise. The keys are those of FOURLANE_ENCRYPTION_KEYS: the newest 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,12 +17,13 @@ import msgspec
 
 from fourlane import codec, crypto
 from fourlane.codec import MESSAGES, SEALED, Envelope, is_sealed
-from fourlane.errors import AlteredCiphertext, Reject
+from fourlane.errors import AlteredCiphertext, EncryptionError, Reject
 from fourlane.options import Encrypt
 from fourlane.root import root
 
 __all__ = [
     "Seal",
+    "check_keys",
     "is_bound_to_job",
     "open_arguments",
     "open_job",
@@ -201,6 +202,17 @@ def open_arguments(place: str, text: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------------------------------
+
+
+def check_keys(tasks: Iterable[Any]) -> None:
+    """Whoever is to work for these tasks, an encrypted one among them, has keys. Raises EncryptionError."""
+    encrypted = sorted(task.actor_name for task in tasks if getattr(task, "encrypt", False))
+    if not encrypted:
+        return
+    try:
+        _ring()
+    except EncryptionError as error:
+        raise EncryptionError(f"the jobs of {', '.join(encrypted)} are encrypted: {error}") from None
 
 
 def _ring() -> crypto.Keyring:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1] / "fourlane"
 
 # A part is its modules and all below them; a module belongs to the part that has its longest name.
 PARTS = {
-    "ground": "errors names money meter readable telling outcome reasons retry options job codec later version "
-    "embedded",
+    "ground": "errors names money meter readable telling outcome reasons retry options when keytext job codec later "
+    "version embedded",
     "config": "config",
     "root": "root",
     "secrets": "crypto sealing",
@@ -61,7 +61,7 @@ ARROWS = {
     "worker": "",
     "run": "queues secrets tasks worker",
     "loop": "queues run worker",
-    "process": "config loop observe queues root run scheduler tasks worker",
+    "process": "config loop observe queues root run scheduler secrets tasks worker",
     "providers": "config",
     "db": "config root secrets",
     "outbox": "db queues root tasks",
@@ -76,7 +76,7 @@ ARROWS = {
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root webhooks",
     "commands": "ai app billing config db deliveries events observe outbox own process providers queues root "
-    "scheduler tasks upkeep webhooks worker",
+    "scheduler secrets tasks upkeep webhooks worker",
     "face": "events queues scheduler tasks",
 }
 # A folder stands for the files in it.
@@ -106,6 +106,7 @@ HOMES = {
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
+        "outbox/written.py",
         "tasks/notifications/digests.py",
         "tasks/notifications/ledger.py",
         "tasks/notifications/wishes.py",

@@ -277,6 +277,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     from fourlane.queues.rights import check_whole
     from fourlane.scheduler.declare import synchronise
     from fourlane.scheduler.ticker import Scheduler
+    from fourlane.sealing import check_keys
     from fourlane.tasks.task import default_broker
     from fourlane.tasks.upkeep import maintenance
     from fourlane.watchdog import Watchdog, ping_of
@@ -290,6 +291,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
         if modules:
             sys.path.insert(0, os.getcwd())
             import_modules(list(modules))
+            check_keys(default_broker().actors.values())
 
         def declare() -> None:
             maintenance.synchronise(store, maintenance.housekeeping(settings), boot_ms)

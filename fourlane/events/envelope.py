@@ -106,7 +106,9 @@ def write(
     trace: tuple[str, str] = ("", ""),
 ) -> Envelope:
     """An envelope around data that is JSON already. Raises InvalidEvent."""
-    if len(id) > _MAX_ID or not id.isprintable():
+    if not isinstance(key, str):
+        raise InvalidEvent(f"event {event}: key must be a text, not {key!r:.100}")
+    if not isinstance(id, str) or len(id) > _MAX_ID or not id.isprintable():
         raise InvalidEvent(f"event {event}: {id!r} is no id: 1 to {_MAX_ID} printable characters")
     return Envelope(
         specversion="1.0",
@@ -127,7 +129,7 @@ def write(
 
 def stamp(moment: datetime) -> str:
     """RFC 3339, in UTC, to the millisecond."""
-    if moment.tzinfo is None:
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidEvent(f"the time {moment} needs a time zone, such as datetime.now(UTC)")
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

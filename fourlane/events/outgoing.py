@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from fourlane.errors import InvalidEvent
 from fourlane.events import catalogue, envelope, offload
 from fourlane.events.aws import BATCH, Aws
 from fourlane.events.envelope import Envelope
@@ -17,6 +18,7 @@ from fourlane.events.names import EventQueue, parse_event
 __all__ = ["Outgoing", "Writer", "batches"]
 
 _LONGEST_SQS_DELAY_SECONDS: Final = 900
+_LONGEST_DELAY_SECONDS: Final = 315_360_000
 _TOKEN: Final = re.compile(r"[!-~]{1,128}")  # what SQS takes for the ids of groups
 
 
@@ -110,10 +112,10 @@ def batches(outgoing: Iterable[Outgoing], max_bytes: int) -> Iterator[list[Outgo
 def _seconds(delay: timedelta | float | None) -> float:
     if delay is None:
         return 0.0
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"delay must be 0 or more seconds, not {delay!r}")
-    return seconds
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST_DELAY_SECONDS:
+        raise InvalidEvent(f"delay must be 0 or more seconds, or a timedelta, up to ten years, not {delay!r:.100}")
+    return float(seconds)
 
 
 def _token(text: str) -> str:

@@ -22,6 +22,7 @@ from fourlane.events.buffer import Buffer
 from fourlane.events.flusher import Flusher
 from fourlane.events.outgoing import Outgoing, Writer, batches
 from fourlane.events.sender import Sender
+from fourlane.names import check_tenant
 from fourlane.queues import carry
 from fourlane.telling import tell
 
@@ -98,8 +99,8 @@ class Publisher:
           delay: seconds, or a timedelta, before which it shall not be handled.
 
         Raises:
-          InvalidName: of the event.
-          InvalidEvent: the data breaks its model, or is not JSON.
+          InvalidName: of the event, or of the tenant.
+          InvalidEvent: the data breaks its model, or is not JSON; or another argument is wrong.
           EventTooLarge: there is no bucket for it.
           EventsUnavailable: neither SQS nor the buffer took it.
           LeaseLost: the run that publishes it lost its own job.
@@ -222,4 +223,5 @@ def _failure(fates: list[Fate]) -> EventsUnavailable:
 
 
 def _tenant(given: str | None) -> str:
-    return carry.current_tenant() if given is None else given
+    """Raises InvalidName."""
+    return carry.current_tenant() if given is None else check_tenant(given)

@@ -15,7 +15,7 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob, Task
-from fourlane.tasks.when import when_of
+from fourlane.when import when_of
 
 __all__ = ["enqueue", "enqueue_with_options"]
 

@@ -23,6 +23,7 @@ from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
 from fourlane.later import later_tasks
 from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
+from fourlane.outbox.written import COLUMNS, check_size, id_of, moment_ms, options_of
 from fourlane.queues import make, relayed
 from fourlane.queues.encrypted import encrypted_tasks
 from fourlane.queues.redis import is_answer, is_refusal
@@ -57,28 +58,18 @@ _LONGEST_TROUBLE_SECONDS: Final = 5.0
 
 _rows = cast("Table", JobOutbox.__table__)
 _pending = [_rows.c.relayed_at.is_(None), _rows.c.failed_at.is_(None)]
-_columns = [
-    _rows.c[name]
-    for name in (
-        "position",
-        "id",
-        "task",
-        "service",
-        "tier",
-        "args",
-        "kwargs",
-        "options",
-        "run_at",
-        "organization_id",
-        "created_at",
-    )
-]
 
 
 def relay_of(of: Root, to: Store) -> Relay:
     """A relay from this process's database to a store. Raises as `open_database` does."""
     batch = min(of.settings.outbox_batch, 1_000)
-    return Relay(of.part(database), to, batch=batch, keep_seconds=of.settings.outbox_keep_seconds)
+    return Relay(
+        of.part(database),
+        to,
+        batch=batch,
+        keep_seconds=of.settings.outbox_keep_seconds,
+        max_body_bytes=of.settings.max_body_bytes,
+    )
 
 
 class Relay:
@@ -97,6 +88,7 @@ class Relay:
       batch: rows in one step at most.
       keep_seconds: relayed rows are deleted after this. Failed ones are kept for 30 days.
       longest_wait_seconds: between two looks at an outbox that is empty, where nobody rings.
+      max_body_bytes: rows that hold more are no jobs.
     """
 
     def __init__(
@@ -107,6 +99,7 @@ class Relay:
         batch: int = 500,
         keep_seconds: int = 3_600,
         longest_wait_seconds: float = 1.0,
+        max_body_bytes: int = codec.MAX_BODY_BYTES,
     ) -> None:
         self.database = database
         self.store = store
@@ -116,6 +109,7 @@ class Relay:
         self._batch = min(batch, _FIRST_BATCH)
         self._keep_seconds = keep_seconds
         self._longest_wait_seconds = longest_wait_seconds
+        self._max_body_bytes = max_body_bytes
         self._clocks: dict[str, float] = {}  # by service: ms that its Redis is ahead of our monotonic clock
         self._confirmed: dict[str, list[str]] = defaultdict(list)
         self._blocked: dict[str, float] = {}
@@ -215,7 +209,7 @@ class Relay:
     def _take(self, connection: Connection) -> Sequence[Any]:
         now_s = time.monotonic()
         self._blocked = {service: until for service, until in self._blocked.items() if until > now_s}
-        query = select(*_columns).where(*_pending).order_by(_rows.c.position).limit(self._batch)
+        query = select(*COLUMNS).where(*_pending).order_by(_rows.c.position).limit(self._batch)
         if self._blocked:
             query = query.where(_rows.c.service.not_in(list(self._blocked)))
         if self.database.dialect == "postgresql":
@@ -236,6 +230,7 @@ class Relay:
                     continue
                 if service not in encrypted:
                     encrypted[service] = encrypted_tasks(self.store, service)
+                check_size(row, self._max_body_bytes)
                 batches[service].append((row.position, _job_of(row, encrypted[service])))
             except RedisUnavailable as error:
                 self._block(service, error)
@@ -355,9 +350,9 @@ def _purge(connection: Connection, keep_seconds: int) -> int:
 def _job_of(row: Any, encrypted: Set[str]) -> Relayed:
     """Raises FourlaneError, ValueError, msgspec.DecodeError: it is no job, or cannot be encrypted."""
     tier = Tier.parse(row.tier)
-    created_ms = int(row.created_at.timestamp() * 1000)
-    job_id = job.id_of_message(str(row.id), tier)
-    options = _options_of(row)
+    created_ms = moment_ms(row.created_at)
+    job_id = job.id_of_message(id_of(row), tier)
+    options = options_of(row)
     body = make.body_of_parts(
         row.task,
         row.args.encode(),
@@ -368,14 +363,8 @@ def _job_of(row: Any, encrypted: Set[str]) -> Relayed:
         enqueued_ms=created_ms,
     )
     codec.decode(body)  # what another program wrote may be no job
-    due_ms = None if row.run_at is None else int(row.run_at.timestamp() * 1000)
+    due_ms = None if row.run_at is None else moment_ms(row.run_at)
     return Relayed(job_id, job.entry_of(job_id, created_ms), due_ms, body)
-
-
-def _options_of(row: Any) -> dict[str, Any]:
-    """With the organization as tenant, where the row came from another program, which names it in its column only."""
-    options = msgspec.json.decode(row.options, type=dict[str, Any])
-    return options if row.organization_id is None else {"tenant": str(row.organization_id)} | options
 
 
 def _chunks(jobs: Sequence[Relayed]) -> Iterator[Sequence[Relayed]]:

@@ -27,6 +27,7 @@ from dramatiq.middleware import (
 )
 
 from fourlane import job
+from fourlane.codec import SENT_AS
 from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
@@ -34,10 +35,10 @@ from fourlane.queues import carry, make
 from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.in_process import in_process, taken_as_retry, taking_retry
-from fourlane.queues.messages import SENT_AS
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with
 from fourlane.queues.redis import client_of
 from fourlane.queues.store import Delayed, Store
+from fourlane.when import When, when_of
 
 __all__ = ["Defaults", "Opened", "RedisBroker", "made"]
 
@@ -266,16 +267,16 @@ class RedisBroker(dramatiq.Broker):
           delay: milliseconds from now until it may run.
 
         Raises:
-          InvalidArguments, JobTooLarge, RedisUnavailable
+          InvalidArguments, InvalidOption, JobTooLarge, RedisUnavailable
         """
         if not self._encoder_told and type(dramatiq.get_encoder()) is not dramatiq.JSONEncoder:
             self._tell_of_encoder()
         self.emit_before("enqueue", message, delay)
         if not taken_as_retry(message, delay):
-            name = message.actor_name
+            name, when = message.actor_name, when_of(delay)
             made = make.draft(name, self.actors.get(name), check_sent(message.options), self.actors)
             queue = self.queue_of(message.queue_name)
-            make.accepted(made, queue, self.name_of, self._accept, message, delay)
+            make.accepted(made, queue, self.name_of, self._accept, message, when)
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -286,17 +287,17 @@ class RedisBroker(dramatiq.Broker):
             "what JSON cannot carry is refused (docs/tasks.md)", type(dramatiq.get_encoder()).__name__,
         )  # fmt: skip
 
-    def _accept(self, made: make.Draft, queue: Queue, message: dramatiq.Message[Any], delay: int | None) -> None:
+    def _accept(self, made: make.Draft, queue: Queue, message: dramatiq.Message[Any], when: When | None) -> None:
         job_id = job.id_of_message(message.message_id, queue.tier)
         while True:
             try:
-                return self._accept_as(job_id, made, queue, message, delay)
+                return self._accept_as(job_id, made, queue, message, when)
             except DuplicateJob:  # it was enqueued before and is not over yet, or runs here: this is another job of it
                 job_id = job.new_id(int(queue.tier), self._accepted_at_ms(message))
                 made = make.with_options(made, {**made.options, SENT_AS: message.message_id})
 
     def _accept_as(
-        self, job_id: str, made: make.Draft, queue: Queue, message: dramatiq.Message[Any], delay: int | None
+        self, job_id: str, made: make.Draft, queue: Queue, message: dramatiq.Message[Any], when: When | None
     ) -> None:
         body = made.body(
             job_id,
@@ -306,8 +307,8 @@ class RedisBroker(dramatiq.Broker):
             call=random.getrandbits(32) + 1,
             max_bytes=self.opened.defaults.max_body_bytes,
         )
-        if delay:
-            self.store.delay(queue.service, [Delayed(job_id, body, int(delay))])
+        if when is not None:
+            self.store.delay(queue.service, [Delayed(job_id, body, *when)])
         else:
             entry = job.entry_of(job_id, self._accepted_at_ms(message))
             self.store.enqueue(queue.service, int(queue.tier), (entry, body))

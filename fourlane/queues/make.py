@@ -1,6 +1,6 @@
 """Where jobs are made: each way in turns a task, arguments and options into an id and a body here.
 
-1. draft() takes what goes along: the tenant, and whether the job is to be sealed.
+1. draft() takes what goes along: the tenant, later messages, and whether the job is to be sealed.
 2. accepted() puts the trace into the options, around who hands the job to Redis, or to the outbox.
 3. Draft.body() has the task's own check look at the arguments, seals them where they must be, and keeps to the size.
 
@@ -20,6 +20,7 @@ from fourlane.errors import DuplicateJob, InvalidOption
 from fourlane.later import later_tasks
 from fourlane.names import Queue
 from fourlane.queues import carry
+from fourlane.queues.later_messages import checked_messages
 from fourlane.queues.store import Store
 from fourlane.telling import tell
 
@@ -58,7 +59,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         if self.sealed:
             from fourlane.sealing import seal_job
 
-            codec.check(self.task, args, kwargs)
+            codec.check(self.task, args, kwargs, options)
             args, options = seal_job(job_id, self.task, args, kwargs, options)
             kwargs = {}
         return codec.encode(self.task, args, kwargs, options, enqueued_ms=enqueued_ms, call=call, max_bytes=max_bytes)
@@ -74,12 +75,15 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
     Raises:
       InvalidOption: it says that it is sealed already.
       InvalidName: of the tenant.
+      InvalidArguments, InvalidOption, and what its ``check`` raises: of a later message in the options.
       LeaseLost: the run that sends it lost its own job.
     """
     if codec.SEALED in options:
         raise InvalidOption(f"{codec.SEALED!r} is no option to be given: a task is declared with encrypt=True")
     if "tenant" in options or carry.running.get() is not None:
         options = carry.with_tenant(options)
+    if options and not codec.MESSAGES.isdisjoint(options):
+        options = checked_messages(name, actor, options, actors)
     encrypt = getattr(actor, "encrypt", False)
     sealed = encrypt or carry.sends_sealed.get() or (options and _names_encrypted(options, actors))
     return Draft(name, options, bool(sealed), getattr(actor, "check", None))

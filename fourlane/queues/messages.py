@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import dramatiq
 
 from fourlane import codec, job
-from fourlane.codec import is_sealed
+from fourlane.codec import SENT_AS, is_sealed
 from fourlane.errors import EncryptionError, Reject, UnreadableJob
 from fourlane.later import refuse_unsealed
 from fourlane.names import Queue, Tier
@@ -16,10 +16,7 @@ from fourlane.queues.records import options_of_retry, read_record
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Leased
 
-__all__ = ["SENT_AS", "Named", "message_of"]
-
-SENT_AS: Final = "fourlane_message_id"
-"""The option by which a job knows its message's id, where an earlier job has that for its own."""
+__all__ = ["Named", "message_of"]
 
 
 class Named(Protocol):

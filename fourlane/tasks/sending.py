@@ -14,7 +14,7 @@ import dramatiq
 from fourlane import job
 from fourlane.errors import DuplicateJob, Reject
 from fourlane.names import Queue, Tier
-from fourlane.options import Encrypt, check_declared, check_encrypt, check_sent
+from fourlane.options import Encrypt, check_declared, check_encrypt, check_given
 from fourlane.queues import make
 from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.broker import Defaults, RedisBroker
@@ -22,7 +22,7 @@ from fourlane.queues.limit import Limit
 from fourlane.queues.store import Delayed
 from fourlane.tasks.callables import check_function
 from fourlane.tasks.enqueued import EnqueuedJob
-from fourlane.tasks.when import When, when_of
+from fourlane.when import When, when_of
 
 __all__ = ["Task"]
 
@@ -244,7 +244,7 @@ class Task(dramatiq.Actor[P, R]):
     def message_with_options(self, **options: Any) -> dramatiq.Message[R]:
         """A message for dramatiq's groups and pipelines. Raises InvalidOption."""
         message = super().message_with_options(**options)
-        sent = check_sent(message.options)
+        sent = check_given(message.options)
         now = self._now_ms(sent)
         return message.copy(
             options=sent,

@@ -67,6 +67,11 @@ def test_a_variable_becomes_a_typed_value(
             "prod",
             "FOURLANE_ENVIRONMENT: 'prod' is no environment; use local, staging or production",
         ),
+        (
+            "FOURLANE_ENCRYPTION_KEYS",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=,c2hvcnQ=",
+            "FOURLANE_ENCRYPTION_KEYS: key 2 is not 32 bytes in base64; `openssl rand -base64 32` makes one",
+        ),
         ("FOURLANE_LOG_JOBS", "maybe", "FOURLANE_LOG_JOBS: 'maybe' is not a switch; use true or false"),
         (
             "FOURLANE_LOG_LEVEL",

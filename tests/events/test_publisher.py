@@ -86,15 +86,31 @@ def test_what_json_cannot_carry_is_refused(publisher: Publisher, event: str, dat
         publisher.publish(event, data)
 
 
-def test_wrong_names_times_and_delays(publisher: Publisher) -> None:
-    with pytest.raises(InvalidName, match="no category"):
-        publisher.publish("billing.paid", {})
-    with pytest.raises(InvalidEvent, match="time zone"):
-        publisher.publish("platform.x", {}, time=datetime(2026, 1, 1))
-    with pytest.raises(ValueError, match="delay must be 0 or more"):
-        publisher.publish("platform.x", {}, delay=-1)
-    with pytest.raises(InvalidEvent, match="no id"):
-        publisher.publish("platform.x", {}, id="a\nb")
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        ({"name": "billing.paid"}, InvalidName, "no category"),
+        ({"time": datetime(2026, 1, 1)}, InvalidEvent, "time zone"),
+        ({"time": "2026-01-01"}, InvalidEvent, "time zone"),
+        ({"delay": -1}, InvalidEvent, "delay must be 0 or more"),
+        ({"delay": "5"}, InvalidEvent, "delay must be 0 or more"),
+        ({"delay": float("nan")}, InvalidEvent, "delay must be 0 or more"),
+        ({"delay": 10**15}, InvalidEvent, "up to ten years"),
+        ({"id": "a\nb"}, InvalidEvent, "no id"),
+        ({"id": 5}, InvalidEvent, "no id"),
+        ({"key": 5}, InvalidEvent, "key must be a text"),
+        ({"tenant": 5}, InvalidName, "5 is no tenant"),
+        ({"tenant": "a\nb"}, InvalidName, "is no tenant"),
+    ],
+)
+def test_what_is_wrong_is_told_by_the_call(
+    publisher: Publisher, given: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        publisher.publish(**{"name": "platform.x", "data": {}} | given)
+
+
+def test_a_name_is_declared_once(publisher: Publisher) -> None:
     with pytest.raises(ValueError, match="declared already"):
         events.declare("platform.x", Signup), events.declare("platform.x", fifo=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from dramatiq.middleware import Middleware
-from sqlalchemy import select, update
+from sqlalchemy import select, text
 
 from fourlane import outbox
 from fourlane.db.engine import Database
@@ -242,6 +243,11 @@ def test_order_of_a_key_over_many_batches(database: Database, store: Store, resi
         ({"args": "no json"}, "malformed"),
         ({"service": "no service!"}, "service"),
         ({"task": 5, "args": "[1, ]"}, "cannot be read"),
+        ({"args": json.dumps(["x" * 1_048_576])}, "the limit is 1,048,576"),
+        ({"options": '{"tenant": 5}'}, "5 is no tenant"),
+        ({"options": '{"max_retries": -1}'}, "max_retries=-1: it must be"),
+        ({"run_at": "20000-01-01"}, "is no moment of the years 1 to 9999"),
+        ({"run_at": "0044-03-15 BC"}, "is no moment of the years 1 to 9999"),
     ],
 )
 def test_a_bad_row_fails_alone(
@@ -252,14 +258,18 @@ def test_a_bad_row_fails_alone(
             connection.exec_driver_sql("ALTER TABLE job_outbox DROP CONSTRAINT job_outbox_is_a_job")
     with database.begin() as session:
         outbox.enqueue(session, resize, 1)
-        bad = outbox.enqueue(session, resize, 2)
+        outbox.enqueue(session, resize, 2)
         outbox.enqueue(session, resize, 3)
         session.flush()
+        [(name, value)] = [pair for pair in values.items() if pair[0] != "task"]
         session.execute(
-            update(JobOutbox).where(JobOutbox.id == uuid.UUID(bad.id)).values({k: str(v) for k, v in values.items()})
+            text(f"UPDATE job_outbox SET {name} = :value, task = :task WHERE position = 2"),
+            {"value": value, "task": values.get("task", "resize")},
         )
     assert relay.drain() == 3
-    first, second, third = rows(database)
+    columns = (JobOutbox.id, JobOutbox.relayed_at, JobOutbox.failed_at, JobOutbox.error)
+    with database.begin() as session:
+        first, second, third = session.execute(select(*columns).order_by(JobOutbox.position)).all()
     assert first.relayed_at
     assert third.relayed_at
     assert second.failed_at

@@ -88,6 +88,8 @@ def test_both_secrets_are_valid_while_one_is_replaced() -> None:
         (stripe_headers(b"[]"), b"[]", NOW, "malformed"),
         (stripe_headers(b"{}"), b"{}", NOW, "malformed"),
         (stripe_headers(b"{"), b"{", NOW, "malformed"),
+        (stripe_headers(b'{"id":NaN}'), b'{"id":NaN}', NOW, "malformed"),
+        (stripe_headers(b'{"id":"\\ud800"}'), b'{"id":"\\ud800"}', NOW, "malformed"),
         (stripe_headers(b'{"id":"e","type":7}'), b'{"id":"e","type":7}', NOW, "malformed"),
     ],
 )

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from fourlane.config.groups.deployment import DeploymentSettings
 from fourlane.config.shown import ADDRESS
 from fourlane.config.values import Switch, at_least
+from fourlane.keytext import read_keys, split_keys
 
 __all__ = ["DatabaseSettings", "EncryptionSettings"]
 
 
+def _check_keys(keys: SecretStr | None) -> SecretStr | None:
+    if keys is not None:
+        read_keys(split_keys(keys.get_secret_value()))
+    return keys
+
+
 class EncryptionSettings(DeploymentSettings):
-    encryption_keys: SecretStr | None = None
+    encryption_keys: Annotated[SecretStr | None, AfterValidator(_check_keys)] = None
     """Keys for personal data, newest first, each 32 bytes in base64, commas between them."""
 
 

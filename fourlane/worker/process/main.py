@@ -25,6 +25,7 @@ from fourlane.observe.lines import Lines, LinesOfAll
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.opening import Opening
 from fourlane.root import root
+from fourlane.sealing import check_keys
 from fourlane.tasks.modules import import_modules
 from fourlane.tasks.task import default_broker, keep_beside
 from fourlane.telling import tell
@@ -82,6 +83,7 @@ def _load(spec: Spec) -> tuple[RedisBroker, list[Any]]:
         import_modules(spec.modules)
         when_reachable(lambda: take_over(first), math.inf)
     broker = default_broker()
+    check_keys(broker.actors.values())
     broker.call_hooks(broker.hooks("after_process_boot"), (), {})
     queues = declared_queues(broker, spec.queues, spec.services)
     when_reachable(declare_limits, math.inf)  # as it waits for it later

@@ -25,12 +25,24 @@ def test_why_a_module_does_not_import_is_told_in_a_line(workers: Workers, source
     assert "Traceback" not in workers.log(process)
 
 
-@pytest.mark.parametrize("module", ["no_such_module", "broken_tasks"])
-def test_a_module_that_does_not_import(workers: Workers, module: str) -> None:
-    (workers.folder / "broken_tasks.py").write_text("raise ValueError('this module is broken')\n")
+CANNOT_START = {
+    "no_such_module": ("", "no_such_module"),
+    "broken_tasks": ("raise ValueError('this module is broken')", "this module is broken"),
+    "secret_tasks": (
+        "import fourlane\n@fourlane.task(encrypt=True)\ndef charge(card): ...",
+        "charge are encrypted: FOURLANE_ENCRYPTION_KEYS is not set",
+    ),
+}
+
+
+@pytest.mark.parametrize("module", CANNOT_START)
+def test_a_module_whose_jobs_cannot_run(workers: Workers, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, why = CANNOT_START[module]
+    monkeypatch.setitem(workers.env, "FOURLANE_ENVIRONMENT", "staging")
+    if text:
+        (workers.folder / f"{module}.py").write_text(f"{text}\n")
     process = workers.start(module=module)
     assert process.wait(10) == 78
-    lines = [line for line in workers.log(process).splitlines() if "cannot start" in line]
-    assert len(lines) == 1
-    assert ("no_such_module" if module == "no_such_module" else "this module is broken") in lines[0]
+    [line] = [line for line in workers.log(process).splitlines() if "cannot start" in line]
+    assert why in line
     assert "Traceback" not in workers.log(process)
