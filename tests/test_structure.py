@@ -267,3 +267,11 @@ def test_declaring_a_task_opens_nothing(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_page_of_the_inside_names_files_that_are_there() -> None:
+    page = (ROOT.parent / "docs/internals.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.(?:py|lua)|[\w/]+/)`", page))
+    there = {str(path.relative_to(ROOT.parent)) + "/" * path.is_dir() for path in ROOT.parent.glob("[ft]*/**/*")}
+    assert len(named) > 60
+    assert [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in there)] == []
