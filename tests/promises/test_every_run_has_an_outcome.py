@@ -68,8 +68,9 @@ def test_whatever_raises_the_job_ends(
     worker = run_worker(broker, slots=1, table=Table.create(1001))
     hear(Fails())
     PARTS[part](monkeypatch)
-    options = {"schedule": "s", "scheduled_for": 1, "tenant": ""}
-    sent = [made.send_with_options(**options) for made in (plain, later)]
+    options = {"schedule": "s", "scheduled_for": 1}  # as if a scheduler had made it
+    messages = [broker.enqueue(made.message().copy(options=options)) for made in (plain, later)]
+    sent = [EnqueuedJob(broker, Queue("default", Tier.P1), message.message_id) for message in messages]
     infos = [dead(each) for each in sent]
     monkeypatch.undo()
     if part not in ("table.begin", "traceback"):
