@@ -27,7 +27,6 @@ __all__ = [
     "open_arguments",
     "open_job",
     "open_result",
-    "require_keys",
     "seal_arguments",
     "seal_job",
     "seal_parts",
@@ -202,11 +201,6 @@ def open_arguments(place: str, text: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------------------------------
-
-
-def require_keys() -> None:
-    """Raises EncryptionError: there are none, or what is given is none."""
-    _ring()
 
 
 def _ring() -> crypto.Keyring:

@@ -60,7 +60,7 @@ ARROWS = {
     "worker": "",
     "run": "queues secrets tasks worker",
     "loop": "queues run worker",
-    "process": "config loop observe queues root run scheduler secrets tasks worker",
+    "process": "config loop observe queues root run scheduler tasks worker",
     "providers": "config",
     "db": "config root secrets",
     "outbox": "db queues root tasks",

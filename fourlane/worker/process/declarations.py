@@ -17,7 +17,7 @@ from fourlane.queues import control
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import Task, default_broker
 
-__all__ = ["Declarations", "declare_limits", "declared_queues", "require_keys_for"]
+__all__ = ["Declarations", "declare_limits", "declared_queues"]
 
 log = logging.getLogger("fourlane.worker")
 
@@ -34,15 +34,6 @@ def declared_queues(broker: RedisBroker, queues: list[str], services: list[str])
 
 def _service_of(broker: RedisBroker, actor: dramatiq.Actor[Any, Any]) -> str:
     return actor.service if isinstance(actor, Task) else broker.queue_of(actor.queue_name).service
-
-
-def require_keys_for(broker: RedisBroker, queues: list[Queue]) -> None:
-    """Raises EncryptionError: a task of these is encrypted, and without keys each of its jobs would fail."""
-    services = {queue.service for queue in queues}
-    if any(actor.encrypt and actor.service in services for actor in broker.actors.values() if isinstance(actor, Task)):
-        from fourlane.sealing import require_keys
-
-        require_keys()
 
 
 def declare_limits() -> None:

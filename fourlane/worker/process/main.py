@@ -29,12 +29,7 @@ from fourlane.tasks.modules import import_modules
 from fourlane.tasks.task import default_broker, keep_beside
 from fourlane.telling import tell
 from fourlane.worker.process import control, host
-from fourlane.worker.process.declarations import (
-    Declarations,
-    declare_limits,
-    declared_queues,
-    require_keys_for,
-)
+from fourlane.worker.process.declarations import Declarations, declare_limits, declared_queues
 from fourlane.worker.process.spec import CANNOT_START, CONTROLLED, LOOP_FAILED, Spec
 from fourlane.worker.process.start import when_reachable
 from fourlane.worker.process.takeover import take_over
@@ -89,7 +84,6 @@ def _load(spec: Spec) -> tuple[RedisBroker, list[Any]]:
     broker = default_broker()
     broker.call_hooks(broker.hooks("after_process_boot"), (), {})
     queues = declared_queues(broker, spec.queues, spec.services)
-    require_keys_for(broker, queues)
     when_reachable(declare_limits, math.inf)  # as it waits for it later
     return broker, queues
 

@@ -237,18 +237,3 @@ def test_encrypt_is_one_of_three_words(broker: RedisBroker, word: Any) -> None:
 
         @fourlane.task(encrypt=word)
         def charge() -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("keys", "why"), [({}, "KEYS is not set"), ({"FOURLANE_ENCRYPTION_KEYS": "garbage"}, "1 is not 32 bytes in base64")]
-)
-def test_a_worker_of_encrypted_tasks_does_not_start_without_keys(
-    command: Command, keys: dict[str, str], why: str
-) -> None:
-    """Each of its jobs would fail as often as it may, and be a dead letter."""
-    command.module("paying", "import fourlane\n\n@fourlane.task(service='paying', encrypt=True)\ndef pay(): pass\n")
-    told = command("worker", "paying", FOURLANE_ENVIRONMENT="staging", **keys)
-    assert told.returncode == 78
-    assert "cannot start: " in told.stderr
-    assert why in told.stderr
-    assert "Traceback" not in told.stderr
