@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -16,6 +17,8 @@ from fourlane.queues.words import text_of
 from fourlane.worker.run.run import Run
 
 __all__ = ["SUCCESS_SENDERS", "Sender", "sends_after_errors", "sends_after_success"]
+
+log = logging.getLogger("fourlane.worker")
 
 SUCCESS_SENDERS: Final = (Callbacks, Pipelines)
 """dramatiq's middleware that sends these after a success."""
@@ -66,13 +69,17 @@ class Sender:
             actor = self._broker.get_actor(name)
             self._until_told(run, lambda: actor.send(run.message.asdict(), told))
 
-    def _believed(self, run: Run, option: str) -> Any:
+    def _believed(self, run: Run, option: str) -> str | None:
         """The task that the job names, but no encrypted one where it was not seen that the job is ours."""
         name = run.envelope.options.get(option)
         if not isinstance(name, str):
             return None
-        demanded = getattr(self._broker.actors.get(name), "encrypt", False)
-        return None if demanded is True and run.seal is None else name
+        if run.seal is None and getattr(self._broker.actors.get(name), "encrypt", False) is True:
+            log.warning(
+                "job=%s: its %s, %r, is not told: that is encrypted, and the job was not opened", run.id, option, name
+            )
+            return None
+        return name
 
     def _until_told(self, run: Run, tell: Callable[[], object]) -> None:
         """Through an outage of Redis: work that is done is no dead letter for that. In a thread that may wait.
