@@ -13,11 +13,12 @@ from dramatiq.middleware import Middleware, MiddlewareError
 import fourlane
 from fourlane import JobFailed, State
 from fourlane.errors import Reject
+from fourlane.names import Queue, Tier
 from fourlane.outcome import Result
 from fourlane.queues import words
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.turn import Ask
-from fourlane.tasks.task import Backoff, task
+from fourlane.tasks.task import Backoff, EnqueuedJob, task
 from fourlane.telling import Observer
 from fourlane.worker.loop.loop import Loop
 from fourlane.worker.run import conclude, failed
