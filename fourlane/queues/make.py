@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fourlane import codec, job
-from fourlane.errors import DuplicateJob, InvalidOption
+from fourlane.errors import DuplicateJob
 from fourlane.later import later_tasks
 from fourlane.names import Queue
 from fourlane.queues import carry
@@ -73,13 +73,10 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
       actors: all that are known here.
 
     Raises:
-      InvalidOption: it says that it is sealed already.
       InvalidName: of the tenant.
       InvalidArguments, InvalidOption, and what its ``check`` raises: of a later message in the options.
       LeaseLost: the run that sends it lost its own job.
     """
-    if codec.SEALED in options:
-        raise InvalidOption(f"{codec.SEALED!r} is no option to be given: a task is declared with encrypt=True")
     if "tenant" in options or carry.running.get() is not None:
         options = carry.with_tenant(options)
     if options and not codec.MESSAGES.isdisjoint(options):
