@@ -97,6 +97,11 @@ class Keyring:
             raise AlteredCiphertext(f"{context}: was changed, or belongs elsewhere") from None
         return data
 
+    def encrypted(self, data: bytes) -> bool:
+        """Whether one of its keys did, by the head; only decrypt proves it."""
+        is_long = len(data) >= _HEADER_BYTES + _TAG_BYTES
+        return is_long and data[:1] == _VERSION and data[len(_VERSION) : len(_VERSION) + _NAME_BYTES] in self._ciphers
+
     def marks(self, data: bytes, context: str) -> list[str]:
         """A mark of the data for each key, newest first: what is encrypted can be found by it, and what others may
         read is proved by it to be ours. The data cannot be guessed from it without the key.

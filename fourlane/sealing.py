@@ -106,6 +106,8 @@ def open_job(envelope: Envelope, job_id: str, demanded: Encrypt = False) -> Enve
                 f"the arguments are not encrypted, and {envelope.task!r} is declared with encrypt=True: somebody else "
                 'wrote this job, or it is from before that (encrypt="accept-plain" lets those run)'
             )
+        if demanded and _is_ciphertext(envelope.args):
+            raise Reject(f"{envelope.task}: its arguments are encrypted, and its option that says so was taken away")
         return envelope
     data = _open_sealed(envelope, job_id)
     try:
@@ -114,6 +116,15 @@ def open_job(envelope: Envelope, job_id: str, demanded: Encrypt = False) -> Enve
         raise Reject(f"{envelope.task}: what was encrypted is no job's arguments: {error}") from None
     options = {name: value for name, value in envelope.options.items() if name != SEALED} | inside.messages
     return Envelope(envelope.task, inside.args, inside.kwargs, options, envelope.enqueued_ms)
+
+
+def _is_ciphertext(args: list[Any]) -> bool:
+    if len(args) != 1 or not isinstance(args[0], str):
+        return False
+    try:
+        return _ring().encrypted(base64.b64decode(args[0], validate=True))
+    except ValueError:
+        return False
 
 
 def is_bound_to_job(options: Mapping[str, Any]) -> bool:

@@ -925,6 +925,22 @@ def test_jobs_from_before_the_encryption_run_where_that_is_said(broker: RedisBro
     assert sent.result() == "new"
 
 
+def test_no_ciphertext_is_taken_for_arguments_in_plain(broker: RedisBroker, run_worker: RunWorker) -> None:
+    ran: list[str] = []
+
+    @fourlane.task(encrypt="accept-plain", max_retries=3)
+    def charge(card: str) -> None:
+        ran.append(card)
+
+    sent = charge.send(SECRET)
+    client, keys = broker.client, broker.store.service("default")
+    client.hset(keys.jobs, sent.id, bytes(client.hget(keys.jobs, sent.id)).replace(b',{},{"sealed":3}', b""))
+    run_worker(broker)
+    eventually(lambda: sent.status() is State.DEAD)
+    assert not ran
+    assert sent.info().reason == "rejected"
+
+
 def test_jobs_that_an_earlier_version_encrypted_run(broker: RedisBroker, run_worker: RunWorker) -> None:
     ran: list[str] = []
 
