@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, Final
 
-from fourlane.worker.loop import loop, turning, waiting
+from fourlane.worker.loop import loop, sleep, turning
 from fourlane.worker.run import begin, finish
 
 __all__: list[str] = []
@@ -59,7 +59,7 @@ def _without_hooks(function: Callable[..., Any]) -> Callable[..., Any]:
 for owner, names in (
     (loop.Loop, ("finished",)),
     (turning.Turns, ("take", "_tell_ended")),
-    (waiting.Waiting, ("wait",)),
+    (sleep.Sleep, ("wait",)),
     (begin.Begin, ("_begin_with",)),
     (finish.Finish, ("finish", "_let_go")),
 ):

@@ -23,11 +23,12 @@ PUBLIC = {
     "fourlane.outbox": "enqueue enqueue_with_options",
     "fourlane.tasks.ai": "MODELS AiConfig Estimate Reply analyze call configure estimate generate image prices_source "
     "spending summarize transcribe translate",
-    "fourlane.tasks.billing": "PROVIDERS InvalidPeriod Summary period_of reconcile reconcile_period",
+    "fourlane.tasks.billing": "PROVIDERS InvalidPeriod RunTaken Summary period_of reconcile reconcile_period",
     "fourlane.tasks.notifications": "Channel InvalidNotification Notification Sent alert email notify pagerduty push "
     "slack sms",
     "fourlane.tasks.webhooks": "Delivered DeliveryFailed deliver send_event",
-    "fourlane.webhooks": "Answer Event Receiver Refused Senders Verified forward_webhook on_webhook verify",
+    "fourlane.webhooks": "Answer Event Receiver Refused Senders Unverifiable Verified forward_webhook on_webhook "
+    "verify",
 }
 
 

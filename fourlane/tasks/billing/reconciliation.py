@@ -21,12 +21,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.db.setup import database
-from fourlane.errors import FourlaneError, Reject
+from fourlane.errors import Reject
 from fourlane.names import Tier
 from fourlane.providers.health import Target
 from fourlane.providers.payments import Books, Page, Period, ProviderError, read_error
 from fourlane.providers.setup import books as provider_books
 from fourlane.root import root
+from fourlane.tasks.billing.errors import InvalidPeriod
 from fourlane.tasks.context import current_job
 from fourlane.tasks.health import when_well
 from fourlane.tasks.steps import resume, step
@@ -36,16 +37,12 @@ if TYPE_CHECKING:
     from fourlane.db.engine import Database
     from fourlane.tasks.billing.runs import Progress
 
-__all__ = ["PROVIDERS", "InvalidPeriod", "Summary", "period_of", "reconcile", "reconcile_period"]
+__all__ = ["PROVIDERS", "Summary", "period_of", "reconcile", "reconcile_period"]
 
 PROVIDERS: Final = ("stripe", "paypal")
 MARGIN: Final = timedelta(days=1)
 _HOUR_MS: Final = 3_600_000
 _PAGES: Final = 10  # after so many the job's journal is told; the database is after each
-
-
-class InvalidPeriod(FourlaneError, ValueError):
-    """A period that cannot be reconciled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,13 @@ from sqlalchemy.orm import Session
 from fourlane.db.engine import Database
 from fourlane.db.models import ReconciliationFinding, ReconciliationRun, ReconciliationSeen
 from fourlane.db.statements import changed_by
-from fourlane.errors import FourlaneError
 from fourlane.providers.payments import Period
+from fourlane.tasks.billing.errors import RunTaken
 
-__all__ = ["Progress", "RunTaken", "advance", "exists", "fail", "finish", "latest", "mark", "open_run", "run_of"]
+__all__ = ["Progress", "advance", "exists", "fail", "finish", "latest", "mark", "open_run", "run_of"]
 
 _TRIES: Final = 5
 _RESUMABLE: Final = timedelta(days=1)  # later, the beginning of the run is no longer what the provider says
-
-
-class RunTaken(FourlaneError):
-    """Another process goes on with this run."""
 
 
 @dataclass(slots=True)
