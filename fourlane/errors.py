@@ -16,7 +16,7 @@ FourlaneError
 ├── DuplicateJob            another job already has that id
 ├── UnreadableJob           a stored body cannot be decoded
 ├── RedisUnavailable        Redis cannot be reached or refuses us
-│   └── BrokerUnavailable   the same, out of dramatiq's API: its ConnectionClosed too (queues/away.py)
+│   └── BrokerUnavailable   the same, out of dramatiq's API: its ConnectionClosed too (queues/dramatiq_errors.py)
 ├── ResultTimeout           no result arrived in time
 ├── ResultNotKept           the job's result is not kept, or no longer; says which option keeps it
 ├── UnreadableResult        what lies in the place of a job's result or progress is none (also a ValueError)

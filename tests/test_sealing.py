@@ -38,7 +38,7 @@ from fourlane.names import Tier
 from fourlane.outbox.relay import Relay
 from fourlane.queues import browse, dead_letters, ended, schedules
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.encrypted import declare_encrypted
+from fourlane.queues.encrypted_tasks import declare_encrypted
 from fourlane.queues.journal import journal_of
 from fourlane.queues.make import Draft
 from fourlane.queues.results import value_of

@@ -25,7 +25,7 @@ from fourlane.names import Tier, check_service
 from fourlane.outbox.listen import Bell
 from fourlane.outbox.written import COLUMNS, check_size, id_of, moment_ms, options_of
 from fourlane.queues import make, relayed
-from fourlane.queues.encrypted import encrypted_tasks
+from fourlane.queues.encrypted_tasks import encrypted_tasks
 from fourlane.queues.redis import is_answer, is_refusal
 from fourlane.queues.redis.clock import time_ms
 from fourlane.queues.relayed import Relayed

@@ -32,7 +32,7 @@ from fourlane.errors import DuplicateJob, InvalidArguments
 from fourlane.names import Queue, parse_queue
 from fourlane.options import LONGEST_DELAY_MS, check_sent
 from fourlane.queues import carry, make
-from fourlane.queues.away import closed_to_dramatiq
+from fourlane.queues.dramatiq_errors import closed_to_dramatiq
 from fourlane.queues.groups import MemberCallbacks
 from fourlane.queues.in_process import in_process, taken_as_retry, taking_retry
 from fourlane.queues.opening import Defaults, Opened, opening_here, opening_with

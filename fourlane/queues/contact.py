@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.beat import SILENCE_MS
 
 __all__ = ["STEP_SECONDS", "Contact"]
 

@@ -48,7 +48,7 @@ lead           string    the scheduler that works now                           
 runs:NAME      list      history of a schedule's runs (history.py)               250 lines; goes with it
 relayed        zset      ids that came from the outbox, by the time at which     7 days; 1 minute once the
                          they may be forgotten                                   relay's commit is known
-encrypted      set       names of encrypted tasks (encrypted.py)                 who declares them
+encrypted      set       names of encrypted tasks (encrypted_tasks.py)                 who declares them
 output:ID      stream    what a job writes while it runs, in pieces              2,000 pieces, 1 hour
 log:ID         list      a job's log lines                                      200 lines, 1 hour
 progress:ID    string    how far a job is                                       1 hour

@@ -12,8 +12,8 @@ import msgspec
 
 from fourlane.job import id_of_entry
 from fourlane.outcome import Back, Cancel, Dead, Done, Outcome, Postpone, Result, Retry, Stepped
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.keys import ServiceKeys
-from fourlane.queues.pulse import SILENCE_MS
 
 __all__ = ["Ask", "First", "Leased", "Turn", "read_turn", "turn_words"]
 

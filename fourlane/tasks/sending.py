@@ -16,8 +16,8 @@ from fourlane.errors import DuplicateJob, Reject
 from fourlane.names import Queue, Tier
 from fourlane.options import Encrypt, check_declared, check_encrypt, check_given
 from fourlane.queues import make
-from fourlane.queues.away import closed_to_dramatiq
 from fourlane.queues.broker import Defaults, RedisBroker
+from fourlane.queues.dramatiq_errors import closed_to_dramatiq
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Delayed
 from fourlane.tasks.callables import check_function

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from fourlane.job import State
-from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
+from fourlane.queues.beat import BEAT_SECONDS, SILENCE_MS
 from tests.conftest import StartServer
 from tests.proxy import FaultyProxy
 from tests.workers import Workers, alive, eventually

@@ -16,10 +16,10 @@ from dramatiq.broker import Consumer, MessageProxy
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues import control
-from fourlane.queues.away import BrokerUnavailable
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.consumer import LeaseConsumer
 from fourlane.queues.consumer import consumer as consumers
+from fourlane.queues.dramatiq_errors import BrokerUnavailable
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
 

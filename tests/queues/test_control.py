@@ -11,9 +11,9 @@ from fourlane.errors import InvalidName, JobNotFound, SettingsError
 from fourlane.job import State
 from fourlane.outcome import Retry
 from fourlane.queues import browse, control
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.limit import Limit
-from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Ask
 from tests.queues.conftest import Hand

@@ -13,12 +13,12 @@ from dramatiq.broker import Consumer, MessageProxy
 
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import Back, Dead, Done, Outcome
-from fourlane.queues.away import closed_to_dramatiq
+from fourlane.queues.beat import BEAT_SECONDS
 from fourlane.queues.consumer import ends
 from fourlane.queues.consumer.ends import LeasedMessage
 from fourlane.queues.consumer.holding import Holding
+from fourlane.queues.dramatiq_errors import closed_to_dramatiq
 from fourlane.queues.messages import Named, message_of
-from fourlane.queues.pulse import BEAT_SECONDS
 from fourlane.queues.redis import Link, blocks_for
 from fourlane.queues.turn import Leased
 from fourlane.queues.words import text_of

@@ -16,8 +16,8 @@ from fourlane.errors import RedisUnavailable
 from fourlane.names import Queue
 from fourlane.outcome import Back, Done, Outcome
 from fourlane.queues import control
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.contact import Contact
-from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.redis import Link, is_refusal
 from fourlane.queues.refusals import instead_of
 from fourlane.queues.store import Store

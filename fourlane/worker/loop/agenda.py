@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.turn import Ask, Turn
 
 __all__ = ["Agenda"]

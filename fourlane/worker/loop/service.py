@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 from fourlane.outcome import Back, Outcome
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.contact import STEP_SECONDS, Contact
-from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.tally import Tally
 from fourlane.queues.turn import Ask, Leased, Turn
 from fourlane.worker.loop.agenda import Agenda

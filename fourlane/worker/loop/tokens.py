@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Ask, Turn
 from fourlane.worker.loop.appetite import Appetite

@@ -11,7 +11,7 @@ import msgspec
 
 from fourlane.errors import RedisUnavailable
 from fourlane.outcome import PLAIN
-from fourlane.queues.pulse import NEXT_LOOK_SECONDS, idle_look_seconds
+from fourlane.queues.beat import NEXT_LOOK_SECONDS, idle_look_seconds
 from fourlane.queues.store import Store
 from fourlane.queues.turn import Ask, First, Leased, Turn
 from fourlane.telling import Ends, tell

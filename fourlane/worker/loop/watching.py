@@ -7,8 +7,8 @@ import time
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.contact import STEP_SECONDS
-from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.telling import tell
 from fourlane.worker.loop.recovery import Recovery

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.pulse import BEAT_SECONDS, SILENCE_MS
+from fourlane.queues.beat import BEAT_SECONDS, SILENCE_MS
 from fourlane.queues.redis import is_refusal
 from fourlane.queues.store import Store
 from fourlane.worker.process.child import Child

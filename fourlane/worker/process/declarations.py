@@ -41,7 +41,7 @@ def declare_limits() -> None:
 
     And which tasks are encrypted.
     """
-    from fourlane.queues.encrypted import declare_encrypted
+    from fourlane.queues.encrypted_tasks import declare_encrypted
 
     broker = default_broker()
     store = broker.store

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from fourlane.errors import RedisUnavailable
-from fourlane.queues.pulse import SILENCE_MS
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.store import Store
 from fourlane.worker.process.links import Links
 from fourlane.worker.process.protocol import BeatHearer

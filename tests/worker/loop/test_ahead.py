@@ -10,8 +10,8 @@ import pytest
 import fourlane
 from fourlane import codec
 from fourlane.job import State, new_id
+from fourlane.queues.beat import SILENCE_MS
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.pulse import SILENCE_MS
 from fourlane.queues.redis import Link
 from fourlane.queues.turn import Ask, Turn
 from fourlane.worker.loop.loop import Loop
