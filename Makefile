@@ -22,7 +22,7 @@ run: $(STAMP)    ## the main job on embedded servers: webhook deliveries in four
 test: $(STAMP)   ## all tests
 	$(BIN)/python -m pytest
 
-ci: check test test-servers ## all that continuous integration runs
+ci: check run test test-servers ## all that continuous integration runs
 
 # Rules, HTTP and SQL are the same on all servers of Redis.
 ENGINE := tests/promises tests/queues tests/worker tests/scheduler tests/tasks tests/providers tests/telling \

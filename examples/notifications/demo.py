@@ -171,8 +171,11 @@ def _send_all(subscription: dict[str, Any]) -> Counter[str]:
     from fourlane.db import migrate
     from fourlane.tasks.notifications import Notification, alert, notify
     from fourlane.tasks.notifications.ledger import Ledger
+    from fourlane.tasks.notifications.setup import configure
 
-    database = app.open_database(load_settings())
+    settings = load_settings()
+    configure(app.App(settings).notifications)  # this process has read others before
+    database = app.open_database(settings)
     migrate.migrate(database)
     ledger = Ledger(database, {})
     margaret = uuid.uuid4()
@@ -204,6 +207,7 @@ def _send_all(subscription: dict[str, Any]) -> Counter[str]:
         ends = Counter(job.result(timeout=PATIENCE_SECONDS)["status"] for job in jobs)
         ends["digest"] = _wait_for_digest(database)
     database.close()
+    configure(None)
     return ends
 
 
