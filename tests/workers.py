@@ -212,7 +212,7 @@ def workers(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Workers]
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, and after
         return False
     return state != "Z"
 
