@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 import msgspec
@@ -226,4 +226,5 @@ def _why_no_probe(assignment: Assignment, error: OSError) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):  # a terminal that was closed, a full disk: jobs run on, as they do where a log line is lost
+        print(text, file=sys.stderr, flush=True)
