@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,59 +35,60 @@ def connector(redis_server: Server) -> Iterator[Connector]:
     opened.close()
 
 
-def sockets() -> int:
-    """Those that this process has open."""
-    found = 0
+def sockets(port: int) -> int:
+    """Those that this process has open to a port of this machine: other tests' may close meanwhile."""
+    own = set()
     for name in os.listdir("/proc/self/fd"):
         try:
-            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            own.add(os.readlink(f"/proc/self/fd/{name}"))
         except FileNotFoundError:
             pass  # the folder's own
-    return found
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return sum(f"socket:[{line[9]}]" in own for line in lines if int(line[2].rpartition(":")[2], 16) == port)
 
 
 @pytest.mark.parametrize("option", ["", "?max_connections=2"])
 def test_many_threads_at_once(redis_server: Server, option: str) -> None:
     connector = Connector(client_of(redis_server.url + option))
-    before = sockets()
+    before = sockets(redis_server.port)
     redis_server.pause()  # all are in the middle of a call then
     with ThreadPoolExecutor(120) as pool:
         calls = [pool.submit(connector.command, KEY, "RPUSH", KEY, n) for n in range(120)]
-        eventually(lambda: sockets() - before >= 120, 20)
+        eventually(lambda: sockets(redis_server.port) - before >= 120)
         redis_server.resume()
         assert sorted(call.result() for call in calls) == list(range(1, 121))
     connector.close()
-    assert sockets() == before
+    assert sockets(redis_server.port) == before
 
 
 def test_more_idle_links_than_are_kept(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fourlane.queues.redis.connector.MOST_IDLE", 3)
     connector = Connector(client_of(redis_server.url))
-    before = sockets()
+    before = sockets(redis_server.port)
     redis_server.pause()
     with ThreadPoolExecutor(10) as pool:
         calls = [pool.submit(connector.command, KEY, "PING") for n in range(10)]
-        eventually(lambda: sockets() - before >= 10)
+        eventually(lambda: sockets(redis_server.port) - before >= 10)
         redis_server.resume()
         assert all(call.result() == b"PONG" for call in calls)
-    assert sockets() == before + 3
+    assert sockets(redis_server.port) == before + 3
     connector.close()
 
 
 def test_a_thousand_links_one_after_the_other(redis_server: Server, connector: Connector) -> None:
-    before = sockets()
+    before = sockets(redis_server.port)
     for _ in range(1_000):
         link = connector.open(KEY)
         assert link.command("PING") == b"PONG"
         link.close()
-    assert sockets() == before
+    assert sockets(redis_server.port) == before
     assert connector.command(KEY, "PING") == b"PONG"
 
 
 def test_more_cuts_than_a_pool_has_connections(redis_server: Server) -> None:
     with FaultyProxy("127.0.0.1", redis_server.port) as proxy:
         connector = Connector(client_of(proxy.url(redis_server.url)))
-        before = sockets()
+        before = sockets(proxy.port)
 
         def pinged(_: int) -> object:
             return connector.command(KEY, "PING")
@@ -97,7 +99,7 @@ def test_more_cuts_than_a_pool_has_connections(redis_server: Server) -> None:
                 proxy.cut()
         assert connector.command(KEY, "PING") == b"PONG"
         connector.close()
-        eventually(lambda: sockets() <= before)
+        eventually(lambda: sockets(proxy.port) <= before)
 
 
 def test_a_thousand_refusals(redis_server: Server) -> None:
