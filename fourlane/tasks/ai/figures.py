@@ -13,12 +13,12 @@ from fourlane.providers.ai import Answer
 from fourlane.tasks.context import current_job
 from fourlane.telling import Span, tell
 
-__all__ = ["NOBODY", "Seen", "label", "watched"]
+__all__ = ["NOBODY", "Seen", "label", "watched", "words_of"]
 
 NOBODY: Final = "-"
 """The tenant of calls that have none."""
 _LABEL_CHARACTERS: Final = 100
-_NO_ANSWER: Final = Answer("")
+_NO_ANSWER: Final = Answer()
 
 
 @dataclass(slots=True)
@@ -36,6 +36,13 @@ class Seen:
     error: str = ""
     outcome: str = "ok"
     made: bool = True
+
+    def tell(self, answer: Answer, cost_usd: float | None) -> float | None:
+        """Take what came back and what it cost; gives back the latter."""
+        self.answer, self.cost_usd = answer, cost_usd
+        if self.outcome == "ok":
+            self.outcome = answer.outcome
+        return cost_usd
 
 
 def label(tenant: str | None) -> str:
@@ -62,8 +69,8 @@ def watched(operation: str, full: str, tenant: str | None) -> Iterator[Seen]:
 def _count(operation: str, full: str, tenant: str | None, seen: Seen, seconds: float) -> None:
     provider, _, model = full.partition("/")
     whose = (provider, model, label(tenant))
-    tell.counted("ai_tokens", (*whose, "in"), seen.answer.input_tokens)
-    tell.counted("ai_tokens", (*whose, "out"), seen.answer.output_tokens)
+    tell.counted("ai_tokens", (*whose, "in"), seen.answer.usage.input_tokens)
+    tell.counted("ai_tokens", (*whose, "out"), seen.answer.usage.output_tokens)
     tell.counted("ai_cost_usd", whose, seen.cost_usd or 0.0)
     job = current_job()
     tell.counted("ai_task_cost_usd", (operation if job is None else job.task,), seen.cost_usd or 0.0)
@@ -77,8 +84,8 @@ def _say(span: Span, operation: str, full: str, tenant: str | None, seen: Seen) 
             "operation": operation,
             "ai_provider": provider,
             "ai_model": model,
-            "ai_input_tokens": seen.answer.input_tokens,
-            "ai_output_tokens": seen.answer.output_tokens,
+            "ai_input_tokens": seen.answer.usage.input_tokens,
+            "ai_output_tokens": seen.answer.usage.output_tokens,
         }
     )
     if seen.cost_usd is not None:
@@ -87,3 +94,8 @@ def _say(span: Span, operation: str, full: str, tenant: str | None, seen: Seen) 
         span.say({"organization_id": tenant})
     if seen.error:
         span.fail(seen.error)
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:1_000]

@@ -7,7 +7,7 @@ from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.providers.ai import Answer
+from fourlane.providers.ai import Usage
 from fourlane.tasks.ai.config import MICRO, configured
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fourlane.tasks.ai.config import AiConfig
 
-__all__ = ["Estimate", "context_window", "cost", "count_tokens", "estimate", "most", "prices_source"]
+__all__ = ["Estimate", "context_window", "cost", "count_tokens", "estimate", "prices_source"]
 
 # What genai-prices does not know: dollars for an image of 1024 x 1024, and for a minute of audio.
 _FLAT_PRICES: Final[Mapping[str, Mapping[str, float]]] = {
@@ -39,49 +39,44 @@ def estimate(model: str, prompt: str, *, max_tokens: int = 1_024, system: str | 
     config = configured()
     full = config.resolve(model)
     tokens = count_tokens(prompt, system)
-    dollars = most(config, full, tokens, max_tokens)
-    return Estimate(full, tokens, max_tokens, None if dollars is None else float(dollars))
+    return Estimate(full, tokens, max_tokens, cost(config, full, Usage(input_tokens=tokens, output_tokens=max_tokens)))
 
 
-def count_tokens(prompt: str, system: str | None) -> int:
+def count_tokens(*texts: str | None) -> int:
     """About how many tokens a model reads."""
     # Bytes, so that scripts of many bytes a letter, which take more tokens, are not counted too low.
-    return (len(prompt.encode("utf-8", "replace")) + len((system or "").encode("utf-8", "replace"))) // 4 + 8
+    return sum(len((text or "").encode("utf-8", "replace")) for text in texts) // 4 + 8
 
 
-def most(config: AiConfig, full: str, input_tokens: int, max_tokens: int) -> Decimal | None:
-    """Dollars that a call may cost at most; of audio, whose length nobody knows yet, a minute is taken."""
-    return cost(config, full, Answer("", input_tokens, max_tokens, seconds=60.0))
-
-
-def cost(config: AiConfig, full: str, answer: Answer) -> Decimal | None:
+def cost(config: AiConfig, full: str, usage: Usage) -> float | None:
     """Dollars; None where nobody knows the price."""
     own = config.prices.get(full) or _FLAT_PRICES.get(full)
     if own is not None:
-        millions = Decimal(answer.input_tokens) * Decimal(str(own.get("input", 0)))
-        millions += Decimal(answer.output_tokens) * Decimal(str(own.get("output", 0)))
-        minutes = Decimal(str(answer.seconds)) / 60
-        return millions / MICRO + Decimal(str(own.get("image", 0))) + minutes * Decimal(str(own.get("minute", 0)))
-    priced = _priced(full, answer)
-    return None if priced is None else Decimal(priced.total_price)
+        millions = Decimal(usage.input_tokens) * Decimal(str(own.get("input", 0)))
+        millions += Decimal(usage.output_tokens) * Decimal(str(own.get("output", 0)))
+        minutes = Decimal(str(usage.audio_seconds)) / 60
+        images = usage.images * Decimal(str(own.get("image", 0)))
+        return float(millions / MICRO + images + minutes * Decimal(str(own.get("minute", 0))))
+    priced = _priced(full, usage)
+    return None if priced is None else float(priced.total_price)
 
 
 def context_window(full: str) -> int | None:
     """Tokens that the model can read; None where nobody knows."""
-    priced = _priced(full, Answer(""))
+    priced = _priced(full, Usage())
     return None if priced is None else priced.model.context_window
 
 
-def _priced(full: str, answer: Answer) -> Any:
-    """What genai-prices says of an answer of a model; None where it is not installed or does not know the model."""
+def _priced(full: str, usage: Usage) -> Any:
+    """What genai-prices says of a usage of a model; None where it is not installed or does not know the model."""
     try:
         import genai_prices
     except ModuleNotFoundError:
         return None
     provider, _, name = full.partition("/")
-    usage = genai_prices.Usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens)
+    taken = genai_prices.Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
     try:
-        return genai_prices.calc_price(usage, model_ref=name, provider_id=provider)
+        return genai_prices.calc_price(taken, model_ref=name, provider_id=provider)
     except LookupError:
         return None
 

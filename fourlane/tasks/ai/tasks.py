@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fourlane.tasks.ai.calls import Reply, call
+from fourlane.tasks.ai.calls import call
 from fourlane.tasks.ai.checks import check_audio, check_image, check_text
+from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.task import task
 
 __all__ = ["analyze", "generate", "image", "summarize", "transcribe", "translate"]

@@ -85,7 +85,7 @@ def test_figures_and_spans_of_calls(command: Command, provider: Provider, receiv
     by_tenant = sum(v for name, v in found.items() if name[0] == "fourlane_ai_cost_usd_total")
     assert value("ai_task_cost_usd_total", "fourlane.ai.generate") == pytest.approx(by_tenant)
     assert value("ai_call_seconds_count", "openai", "gpt-4o", "ok") == 2
-    assert value("ai_call_seconds_count", "openai", "gpt-4o", "refused") == 1
+    assert value("ai_call_seconds_count", "openai", "gpt-4o", "blocked") == 1
     assert value("ai_budget_total", "poor", "warned") == 1
     assert value("ai_budget_total", "poor", "refused") == 1
     assert value("provider_calls_total", "openai", "gpt-4o", "ok") == 3
@@ -104,7 +104,7 @@ def test_figures_and_spans_of_calls(command: Command, provider: Provider, receiv
     assert acme["attributes"]["operation"] == "generate"
     assert acme["attributes"]["status"] == "ok"
     [sad] = [span for span in told if span["attributes"].get("organization_id") == "sad"]
-    assert (sad["error"], "refused the content" in sad["attributes"]["error_message"]) == (True, True)
+    assert (sad["error"], "had the content blocked" in sad["attributes"]["error_message"]) == (True, True)
 
 
 def receiver_ends(port: int) -> list[int]:

@@ -1,0 +1,64 @@
+"""What a call gives to the one who made it: JSON, so that it can be a job's result."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from fourlane.providers.ai import Answer, Outcome
+
+__all__ = ["Reply", "reply_of"]
+
+
+class Reply(TypedDict):
+    """The result of a call.
+
+    text: of the answer, without thoughts; of a transcription what was heard.
+    outcome: ``ok``, or what kept it from being whole (``fourlane.providers.ai.Outcome``); finish: the provider's word.
+    model: ``provider/model`` that answered, which is another than was asked when a fallback did.
+    tool_calls: ``{"id", "name", "arguments"}``, the last as JSON text. citations: ``{"url", "title", …}``.
+    data: what the text holds, where a schema was asked for.
+    files: references to what was made (``fourlane.storage``): images, speech.
+    output_tokens: thoughts included, which ``reasoning_tokens`` counts alone; input_tokens: cached ones included.
+    cost_usd: in dollars. cost_known: false where no price is known. cost_estimated: the provider told no usage.
+    """
+
+    text: str
+    outcome: Outcome
+    finish: str
+    model: str
+    tool_calls: list[dict[str, str]]
+    citations: list[dict[str, Any]]
+    data: Any
+    files: list[str]
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: float
+    cost_known: bool
+    cost_estimated: bool
+
+
+def reply_of(full: str, answer: Answer, cost_usd: float | None, files: list[str]) -> Reply:
+    """The reply of an answer; ``cost_usd`` None: no price is known."""
+    usage = answer.usage
+    return {
+        "text": answer.text,
+        "outcome": answer.outcome,
+        "finish": answer.finish,
+        "model": full,
+        "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.calls],
+        "citations": [
+            {"url": one.url, "title": one.title, "quote": one.quote, "start": one.start, "end": one.end}
+            for one in answer.citations
+        ],
+        "data": None,
+        "files": files,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cache_read_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": cost_usd or 0.0,
+        "cost_known": cost_usd is not None,
+        "cost_estimated": not usage.told,
+    }
