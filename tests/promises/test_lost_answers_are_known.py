@@ -64,6 +64,29 @@ def test_jobs_of_a_lost_reply_come_back_when_the_server_stays_away_for_a_while(
     eventually(lambda: set(ran) == set(range(20)), 15)
 
 
+def test_a_retry_is_in_time_when_nobody_heard_when_it_is_due(
+    behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
+) -> None:
+    """The answer that tells of its moment was lost, and idle workers look at what is due every 20 s only."""
+    runs = 0
+
+    @fourlane.task(backoff=Backoff(1, 1))
+    def again(first_fails: bool) -> None:
+        nonlocal runs
+        runs += 1
+        if first_fails and runs == 2:
+            raise ValueError("again")
+
+    # With one slot it does not wait in Redis while a job runs: a wait that is cut off makes it look.
+    loop = run_worker(behind, slots=1)
+    again.send(False)
+    eventually(lambda: runs and not loop.services[0].held and loop.waits.armed())
+    proxy.drop_next_reply(containing=b"\r\nretry\r\n")
+    again.send(True)
+    proxy.wait_dropped()
+    eventually(lambda: runs == 3, 10)
+
+
 def test_of_many_calls_whose_answers_are_lost_each_counts_once(
     redis_url: str, namespace: str, broker: RedisBroker, behind: RedisBroker, proxy: FaultyProxy, run_worker: RunWorker
 ) -> None:
