@@ -260,7 +260,7 @@ def test_who_waits_to_attach_takes_over_from_a_dead_owner(folder: Path, monkeypa
         assert gone(url)
         monkeypatch.setattr(servers, "ask", ask_and_tell)
         attaching = pool.submit(EmbeddedRedis.open, folder, attach=True)
-        assert waiting.wait(5)
+        assert waiting.wait(30)
         assert not attaching.done()
         owner.end(signal.SIGKILL)
         with attaching.result(10) as server:

@@ -108,7 +108,7 @@ def test_what_jobs_of_every_end_leave_does_not_grow(own_broker: RedisBroker, run
         for worker in workers:
             worker.told_cancelled({run.id for run in worker.executor.running()})
         for replay in (True, False):
-            eventually(lambda: counts(own_broker) == [DEAD] * 4, 15)
+            eventually(lambda: counts(own_broker) == [DEAD] * 4)
             if replay:
                 dead_letters.replay(store, Filter())
         dead_letters.discard(store, Filter())
