@@ -33,7 +33,7 @@ class S3Storage(Storage):
 
     Raises:
       FourlaneError: boto3 is not installed.
-      StorageUnavailable: there is no region, or the profile is not known.
+      StorageUnavailable: the profile is not known, or the endpoint is none.
     """
 
     def __init__(
