@@ -16,6 +16,7 @@ from fourlane.cli import main
 from fourlane.config import Settings, load_settings
 from fourlane.config.groups.ai import AiOptions
 from fourlane.config.settings import variables
+from fourlane.config.values import Folder
 from tests.config.asked import PUBLIC, SECRETS
 
 
@@ -290,7 +291,7 @@ def _is_free(field: str) -> bool:
         str | None,
         SecretStr | None,
         Path,
-        Path | None,
+        Folder | None,
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from fourlane.db.engine import open_database
-from fourlane.events.local import KEYS, REGION
 from fourlane.storage.database import DatabaseStorage
 from fourlane.storage.disk import DiskStorage
 from fourlane.storage.s3 import S3Storage
 from fourlane.storage.store import Storage
+from tests.events.conftest import lead_to
 from tests.events.conftest import moto_server as moto_server
 from tests.providers.http.conftest import internet as internet
 from tests.providers.http.conftest import serve as serve
@@ -25,13 +25,7 @@ def bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     """An empty bucket of moto's server, to which the environment leads."""
     import boto3
 
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
-    monkeypatch.setenv("AWS_REGION", REGION)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS[1])
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    lead_to(moto_server, monkeypatch, tmp_path)
     name = "b" + uuid.uuid4().hex
     boto3.client("s3").create_bucket(Bucket=name)
     return name
