@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from fourlane.errors import InputUnavailable, InvalidArguments, NotStored, Reject
+from fourlane.storage import blob as blobs
 from fourlane.storage import folder as files
 from fourlane.storage import inputs as module
+from fourlane.storage.blob import Blob
 from fourlane.storage.disk import DiskStorage
-from fourlane.storage.inputs import Blob, Inputs
+from fourlane.storage.inputs import Inputs
 from fourlane.storage.media import AUDIO, IMAGES, TEXTS
 from tests.providers.http.servers import PUBLIC, Internet, Request, Server, ServerFactory, read_request, redirect_to
 
@@ -346,4 +348,4 @@ def test_what_becomes_a_link_meanwhile(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_names_of_files(name: str, media_type: str, found: str) -> None:
     """They go into requests to providers."""
-    assert module._file_name(name, media_type) == found
+    assert blobs._file_name(name, media_type) == found
