@@ -21,6 +21,7 @@ PUBLIC = {
     "fourlane.events": "Event Hooks Published Publisher apublish apublish_many current_event declare on_event publish "
     "publish_many",
     "fourlane.outbox": "enqueue enqueue_with_options",
+    "fourlane.storage": "AUDIO DOCUMENTS IMAGES TEXTS Blob Storage Stored file_name reference suffix_of",
     "fourlane.tasks.ai": "MODELS AiConfig Estimate NotAccepted Reply analyze call configure estimate generate image "
     "prices_source spending summarize transcribe translate",
     "fourlane.tasks.billing": "PROVIDERS InvalidPeriod RunTaken Summary period_of reconcile reconcile_period",
