@@ -61,7 +61,7 @@ def test_five_failures_open_it_one_probe_closes_it_and_calls_come_back_slowly(
 
     time.sleep(0.35)
     probe = guard.reserve(TARGET, rules)
-    assert probe.probe
+    assert probe.claim
     with pytest.raises(ProviderDown):  # one probe at a time
         guard.reserve(TARGET, rules)
     guard.settle(probe, Signal("down"))
