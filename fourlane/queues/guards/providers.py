@@ -19,9 +19,9 @@ class ProviderState(NamedTuple):
 
     Parameters:
       state: ``closed`` (calls go through), ``open``, or ``probing`` (open, the next call tries).
-      failures: failed calls in a row.
+      failures: calls that failed in a row, each counted once.
       opened: how often the breaker has opened.
-      wait_ms: until a call may be made again; 0 when it may be now.
+      wait_ms: until a call that is none of these may be made; 0 when it may be now.
       requests, tokens: booked in the last minute, where there is a limit.
     """
 
@@ -98,7 +98,7 @@ def _read(provider: str, name: str, known: dict[str, int]) -> ProviderState:
     now_ms = int(time.time() * 1000)
     since = now_ms // 1000 - 60
     minute = {k: v for k, v in known.items() if k[1] == ":" and int(k[2:]) >= since}
-    until = known.get("opened_until", 0)
+    until = known.get("opened_until", 0) and min(known["opened_until"], known.get("probe_at", known["opened_until"]))
     return ProviderState(
         provider,
         name,
