@@ -31,6 +31,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as ended
 from typing import Final, Protocol, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
@@ -179,7 +180,7 @@ class HealthGuard:
     def settle(self, permit: Permit, signal: Signal) -> None:
         """Book the end of a call. Without Redis it is not booked: a call that was made and paid for is not undone."""
         if permit.booking is not None:
-            permit.booking.result()
+            ended([permit.booking])  # what is booked first is settled first
         tell.counted("provider_calls", (permit.target.provider, permit.target.model, signal.verdict))
         self._book(permit, signal.verdict, signal.silence_ms)
 
