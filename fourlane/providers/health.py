@@ -242,9 +242,12 @@ class HealthGuard:
 
     def _give_back(self, asked: Future[Permit | RateLimited | float]) -> None:
         """Nobody waits for it any more: a permit, the probe above all, must not stay open in the books."""
-        if not asked.cancelled() and isinstance(permit := asked.result(), Permit):
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        permit = asked.result()
+        if isinstance(permit, Permit):
             permit.used_tokens = 0
-            self._book(permit, "neutral")
+            self._soon(self._book, permit, "neutral")
 
     def _ask(
         self, target: Target, rules: Rules, tokens: int, caller: int, began: float
