@@ -45,8 +45,8 @@ def ask(
 def settle(store: Store, provider: str, verdict: str) -> None:
     states = ProviderStates(store)
     states._index.announce(f"{provider}|m:k")
-    states.settle(provider, "m:k", verdict=verdict, second=0, extra_tokens=0, probe=False, failures=1, open_ms=60_000,
-                  silence_ms=0)  # fmt: skip
+    states.settle(provider, "m:k", caller=1, verdict=verdict, second=0, extra_tokens=0, claim=0, failures=1,
+                  open_ms=60_000, probe_ms=60_000, silence_ms=0)  # fmt: skip
 
 
 @pytest.fixture
