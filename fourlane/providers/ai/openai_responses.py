@@ -18,6 +18,7 @@ from fourlane.providers.ai.question import ChatMessage, Media, Question, ToolCal
 from fourlane.providers.ai.refusals import send
 from fourlane.providers.ai.schemas import strict
 from fourlane.providers.ai.sse import events
+from fourlane.providers.ai.stops import Stops
 from fourlane.providers.ai.usage import Usage
 from fourlane.providers.signals import quota_silence_ms
 
@@ -41,7 +42,7 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     )
     async with opened:
         yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
-        thinking = False
+        thinking, stops = False, Stops(question.stop)  # this API takes no stop words
         async with aclosing(events(opened.response)) as told:
             async for event in told:
                 kind = event.get("type", "")
@@ -49,8 +50,9 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
                     thinking = kind.endswith("added") and (event.get("item") or {}).get("type") == "reasoning"
                 elif kind.endswith(".delta"):
                     text = event.get("delta") or "" if kind == "response.output_text.delta" else ""
-                    yield Piece(text=text, alive=True)
+                    yield Piece(text=stops.before(text), alive=True)
                 elif kind in ("response.completed", "response.incomplete", "response.failed", "response.cancelled"):
+                    yield Piece(text=stops.rest())
                     yield _end(account.provider, question.model, event.get("response") or {})
                 elif kind == "error":
                     raise _failed(event.get("error") or event)

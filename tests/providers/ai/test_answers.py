@@ -372,6 +372,14 @@ def test_a_key_that_no_header_can_carry_is_our_fault_and_not_told(provider: Prov
     assert provider.requests == []
 
 
+@all_protocols
+def test_stop_words_hold_for_models_that_take_none(provider: Provider, speaks: str) -> None:
+    provider.scripts.append(Script(pieces=("one EN", "D two")))
+    text = asked(provider, speaks, stop=("END",)).text
+    # the stand-in does not stop by itself
+    assert text == ("one " if speaks in ("responses", "chat") else "one END two")
+
+
 def test_what_a_new_model_refuses_is_left_out_and_remembered(provider: Provider) -> None:
     """A model that ``families`` takes for one that does not think."""
 

@@ -16,6 +16,7 @@ from fourlane.providers.ai.pieces import Gathered, Piece
 from fourlane.providers.ai.question import ToolCall
 from fourlane.providers.ai.schemas import strict
 from fourlane.providers.ai.sse import events
+from fourlane.providers.ai.stops import Stops
 from fourlane.providers.ai.thoughts import Thoughts
 
 
@@ -103,6 +104,25 @@ def test_thoughts_at_the_beginning_of_a_text_are_left_out(text: str, left: str) 
         thoughts = Thoughts()
         pieces = [text[start:end] for start, end in pairwise([*range(0, len(text), size), len(text)])]
         assert "".join(thoughts.without(piece) for piece in pieces) + thoughts.rest() == left
+
+
+STOPS = [
+    ("one END two", ("END",), "one "),
+    ("one EN two", ("END",), "one EN two"),
+    ("one EN", ("END",), "one EN"),
+    ("a\n\nb", ("\n\n", "b"), "a"),
+    ("abc", ("bc", "b"), "a"),
+    ("abc", (), "abc"),
+    ("ENEND", ("END",), "EN"),
+]
+
+
+@pytest.mark.parametrize(("text", "words", "left"), STOPS)
+def test_a_text_ends_before_a_stop_word(text: str, words: tuple[str, ...], left: str) -> None:
+    for size in (1, 2, len(text)):
+        stops = Stops(words)
+        pieces = [text[start:end] for start, end in pairwise([*range(0, len(text), size), len(text)])]
+        assert "".join(stops.before(piece) for piece in pieces) + stops.rest() == left
 
 
 ENDS: list[tuple[Piece, Outcome]] = [
