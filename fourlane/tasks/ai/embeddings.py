@@ -58,7 +58,7 @@ def _check(
 ) -> None:
     """Raises InvalidArguments."""
     given = check_texts(texts, _MOST_TEXTS)
-    models = models_for("embed", model, given[0], tenant)
+    models = models_for("embed", model, "each text is looked at below", tenant)
     for other in models[1:]:
         if other.rpartition("/")[2] != models[0].rpartition("/")[2]:
             raise InvalidArguments(f"{other} is a fallback of {models[0]}: vectors of two models cannot be compared")

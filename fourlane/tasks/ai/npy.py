@@ -26,7 +26,7 @@ def write_npy(rows: Sequence[Sequence[float]]) -> bytes:
 def read_npy(data: bytes) -> list[list[float]]:
     """Of what write_npy wrote. Raises ValueError."""
     if not data.startswith(_MAGIC):
-        raise ValueError("this is no .npy file of ours")
+        raise ValueError("this is no file of ours")
     start = len(_MAGIC) + 2
     end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
     count, width = ast.literal_eval(data[start:end].decode())["shape"]
