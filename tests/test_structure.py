@@ -69,7 +69,7 @@ ARROWS = {
     "outbox": "db queues root tasks",
     "events": "config observe process providers queues root run tasks",
     "health": "providers queues tasks",
-    "ai": "config db health providers queues root tasks",
+    "ai": "config db health providers queues root secrets storage tasks",
     "billing": "db deliveries health providers root tasks",
     "deliveries": "db outbox providers queues root tasks",
     "webhooks": "config db events providers queues root tasks",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers import ai as providers
 from fourlane.providers.ai import Account, Answer, ChatMessage, Question, Usage
-from fourlane.providers.ai.media import image, transcribe
 from fourlane.tasks.ai.checks import check
 from fourlane.tasks.ai.config import configured
+from fourlane.tasks.ai.hopeless import as_rejects, whose
+from fourlane.tasks.ai.images import image
 from fourlane.tasks.ai.paying import pay
 from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.reply import Reply
+from fourlane.tasks.ai.sound import transcribe
 from fourlane.tasks.ai.work import Work
-from fourlane.tasks.context import current_job
 
 __all__ = ["call"]
 
@@ -28,7 +28,7 @@ async def call(
     max_tokens: int = 1_024,
     tenant: str | None = None,
     name: str | None = None,
-    size: str = "1024x1024",
+    size: str = "auto",
 ) -> Reply:
     """Make one paid call as a step, inside an async task of your own or outside of any.
 
@@ -44,18 +44,17 @@ async def call(
       RateLimited: the provider is down or at its limit, and no fallback is well.
       whatever the SDK raised last.
     """
-    job = current_job()
-    tenant = tenant or (job.tenant if job is not None else "") or None
-    try:
+    if operation == "image":
+        painted: Reply = await image(prompt, model=model, size=size, tenant=tenant, name=name)
+        return painted
+    if operation == "transcribe":
+        heard: Reply = await transcribe(prompt, model=model, tenant=tenant, name=name)
+        return heard
+    tenant = whose(tenant)
+    with as_rejects():
         check(model, prompt, max_tokens, tenant, system)
-    except InvalidArguments as error:
-        raise Reject(str(error)) from None
 
     def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Awaitable[Answer]:
-        if operation == "image":
-            return image(account, model, prompt, size=size, key=key)
-        if operation == "transcribe":
-            return transcribe(account, model, prompt, key=key)
         question = Question(
             model=model,
             messages=(ChatMessage(role="user", text=prompt),),
@@ -66,9 +65,5 @@ async def call(
         return providers.ask(account, question, heard)
 
     most = Usage(input_tokens=count_tokens(prompt, system), output_tokens=max_tokens)
-    if operation == "image":
-        most = Usage(images=1, image=size)
-    elif operation == "transcribe":
-        most = Usage(audio_seconds=60.0)
     work = Work(operation=operation, model=model, ask=ask, most=most)
     return await pay(configured(), work, name=name or operation, tenant=tenant)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fourlane.errors import InvalidArguments
-from fourlane.providers.ai import LIKE_OPENAI
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.prices import context_window, count_tokens
 
-__all__ = ["check", "check_audio", "check_image", "check_text"]
+__all__ = ["check", "check_text"]
 
 
 def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: str | None = None) -> None:
@@ -43,20 +42,3 @@ def check_text(
 ) -> None:
     """The arguments of a task that asks for text."""
     check(model, prompt, max_tokens, tenant, system)
-
-
-def check_image(prompt: str, *, model: str = "dall-e-3", tenant: str | None = None, **_: Any) -> None:
-    """The arguments of the task that asks for an image."""
-    _check_openai("images", model, prompt, tenant)
-
-
-def check_audio(path: str, *, model: str = "whisper", tenant: str | None = None, **_: Any) -> None:
-    """The arguments of the task that has a file transcribed."""
-    _check_openai("transcription", model, path, tenant)
-
-
-def _check_openai(kind: str, model: str, text: str, tenant: str | None) -> None:
-    check(model, text, 1, tenant)
-    full = configured().resolve(model)
-    if full.partition("/")[0] not in LIKE_OPENAI:
-        raise InvalidArguments(f"{full} cannot do {kind}; use a model of OpenAI")

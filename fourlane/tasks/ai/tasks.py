@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fourlane.tasks.ai.calls import call
-from fourlane.tasks.ai.checks import check_audio, check_image, check_text
+from fourlane.tasks.ai.checks import check_text
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.task import task
 
-__all__ = ["analyze", "generate", "image", "summarize", "transcribe", "translate"]
+__all__ = ["analyze", "generate", "summarize", "translate"]
 
 _OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000, "timeout_ms": 600_000}
 
@@ -59,15 +59,3 @@ async def summarize(
     """Summarize a text in about so many words."""
     system = f"Summarize what the user gives in at most {words} words."
     return await call("summarize", text, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
-
-
-@task(name="fourlane.ai.image", check=check_image, **_OPTIONS)
-async def image(prompt: str, *, model: str = "dall-e-3", size: str = "1024x1024", tenant: str | None = None) -> Reply:
-    """Make an image; the text of the reply is its URL."""
-    return await call("image", prompt, model=model, tenant=tenant, size=size)
-
-
-@task(name="fourlane.ai.transcribe", check=check_audio, **_OPTIONS)
-async def transcribe(path: str, *, model: str = "whisper", tenant: str | None = None) -> Reply:
-    """The text of an audio file that the worker can read."""
-    return await call("transcribe", path, model=model, tenant=tenant)

@@ -37,6 +37,8 @@ class Work:
       most: what it may take at most: reserved from budgets and limits before it is done.
       accept: the outcomes that are replies.
       makes_files: its answer is more than text, and needs a storage that is well before anything is paid.
+      ready: fetches what the question needs, before anybody is asked; not called where the answer is kept already.
+      seconds: for so long at least it may give no sign of life.
     """
 
     operation: str
@@ -45,6 +47,8 @@ class Work:
     most: Usage
     accept: Collection[Outcome] = ACCEPTED
     makes_files: bool = False
+    ready: Callable[[], Awaitable[object]] | None = None
+    seconds: float = 0.0
 
 
 SAYS: Final[dict[Outcome, str]] = {
