@@ -8,7 +8,7 @@ health are not known here.
 from fourlane.providers.ai.accounts import BASE_URLS, LIKE_OPENAI, Account, aclose
 from fourlane.providers.ai.answer import Answer, Citation, CutStream, Outcome
 from fourlane.providers.ai.ask import ask
-from fourlane.providers.ai.errors import is_fault_of_ours, read_error
+from fourlane.providers.ai.errors import is_fault_of_ours, read_error, was_taken
 from fourlane.providers.ai.question import ChatMessage, Effort, Media, Question, Tool, ToolCall
 from fourlane.providers.ai.usage import NOTHING, Usage
 
@@ -32,4 +32,5 @@ __all__ = [
     "ask",
     "is_fault_of_ours",
     "read_error",
+    "was_taken",
 ]

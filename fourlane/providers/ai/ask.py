@@ -29,7 +29,7 @@ async def ask(account: Account, question: Question, on_piece: Callable[[str], No
         async with aclosing(_speak(account, question)) as pieces:
             async for piece in pieces:
                 on_piece(gathered.add(piece))
-    except Exception as error:
+    except BaseException as error:  # one that is cancelled too: what had come is paid for
         error.answer = gathered.answer()  # type: ignore[attr-defined]
         raise
     answer = gathered.answer()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
 from typing import Final
 
 from fourlane.providers.ai.answer import CutStream
 from fourlane.providers.signals import Signal, signal_of_status
 
-__all__ = ["is_fault_of_ours", "read_error", "status_of"]
+__all__ = ["is_fault_of_ours", "read_error", "status_of", "was_taken"]
 
 
 def status_of(error: BaseException) -> int | None:
@@ -37,6 +39,28 @@ def is_fault_of_ours(error: BaseException) -> bool:
     return status is not None and 400 <= status < 500 and read_error(error).verdict == "neutral"
 
 
+def was_taken(error: BaseException) -> bool:
+    """Whether a provider may have begun to work, and counts it, when the call ended so before a piece had come.
+
+    Not where it answered with an error, or could not be reached at all.
+    """
+    if isinstance(error, (CutStream, TimeoutError, asyncio.CancelledError)):
+        return True
+    if status_of(error) is not None:
+        return False
+    chain = list(_causes(error))
+    if any(base.__name__ in _OF_CONNECTING for one in chain for base in type(one).__mro__):
+        return False
+    return any(isinstance(one, (OSError, json.JSONDecodeError)) or _is_of_transport(one) for one in chain)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    one: BaseException | None = error
+    while one is not None:
+        yield one
+        one = one.__cause__ or one.__context__
+
+
 def _google_wait(error: BaseException) -> dict[str, str]:
     """Google says in the body, not in a header, when to come again: as one; empty where nothing is said."""
     details = getattr(error, "details", None)
@@ -47,6 +71,9 @@ def _google_wait(error: BaseException) -> dict[str, str]:
     return {}
 
 
+_OF_CONNECTING: Final = frozenset(
+    {"ClientConnectorError", "ConnectError", "ConnectTimeout", "ConnectionRefusedError", "PoolTimeout"}
+)
 _OF_TRANSPORT: Final = frozenset(
     {
         "APIConnectionError",

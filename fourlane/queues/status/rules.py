@@ -102,10 +102,11 @@ def _beyond(beyond: Beyond) -> Iterator[Trouble]:
     for name, why in beyond.unreachable.items():
         yield Trouble("BeyondUnreachable", name, f"{name} could not be asked: {why}")
     for one in beyond.spending:
-        if one.share >= _BUDGET_NEAR:
-            rule = "BudgetSpent" if one.share >= 1 else "BudgetNearlySpent"
-            text = f"{one.tenant} has used {one.share:.0%} of its AI budget of {one.budget_usd:,.2f} USD this month"
-            yield Trouble(rule, one.tenant, text)
+        spent = one.refusing or one.share >= 1
+        if spent or one.share >= _BUDGET_NEAR:
+            text = f"{one.share:.0%} of the AI budget of {one.budget_usd:,.2f} USD of {one.budget} are used"
+            text += "; calls are refused" if one.refusing else ""
+            yield Trouble("BudgetSpent" if spent else "BudgetNearlySpent", one.budget, text)
 
 
 def _rest(seen: Seen) -> Iterator[Trouble]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fourlane.db.setup import database
@@ -11,11 +12,12 @@ from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import BASE_URLS, Account
 from fourlane.providers.health import Rules, Target, fingerprint
 from fourlane.root import Root, root
+from fourlane.tasks.ai.budget_rules import NANO, Budget, monthly
 
 if TYPE_CHECKING:
     from fourlane.config.groups.ai import AiSettings
 
-__all__ = ["MICRO", "MODELS", "AiConfig", "config_of", "configure", "configured", "no_key"]
+__all__ = ["MODELS", "NANO", "AiConfig", "config_of", "configure", "configured", "no_key"]
 
 MODELS: Final[Mapping[str, str]] = {
     "gpt-4o": "openai/gpt-4o",
@@ -29,8 +31,6 @@ MODELS: Final[Mapping[str, str]] = {
     "sonar": "perplexity/sonar",
 }
 """The platform's models by their short names; others are named ``provider/model``."""
-MICRO: Final = 1_000_000
-"""Millionths of a dollar in one."""
 _MAX_PATIENCE: Final = 2.0
 _KEY_NAMES: Final = {
     "openai": "OPENAI_API_KEY",
@@ -51,8 +51,13 @@ class AiConfig:
       models: short names, added to ``MODELS`` or in their place.
       limits: by ``provider/model`` or provider: ``requests_per_minute``, ``tokens_per_minute``, ``timeout_seconds``.
       fallbacks: by model as asked for: the models to try while it is down or at its limit.
-      prices: by ``provider/model``, dollars: ``input`` and ``output`` for a million tokens, ``image``, ``minute``.
-      budgets_usd: by tenant, dollars a month; ``*`` is for all that are not named. Without either: no bound.
+      prices: by ``provider/model`` or ``provider/*``, dollars: ``input``, ``cached_input``, ``cache_write``, ``output``
+        for a million tokens, ``characters`` for a million, ``image`` (also ``image SIZE QUALITY``), ``minute``,
+        ``request``, ``search``.
+      unpriced_usd: what a call is booked at whose price nobody knows; None: nothing, and no budget lets it through.
+      budgets_usd: by tenant, dollars a month; ``*`` is for all that are not named. Without any budget: no bound.
+      budgets: all other budgets; each that applies to a call is kept.
+      warn_at: the share of a budget from which operators are warned.
       over_budget: ``refuse`` makes the job a dead letter, ``postpone`` asks again each hour.
       database: for the rows of ``ai_operation_logs``; None writes none.
     """
@@ -63,7 +68,10 @@ class AiConfig:
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fallbacks: Mapping[str, list[str]] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    unpriced_usd: Decimal | None = None
     budgets_usd: Mapping[str, float] = field(default_factory=dict)
+    budgets: Sequence[Budget] = ()
+    warn_at: float = 0.8
     over_budget: Literal["refuse", "postpone"] = "refuse"
     database: Any = None
 
@@ -97,10 +105,8 @@ class AiConfig:
             patience_seconds=_MAX_PATIENCE,
         )
 
-    def budget(self, tenant: str) -> int:
-        """Millionths of a dollar a month; -1: no bound."""
-        dollars = self.budgets_usd.get(tenant, self.budgets_usd.get("*"))
-        return -1 if dollars is None else int(dollars * MICRO)
+    def all_budgets(self) -> list[Budget]:
+        return [*monthly(self.budgets_usd), *self.budgets]
 
 
 def no_key(provider: str) -> str:
@@ -135,5 +141,6 @@ def config_of(of: Root) -> AiConfig:
     return AiConfig(
         api_keys={name: key.get_secret_value() for name, key in keys.items() if key is not None},
         database=of.part(database) if settings.ai.log_rows else None,
-        **settings.ai.model_dump(exclude={"log_rows"}),
+        budgets=[Budget(**one.model_dump()) for one in settings.ai.budgets],
+        **settings.ai.model_dump(exclude={"log_rows", "budgets"}),
     )

@@ -8,15 +8,16 @@ import uuid
 from typing import TypedDict
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, Reject
-from fourlane.providers.ai import NOTHING, Answer, is_fault_of_ours, read_error
+from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.booking import Booked, Booking, Reserved
 from fourlane.tasks.ai.budgets import BudgetSpent
 from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.figures import Seen, watched, words_of
-from fourlane.tasks.ai.prices import cost
+from fourlane.tasks.ai.prices import charge
 from fourlane.tasks.ai.reply import Reply, reply_of
 from fourlane.tasks.ai.speaking import Speaker
+from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import SAYS, NotAccepted, Work
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import health
@@ -100,43 +101,54 @@ class _Paying:
         raise NotAccepted(kept["booked"]["error"], kept["reply"])
 
     async def _pay(self, full: str) -> _Kept:
+        taken = Taken(self.work.most)
         with watched(self.work.operation, full, self.tenant) as seen:
-            reserved = await self.booking.reserve(full, seen)
+            reserved = await self.booking.reserve(full, seen, taken)
             try:
-                answer = await self._answer(full)
+                answer = await self._answer(full, seen, taken)
             except BaseException as error:
                 seen.outcome, seen.error = "error", words_of(error)
-                await asyncio.shield(self._failed(reserved, error, seen))
+                await asyncio.shield(self._failed(reserved, taken, error, seen))
                 if is_fault_of_ours(error):
                     raise Reject(f"{full}: {seen.error}") from error
                 raise
-            dollars = seen.tell(answer, cost(self.config, full, answer.usage))
-            if dollars is None:
+            charged = charge(self.config, full, taken.usages)
+            seen.tell(answer, charged)
+            if not charged.priced:
                 log.warning("no price is known for %s; give one in FOURLANE_AI", full)
             if answer.outcome not in self.work.accept:
                 seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
-            booked = reserved.paid(answer, dollars, error=seen.error)
-            return {"reply": reply_of(full, answer, dollars, []), "booked": booked}
+            booked = reserved.paid(taken, answer, charged, outcome=answer.outcome, error=seen.error)
+            return {"reply": reply_of(full, answer, charged, []), "booked": booked}
 
-    async def _failed(self, reserved: Reserved, error: BaseException, seen: Seen) -> None:
-        """Book what a call cost that failed: what had come of an answer that broke off."""
+    async def _failed(self, reserved: Reserved, taken: Taken, error: BaseException, seen: Seen) -> None:
+        """Book what a call cost that failed: what its tries took."""
         answer: Answer = getattr(error, "answer", None) or Answer()
-        dollars = seen.tell(answer, cost(self.config, reserved.full, answer.usage))
-        was_called = not isinstance(error, (ProviderDown, ProviderLimited))
-        await self.booking.book(reserved.paid(answer, dollars, error=seen.error), row=was_called)
+        charged = charge(self.config, reserved.call.model, taken.usages)
+        seen.tell(answer, charged)
+        was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
+        booked = reserved.paid(taken, answer, charged, outcome="error", error=seen.error)
+        await self.booking.book_failed(booked, row=was_called)
 
-    async def _answer(self, full: str) -> Answer:
+    async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""
         provider, _, model = full.partition("/")
         rules = self.config.rules(full)
         account = self.config.account(provider, rules.timeout_seconds)
 
+        def heard(text: str) -> None:
+            taken.heard(text)
+            self.speaker.say(text)
+
         async def attempt(permit: Permit) -> Answer:
+            if taken.usages:  # what broke off before is paid for too
+                await self.booking.reserve(full, seen, taken)
             self.speaker.begin()
+            taken.begin()
             try:
-                answer = await self.work.ask(account, model, self.key, self.speaker.say)
-            except Exception as error:
-                permit.used_tokens = getattr(getattr(error, "answer", None), "usage", NOTHING).tokens or None
+                answer = taken.answered(await self.work.ask(account, model, self.key, heard))
+            except BaseException as error:
+                permit.used_tokens = taken.broke(error).usage.tokens or None
                 raise
             permit.used_tokens = answer.usage.tokens or None
             permit.silence_ms = answer.silence_ms

@@ -197,7 +197,12 @@ def test_mistakes_in_a_line(command: Command, words: list[str], env: dict[str, s
     [
         ("hi", {"model": "gpt-9"}, {}, "'gpt-9' is no model"),
         ("hi", {"model": "sonar"}, {}, "there is no API key for perplexity; set PERPLEXITY_API_KEY"),
-        ("hi", {"tenant": "acme"}, {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'}, "the budget of acme is 0"),
+        (
+            "hi",
+            {"tenant": "acme"},
+            {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'},
+            "of tenant acme per month is 0",
+        ),
         ("word " * 15_000, {"model": "openai/gpt-3.5-turbo"}, {}, "shorten it"),
     ],
 )
