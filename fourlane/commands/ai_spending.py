@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["spending"]
 
+_MOST_TENANTS = 1_000
 _KINDS = ("tenant", "task", "model")
 
 
@@ -38,7 +40,7 @@ def spending(
     """Tell what AI calls have cost in a month or on a day (UTC), beside the budgets."""
     from fourlane.queues.guards import ALL, Budgets
     from fourlane.tasks.ai.config import configured
-    from fourlane.tasks.ai.spending import dollars, uses
+    from fourlane.tasks.ai.spending import dollars, reserved_of, uses
 
     period = _period(month, day)
     with open_store() as store:
@@ -46,10 +48,12 @@ def spending(
         if check:
             _check(budgets, period)
             return
+        budgets.sweep(int(time.time() * 1000))  # what dead jobs hold
         names = {f"{kind}:{name}" for kind, name in (("task", task), ("model", model)) if name is not None}
         if tenant is not None or names:
             whole = budgets.look(ALL if tenant is None else tenant, period)
-            found = dollars(budgets, tenant, period) if tenant is not None else _plain(whole)
+            held = reserved_of(budgets, period)
+            found = _plain(whole) if tenant is None else dollars(budgets, tenant, period, held)
             _tell_parts(tenant, period, {name: usd for name, usd in found.items() if not names or name in names}, by)
             return
         _tell_all(budgets, period, by or "tenant", [] if month or day else uses(store, configured()))
@@ -81,7 +85,11 @@ def _tell_parts(tenant: str | None, period: str, found: dict[str, float], by: st
         print_json({"month": period, "tenants": {tenant or "*": found}})
         return
     rows = [(name, f"{usd:.6f}") for name, usd in sorted(found.items())]
-    table(["OF", "USD"], rows, f"{tenant or 'nobody'} spent nothing in {period}")
+    table(
+        ["OF", "USD"],
+        rows,
+        f"nothing of it was spent in {period}" if tenant is None else f"{tenant} spent nothing in {period}",
+    )
 
 
 def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
@@ -93,8 +101,9 @@ def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
     account = budgets.look(ALL, period)
     names = [name for name, _ in by_name(account, by)]
     if by == "tenant":
-        names += sorted(reserved_of(budgets, period).keys() - set(names))
-        found = {name: dollars(budgets, name, period) for name in names}
+        reserved = reserved_of(budgets, period)
+        names = [*names[:_MOST_TENANTS], *sorted(reserved.keys() - set(names))]
+        found = {name: dollars(budgets, name, period, reserved) for name in names}
     else:
         found = {name: {"spent": nano / NANO} for name, nano in by_name(account, by)}
     if wants_json():
@@ -102,14 +111,27 @@ def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
         print_json(told | {"budgets": [_as_json(use) for use in used]})
         return
     columns = ("spent", "reserved", "budget")[: 3 if by == "tenant" else 1]
-    rows = [(name, *(f"{told[one]:.4f}" if one in told else "" for one in columns)) for name, told in found.items()]
-    table([by.upper(), *(one.upper() for one in columns)], rows, f"nothing was spent in {period}")
+    rows = [
+        (
+            name,
+            *(f"{told[one]:.4f}" if one in told else "" for one in columns),
+            *([_used(told)] if by == "tenant" else []),
+        )
+        for name, told in found.items()
+    ]
+    head = [by, *columns, *(["used"] if by == "tenant" else [])]
+    table([word.upper() for word in head], rows, f"nothing was spent in {period}")
     if account.unpriced:
         click.echo(f"{account.unpriced:,} calls without a price")
     if used:
         click.echo()
         rows = [(str(use.budget), *_stands(use)) for use in used]
         table(["BUDGET", "USED", "OF", "SHARE", ""], rows, "")
+
+
+def _used(told: dict[str, float]) -> str:
+    budget = told.get("budget")
+    return f"{100 * (told['spent'] + told['reserved']) / budget:.0f} %" if budget else ""
 
 
 def _stands(use: Use) -> list[str]:

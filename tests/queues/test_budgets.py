@@ -133,3 +133,13 @@ def test_a_row_is_kept_until_it_is_written(budgets: Budgets) -> None:
     assert budgets.unwritten() == {"r1": b"text"}
     budgets.written("r1")
     assert budgets.unwritten() == {}
+
+
+def test_what_workers_of_an_earlier_release_spent_counts(store: Store, budgets: Budgets) -> None:
+    before = store.keys.spent_before("acme", MONTH)
+    store.connector.command(before, "HSET", before, "spent", 50, "reserved", 10)  # millionths
+    bound = Bound(0, "", 100_000, 100_000)
+    assert budgets.reserve(call(1), 40_001, [bound]) == Asked(0, 60_000, ())
+    assert budgets.reserve(call(1), 40_000, [bound]).over is None
+    assert budgets.look("acme", MONTH).spent == 60_000
+    assert budgets.reserve(call(2, "other"), 90_000, [bound]).over is None

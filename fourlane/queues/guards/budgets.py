@@ -7,6 +7,8 @@ asked in one script: a shard then hears of every paid call, twice.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +23,8 @@ ALL: Final = ""
 """In the place of a tenant: the account of all calls."""
 _REMEMBERED_MS: Final = 30 * 86_400_000
 _CHUNK: Final = 500
+_EARLIER_SECONDS: Final = 60.0
+_MOST_EARLIER: Final = 10_000
 
 
 class PaidCall(NamedTuple):
@@ -118,6 +122,7 @@ class Budgets:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._keys = store.keys
+        self._earlier: dict[tuple[str, str], float] = {}
 
     def reserve(self, call: PaidCall, nano: int, bounds: Sequence[Bound], *, refusing_ms: int = 0) -> Asked:
         """Set aside what a call may cost, in all its budgets or in none; again under its id: in place of the former.
@@ -125,6 +130,7 @@ class Budgets:
         Parameters:
           refusing_ms: for how long a refusal is shown to those who look; 0: the caller will ask once more.
         """
+        self._count_earlier(call.tenant, call.day[:7])
         about = {"tenant": call.tenant, "day": call.day}
         about |= {"service": call.service, "job": call.job} if call.job else {"until_ms": str(call.until_ms)}
         words: list[Any] = [call.id, nano, msgspec.json.encode(about), refusing_ms]
@@ -209,6 +215,20 @@ class Budgets:
 
     def written(self, row: str) -> None:
         self._store.connector.command(self._keys.unwritten, "HDEL", self._keys.unwritten, row)
+
+    def _count_earlier(self, tenant: str, month: str) -> None:
+        """Have a tenant's month know what workers of an earlier release count, once a minute while there are any."""
+        now = time.monotonic()
+        if self._earlier.get((tenant, month), 0.0) > now:
+            return
+        key, account = self._keys.spent_before(tenant, month), self._keys.spent(tenant, month)
+        spent, reserved = self._store.connector.command(key, "HMGET", key, "spent", "reserved")
+        if spent is not None or reserved is not None:
+            nano = (int(spent or 0) + int(reserved or 0)) * 1_000
+            self._store.connector.command(account, "HSET", account, "before", nano)
+        if len(self._earlier) >= _MOST_EARLIER:
+            self._earlier.clear()
+        self._earlier[tenant, month] = math.inf if spent is None else now + _EARLIER_SECONDS
 
     def _accounts(self, tenant: str, day: str) -> tuple[bytes, ...]:
         """The tenant's month and day, then those of all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -26,6 +26,7 @@ __all__ = [
     "Use",
     "by_name",
     "compared",
+    "day_now",
     "dollars",
     "is_period",
     "month_now",
@@ -56,18 +57,22 @@ class Use:
 
 def spending(tenant: str, month: str | None = None) -> dict[str, float]:
     """Dollars that a tenant spent in a month (``2026-11``; this one by default) or a day (``2026-11-28``): ``spent``,
-    ``reserved``, and by ``model:…`` and ``task:…``; ``budget`` where it has one of its own for a month."""
-    return dollars(budgets.here().budgets, tenant, month or month_now())
+    ``reserved``, and by ``model:…`` and ``task:…``; ``budget`` where it has one of its own for such a time."""
+    books, period = budgets.here(), month or month_now()
+    books.sweep()
+    return dollars(books.budgets, tenant, period, reserved_of(books.budgets, period))
 
 
-def dollars(of: Budgets, tenant: str, period: str) -> dict[str, float]:
-    """What is kept of a tenant's month or day, in dollars, with its budget. Gives back what dead jobs hold first."""
-    of.sweep(int(time.time() * 1000))
+def dollars(of: Budgets, tenant: str, period: str, reserved: Mapping[str, int]) -> dict[str, float]:
+    """What is kept of a tenant's month or day, in dollars, with its budget.
+
+    Parameters:
+      reserved: by tenant (``reserved_of``).
+    """
     account = of.look(tenant, period)
     found = {name: nano / NANO for name, nano in account.of.items() if not name.startswith("tenant:")}
-    found |= {"spent": account.spent / NANO, "reserved": reserved_of(of, period).get(tenant, 0) / NANO}
-    whose = "" if tenant == NOBODY else tenant
-    for budget in _own_budgets(configured(), whose, period):
+    found |= {"spent": account.spent / NANO, "reserved": reserved.get(tenant, 0) / NANO}
+    for budget in _own_budgets(configured(), "" if tenant == NOBODY else tenant, period):
         found["budget"] = budget.nano / NANO
     return found
 
@@ -99,7 +104,7 @@ def by_name(account: Account, kind: str) -> list[tuple[str, int]]:
 
 def uses(store: Store, config: AiConfig, most: int = 1_000) -> list[Use]:
     """How each budget stands, the fullest first; of those for each tenant by itself the ``most`` that spent most."""
-    of, day, now_ms = Budgets(store), datetime.now(UTC).strftime("%Y-%m-%d"), int(time.time() * 1000)
+    of, day, now_ms = Budgets(store), day_now(), int(time.time() * 1000)
     looked: dict[tuple[str, str], Account] = {}
 
     def look(tenant: str, period: str) -> Account:
@@ -135,8 +140,12 @@ def _each(budget: Budget, budgets: list[Budget], account: Account, most: int) ->
             yield budget.named(**whose)
 
 
+def day_now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
 def month_now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m")
+    return day_now()[:7]
 
 
 def is_period(text: str) -> bool:
