@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -110,17 +111,9 @@ def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
         told = {"month": period, f"{by}s": found, "calls": account.calls, "unpriced_calls": account.unpriced}
         print_json(told | {"budgets": [_as_json(use) for use in used]})
         return
-    columns = ("spent", "reserved", "budget")[: 3 if by == "tenant" else 1]
-    rows = [
-        (
-            name,
-            *(f"{told[one]:.4f}" if one in told else "" for one in columns),
-            *([_used(told)] if by == "tenant" else []),
-        )
-        for name, told in found.items()
-    ]
-    head = [by, *columns, *(["used"] if by == "tenant" else [])]
-    table([word.upper() for word in head], rows, f"nothing was spent in {period}")
+    columns = ("spent", "reserved", "budget", "used")[: 4 if by == "tenant" else 1]
+    rows = [(name, *_money(told, columns)) for name, told in found.items()]
+    table([word.upper() for word in (by, *columns)], rows, f"nothing was spent in {period}")
     if account.unpriced:
         click.echo(f"{account.unpriced:,} calls without a price")
     if used:
@@ -129,9 +122,10 @@ def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
         table(["BUDGET", "USED", "OF", "SHARE", ""], rows, "")
 
 
-def _used(told: dict[str, float]) -> str:
+def _money(told: dict[str, float], columns: Sequence[str]) -> list[str]:
     budget = told.get("budget")
-    return f"{100 * (told['spent'] + told['reserved']) / budget:.0f} %" if budget else ""
+    used = f"{100 * (told['spent'] + told['reserved']) / budget:.0f} %" if budget else ""
+    return [used if one == "used" else f"{told[one]:.4f}" if one in told else "" for one in columns]
 
 
 def _stands(use: Use) -> list[str]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.providers.ai import Usage
 from fourlane.tasks.ai.config import NANO, configured
+from fourlane.tasks.ai.in_tokens import in_tokens
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelPrice, PriceCalculation
 
     from fourlane.tasks.ai.config import AiConfig
 
@@ -131,14 +132,20 @@ def _by_package(full: str, usage: Usage) -> Decimal | None:
     except ModuleNotFoundError:
         return None
     provider, _, name = full.partition("/")
-    taken = genai_prices.Usage(**_units(usage))
     context = _BATCH if usage.half else None
+
+    def priced(taken: Usage) -> PriceCalculation:
+        units = genai_prices.Usage(**_units(taken))
+        return genai_prices.calc_price(units, model_ref=name, provider_id=provider, price_context=context)
+
     try:
-        told = genai_prices.calc_price(taken, model_ref=name, provider_id=provider, price_context=context)
+        told = priced(usage)
     except LookupError:
         return None
-    if not _prices_what_was_taken(told.model_price, usage):
-        return None
+    if not _speaks_of(told.model_price, usage):
+        if not _speaks_of(told.model_price, in_tokens(provider, usage)):
+            return None
+        told = priced(in_tokens(provider, usage))
     total = told.total_price
     if usage.half and not any(variant.when == _BATCH for variant in told.model.price_variants or ()):
         searches = genai_prices.Usage(web_searches=usage.searches)  # which no batch makes cheaper
@@ -177,7 +184,7 @@ def _units(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _prices_what_was_taken(price: ModelPrice, usage: Usage) -> bool:
+def _speaks_of(price: ModelPrice, usage: Usage) -> bool:
     """Whether a model's prices speak of what a call took; without any it is free of charge."""
     priced = [name for name, value in vars(price).items() if value is not None]
     taken = {

@@ -98,6 +98,13 @@ def test_an_answer_costs_what_the_table_of_prices_reads_in_it(
         ("openai/gpt-4o", Usage(input_tokens=1_000, output_tokens=500, half=True), "0.00375"),
         ("openai/text-embedding-3-small", Usage(input_tokens=100_000, half=True), "0.001"),
         ("anthropic/claude-opus-4-1", Usage(input_tokens=1_000, output_tokens=100, half=True), "0.01125"),
+        # Paid by tokens, of which nobody told: by what is known.
+        ("openai/gpt-image-1", Usage(images=1, image="1024x1024 low"), "0.01088"),
+        ("openai/gpt-image-1", Usage(images=2, image="1024x1536 high"), "0.4992"),
+        ("openai/gpt-image-1", Usage(images=1, image="auto"), "0.2496"),
+        ("google/gemini-2.5-flash-image", Usage(images=1), "0.0387"),
+        ("openai/gpt-4o-mini-tts", Usage(characters=1_000), "0.02055"),
+        ("openai/gpt-4o-transcribe", Usage(audio_seconds=60.0), "0.00852"),
         ("openai/nobody-knows", Usage(input_tokens=1), None),
         ("openai/whisper-1", Usage(input_tokens=10, output_tokens=10), None),  # it has a price, but not for this
     ],
