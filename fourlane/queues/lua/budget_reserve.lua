@@ -35,7 +35,12 @@ for i = 6, #ARGV, 4 do
     if total > most then
         if shown_ms > 0 then
             redis.call('HSET', account, 'refusing:' .. field, whole(now_ms() + shown_ms))
+            if field ~= 'spent' then redis.call('HINCRBY', account, field, 0) end
             redis.call('PEXPIRE', account, KEEP_MS)
+            for all = 4, 5 do -- so that who looks at all finds one that has spent nothing
+                redis.call('HINCRBY', KEYS[all], 'of:tenant:' .. cjson.decode(about).tenant, 0)
+                redis.call('PEXPIRE', KEYS[all], KEEP_MS)
+            end
         end
         return { 'over', whole(number), whole(used) }
     end

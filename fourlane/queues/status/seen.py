@@ -47,12 +47,14 @@ class Spending(msgspec.Struct, frozen=True):
 
     Parameters:
       refusing: calls were refused a short while ago, though it may not be used up: the next would have passed it.
+      warn_at: the share from which operators want to know.
     """
 
     budget: str
     used_usd: float
     budget_usd: float
     refusing: bool = False
+    warn_at: float = 0.8
 
     @property
     def share(self) -> float:

@@ -13,7 +13,7 @@ import msgspec
 
 from fourlane.queues.guards import ALL, Account, Budgets, Reservation, period_of
 from fourlane.queues.store import Store
-from fourlane.tasks.ai.budget_rules import EACH, NANO, Budget
+from fourlane.tasks.ai.budget_rules import EACH, NANO, Budget, applying
 from fourlane.tasks.ai.budgets import bounded, budgets
 from fourlane.tasks.ai.config import AiConfig, configured
 from fourlane.tasks.ai.figures import NOBODY
@@ -49,6 +49,7 @@ class Use:
     budget: Budget
     used: int
     refusing: bool
+    warn_at: float
 
     @property
     def share(self) -> float:
@@ -112,31 +113,26 @@ def uses(store: Store, config: AiConfig, most: int = 1_000) -> list[Use]:
             looked[tenant, period] = of.look(tenant, period)
         return looked[tenant, period]
 
-    found = []
+    found: dict[str, Use] = {}
     for budget in config.all_budgets():
         period = period_of(day, budget.per)
         for one in _each(budget, config.all_budgets(), look(ALL, period), most):
-            account = look(ALL if one.tenant is None else one.tenant or NOBODY, period)
-            name = bounded(one)
-            refusing = account.refusing.get(name, 0) > now_ms
-            found.append(Use(one, account.used(name), refusing))
-    return sorted(found, key=lambda use: (not use.refusing, -use.share, str(use.budget)))
+            account, name = look(ALL if one.tenant is None else one.tenant or NOBODY, period), bounded(one)
+            warn_at = config.warn_at if one.warn_at is None else one.warn_at
+            found[str(one)] = Use(one, account.used(name), account.refusing.get(name, 0) > now_ms, warn_at)
+    return sorted(found.values(), key=lambda use: (not use.refusing, -use.share, str(use.budget)))
 
 
 def _each(budget: Budget, budgets: list[Budget], account: Account, most: int) -> Iterator[Budget]:
     """A budget, or where it is for each tenant, task or model by itself one for each that is seen in an account."""
-    kinds = [kind for kind in ("tenant", "task", "model") if getattr(budget, kind) == EACH]
-    if not kinds:
+    whose = {"tenant": budget.tenant or "", "task": budget.task or "", "model": budget.model or ""}
+    star = next((kind for kind, name in whose.items() if name == EACH), None)
+    if star is None:
         yield budget
         return
-    for name, _ in by_name(account, kinds[0])[:most]:
-        whose = {"tenant": budget.tenant or "", "task": budget.task or "", "model": budget.model or ""}
-        whose |= {kinds[0]: "" if kinds[0] == "tenant" and name == NOBODY else name}
-        own = any(
-            one.kind == budget.kind and EACH not in (one.tenant, one.task, one.model) and one.is_of(**whose)
-            for one in budgets
-        )
-        if not own and len(kinds) == 1:
+    for name, _ in by_name(account, star)[:most]:
+        whose[star] = "" if star == "tenant" and name == NOBODY else name
+        if budget.named(**whose) in applying(budgets, **whose):  # and not one of its own
             yield budget.named(**whose)
 
 

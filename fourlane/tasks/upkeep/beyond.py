@@ -83,4 +83,7 @@ class Outside:
         from fourlane.tasks.ai.spending import uses
 
         found = [use for use in uses(store, self._root.part(config_of), _MOST_TENANTS) if use.used or use.refusing]
-        return [Spending(str(one.budget), one.used / NANO, one.budget.nano / NANO, one.refusing) for one in found]
+        return [
+            Spending(str(one.budget), one.used / NANO, one.budget.nano / NANO, one.refusing, one.warn_at)
+            for one in found
+        ]

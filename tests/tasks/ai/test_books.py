@@ -168,6 +168,29 @@ def test_a_model_without_a_price_is_booked_at_what_the_settings_say(books: Budge
     assert (str(use.budget), use.used, use.refusing) == ("tenant acme per month", 40_000_000, True)
 
 
+def test_budgets_that_refuse_and_spent_nothing_are_seen(books: Budgets) -> None:
+    wanted = [
+        ai.Budget(usd=Decimal("0.001"), tenant="*", per="day"),
+        ai.Budget(usd=Decimal("0.02"), tenant="acme", per="day"),
+        ai.Budget(usd=Decimal(5), model="*"),
+    ]
+    given = config(None, budgets=wanted, warn_at=0.5)
+    for tenant in ("acme", "umbrella", None):
+        call = pay(given, work(Answer(text="ok", usage=TOOK)), name="x", tenant=tenant)
+        if tenant == "acme":
+            run(call)
+        else:
+            with pytest.raises(Reject, match="per day is spent"):
+                run(call)
+    told = {str(use.budget): (use.used, use.refusing, use.warn_at) for use in uses(books._store, given)}
+    assert told == {
+        "tenant umbrella per day": (0, True, 0.5),
+        "tenant - per day": (0, True, 0.5),
+        "tenant acme per day": (7_500_000, False, 0.5),
+        "model openai/gpt-4o per month": (7_500_000, False, 0.5),
+    }
+
+
 def test_without_a_budget_it_is_called_and_counted(books: Budgets, database: Database) -> None:
     reply = run(paid(config(database), Answer(text="ok", usage=TOOK), model=NOBODY_KNOWS))
     assert (reply["cost_usd"], reply["cost_known"]) == (0.0, False)
