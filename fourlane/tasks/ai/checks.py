@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fourlane.errors import InvalidArguments
+from fourlane.providers.ai import Usage
+from fourlane.tasks.ai.budgets import refuse_at_once
 from fourlane.tasks.ai.config import configured, no_key
-from fourlane.tasks.ai.prices import context_window, count_tokens
+from fourlane.tasks.ai.prices import charge, context_window, count_tokens
 
 __all__ = ["check", "check_text"]
 
@@ -27,8 +29,8 @@ def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: 
         provider = name.partition("/")[0]
         if not config.api_keys.get(provider):
             raise InvalidArguments(no_key(provider))
-    if config.budget(tenant or "") == 0:
-        raise InvalidArguments(f"the budget of {tenant or 'calls without a tenant'} is 0; raise it in FOURLANE_AI")
+    some = Usage(input_tokens=tokens, output_tokens=max_tokens, characters=1, audio_seconds=1.0, images=1)
+    refuse_at_once(config, full, tenant, None, priced=charge(config, full, [some]).priced)
 
 
 def check_text(
