@@ -52,6 +52,7 @@ async def pay(config: AiConfig, work: Work, *, name: str, tenant: str | None) ->
             paid.result = await paying.first_that_answers(name)
     kept: _Kept = paid.result
     if paid.recorded:
+        paying.speaker.begin()
         paying.speaker.say(kept["reply"]["text"])
     # It does nothing the second time, so a worker may die between any two of these lines.
     await paying.booking.book(kept["booked"])
@@ -66,7 +67,7 @@ class _Paying:
         self.work = work
         self.key = key
         self.tenant = tenant
-        self.speaker = Speaker()
+        self.speaker = Speaker(silent=work.silent)
         self.booking = Booking(config, work, key, tenant)
 
     async def first_that_answers(self, name: str) -> _Kept:

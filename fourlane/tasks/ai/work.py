@@ -36,6 +36,7 @@ class Work:
       model: as it was asked for; its fallbacks are tried where it fails.
       most: what it may take at most: reserved from budgets and limits before it is done.
       accept: the outcomes that are replies.
+      silent: what is said does not go to the job's output.
       makes_files: its answer is more than text, and needs a storage that is well before anything is paid.
     """
 
@@ -44,6 +45,7 @@ class Work:
     ask: Asked
     most: Usage
     accept: Collection[Outcome] = ACCEPTED
+    silent: bool = False
     makes_files: bool = False
 
 
