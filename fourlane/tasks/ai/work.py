@@ -38,6 +38,8 @@ class Work:
       accept: the outcomes that are replies.
       silent: what is said does not go to the job's output.
       makes_files: its answer is more than text, and needs a storage that is well before anything is paid.
+      ready: fetches what the question needs, before anybody is asked; not called where the answer is kept already.
+      seconds: for so long at least it may give no sign of life.
     """
 
     operation: str
@@ -47,6 +49,8 @@ class Work:
     accept: Collection[Outcome] = ACCEPTED
     silent: bool = False
     makes_files: bool = False
+    ready: Callable[[], Awaitable[object]] | None = None
+    seconds: float = 0.0
 
 
 SAYS: Final[dict[Outcome, str]] = {
