@@ -14,8 +14,9 @@ from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.structured import Wanted, wanted
 from fourlane.tasks.ai.tools import Offered, offered, tools_of
 from fourlane.tasks.ai.work import ACCEPTED
+from fourlane.tasks.context import current_job
 
-__all__ = ["TEXT_MODEL", "Asking", "TextOptions", "asking"]
+__all__ = ["TEXT_MODEL", "Asking", "TextOptions", "asking", "tenant_of"]
 
 TEXT_MODEL: Final = "gpt-4o"
 _TOKENS: Final = {"image": 1_500, "file": 3_000, "audio": 2_000}
@@ -23,6 +24,8 @@ _TOKENS: Final = {"image": 1_500, "file": 3_000, "audio": 2_000}
 _MOST_STOPS: Final = 4
 _MOST_NAME: Final = 100
 _WHOLE: Final[tuple[Outcome, ...]] = ("ok", "tool_calls")
+_MADE_WHOLE: Final = frozenset({"analyze", "translate", "summarize"})
+"""The operations of which a part is of no use."""
 
 
 class TextOptions(TypedDict, total=False):
@@ -172,11 +175,17 @@ def asking(
         tools=tools_of(tools),
         run_tools=run_tools,
         max_rounds=max_rounds,
-        accept=_accepted(accept, ACCEPTED if operation == "generate" and want is None else _WHOLE),
+        accept=_accepted(accept, _WHOLE if operation in _MADE_WHOLE or want is not None else ACCEPTED),
         cache=cache,
         tenant=tenant,
         name=_name(name, operation),
     )
+
+
+def tenant_of(tenant: str | None) -> str | None:
+    """Whose call it is: as it says, else that of the job that runs here."""
+    job = current_job()
+    return tenant or (job.tenant if job is not None else "") or None
 
 
 def _check_text(what: str, value: Any) -> None:

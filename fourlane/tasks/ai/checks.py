@@ -7,11 +7,22 @@ from typing import Any
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import LIKE_OPENAI
-from fourlane.tasks.ai.asking import Asking, asking
+from fourlane.tasks.ai.asking import Asking, asking, tenant_of
 from fourlane.tasks.ai.config import configured, no_key
+from fourlane.tasks.ai.messages import sources_of
 from fourlane.tasks.ai.prices import context_window, count_tokens
+from fourlane.tasks.ai.sources import check_sources
 
-__all__ = ["check", "check_asking", "check_audio", "check_image", "check_text", "check_window", "refuse_classes"]
+__all__ = [
+    "check",
+    "check_asking",
+    "check_audio",
+    "check_image",
+    "check_model",
+    "check_text",
+    "check_window",
+    "refuse_classes",
+]
 
 
 def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: str | None = None) -> None:
@@ -45,6 +56,11 @@ def check_window(full: str, tokens: int) -> None:
 def check_asking(asked: Asking) -> None:
     """Raises InvalidArguments, with what to do."""
     check_model(asked.model, asked.tenant)
+    for source in sources_of(asked.turns):
+        try:
+            check_sources([source.source], tenant=tenant_of(asked.tenant))
+        except InvalidArguments as error:
+            raise InvalidArguments(f"{source.where}: {error}") from None
     check_window(configured().resolve(asked.model), asked.tokens)
 
 

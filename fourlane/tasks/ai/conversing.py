@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers import ai as providers
 from fourlane.providers.ai import Account, Answer, ChatMessage, ToolCall, Usage
-from fourlane.tasks.ai.asking import Asking
+from fourlane.storage.media import AUDIO, DOCUMENTS, IMAGES, TEXTS
+from fourlane.tasks.ai.asking import Asking, tenant_of
 from fourlane.tasks.ai.checks import check_window
 from fourlane.tasks.ai.config import configured
+from fourlane.tasks.ai.messages import messages_of, sources_of
 from fourlane.tasks.ai.paying import pay
 from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.reply import Reply, summed
+from fourlane.tasks.ai.sources import read_media
 from fourlane.tasks.ai.tools import offered
-from fourlane.tasks.ai.work import NotAccepted, Work
-from fourlane.tasks.context import current_job, running
+from fourlane.tasks.ai.work import SAYS, NotAccepted, Work
 from fourlane.tasks.steps import step
 
-__all__ = ["Conversation"]
+__all__ = ["READABLE", "Conversation"]
 
+log = logging.getLogger("fourlane.ai")
+
+READABLE: Final = (*IMAGES, *AUDIO, *TEXTS, *DOCUMENTS)
+"""The media types of what may go to a model."""
+_MOST_BYTES: Final = 20 << 20  # of all that goes with one question: what the strictest provider takes
 _PLAIN_ID: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -30,22 +38,17 @@ class Conversation:
     """One conversation: what was asked, and what has been said since.
 
     Parameters:
-      read: gives the messages that it begins with; called when a model is asked for the first time in this run.
       silent: what is said does not go to the job's output.
     """
 
-    def __init__(
-        self, asking: Asking, read: Callable[[], Awaitable[tuple[ChatMessage, ...]]], *, silent: bool = False
-    ) -> None:
+    def __init__(self, asking: Asking, *, silent: bool = False) -> None:
         self._asking = asking
-        self._read = read
         self._begun: tuple[ChatMessage, ...] | None = None
         self._since: list[ChatMessage] = []
         self._tokens = asking.tokens
         self._silent = silent
         self._functions = {one.name: one.function for one in asking.tools}
-        job = current_job()
-        self._tenant = asking.tenant or (job.tenant if job is not None else "") or None
+        self._tenant = tenant_of(asking.tenant)
 
     async def answer(self, name: str, model: str | None = None) -> Reply:
         """What the model says in the end, with what all rounds took.
@@ -59,13 +62,10 @@ class Conversation:
           as ``pay``, and what tools raise by their choice.
         """
         if not self._asking.tools:
-            reply = await self._say(name, model)
-            self._since.append(_turn_of(reply))
-            return reply
+            return await self._say(name, model)
         replies: list[Reply] = []
         for number in range(1, self._asking.max_rounds + 1):
             reply = await self._say(f"{name}:{number}", model)
-            self._since.append(_turn_of(reply))
             replies.append(reply)
             if not self._runs(reply):
                 return summed(replies)
@@ -80,12 +80,17 @@ class Conversation:
 
     def _hear(self, messages: Sequence[ChatMessage]) -> None:
         self._since += messages
-        self._tokens += count_tokens(*(message.text for message in messages))
+        said = (text for message in messages for text in (message.text, *(call.arguments for call in message.calls)))
+        self._tokens += count_tokens(*said)
 
     async def _say(self, name: str, model: str | None) -> Reply:
         asking, model = self._asking, model or self._asking.model
-        tokens = self._tokens + sum(count_tokens(turn.text) for turn in self._since if turn.role == "assistant")
-        messages = await self._messages_for(name, model, tokens)
+        tokens = self._tokens
+        messages: tuple[ChatMessage, ...] = ()
+
+        async def ready() -> None:
+            nonlocal messages
+            messages = await self._messages_for(model, tokens)
 
         def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Awaitable[Answer]:
             return providers.ask(account, asking.question(messages, model, key), heard)
@@ -97,16 +102,17 @@ class Conversation:
             most=Usage(input_tokens=tokens, output_tokens=asking.max_tokens),
             accept=asking.accept,
             silent=self._silent,
+            ready=ready,
         )
-        return await pay(configured(), work, name=name, tenant=self._tenant)
+        reply = await pay(configured(), work, name=name, tenant=self._tenant)
+        if reply["outcome"] == "truncated":
+            log.warning("%s %s, at %d tokens", reply["model"], SAYS["truncated"], reply["output_tokens"])
+        calls = tuple(ToolCall(**call) for call in reply["tool_calls"])
+        self._hear([ChatMessage(role="assistant", text=reply["text"], calls=calls, raw=reply["raw"])])
+        return reply
 
-    async def _messages_for(self, name: str, model: str, tokens: int) -> tuple[ChatMessage, ...]:
-        """What the step asks; nothing where an earlier run recorded it. Raises Reject: it can never succeed."""
-        run = running.get()
-        if run is not None and run.steps is not None:
-            await run.steps.aload()
-            if run.steps.has(f"ai:{name}"):
-                return ()
+    async def _messages_for(self, model: str, tokens: int) -> tuple[ChatMessage, ...]:
+        """All that is asked now. Raises Reject: it can never succeed; and as ``read_media``."""
         try:
             check_window(configured().resolve(model), tokens)
         except InvalidArguments as error:
@@ -115,15 +121,18 @@ class Conversation:
         if self._asking.wanted is not None:
             self._asking.wanted.check_ready()
         if self._begun is None:
-            self._begun = await self._read()
+            sources = [source.source for source in sources_of(self._asking.turns)]
+            read = read_media(sources, tenant=self._tenant, kinds=READABLE, most_bytes=_MOST_BYTES)
+            self._begun = messages_of(self._asking.turns, await read)
         return (*self._begun, *self._since)
 
     def _runs(self, reply: Reply) -> bool:
         """Whether the tools that it wants called are called here: all of them, or none."""
         if not self._asking.run_tools or reply["outcome"] != "tool_calls":
             return False
-        # A name that nobody offered is made up, which the model is told.
-        return all(self._functions.get(call["name"], _unknown) is not None for call in reply["tool_calls"])
+        # A name that nobody offered is made up: the model is told so.
+        names = {call["name"] for call in reply["tool_calls"]}
+        return all(self._functions[name] is not None for name in names & self._functions.keys())
 
     async def _call_all(self, calls: Sequence[ToolCall], name: str) -> list[ChatMessage]:
         """Call tools, all at once, each as a step. Raises what one raises, when all have ended."""
@@ -134,24 +143,13 @@ class Conversation:
             if isinstance(answer, BaseException):
                 raise answer
         texts = [answer for answer in answers if isinstance(answer, str)]
-        return [
-            ChatMessage(role="tool", text=text, call_id=call.id) for call, text in zip(calls, texts, strict=True)
-        ]
+        return [ChatMessage(role="tool", text=text, call_id=call.id) for call, text in zip(calls, texts, strict=True)]
 
     async def _call(self, call: ToolCall, name: str) -> str:
         function = self._functions.get(call.name)
         if function is None:
             return f"error: there is no tool {call.name}; there are {', '.join(self._functions)}"
         return await step.run(name, function.run, call.arguments)
-
-
-def _unknown() -> Any:
-    """Stands for a tool that nobody offered."""
-
-
-def _turn_of(reply: Reply) -> ChatMessage:
-    calls = tuple(ToolCall(**call) for call in reply["tool_calls"])
-    return ChatMessage(role="assistant", text=reply["text"], calls=calls, raw=reply["raw"])
 
 
 def _step_names(calls: Sequence[ToolCall]) -> list[str]:

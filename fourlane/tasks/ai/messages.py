@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
-from fourlane.errors import InvalidArguments
+from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import ChatMessage, Media, ToolCall
 
-__all__ = ["Kind", "Source", "Turn", "read_turns", "turns_of"]
+__all__ = ["Kind", "Source", "Turn", "messages_of", "sources_of", "turns_of"]
 
 Kind = Literal["image", "file", "audio"]
 Role = Literal["user", "assistant", "tool"]
@@ -43,7 +43,7 @@ class Turn:
 
 
 def turns_of(prompt: str | None, messages: Any, files: Any) -> tuple[Turn, ...]:
-    """What is asked, from a prompt with its files or from messages. Raises InvalidArguments with the path of the fault."""
+    """What is asked, by a prompt with its files or by messages. Raises InvalidArguments with the path of the fault."""
     given = _sources(files)
     if messages is None:
         if prompt is not None and not isinstance(prompt, str):
@@ -62,21 +62,31 @@ def turns_of(prompt: str | None, messages: Any, files: Any) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-async def read_turns(turns: Sequence[Turn], read: Callable[[Source], Awaitable[Media]]) -> tuple[ChatMessage, ...]:
-    """The messages that a model is asked, with what their sources hold."""
+def sources_of(turns: Sequence[Turn]) -> list[Source]:
+    """What is to be read for them, in their order."""
+    return [source for turn in turns for source in turn.sources]
+
+
+def messages_of(turns: Sequence[Turn], media: Sequence[Media]) -> tuple[ChatMessage, ...]:
+    """The messages that a model is asked; ``media``: what their sources held. Raises Reject: an image is none."""
+    held = iter(media)
     return tuple(
-        [
-            ChatMessage(
-                role=turn.role,
-                text=turn.text,
-                media=tuple([await read(source) for source in turn.sources]),
-                calls=turn.calls,
-                call_id=turn.call_id,
-                raw=turn.raw,
-            )
-            for turn in turns
-        ]
+        ChatMessage(
+            role=turn.role,
+            text=turn.text,
+            media=tuple(_fit(source, next(held)) for source in turn.sources),
+            calls=turn.calls,
+            call_id=turn.call_id,
+            raw=turn.raw,
+        )
+        for turn in turns
     )
+
+
+def _fit(source: Source, media: Media) -> Media:
+    if source.kind != "file" and not media.media_type.startswith(f"{source.kind}/"):
+        raise Reject(f"{source.where}: is no {source.kind}, but {media.media_type}")
+    return media
 
 
 def _sources(files: Any) -> tuple[Source, ...]:
@@ -88,13 +98,15 @@ def _sources(files: Any) -> tuple[Source, ...]:
 def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
         raise InvalidArguments(f'{where}: an object {{"role", "content"}}, not {type(message).__name__}')
-    role = message.get("role")
+    role: Any = message.get("role")
     if role in ("system", "developer"):
         raise InvalidArguments(f"{where}.role: instructions are given as system=")
     if role not in _FIELDS:
         raise InvalidArguments(f"{where}.role: user, assistant or tool, not {role!r}")
     if unknown := message.keys() - _FIELDS[role]:
-        raise InvalidArguments(f"{where}: {sorted(unknown)[0]!r} means nothing here; {', '.join(sorted(_FIELDS[role]))} do")
+        raise InvalidArguments(
+            f"{where}: {sorted(unknown)[0]!r} means nothing here; {', '.join(sorted(_FIELDS[role]))} do"
+        )
     text, sources = _content(message.get("content"), role, f"{where}.content")
     calls = tuple(_call(one, f"{where}.tool_calls[{n}]") for n, one in enumerate(message.get("tool_calls") or ()))
     if role != "tool" and not text.strip() and not sources and not calls:

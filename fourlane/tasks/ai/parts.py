@@ -62,7 +62,9 @@ def _end(text: str, begin: int, most_bytes: int) -> int:
         return fits
     # A look behind what fits: a place that begins there may end in white space, which is not counted.
     for place in _PLACES:
-        ends = [found.end() for found in place.finditer(text, begin, min(fits + 1, len(text))) if found.end() <= fits + 1]
+        ends = [
+            found.end() for found in place.finditer(text, begin, min(fits + 1, len(text))) if found.end() <= fits + 1
+        ]
         good = [end for end in ends if end > begin and len(text[begin:end].rstrip()) <= fits - begin]
         if good and good[-1] - begin >= (fits - begin) // 3:
             return good[-1]

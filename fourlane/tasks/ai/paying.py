@@ -49,6 +49,8 @@ async def pay(config: AiConfig, work: Work, *, name: str, tenant: str | None) ->
     paying = _Paying(config, work, key, tenant)
     async with step[_Kept](f"ai:{name}") as paid:
         if not paid.recorded:
+            if work.ready is not None:
+                await work.ready()
             paid.result = await paying.first_that_answers(name)
     kept: _Kept = paid.result
     if paid.recorded:

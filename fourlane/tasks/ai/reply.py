@@ -74,9 +74,9 @@ _ADDED: Final = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_to
 def summed(replies: Sequence[Reply]) -> Reply:
     """The last of several replies, with what all of them took, cite and made."""
     whole: dict[str, Any] = {**replies[-1]}
-    whole |= {name: sum(reply[name] for reply in replies) for name in _ADDED}  # type: ignore[literal-required]
+    whole |= {name: sum(reply[name] for reply in replies) for name in _ADDED}
     whole["cost_known"] = all(reply["cost_known"] for reply in replies)
     whole["cost_estimated"] = any(reply["cost_estimated"] for reply in replies)
     for name in ("citations", "files"):
-        whole[name] = [one for reply in replies for one in reply[name]]  # type: ignore[literal-required]
+        whole[name] = [one for reply in replies for one in reply[name]]
     return whole  # type: ignore[return-value]

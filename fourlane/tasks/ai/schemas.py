@@ -52,7 +52,9 @@ def check_schema(schema: Any, where: str = "schema") -> None:
         for fault in _faults(schema, node):
             raise InvalidArguments(f"{path}: {fault}")
     if _resolved(schema).get("type") != "object":
-        raise InvalidArguments(f"{where}: is of an object, or providers refuse it; put the value into a property of one")
+        raise InvalidArguments(
+            f"{where}: is of an object, or providers refuse it; put the value into a property of one"
+        )
     if endless := _Endless(schema).at(schema, where, ()):
         raise InvalidArguments(f"{endless}: needs itself, so that no answer has an end; make it optional")
 
@@ -104,9 +106,13 @@ def _faults(root: Node, node: Node) -> Iterator[str]:
     """Why nothing can be as a valid schema says; rules that are cheap to know."""
     if "$ref" in node and _referred(root, node["$ref"]) is None:
         yield f"$ref {node['$ref']!r} leads to nothing in the schema"
+    least: Any
+    most: Any
     for low, high in _RANGES:
         least, most = node.get(low), node.get(high)
-        if _is_number(least) and _is_number(most) and (least > most or (least == most and "exclusive" in low + high)):
+        if not _is_number(least) or not _is_number(most):
+            continue
+        if least > most or (least == most and "exclusive" in low + high):
             yield f"{low} {least} leaves nothing up to {high} {most}"
     choices = node.get("enum", [node["const"]] if "const" in node else None)
     if choices is not None:

@@ -68,7 +68,7 @@ def wanted(schema: Any) -> Wanted | None:
 
 def corrected(faults: str) -> str:
     """What a model is told of an answer that does not fit."""
-    return f"That answer does not keep the JSON Schema:\n{faults}\nAnswer once more: the whole JSON, right, and nothing else."
+    return f"That answer does not keep the JSON Schema:\n{faults}\nAnswer once more: the whole JSON and nothing else."
 
 
 def _json_of(text: str) -> Any:

@@ -28,7 +28,7 @@ from fourlane.errors import InvalidArguments, RedisUnavailable, Reject, Steering
 from fourlane.providers.ai import Tool
 from fourlane.tasks.ai.figures import words_of
 from fourlane.tasks.ai.schemas import check_schema
-from fourlane.tasks.callables import is_async
+from fourlane.tasks.callables import is_async, name_of
 
 __all__ = ["MOST_RESULT", "Offered", "ToolFunction", "offered", "tool", "tools_of"]
 
@@ -52,7 +52,7 @@ class ToolFunction(Generic[P, R]):
         self.name = name
         self.description = description
         self.on_error = on_error
-        functools.update_wrapper(self, fn)  # type: ignore[arg-type]
+        functools.update_wrapper(self, fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
@@ -79,7 +79,7 @@ class ToolFunction(Generic[P, R]):
         hints = typing.get_type_hints(self.fn, include_extras=True)
         take.__signature__ = inspect.signature(self.fn)  # type: ignore[attr-defined]
         take.__annotations__ = {name: kind for name, kind in hints.items() if name != "return"}
-        return TypeAdapter(take)
+        return TypeAdapter[Any](take)  # type: ignore[arg-type]
 
     async def run(self, arguments: str) -> str:
         """What the model is told. Raises what is the engine's, and with ``on_error="raise"`` what the tool raises."""
@@ -109,9 +109,10 @@ class ToolFunction(Generic[P, R]):
             raise ValueError("; ".join(faults)) from None
 
     async def _call(self, given: Mapping[str, Any]) -> Any:
-        call = functools.partial(self.fn, **given)  # type: ignore[call-arg]
-        if is_async(self.fn):
-            return await call()  # type: ignore[misc]
+        fn: Callable[..., Any] = self.fn
+        call = functools.partial(fn, **given)
+        if is_async(fn):
+            return await call()
         context = contextvars.copy_context()
         made = await asyncio.get_running_loop().run_in_executor(_threads, context.run, call)
         return await made if inspect.isawaitable(made) else made
@@ -145,16 +146,21 @@ def tool(
     """
 
     def declare(function: Callable[..., Any]) -> ToolFunction[Any, Any]:
-        named = name or getattr(function, "__name__", "")
+        named = name or name_of(function)
         _check_declared(named, function, on_error)
         made = ToolFunction(function, named, inspect.cleandoc(description or function.__doc__ or ""), on_error)
         before = _declared.setdefault(named, made)
-        if before is not made and (before.__module__, before.__qualname__) != (made.__module__, made.__qualname__):
-            raise ValueError(f"a tool {named!r} is declared already, in {before.__module__}")
+        if _home(before.fn) != _home(function):
+            raise ValueError(f"a tool {named!r} is declared already, in {_home(before.fn)}")
         _declared[named] = made
         return made
 
     return declare if fn is None else declare(fn)
+
+
+def _home(function: Any) -> str:
+    """A module that is loaded anew declares its tools anew."""
+    return f"{function.__module__}.{getattr(function, '__qualname__', '')}"
 
 
 def _check_declared(name: str, function: Any, on_error: Any) -> None:
@@ -204,7 +210,9 @@ def _offered(one: Any, where: str) -> Offered:
     if not isinstance(one, Mapping):
         raise InvalidArguments(f"{where}: a tool's name, a function with @tool, or an object, not {one!r:.60}")
     if unknown := one.keys() - {"name", "description", "parameters"}:
-        raise InvalidArguments(f"{where}: {min(map(str, unknown))!r} means nothing here; name, description, parameters do")
+        raise InvalidArguments(
+            f"{where}: {min(map(str, unknown))!r} means nothing here; name, description, parameters do"
+        )
     _check_name(one.get("name"), where)
     description = one.get("description", "")
     if not isinstance(description, str):
