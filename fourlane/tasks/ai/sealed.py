@@ -1,7 +1,7 @@
 """Files of encrypted jobs: sealed in storage, opened for encrypted jobs alone.
 
-A sealed file is bound to its name, which has the tenant and the job's id, and says inside which task left it and what it
-is. A job that is not encrypted, whose own arguments and result anybody may read, does not get at it.
+A sealed file is bound to its name, which has the tenant and the job's id, and says inside which task left it and what
+it is. A job that is not encrypted, whose own arguments and result anybody may read, does not get at it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ def closed(name: str, media: Media) -> bytes:
     return seal_file(name, msgspec.json.encode(head) + b"\n" + media.data)
 
 
-def opened(ref: str, data: bytes, kinds: Collection[str], *, task: str | None = None) -> Media:
+def opened(ref: str, data: bytes, *, kinds: Collection[str] | None = None, task: str | None = None) -> Media:
     """What was closed.
 
     Parameters:
+      kinds: media types, or kinds of them, that it may be; None: any.
       task: which must have left it; None: any.
 
     Raises:
@@ -61,6 +62,6 @@ def opened(ref: str, data: bytes, kinds: Collection[str], *, task: str | None = 
     head = msgspec.json.decode(line, type=_Head)
     if task is not None and head.task != task:
         raise AlteredCiphertext(f"{ref} was left by the task {head.task!r}, not by {task!r}")
-    if not is_allowed(head.media_type, kinds):
+    if kinds is not None and not is_allowed(head.media_type, kinds):
         raise Reject(f"{ref} is {head.media_type}; allowed: {', '.join(sorted(kinds))}")
     return Media(media_type=head.media_type, data=inside, name=name.rpartition("/")[2])

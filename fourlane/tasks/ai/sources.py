@@ -54,4 +54,4 @@ async def _read(source: str, tenant: str, kinds: Collection[str], most_bytes: in
     blob = await root().part(inputs).read(source, allowed=(*kinds, SEALED), most_bytes=most_bytes, tenant=tenant)
     if blob.media_type != SEALED:
         return Media(media_type=blob.media_type, data=blob.data, name=blob.name)
-    return opened(source, blob.data, kinds)
+    return opened(source, blob.data, kinds=kinds)
