@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from fourlane.errors import InvalidArguments, Reject
 from fourlane.tasks.ai.asking import Asking
-from fourlane.tasks.ai.checks import check_asking
 from fourlane.tasks.ai.config import AiConfig, configured
 from fourlane.tasks.ai.conversing import Conversation
 from fourlane.tasks.ai.reply import Reply, summed
 from fourlane.tasks.ai.structured import Misfit, Wanted, corrected
 from fourlane.tasks.ai.work import NotAccepted
 
-__all__ = ["answer", "refuse_hopeless"]
+__all__ = ["answer"]
 
 
 async def answer(asked: Asking) -> Reply:
@@ -19,14 +17,6 @@ async def answer(asked: Asking) -> Reply:
     if asked.wanted is None:
         return await Conversation(asked).answer(asked.name)
     return await _keeping(asked, asked.wanted)
-
-
-def refuse_hopeless(asked: Asking) -> None:
-    """Raises Reject: in a job nobody is there any more to put the arguments right."""
-    try:
-        check_asking(asked)
-    except InvalidArguments as error:
-        raise Reject(str(error)) from None
 
 
 async def _keeping(asked: Asking, wanted: Wanted) -> Reply:

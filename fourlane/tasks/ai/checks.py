@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fourlane.errors import InvalidArguments
-from fourlane.providers.ai import LIKE_OPENAI
-from fourlane.tasks.ai.asking import Asking, asking, tenant_of
+from fourlane.tasks.ai.asking import Asking, asking
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.messages import sources_of
 from fourlane.tasks.ai.prices import context_window, count_tokens
@@ -16,8 +15,6 @@ from fourlane.tasks.ai.sources import check_sources
 __all__ = [
     "check",
     "check_asking",
-    "check_audio",
-    "check_image",
     "check_model",
     "check_text",
     "check_window",
@@ -58,7 +55,7 @@ def check_asking(asked: Asking) -> None:
     check_model(asked.model, asked.tenant)
     for source in sources_of(asked.turns):
         try:
-            check_sources([source.source], tenant=tenant_of(asked.tenant))
+            check_sources([source.source], tenant=asked.tenant)
         except InvalidArguments as error:
             raise InvalidArguments(f"{source.where}: {error}") from None
     check_window(configured().resolve(asked.model), asked.tokens)
@@ -77,20 +74,3 @@ def refuse_classes(options: Mapping[str, Any]) -> None:
     for one in options.get("tools") or ():
         if callable(one):
             raise InvalidArguments(f"tools: name the tool to a job: {getattr(one, 'name', one.__name__)!r}")
-
-
-def check_image(prompt: str, *, model: str = "dall-e-3", tenant: str | None = None, **_: Any) -> None:
-    """The arguments of the task that asks for an image."""
-    _check_openai("images", model, prompt, tenant)
-
-
-def check_audio(path: str, *, model: str = "whisper", tenant: str | None = None, **_: Any) -> None:
-    """The arguments of the task that has a file transcribed."""
-    _check_openai("transcription", model, path, tenant)
-
-
-def _check_openai(kind: str, model: str, text: str, tenant: str | None) -> None:
-    check(model, text, 1, tenant)
-    full = configured().resolve(model)
-    if full.partition("/")[0] not in LIKE_OPENAI:
-        raise InvalidArguments(f"{full} cannot do {kind}; use a model of OpenAI")

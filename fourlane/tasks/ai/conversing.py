@@ -8,13 +8,13 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers import ai as providers
 from fourlane.providers.ai import Account, Answer, ChatMessage, ToolCall, Usage
 from fourlane.storage.media import AUDIO, DOCUMENTS, IMAGES, TEXTS
-from fourlane.tasks.ai.asking import Asking, tenant_of
+from fourlane.tasks.ai.asking import Asking
 from fourlane.tasks.ai.checks import check_window
 from fourlane.tasks.ai.config import configured
+from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.messages import messages_of, sources_of
 from fourlane.tasks.ai.paying import pay
 from fourlane.tasks.ai.prices import count_tokens
@@ -43,7 +43,6 @@ class Conversation:
         self._since: list[ChatMessage] = []
         self._tokens = asking.tokens
         self._functions = {one.name: one.function for one in asking.tools}
-        self._tenant = tenant_of(asking.tenant)
 
     async def answer(self, name: str, model: str | None = None) -> Reply:
         """What the model says in the end, with what all rounds took.
@@ -100,7 +99,7 @@ class Conversation:
             inline_bytes=asking.inline_bytes,
             ready=ready,
         )
-        reply = await pay(configured(), work, name=name, tenant=self._tenant)
+        reply = await pay(configured(), work, name=name, tenant=self._asking.tenant)
         if reply["outcome"] == "truncated":
             log.warning("%s %s, at %d tokens", reply["model"], SAYS["truncated"], reply["output_tokens"])
         calls = tuple(ToolCall(**call) for call in reply["tool_calls"])
@@ -109,16 +108,14 @@ class Conversation:
 
     async def _messages_for(self, model: str, tokens: int) -> tuple[ChatMessage, ...]:
         """All that is asked now. Raises Reject: it can never succeed; and as ``read_media``."""
-        try:
+        with as_rejects():
             check_window(configured().resolve(model), tokens)
-        except InvalidArguments as error:
-            raise Reject(str(error)) from None
         offered(self._asking.tools)
         if self._asking.wanted is not None:
             self._asking.wanted.check_ready()
         if self._begun is None:
             sources = [source.source for source in sources_of(self._asking.turns)]
-            read = read_media(sources, tenant=self._tenant, kinds=READABLE, most_bytes=_MOST_BYTES)
+            read = read_media(sources, tenant=self._asking.tenant, kinds=READABLE, most_bytes=_MOST_BYTES)
             self._begun = messages_of(self._asking.turns, await read)
         return (*self._begun, *self._since)
 

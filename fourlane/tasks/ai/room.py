@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 
 from fourlane.providers.ai import Usage
-from fourlane.tasks.ai.asking import tenant_of
 from fourlane.tasks.ai.budgets import budgets, month_now, reserve
 from fourlane.tasks.ai.config import MICRO, configured
 from fourlane.tasks.ai.figures import NOBODY
@@ -35,7 +34,7 @@ async def check_affordable(operation: str, model: str, tenant: str | None, calls
       BudgetSpent, or RateLimited where ``over_budget`` says ``postpone``.
     """
     config = configured()
-    full, tenant, key = config.resolve(model), tenant_of(tenant), f"fourlane-{uuid.uuid4()}"
+    full, key = config.resolve(model), f"fourlane-{uuid.uuid4()}"
     most = sum(cost(config, full, usage) or 0.0 for usage in calls)
     month = month_now()
     await asyncio.to_thread(reserve, config, tenant, month, key, int(most * MICRO + 1))
