@@ -182,6 +182,24 @@ def test_a_fallback_amid_the_rounds_goes_on_with_what_was_said(
     assert "rain" in sent(provider, 2)
 
 
+def test_a_limit_amid_the_rounds_postpones_the_job_and_repeats_nothing(
+    configured: Any, on_broker: RedisBroker, run_worker: RunWorker, provider: Provider
+) -> None:
+    @ai.tool(name="uses_up")
+    async def uses_up() -> str:
+        """Has the provider say that it is at its limit."""
+        calls.append("tool")
+        provider.faults.append(Fault("status", 429, (("retry-after", "3"),)))
+        return "used"
+
+    provider.scripts += [Script(calls=(("uses_up", {}),)), Script(pieces=("Done.",))]
+    run_worker(on_broker, "ai")
+    job = ai.generate.send("hi", tools=["uses_up"])
+    eventually(lambda: job.status() is State.DELAYED, 10)
+    assert job.result(20)["text"] == "Done."
+    assert (calls, len(provider.requests), job.info().attempts) == (["tool"], 3, 0)
+
+
 def test_a_tool_may_steer_its_job(
     configured: Any, on_broker: RedisBroker, run_worker: RunWorker, provider: Provider
 ) -> None:

@@ -42,6 +42,10 @@ def names(provider: Provider) -> set[str]:
     return {request["headers"]["idempotency-key"].partition("-ai:")[2] for request in provider.requests}
 
 
+async def translated(text: str) -> ai.Reply:
+    return await ai.translate(text, to="German", model=MODEL)
+
+
 def echo(words: str) -> str:
     """What the stand-in makes of a part."""
     return "You said: " + " ".join(words[:400].split())
@@ -63,7 +67,7 @@ def test_a_long_translation_is_made_in_parts_and_joined_in_order(
 
 
 def test_a_short_text_is_one_call(configured: Any, on_broker: RedisBroker, provider: Provider) -> None:
-    assert run(ai.translate("Hello", to="German", model=MODEL))["text"] == "You said: Hello "
+    assert run(translated("Hello"))["text"] == "You said: Hello "
     assert len(provider.requests) == 1
 
 
@@ -110,7 +114,7 @@ def test_a_translation_that_is_cut_is_made_of_smaller_parts(
 def test_one_that_is_always_cut_is_none(configured: Any, on_broker: RedisBroker, provider: Provider) -> None:
     provider.scripts += [Script(pieces=("half",), finish="max_tokens")] * 9
     with pytest.raises(ai.NotAccepted, match="cut its translation off"):
-        run(ai.translate("One two three. " * 30, to="German", model=MODEL))
+        run(translated("One two three. " * 30))
 
 
 def test_nothing_is_paid_that_the_budget_cannot_pay_to_its_end(
