@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -34,6 +35,7 @@ class AiOptions(BaseModel):
     models: dict[str, str] = Field(default_factory=dict)
     limits: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
     fallbacks: dict[str, list[str]] = Field(default_factory=dict)
+    end_of_life: dict[str, date | None] = Field(default_factory=dict)
     prices: dict[str, dict[str, Dollars]] = Field(default_factory=dict)
     budgets_usd: dict[str, Dollars] = Field(default_factory=dict)
     over_budget: Literal["refuse", "postpone"] = "refuse"

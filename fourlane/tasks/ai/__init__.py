@@ -12,7 +12,8 @@ Each paid call
 
 from fourlane.tasks.ai.budgets import spending
 from fourlane.tasks.ai.calls import call
-from fourlane.tasks.ai.config import MODELS, AiConfig, configure
+from fourlane.tasks.ai.config import AiConfig, configure
+from fourlane.tasks.ai.models import MODELS
 from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.tasks import analyze, generate, image, summarize, transcribe, translate

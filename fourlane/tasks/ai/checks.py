@@ -19,12 +19,12 @@ def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: 
         raise InvalidArguments("the prompt is empty")
     if max_tokens < 1:
         raise InvalidArguments(f"max_tokens must be 1 or more, not {max_tokens}")
-    full = config.resolve(model)
-    window = context_window(full)
+    living = config.living(model)
+    window = context_window(living[0])
     tokens = count_tokens(prompt, system)
     if window is not None and tokens > window:
-        raise InvalidArguments(f"{full} reads {window:,} tokens, the prompt has about {tokens:,}; shorten it")
-    for name in (full, *(config.resolve(other) for other in config.fallbacks.get(model, ()))):
+        raise InvalidArguments(f"{living[0]} reads {window:,} tokens, the prompt has about {tokens:,}; shorten it")
+    for name in living:
         provider = name.partition("/")[0]
         if not config.api_keys.get(provider):
             raise InvalidArguments(no_key(provider))
@@ -57,6 +57,6 @@ def check_audio(path: str, *, model: str = "whisper", tenant: str | None = None,
 
 def _check_openai(kind: str, model: str, text: str, tenant: str | None) -> None:
     check(model, text, 1, tenant)
-    full = configured().resolve(model)
+    full = configured().living(model)[0]
     if full.partition("/")[0] not in LIKE_OPENAI:
         raise InvalidArguments(f"{full} cannot do {kind}; use a model of OpenAI")
