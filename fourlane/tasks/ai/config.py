@@ -12,6 +12,7 @@ from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import BASE_URLS, Account
 from fourlane.providers.ai.catalogue import End, end_of
 from fourlane.providers.health import Rules, Target, fingerprint
+from fourlane.redact import know
 from fourlane.root import Root, root
 from fourlane.tasks.ai.models import MODELS, is_model, no_model, retired, today
 
@@ -59,6 +60,9 @@ class AiConfig:
     budgets_usd: Mapping[str, float] = field(default_factory=dict)
     over_budget: Literal["refuse", "postpone"] = "refuse"
     database: Any = None
+
+    def __post_init__(self) -> None:
+        know(self.api_keys.values())  # an SDK's error may say the one that was sent
 
     def resolve(self, model: str) -> str:
         """``provider/model`` of a name; of a short name of ours whose model has ended, what succeeds it.

@@ -222,3 +222,23 @@ def test_what_can_never_succeed_is_refused_by_the_command(
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_key_stands_in_what_is_kept_of_an_error(command: Command, tmp_path: Path) -> None:
+    """Of a task of one's own too, that never asked for the settings."""
+    key = "no-form-of-any-key-17"
+    tasks = command.module(
+        "leaking",
+        "import os, fourlane\n\n@fourlane.task(service='ai', max_retries=0)\ndef leak():\n"
+        "    raise ValueError(f\"header {('Header ' + os.environ['OPENAI_API_KEY']).encode()!r}\")\n",
+    )
+    command.env["OPENAI_API_KEY"] = f"{key}\n"
+    with (tmp_path / "log").open("wb") as stream:
+        command.start("worker", tasks, "--log-jobs", stderr=stream)
+    eventually(lambda: "ready:" in (tmp_path / "log").read_text(), 30)
+    job = run_python(command, f"import {tasks}; print({tasks}.leak.send().id)").strip()
+    eventually(lambda: '"dead"' in command("jobs", "show", job, "--json").stdout, 20)
+    shown = command("jobs", "show", job).stdout + command("dead", "list", "--json").stdout
+    for text in (shown, (tmp_path / "log").read_text()):
+        assert "header b'Header [redacted]" in text
+        assert key not in text
