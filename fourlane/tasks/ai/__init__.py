@@ -15,9 +15,10 @@ Each paid call
 from fourlane.tasks.ai.asking import TextOptions
 from fourlane.tasks.ai.budgets import spending
 from fourlane.tasks.ai.calls import call
-from fourlane.tasks.ai.config import MODELS, AiConfig, configure
+from fourlane.tasks.ai.config import AiConfig, configure
 from fourlane.tasks.ai.embeddings import Embedded, embed, vectors
 from fourlane.tasks.ai.images import image
+from fourlane.tasks.ai.models import MODELS
 from fourlane.tasks.ai.moderation import Moderated, moderate
 from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply

@@ -29,14 +29,14 @@ def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: 
     if max_tokens < 1:
         raise InvalidArguments(f"max_tokens must be 1 or more, not {max_tokens}")
     check_model(model, tenant)
-    check_window(configured().resolve(model), count_tokens(prompt, system))
+    check_window(configured().living(model)[0], count_tokens(prompt, system))
 
 
 def check_model(model: str, tenant: str | None) -> None:
     """The model is one, it and its fallbacks can be called, and there is a budget. Raises InvalidArguments."""
     config = configured()
-    for name in (model, *config.fallbacks.get(model, ())):
-        provider = config.resolve(name).partition("/")[0]
+    for full in config.living(model):
+        provider = full.partition("/")[0]
         if not config.api_keys.get(provider):
             raise InvalidArguments(no_key(provider))
     if config.budget(tenant or "") == 0:
@@ -58,7 +58,7 @@ def check_asking(asked: Asking) -> None:
             check_sources([source.source], tenant=asked.tenant)
         except InvalidArguments as error:
             raise InvalidArguments(f"{source.where}: {error}") from None
-    check_window(configured().resolve(asked.model), asked.tokens)
+    check_window(configured().living(asked.model)[0], asked.tokens)
 
 
 def check_text(prompt: str | None = None, **options: Any) -> None:

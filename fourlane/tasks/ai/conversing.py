@@ -44,22 +44,21 @@ class Conversation:
         self._tokens = asking.tokens
         self._functions = {one.name: one.function for one in asking.tools}
 
-    async def answer(self, name: str, model: str | None = None) -> Reply:
+    async def answer(self, name: str) -> Reply:
         """What the model says in the end, with what all rounds took.
 
         Parameters:
           name: of its steps: ``ai:NAME``; with tools ``ai:NAME:ROUND`` and ``ai:NAME:ROUND:tool:ID``.
-          model: another than was asked for.
 
         Raises:
           NotAccepted: an answer is not accepted, or there are too many rounds.
           as ``pay``, and what tools raise by their choice.
         """
         if not self._asking.tools:
-            return await self._say(name, model)
+            return await self._say(name)
         replies: list[Reply] = []
         for number in range(1, self._asking.max_rounds + 1):
-            reply = await self._say(f"{name}:{number}", model)
+            reply = await self._say(f"{name}:{number}")
             replies.append(reply)
             if not self._runs(reply):
                 return summed(replies)
@@ -77,21 +76,20 @@ class Conversation:
         said = (text for message in messages for text in (message.text, *(call.arguments for call in message.calls)))
         self._tokens += count_tokens(*said)
 
-    async def _say(self, name: str, model: str | None) -> Reply:
-        asking, model = self._asking, model or self._asking.model
-        tokens = self._tokens
+    async def _say(self, name: str) -> Reply:
+        asking, tokens = self._asking, self._tokens
         messages: tuple[ChatMessage, ...] = ()
 
         async def ready() -> None:
             nonlocal messages
-            messages = await self._messages_for(model, tokens)
+            messages = await self._messages_for(tokens)
 
         def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Awaitable[Answer]:
             return providers.ask(account, asking.question(messages, model, key), heard)
 
         work = Work(
             operation=asking.operation,
-            model=model,
+            model=asking.model,
             ask=ask,
             most=Usage(input_tokens=tokens, output_tokens=asking.max_tokens),
             accept=asking.accept,
@@ -106,10 +104,10 @@ class Conversation:
         self._hear([ChatMessage(role="assistant", text=reply["text"], calls=calls, raw=reply["raw"])])
         return reply
 
-    async def _messages_for(self, model: str, tokens: int) -> tuple[ChatMessage, ...]:
+    async def _messages_for(self, tokens: int) -> tuple[ChatMessage, ...]:
         """All that is asked now. Raises Reject: it can never succeed; and as ``read_media``."""
         with as_rejects():
-            check_window(configured().resolve(model), tokens)
+            check_window(configured().living(self._asking.model)[0], tokens)
         offered(self._asking.tools)
         if self._asking.wanted is not None:
             self._asking.wanted.check_ready()

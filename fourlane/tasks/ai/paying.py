@@ -16,6 +16,7 @@ from fourlane.providers.health import Permit
 from fourlane.tasks.ai.booking import Booked, Booking, Reserved
 from fourlane.tasks.ai.budgets import BudgetSpent
 from fourlane.tasks.ai.config import MICRO, AiConfig
+from fourlane.tasks.ai.ends import warn
 from fourlane.tasks.ai.figures import Seen, watched, words_of
 from fourlane.tasks.ai.kept import Keeper, Kept
 from fourlane.tasks.ai.prices import cost
@@ -87,10 +88,9 @@ class _Paying:
 
     async def _first_that_answers(self) -> Kept:
         """From the model that was asked, or from the first fallback that answers."""
-        asked = self.work.model
         failed: list[Exception] = []
-        for candidate in (asked, *self.config.fallbacks.get(asked, ())):
-            full = self.config.resolve(candidate)
+        for full in self.config.living(self.work.model):
+            warn(self.config, full)
             try:
                 return await self._answer_of(full)
             except BudgetSpent:

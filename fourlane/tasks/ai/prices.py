@@ -7,7 +7,7 @@ from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.providers.ai import Usage
+from fourlane.providers.ai import BASE_URLS, Usage
 from fourlane.tasks.ai.config import MICRO, configured
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fourlane.tasks.ai.config import AiConfig
 
-__all__ = ["Estimate", "context_window", "cost", "count_tokens", "estimate", "prices_source"]
+__all__ = ["Estimate", "context_window", "cost", "count_tokens", "estimate", "priced_models", "prices_source"]
 
 # What genai-prices does not know: dollars for an image of 1024 x 1024, and for a minute of audio.
 _FLAT_PRICES: Final[Mapping[str, Mapping[str, float]]] = {
@@ -65,6 +65,16 @@ def context_window(full: str) -> int | None:
     """Tokens that the model can read; None where nobody knows."""
     priced = _priced(full, Usage())
     return None if priced is None else priced.model.context_window
+
+
+def priced_models() -> list[str]:
+    """``provider/model`` of all of our providers' that genai-prices knows; none where it is not installed."""
+    try:
+        from genai_prices import data
+    except ModuleNotFoundError:
+        return []
+    ours = (provider for provider in data.providers if provider.id in BASE_URLS)
+    return [f"{provider.id}/{model.id}" for provider in ours for model in provider.models]
 
 
 def _priced(full: str, usage: Usage) -> Any:

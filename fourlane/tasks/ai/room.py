@@ -22,7 +22,7 @@ def tokens_read(model: str, unknown: int) -> int:
       unknown: where nobody knows the window.
     """
     config = configured()
-    full = config.resolve(model)
+    full = config.living(model)[0]
     window = context_window(full) or unknown
     return min(window, config.rules(full).tokens_per_minute or window)
 
@@ -34,7 +34,7 @@ async def check_affordable(operation: str, model: str, tenant: str | None, calls
       BudgetSpent, or RateLimited where ``over_budget`` says ``postpone``.
     """
     config = configured()
-    full, key = config.resolve(model), f"fourlane-{uuid.uuid4()}"
+    full, key = config.living(model)[0], f"fourlane-{uuid.uuid4()}"
     most = sum(cost(config, full, usage) or 0.0 for usage in calls)
     month = month_now()
     await asyncio.to_thread(reserve, config, tenant, month, key, int(most * MICRO + 1))
