@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-MODELS = ["openai/gpt-4o", "anthropic/claude-haiku-4-5", "google/gemini-2.5-flash", "openrouter/openai/gpt-4o"]
+MODELS = ["openai/gpt-6-luna", "anthropic/claude-haiku-4-5", "google/gemini-3.8-flash", "openrouter/openai/gpt-6-luna"]
 RED_PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAAA="
 calls: list[str] = []
 
@@ -81,7 +81,7 @@ def test_a_conversation_of_several_turns(
     body = sent(provider, 0)
     for said in ("My name is Ada.", "Hello Ada!", "What is this?", "Be kind.", RED_PIXEL.partition(",")[2]):
         assert said in body
-    assert "END" in body or model.startswith("openai/")  # whose Responses API knows no stop words
+    assert "END" in body or "gpt" in model  # which reasons, and takes no stop words
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -92,7 +92,7 @@ def test_tools_are_called_until_the_model_has_its_answer(
     provider.scripts += [wants("Rome", "Oslo"), Script(calls=(people,)), Script(pieces=("Take ", "one."))]
     run_worker(on_broker, "ai")
     job = ai.generate.send("Do I need an umbrella?", model=model, tools=["weather", "population"], tenant="acme")
-    reply = job.result(20)
+    reply = job.result(40)
     assert (reply["text"], reply["outcome"], reply["tool_calls"]) == ("Take one.", "ok", [])
     assert sorted(calls) == ["Oslo", "Rome", "people of Rome"]
     assert "".join(piece.text for piece in job.stream(timeout=5)) == "Take one."
@@ -120,7 +120,7 @@ def test_the_caller_may_run_tools_and_go_on(
     provider.scripts.append(wants("Rome"))
     run_worker(on_broker, "ai")
     asked = {"role": "user", "content": "Rain?"}
-    reply = ai.generate.send(messages=[asked], **({"tools": ["weather"]} | more)).result(20)
+    reply = ai.generate.send(messages=[asked], **({"tools": ["weather"]} | more)).result(40)
     [call] = reply["tool_calls"]
     assert (reply["outcome"], call["name"], json.loads(call["arguments"])["city"], calls) == (
         "tool_calls",
@@ -130,7 +130,7 @@ def test_the_caller_may_run_tools_and_go_on(
     )
     turn = {"role": "assistant", "content": reply["text"], "tool_calls": reply["tool_calls"], "raw": reply["raw"]}
     answer = {"role": "tool", "id": call["id"], "content": "sunny"}
-    ai.generate.send(messages=[asked, turn, answer], **({"tools": ["weather"]} | more)).result(20)
+    ai.generate.send(messages=[asked, turn, answer], **({"tools": ["weather"]} | more)).result(40)
     assert "sunny" in sent(provider, 1)
 
 
@@ -159,7 +159,7 @@ def test_a_retry_amid_the_rounds_repeats_no_call_and_no_tool_that_ended(
     weather_and_flaky = Script(calls=(("weather", {"city": "Rome"}), ("flaky", {})))
     provider.scripts += [wants("Oslo"), weather_and_flaky, Script(pieces=("Done.",))]
     run_worker(on_broker)
-    assert report.send().result(20)["text"] == "Done."
+    assert report.send().result(40)["text"] == "Done."
     assert calls == ["Oslo", "Rome", "flaky", "flaky"]
     assert len(provider.requests) == 3
 
@@ -167,7 +167,7 @@ def test_a_retry_amid_the_rounds_repeats_no_call_and_no_tool_that_ended(
 def test_a_fallback_amid_the_rounds_goes_on_with_what_was_said(
     configured: Any, on_broker: RedisBroker, provider: Provider
 ) -> None:
-    configured(fallbacks={"openai/gpt-4o": ["anthropic/claude-haiku-4-5"]})
+    configured(fallbacks={"openai/gpt-6-luna": ["anthropic/claude-haiku-4-5"]})
 
     @ai.tool(name="last_words")
     async def last_words() -> str:
@@ -176,7 +176,7 @@ def test_a_fallback_amid_the_rounds_goes_on_with_what_was_said(
         return "rain"
 
     provider.scripts += [Script(calls=(("last_words", {}),)), Script(pieces=("Take one.",))]
-    reply = run(ai.call("generate", "hi", model="openai/gpt-4o", tools=[last_words]))
+    reply = run(ai.call("generate", "hi", model="openai/gpt-6-luna", tools=[last_words]))
     assert (reply["model"], reply["text"]) == ("anthropic/claude-haiku-4-5", "Take one.")
     assert [request["path"].rpartition("/")[2] for request in provider.requests][-1] == "messages"
     assert "rain" in sent(provider, 2)
@@ -196,7 +196,7 @@ def test_a_limit_amid_the_rounds_postpones_the_job_and_repeats_nothing(
     run_worker(on_broker, "ai")
     job = ai.generate.send("hi", tools=["uses_up"])
     eventually(lambda: job.status() is State.DELAYED, 10)
-    assert job.result(20)["text"] == "Done."
+    assert job.result(40)["text"] == "Done."
     assert (calls, len(provider.requests), job.info().attempts) == (["tool"], 3, 0)
 
 
@@ -214,7 +214,7 @@ def test_a_tool_may_steer_its_job(
     provider.scripts += [Script(calls=(("later", {}),)), Script(pieces=("Done.",))]
     run_worker(on_broker, "ai")
     job = ai.generate.send("hi", tools=["later"])
-    assert job.result(20)["text"] == "Done."
+    assert job.result(40)["text"] == "Done."
     assert (calls, len(provider.requests), job.info().attempts) == (["later", "later"], 2, 0)
 
 
@@ -251,7 +251,7 @@ def test_an_answer_keeps_a_schema(
     configured: Any, on_broker: RedisBroker, run_worker: RunWorker, provider: Provider, model: str
 ) -> None:
     run_worker(on_broker, "ai")
-    reply = ai.generate.send("Where to?", model=model, schema=Trip.model_json_schema()).result(20)
+    reply = ai.generate.send("Where to?", model=model, schema=Trip.model_json_schema()).result(40)
     assert Trip.model_validate(reply["data"]) == Trip(city="word", days=1)
     assert run(ai.call("generate", "Where to?", model=model, schema=Trip))["data"] == {"city": "word", "days": 1}
 
@@ -261,7 +261,7 @@ def test_an_answer_that_does_not_fit_is_repaired_once(
 ) -> None:
     provider.scripts += [Script(pieces=('{"city": "Rome"}',)), Script(pieces=('{"city": "Rome", "days": 3}',))]
     run_worker(on_broker, "ai")
-    reply = ai.generate.send("Where to?", schema=Trip.model_json_schema(), tenant="acme").result(20)
+    reply = ai.generate.send("Where to?", schema=Trip.model_json_schema(), tenant="acme").result(40)
     assert reply["data"] == {"city": "Rome", "days": 3}
     assert reply["cost_usd"] == pytest.approx(ai.spending("acme")["spent"], abs=3e-6)
     assert "'days' is a required property" in sent(provider, 1)
@@ -270,11 +270,11 @@ def test_an_answer_that_does_not_fit_is_repaired_once(
 def test_what_no_model_gives_right_is_not_accepted(
     configured: Any, on_broker: RedisBroker, run_worker: RunWorker, provider: Provider
 ) -> None:
-    configured(fallbacks={"openai/gpt-4o": ["anthropic/claude-haiku-4-5"]})
+    configured(fallbacks={"openai/gpt-6-luna": ["anthropic/claude-haiku-4-5"]})
     provider.scripts += [Script(pieces=("no",))] * 4
     run_worker(on_broker, "ai")
-    job = ai.generate.send("Where to?", model="openai/gpt-4o", schema=Trip.model_json_schema())
-    eventually(lambda: job.status() is State.DEAD, 15)
+    job = ai.generate.send("Where to?", model="openai/gpt-6-luna", schema=Trip.model_json_schema())
+    eventually(lambda: job.status() is State.DEAD, 40)
     assert "claude-haiku-4-5 gave no answer that keeps the schema: $: is no JSON" in job.info().detail
     assert len(provider.requests) == 4
     assert job.info().attempts == 1
@@ -303,9 +303,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"name": "x" * 101}, "name: 100 characters at most"),
     ({"schema": {"type": "string"}}, "its root is an object"),
     ({"tools": [{"name": "a", "parameters": {"type": "object", "required": ["x"]}}]}, "'x' is required"),
-    ({"system": "word " * 200_000}, "reads 128,000 tokens"),
-    ({"prompt": None, "messages": [{"role": "user", "content": "word " * 200_000}]}, "reads 128,000 tokens"),
-    ({"tools": [{"name": "a", "description": "word " * 200_000}]}, "reads 128,000 tokens"),
+    ({"system": "word " * 180_000}, "reads 200,000 tokens"),
+    ({"prompt": None, "messages": [{"role": "user", "content": "word " * 180_000}]}, "reads 200,000 tokens"),
+    ({"tools": [{"name": "a", "description": "word " * 180_000}]}, "reads 200,000 tokens"),
     ({"files": ["http://10.0.0.1/x.png"]}, r"files\[0\]: "),
     ({"files": ["../../etc/passwd"]}, r"files\[0\]: "),
     ({"files": ["storage:nonsense"]}, r"files\[0\]: "),
@@ -316,7 +316,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_bad_input_costs_nothing(
     configured: Any, on_broker: RedisBroker, provider: Provider, options: dict[str, Any], words: str
 ) -> None:
-    given = {"prompt": "hi", "model": "openai/gpt-4o"} | options
+    given = {"prompt": "hi", "model": "anthropic/claude-haiku-4-5"} | options
     with pytest.raises(InvalidArguments, match=words):
         ai.generate.send(**given)
     with pytest.raises(Reject, match=words):
@@ -338,6 +338,6 @@ def test_files_go_with_a_prompt(
 ) -> None:
     (files / "notes.txt").write_text("The secret is 42.")
     run_worker(on_broker, "ai")
-    reply = ai.summarize.send(files=["notes.txt"], model="anthropic/claude-haiku-4-5").result(20)
+    reply = ai.summarize.send(files=["notes.txt"], model="anthropic/claude-haiku-4-5").result(40)
     assert reply["outcome"] == "ok"
     assert "The secret is 42." in sent(provider, 0)

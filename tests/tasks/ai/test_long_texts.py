@@ -56,7 +56,7 @@ def test_a_long_translation_is_made_in_parts_and_joined_in_order(
 ) -> None:
     run_worker(on_broker, "ai")
     job = ai.translate.send(TEXT, tenant="acme", **SMALL)
-    reply = job.result(30)
+    reply = job.result(60)
     expected = "\n\n".join(echo(paragraph) for paragraph in PARAGRAPHS) + "\n"
     assert reply["text"] == expected
     assert "".join(piece.text for piece in job.stream(timeout=5)) == expected
@@ -82,7 +82,7 @@ def test_a_retry_pays_for_no_part_twice(
         return reply["text"]
 
     run_worker(on_broker)
-    assert report.send().result(30).count("You said: ") == 10
+    assert report.send().result(60).count("You said: ") == 10
     assert len(provider.requests) == 10
 
 
@@ -92,7 +92,7 @@ def test_a_part_that_fails_is_made_again_alone(
     provider.faults += [Fault("headers"), Fault("refuse")]
     run_worker(on_broker, "ai")
     job = ai.translate.send(TEXT, **SMALL)
-    eventually(lambda: job.status() is State.DEAD, 15)
+    eventually(lambda: job.status() is State.DEAD, 40)
     assert re.search(r"part \d+ of 10: .* refused the content", job.info().detail)
     assert len(provider.requests) < 10  # none begins after it
 
@@ -104,7 +104,7 @@ def test_a_translation_that_is_cut_is_made_of_smaller_parts(
     run_worker(on_broker, "ai")
     text = "One two three. " * 30
     job = ai.translate.send(text, to="German", model=MODEL)
-    reply = job.result(20)
+    reply = job.result(40)
     assert reply["outcome"] == "ok"
     assert "half a" not in reply["text"]
     assert reply["text"].count("You said:") == len(provider.requests) - 1 > 1
@@ -123,7 +123,7 @@ def test_nothing_is_paid_that_the_budget_cannot_pay_to_its_end(
     configured(budgets_usd={"acme": 0.005})  # some parts of ten
     run_worker(on_broker, "ai")
     job = ai.translate.send(TEXT, tenant="acme", **SMALL)
-    eventually(lambda: job.status() is State.DEAD, 15)
+    eventually(lambda: job.status() is State.DEAD, 40)
     assert "the budget of acme" in job.info().detail
     assert provider.requests == []
     assert ai.spending("acme").get("reserved", 0) == 0
