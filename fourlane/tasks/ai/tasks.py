@@ -11,7 +11,7 @@ from fourlane.tasks.ai.checks import check_text
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.summaries import summarize_text
 from fourlane.tasks.ai.text_work import TextWork
-from fourlane.tasks.ai.translations import translate_text
+from fourlane.tasks.ai.translations import translate_text, translated_at_once
 from fourlane.tasks.task import task
 
 __all__ = ["analyze", "generate", "summarize", "translate"]
@@ -54,7 +54,7 @@ def _translation(to: Any) -> TextWork:
     if not isinstance(to, str) or not to.strip():
         raise InvalidArguments(f"to: the name or code of a language, not {to!r:.40}")
     told = f"Translate what the user gives into {to}. Answer with the translation alone."
-    return TextWork("translate", told, 4_096, translate_text)
+    return TextWork("translate", told, 4_096, translate_text, translated_at_once)
 
 
 def _check_translation(text: str | None = None, *, to: str, source: str | None = None, **options: Any) -> None:

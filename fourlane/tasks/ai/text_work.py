@@ -13,6 +13,7 @@ from fourlane.tasks.ai.answering import answer
 from fourlane.tasks.ai.asking import Asking, asking
 from fourlane.tasks.ai.checks import check_asking, check_model, refuse_classes
 from fourlane.tasks.ai.hopeless import as_rejects
+from fourlane.tasks.ai.long_texts import check_parts, room_for_text
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.shelf import Shelf
 from fourlane.tasks.ai.sources import check_sources, read_media
@@ -36,12 +37,14 @@ class TextWork:
       system: what the model is told to do; the caller's own instructions come behind it.
       max_tokens: of the answer, where the caller does not say.
       in_parts: does it with a text of any length; None: a text over the model's window is refused.
+      at_once: the tokens of a text that one of its calls takes.
     """
 
     operation: str
     system: str
     max_tokens: int = 1_024
     in_parts: Callable[[Asking, str], Awaitable[Reply]] | None = None
+    at_once: Callable[[Asking], int] = room_for_text
 
     def check(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> None:
         """The arguments of a job. Raises InvalidArguments."""
@@ -53,6 +56,7 @@ class TextWork:
             check_asking(asked)
         else:
             check_model(asked.model, asked.tenant)
+            check_parts(text or "", self.at_once(asked))
 
     async def do(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Reply:
         """Raises as ``call``."""
