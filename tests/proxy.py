@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.servers import PATIENCE_SECONDS
+
 __all__ = ["FaultyProxy"]
 
 T = TypeVar("T")
@@ -111,12 +113,12 @@ class FaultyProxy:
         self._answered.clear()
         self._call(lambda: self._hold(containing))
 
-    def deliver_held(self, timeout: float = 5.0) -> None:
+    def deliver_held(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Give the server what was held back, and wait until it has answered."""
         self._call(self._deliver)
         assert self._answered.wait(timeout), "the server did not answer"
 
-    def wait_dropped(self, timeout: float = 5.0) -> None:
+    def wait_dropped(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until :meth:`drop_next_reply` has happened; AssertionError after ``timeout`` seconds."""
         assert self._dropped.wait(timeout), f"no reply was dropped within {timeout:g} s"
 
@@ -143,7 +145,7 @@ class FaultyProxy:
     # All below runs in the proxy's thread, but for these two, which get it there.
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
 
     def _call(self, function: Callable[[], T]) -> T:
         async def call() -> T:

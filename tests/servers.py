@@ -24,11 +24,14 @@ import redis
 import redis.backoff
 import redis.retry
 
-__all__ = ["Server", "cluster", "eventually", "free_port", "server_binary"]
+__all__ = ["PATIENCE_SECONDS", "Server", "cluster", "eventually", "free_port", "server_binary"]
 
 T = TypeVar("T")
 
-START_SECONDS = 15.0
+START_SECONDS = 30.0
+# For what is so in a moment on an idle machine. Less than the 20 s after which an idle worker looks by itself: that
+# must not hide a token that never came.
+PATIENCE_SECONDS = 15.0
 STOP_SECONDS = 10.0
 
 # Ends the server when the pipe on its stdin closes, and itself when the server has ended.
@@ -43,7 +46,7 @@ exit $code
 """
 
 
-def eventually(predicate: Callable[[], T | None], timeout: float = 5.0, *, interval: float = 0.01) -> T:
+def eventually(predicate: Callable[[], T | None], timeout: float = PATIENCE_SECONDS, *, interval: float = 0.01) -> T:
     """Call ``predicate`` until it returns something true, and return that.
 
     Errors of the predicate are not caught. Raises AssertionError after ``timeout`` seconds.

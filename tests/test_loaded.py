@@ -61,4 +61,4 @@ def test_a_supervisor_that_serves_has_loaded_nothing_more(command: Command) -> N
     found = set(re.findall(r"/(?:site-packages|lib-dynload)/([a-z_0-9]+)", maps))
     assert not found & {"pydantic_core", "uvloop", "_asyncio", "_ssl", "cryptography"}
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0

@@ -21,6 +21,7 @@ PUBLIC = {
     "fourlane.events": "Event Hooks Published Publisher apublish apublish_many current_event declare on_event publish "
     "publish_many",
     "fourlane.outbox": "enqueue enqueue_with_options",
+    "fourlane.storage": "AUDIO DOCUMENTS IMAGES TEXTS Blob Storage Stored file_name reference suffix_of",
     "fourlane.tasks.ai": "MODELS AiConfig Embedded Estimate Moderated NotAccepted Reply TextOptions ToolFunction analyze "
     "call configure embed estimate generate image moderate prices_source read_file speak spending summarize tool "
     "transcribe translate vectors",

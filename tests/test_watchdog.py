@@ -177,7 +177,7 @@ class Heard(Watchdog):
 
     def is_told_more(self) -> None:
         before = self.times
-        eventually(lambda: self.times > before, 10)
+        eventually(lambda: self.times > before)
 
 
 def test_a_scheduler_tells_of_its_rounds_and_of_refusals_but_not_of_silence(redis_server: Server) -> None:

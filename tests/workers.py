@@ -9,9 +9,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import redis
@@ -23,16 +23,9 @@ from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.store import Delayed
 from fourlane.tasks.task import EnqueuedJob
-from tests import servers, warm
-
-START = 15.0
-T = TypeVar("T")
-
-
-def eventually(predicate: Callable[[], T | None], timeout: float = START, *, interval: float = 0.01) -> T:
-    """As that of tests/servers.py, with time for processes to begin on a busy machine."""
-    return servers.eventually(predicate, timeout, interval=interval)
-
+from tests import warm
+from tests.servers import PATIENCE_SECONDS, START_SECONDS
+from tests.servers import eventually as eventually
 
 TASKS = '''
 """Tasks that say in Redis what they do."""
@@ -150,7 +143,7 @@ class Workers:
                 start_new_session=True,
             )
         self.started.append(process)
-        eventually(lambda: process.poll() is not None or until in self.log(process), START)
+        eventually(lambda: process.poll() is not None or until in self.log(process), START_SECONDS)
         return process
 
     def log(self, process: subprocess.Popen[bytes]) -> str:
@@ -181,7 +174,7 @@ class Workers:
     def is_done(self, name: str, times: int = 1) -> bool:
         return len(self.said("done", name)) == times
 
-    def wait_for(self, process: subprocess.Popen[bytes], words: str, seconds: float = 10) -> None:
+    def wait_for(self, process: subprocess.Popen[bytes], words: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Until its log has these words."""
         eventually(lambda: words in self.log(process), seconds)
 

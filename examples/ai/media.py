@@ -55,7 +55,9 @@ def _form(raw: bytes) -> dict[str, Any]:
     for head, value in re.findall(rb"(?s)Content-Disposition: form-data; (.*?)\r\n\r\n(.*?)\r\n--", raw):
         name = re.search(rb'name="([^"]*)"', head)
         if name is not None:
-            fields[name[1].decode()] = len(value) if b"filename=" in head else value.decode()
+            is_file = b"filename=" in head
+            key = f"{name[1].decode()}{len(fields)}" if is_file else name[1].decode()
+            fields[key] = len(value) if is_file else value.decode()
     return fields
 
 

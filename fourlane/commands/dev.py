@@ -52,10 +52,8 @@ def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
 
         def tell(fault: str | None) -> None:
             click.echo(f"redis: {fault or 'all is well again'}", err=True)
-            if server.ended:
-                os.kill(os.getpid(), signal.SIGTERM)
 
-        server.watch(tell)
+        server.watch(tell, end=lambda: os.kill(os.getpid(), signal.SIGTERM))
         code = supervise(assignment_of(load_settings(), modules, options, where))
         ended = server.ended
     return 1 if ended else code

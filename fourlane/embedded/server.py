@@ -140,17 +140,24 @@ class EmbeddedRedis:
         owned = self._owned
         return owned is not None and owned.guard.poll() is not None
 
-    def watch(self, tell: Callable[[str | None], None]) -> None:
-        """Tell when :meth:`health` turns bad or good, in a thread of its own, until the server has ended."""
+    def watch(self, tell: Callable[[str | None], None], end: Callable[[], object]) -> None:
+        """Tell when :meth:`health` turns bad or good, in a thread of its own.
+
+        That the server has ended by itself is told in any case, at the latest by :meth:`close`; ``end`` is called
+        once it was told, unless who watches is closing already.
+        """
 
         def run() -> None:
-            ended = bad = False
-            while not ended and not self._closing.wait(_WATCH_SECONDS):
-                ended = self.ended
+            bad = False
+            while not self.ended and not self._closing.wait(_WATCH_SECONDS):
                 fault = self.health()
-                if ended or (fault is not None) != bad:
+                if (fault is not None) != bad and not self.ended:
                     tell(fault)
                 bad = fault is not None
+            if self.ended:
+                tell(self.health())
+                if not self._closing.is_set():
+                    end()
 
         self._watcher = threading.Thread(target=run, name="fourlane-embedded", daemon=True)
         self._watcher.start()

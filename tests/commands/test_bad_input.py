@@ -261,7 +261,7 @@ def greet(offline: Command, name: str) -> None:
 
 def greeted(offline: Command, *names: str) -> None:
     path = offline.folder / "greeted"
-    eventually(lambda: path.exists() and set(path.read_text().split()) >= set(names), 10)
+    eventually(lambda: path.exists() and set(path.read_text().split()) >= set(names))
 
 
 def test_a_second_dev_in_the_same_folder(offline: Command) -> None:
@@ -333,7 +333,7 @@ def test_a_disk_that_fills_up_loses_no_accepted_job(small_disk: Path, offline: C
     offline.env["FOURLANE_DATA_DIR"] = str(small_disk / "data")
     with (offline.folder / "log").open("w") as log:
         process = offline.start("dev", "good", stderr=log)
-    eventually(lambda: "ready:" in (offline.folder / "log").read_text(), 15)
+    eventually(lambda: "ready:" in (offline.folder / "log").read_text())
     kept = offline("enqueue", "greet", '"kept"', "--module", "good", "--delay", "3600").stdout.strip()
     filler = fill(small_disk)
     big = '"' + "x" * 100_000 + '"'

@@ -86,7 +86,7 @@ def test_a_limit_from_the_settings_holds(command: Command, namespace: str, hand:
 def test_a_rate_from_the_settings_holds(command: Command, namespace: str, hand: Hand, db: Any) -> None:
     hand.enqueue(6)
     process = start(command, {QUEUE: {"rate": 10, "burst": 1}})
-    eventually(lambda: db.llen(f"{namespace}:begun") == 6, 10)
+    eventually(lambda: db.llen(f"{namespace}:begun") == 6)
     begun = sorted(map(float, db.lrange(f"{namespace}:begun", 0, -1)))
     assert begun[-1] - begun[0] > 0.4  # five gaps of a tenth, by another clock
     stop(process)

@@ -21,7 +21,7 @@ def test_a_worker_says_what_it_serves_and_what_fails(workers: Workers) -> None:
     workers.wait_for(process, f"retry job={retried.id} task=fail_twice attempt=1")
     eventually(lambda: workers.is_done("q"))
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert "done job=" not in workers.log(process)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from fourlane.config import Settings, load_settings
 from fourlane.config.groups.jobs import QueueLimit
+from fourlane.config.groups.storage import Place
 from fourlane.errors import SettingsError
 from fourlane.redact import without_secrets
 from tests.config.asked import faults
@@ -116,6 +118,63 @@ def test_faults_in_limits_of_users(monkeypatch: pytest.MonkeyPatch, limits: str,
     monkeypatch.setenv("FOURLANE_NOTIFICATION_USER_LIMITS", limits)
 
     assert faults() == [f"FOURLANE_NOTIFICATION_USER_LIMITS: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ("database", Place("database", "database")),
+        ("disk:/data/files", Place("disk", "disk:/data/files", folder=Path("/data/files"))),
+        ("disk:files", Place("disk", "disk:files", folder=Path("files"))),
+        ("s3://files/a/b/", Place("s3", "s3://files/a/b/", bucket="files", prefix="a/b")),
+        (
+            "s3://files/a?endpoint=https://x.r2.example&region=eu",
+            Place(
+                "s3",
+                "s3://files/a?endpoint=https://x.r2.example&region=eu",
+                bucket="files",
+                prefix="a",
+                endpoint="https://x.r2.example",
+                region="eu",
+            ),
+        ),
+    ],
+)
+def test_places_for_files(monkeypatch: pytest.MonkeyPatch, place: str, read: Place) -> None:
+    monkeypatch.setenv("FOURLANE_STORAGE", place)
+    assert load_settings().storage == read
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("/data", "'/data' is no place for files; use disk:/FOLDER, s3://BUCKET/PREFIX or database"),
+        ("database:x", "'database' is no place for files; use disk:/FOLDER, s3://BUCKET/PREFIX or database"),
+        ("disk:", "names no folder; write disk:/FOLDER"),
+        ("s3://files", "has no prefix; write s3://files/PREFIX, with one that nobody else uses"),
+        ("s3://files/", "has no prefix; write s3://files/PREFIX, with one that nobody else uses"),
+        ("s3:///x", "'' is no bucket; write s3://BUCKET/PREFIX"),
+        ("s3:files/x", "'' is no bucket; write s3://BUCKET/PREFIX"),
+        ("s3://Files/x", "'Files' is no bucket; write s3://BUCKET/PREFIX"),
+        ("s3://files/../x", "'../x' is no prefix; use letters, digits, - _ . and /"),
+        ("s3://key:hush@files/x", "has a key in it; write s3://BUCKET/PREFIX, and the key into FOURLANE_STORAGE_KEYS"),
+        ("s3://files/x?profile=y", "its option profile is not known; use endpoint and region"),
+        ("s3://files/x?endpoint=host", "its endpoint is none; write s3://BUCKET/PREFIX?endpoint=https://HOST"),
+        (
+            "s3://files/x?endpoint=https://u:hush@host",
+            "its endpoint is none; write s3://BUCKET/PREFIX?endpoint=https://HOST",
+        ),
+    ],
+)
+def test_what_is_no_place_for_files(monkeypatch: pytest.MonkeyPatch, place: str, line: str) -> None:
+    monkeypatch.setenv("FOURLANE_STORAGE", place)
+    assert faults() == [f"FOURLANE_STORAGE: {line}"]
+
+
+@pytest.mark.parametrize("keys", ["hush", ":hush", "hush:", " : "])
+def test_what_are_no_keys_of_a_bucket(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    monkeypatch.setenv("FOURLANE_STORAGE_KEYS", keys)
+    assert faults() == ["FOURLANE_STORAGE_KEYS: is not KEY:SECRET; write an access key, a colon and its secret"]
 
 
 WHOLE_NUMBERS = [field for field, info in Settings.model_fields.items() if info.annotation in (int, int | None)]

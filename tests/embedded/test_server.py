@@ -260,7 +260,7 @@ def test_who_waits_to_attach_takes_over_from_a_dead_owner(folder: Path, monkeypa
         assert gone(url)
         monkeypatch.setattr(servers, "ask", ask_and_tell)
         attaching = pool.submit(EmbeddedRedis.open, folder, attach=True)
-        assert waiting.wait(5)
+        assert waiting.wait(30)
         assert not attaching.done()
         owner.end(signal.SIGKILL)
         with attaching.result(10) as server:
@@ -288,6 +288,33 @@ def test_a_server_that_dies_is_noticed_and_its_data_is_kept(folder: Path) -> Non
         eventually(lambda: "has ended (signal 9)" in str(server.health()))
     with EmbeddedRedis.open(folder) as server:
         assert get(server.url, "a") == "1"
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_that_the_server_has_ended_is_told_whatever_was_told_before(folder: Path, closes: bool) -> None:
+    """Between the end of the server and that of its guard it is known only that nobody answers."""
+    told: list[str | None] = []
+    noticed, ended = threading.Event(), threading.Event()
+    with EmbeddedRedis.open(folder) as server:
+        pid = process_id(server.url)
+        guard = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+        def tell(fault: str | None) -> None:
+            told.append(fault)
+            if not noticed.is_set():
+                os.kill(guard, signal.SIGCONT)
+                eventually(lambda: server.ended)
+                noticed.set()
+
+        server.watch(tell, ended.set)
+        os.kill(guard, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        assert noticed.wait(30)
+        if not closes:
+            assert ended.wait(30)
+    first, last = told
+    assert "does not answer" in str(first)
+    assert "has ended (signal 9)" in str(last)
 
 
 def test_a_hung_server_is_killed_at_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,7 @@ def test_receivers_follow_the_load(
     receivers = run_receivers(broker)
     eventually(lambda: receivers.threads(queue) == 3)
     hold.set()
-    eventually(lambda: receivers.threads(queue) == 1, 10)
+    eventually(lambda: receivers.threads(queue) == 1)
     assert len(browse_ids(broker)) == 60
 
 
@@ -273,7 +273,7 @@ def test_visibility_that_ran_out_before_the_delete(
     run_worker(broker)
     publisher.publish_many(event, range(5))
     eventually(lambda: len(seen.events) == 5)
-    eventually(lambda: in_sqs(aws, queue) == 0, 10)
+    eventually(lambda: in_sqs(aws, queue) == 0)
     assert seen.data() == [0, 1, 2, 3, 4]
 
 
@@ -321,8 +321,8 @@ def test_throttling_half_failed_deletes_and_lost_replies(
     handle(event, seen)
     run_receivers(broker)
     run_worker(broker)
-    eventually(lambda: len(seen.events) == 30, 15)
-    eventually(lambda: in_sqs(aws, queue) == 0, 15)
+    eventually(lambda: len(seen.events) == 30)
+    eventually(lambda: in_sqs(aws, queue) == 0)
     assert seen.data() == list(range(30))
 
 
@@ -335,7 +335,7 @@ def test_a_receive_whose_reply_is_lost_comes_again(
     handle(event, seen)
     run_receivers(broker, visibility_seconds=1)
     run_worker(broker)
-    eventually(lambda: seen.data() == [0, 1, 2, 3, 4], 15)
+    eventually(lambda: seen.data() == [0, 1, 2, 3, 4])
 
 
 def test_a_queue_deleted_under_the_consumer(
@@ -350,11 +350,11 @@ def test_a_queue_deleted_under_the_consumer(
     publisher.publish(event, 1)
     eventually(lambda: seen.events)
     aws.on(queue, "delete_queue")
-    eventually(lambda: "there is no such queue" in caplog.text, 10)
+    eventually(lambda: "there is no such queue" in caplog.text)
     assert "fourlane events provision" in caplog.text
     ensure(aws, queue)
     publisher.publish(event, 2)
-    eventually(lambda: seen.data() == [1, 2], 15)
+    eventually(lambda: seen.data() == [1, 2])
 
 
 def test_sqs_is_away_for_a_while(
@@ -365,10 +365,10 @@ def test_sqs_is_away_for_a_while(
     run_worker(broker)
     proxy.always("*", faults.cut)
     run_receivers(broker)
-    eventually(lambda: "next try" in caplog.text, 10)
+    eventually(lambda: "next try" in caplog.text)
     proxy.always("*", None)
     publisher.publish(event, 1)
-    eventually(lambda: seen.events, 15)
+    eventually(lambda: seen.events)
 
 
 def test_redis_is_away_and_nothing_counts_against_the_event(

@@ -87,7 +87,7 @@ def test_both_ways_at_once(
     run_receivers(broker, direct=True)
     run_worker(broker)
     publisher.publish_many(event, range(15))
-    eventually(lambda: len(seen.events) == 30, 10)
+    eventually(lambda: len(seen.events) == 30)
     eventually(lambda: in_sqs(aws, queue) == 0)
 
 
@@ -105,7 +105,7 @@ def test_visibility_is_extended_while_a_handler_runs(
     publisher.publish_many(event, range(8))
     run_receivers(broker, direct=True, visibility_seconds=1, slots=16)  # others are free to take them again
     eventually(lambda: len(began) == 8)
-    eventually(lambda: in_sqs(aws, queue) == 0, 10)
+    eventually(lambda: in_sqs(aws, queue) == 0)
     assert sorted(began) == list(range(8)), "none was delivered twice"
     assert proxy.calls["ChangeMessageVisibilityBatch"] < 8 * 3, "in batches"
 
@@ -288,7 +288,7 @@ def test_a_deploy_gives_back_what_has_not_begun(
     while len(received) < 3:
         received += messages.receive(aws, queue, wait_seconds=1)
     worker.take(queue, received)
-    assert entered.wait(5)
+    assert entered.wait(30)
     stopping.set()
     began = time.monotonic()
     stopper = threading.Thread(target=worker.stop, args=(2.0,))
@@ -415,7 +415,7 @@ def test_it_stops_before_the_twelve_hours_of_sqs(
     publisher.publish(event, 1)
     worker, _ = direct()
     worker.take(queue, messages.receive(aws, queue, wait_seconds=1))
-    assert begun.wait(10)
+    assert begun.wait(30)
     monkeypatch.setattr("fourlane.events.visibility._LAST_SECONDS", 0)
     eventually(lambda: reasons == ["time"])
     assert eventually(lambda: messages.receive(aws, queue)), "given back"

@@ -360,7 +360,7 @@ def test_what_is_buffered_outlives_the_process(
         publisher.publish(event, "first life")
     proxy.always("*", None)
     with Publisher(aws, environment="local", source="/t", buffer=Buffer(tmp_path, 9)) as publisher:
-        eventually(lambda: publisher.buffer and not publisher.buffer.count(), 10)
+        eventually(lambda: publisher.buffer and not publisher.buffer.count())
     assert [b["data"] for b in bodies(aws, queue)] == ["first life"]
 
 

@@ -142,7 +142,7 @@ def test_a_stopping_worker_pushes_its_last_figures(shop: Command, receiver: Rece
     eventually(lambda: '"ready":0' in shop("queues", "--json").stdout.replace(" ", ""), 20)
     assert pushes(receiver) == []
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(30) == 0
     [push] = pushes(receiver)
     assert series(push)[DONE] == 20
 

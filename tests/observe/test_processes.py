@@ -39,10 +39,10 @@ def test_a_killed_process_leaves_its_counts(command: Command, tmp_path: Path) ->
     eventually(lambda: "ready:" in log.read_text(), 30)
     run_python(command, "import shop; shop.noop.send_many([()] * 500)")
     key = ("fourlane_jobs_total", *sorted(("done", "noop", "normal", "shop")))
-    eventually(lambda: samples(get(port, "/metrics")[1]).get(key) == 500, 15)
+    eventually(lambda: samples(get(port, "/metrics")[1]).get(key) == 500)
     pid = json.loads(get(port, "/ready")[1])["processes"][0]["pid"]
     subprocess.run(["kill", "-9", str(pid)], check=True)
-    eventually(lambda: samples(get(port, "/metrics")[1]).get(("fourlane_crashes_total",)) == 1, 15)
+    eventually(lambda: samples(get(port, "/metrics")[1]).get(("fourlane_crashes_total",)) == 1)
     assert samples(get(port, "/metrics")[1])[key] == 500
     assert (
         samples(get(port, "/metrics")[1])["fourlane_job_run_seconds_count", *sorted(("noop", "normal", "shop"))] == 500
@@ -66,7 +66,7 @@ def test_a_collector_in_trouble_costs_no_job(command: Command, receiver: Receive
     eventually(lambda: '"ready": 0' in command("queues", "--json").stdout.replace('"ready":0', '"ready": 0'), 20)
     eventually(lambda: "traces: " in log.read_text(), 20)
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(30) == 0
     assert log.read_text().count("traces: ") == 1
     assert "Traceback" not in log.read_text()
 

@@ -68,7 +68,7 @@ class Meter:
         """Calls and commands since the last reading."""
         self.mark.clear()
         self.db.echo("mark")
-        assert self.mark.wait(10)
+        assert self.mark.wait(30)
         told = self.calls, self.commands
         self.calls = self.commands = 0
         return told

@@ -63,7 +63,7 @@ def test_an_outage_of_redis_costs_no_lease(start_server: StartServer, namespace:
         assert [job.info().crashes for job in jobs] == [0] * 10
         for name in names:
             workers.open_gate(name)
-        eventually(lambda: all(workers.said("done", name) for name in names), 10)
+        eventually(lambda: all(workers.said("done", name) for name in names))
         assert all(len(workers.said("begun", name)) == 1 for name in names)
         for worker in started:
             assert "reclaimed" not in workers.log(worker)
@@ -128,7 +128,7 @@ def test_a_half_open_connection_of_the_supervisor_holds_up_what_a_dead_process_h
             os.kill(pid, signal.SIGKILL)
             eventually(lambda: "died process" in workers.log(worker))
             eventually(lambda: "reclaimed service=default jobs=1" in workers.log(worker), 4)  # a socket waits for 5 s
-            eventually(lambda: len(workers.said("begun", "a")) == 2, 10)
+            eventually(lambda: len(workers.said("begun", "a")) == 2)
             workers.open_gate("a")
         finally:
             workers.close()
@@ -149,7 +149,7 @@ def test_a_killed_process_gives_its_jobs_back_at_once(workers: Workers) -> None:
     held, other = workers.send("hold", "a"), workers.send("hold", "b")
     first = eventually(lambda: workers.said("begun", "a") and workers.said("begun", "b"))[0]
     os.kill(first, signal.SIGKILL)
-    again = eventually(lambda: workers.said("begun", "a")[1:] and workers.said("begun", "b")[1:], 4)[0]
+    again = eventually(lambda: workers.said("begun", "a")[1:] and workers.said("begun", "b")[1:])[0]
     assert again != first
     assert supervisor.poll() is None
     assert held.info().crashes == other.info().crashes == 1
@@ -167,7 +167,7 @@ def test_a_killed_machine_is_noticed_by_an_idle_worker(workers: Workers) -> None
     second = workers.start("--slots", "3")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(10)
-    eventually(lambda: all(len(workers.said("begun", name)) == 2 for name in "abc"), 7.5)
+    eventually(lambda: all(len(workers.said("begun", name)) == 2 for name in "abc"))
     assert [s.info().crashes for s in sent] == [0, 0, 0]  # a silence is no proof against a job
     for name in "abc":
         workers.open_gate(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import fourlane
@@ -34,6 +35,7 @@ class Jobs:
     def __init__(self, service: str) -> None:
         self.service = service
         self.tries: set[str] = set()
+        self.waits_now = threading.Event()
         common: dict[str, Any] = {"service": service, "backoff": Backoff(1, 1)}
         hears = fourlane.task(name=f"hears_{service}", service=service)(lambda *words: None).actor_name
         told = {"on_failure": hears, "on_retry_exhausted": hears}
@@ -64,12 +66,14 @@ class Jobs:
 
         @fourlane.task(name=f"waits_{service}", **told, **common)
         async def waits() -> None:
+            self.waits_now.set()
             await asyncio.sleep(30)
 
         self.kept, self.retried, self.fails, self.rejects, self.waits = kept, retried, fails, rejects, waits
 
-    def run(self, broker: RedisBroker, round_: int) -> None:
-        """Some of each, all at once, to their ends."""
+    def run(self, broker: RedisBroker, round_: int) -> str:
+        """Some of each, all at once, to their ends. Returns the one that was cancelled while it runs."""
+        self.waits_now.clear()
         self.kept.send_many([()] * 20)
         self.retried.send_many([[f"{way}{round_}.{n}"] for way in ("snooze", "retry") for n in range(5)])
         self.fails.send_many([()] * 5)
@@ -82,8 +86,9 @@ class Jobs:
         unknown = EnqueuedJob[None](broker, Queue(self.service, Tier.P1), ids[1])
         eventually(lambda: unknown.status() is State.DELAYED)
         unknown.cancel()
-        eventually(lambda: running.status() is State.RUNNING)
-        running.cancel()
+        assert self.waits_now.wait(30)
+        assert running.cancel() is State.RUNNING
+        return running.id
 
 
 def counts(broker: RedisBroker) -> list[int]:
@@ -103,12 +108,11 @@ def test_what_jobs_of_every_end_leave_does_not_grow(own_broker: RedisBroker, run
     workers = [run_worker(own_broker, "one", "two", slots=4) for _ in range(2)]
     left: list[dict[str, int]] = []
     for round_ in range(3):
-        for jobs in services:
-            jobs.run(own_broker, round_)
+        cancelled = {jobs.run(own_broker, round_) for jobs in services}
         for worker in workers:
-            worker.told_cancelled({run.id for run in worker.executor.running()})
+            worker.told_cancelled(cancelled)  # as its supervisor tells
         for replay in (True, False):
-            eventually(lambda: counts(own_broker) == [DEAD] * 4, 15)
+            eventually(lambda: counts(own_broker) == [DEAD] * 4)
             if replay:
                 dead_letters.replay(store, Filter())
         dead_letters.discard(store, Filter())

@@ -66,10 +66,10 @@ def test_nothing_is_kept_behind_a_slow_job(broker: RedisBroker, run_worker: RunW
     quick.send_many([[n] for n in range(2000)])
     slow.send()
     quick.send_many([[n] for n in range(2000, 2400)])
-    eventually(lambda: gate.begun == ["slow"], 10)
+    eventually(lambda: gate.begun == ["slow"])
     assert len(done) == 2000
     run_worker(broker, slots=1)
-    eventually(lambda: len(done) == 2400, 3)
+    eventually(lambda: len(done) == 2400)
 
 
 def test_an_idle_process_gets_what_a_busy_one_of_another_worker_cannot_run(workers: Workers) -> None:
@@ -84,8 +84,8 @@ def test_an_idle_process_gets_what_a_busy_one_of_another_worker_cannot_run(worke
         workers.send(f"hold_{name[:3]}", name, service=name[:3])
     eventually(lambda: all(workers.said("begun", name) for name in names))
     last = [workers.send(f"quick_{service}", f"{service}-last", service=service) for service in ("one", "two")]
-    eventually(lambda: all(workers.is_done(f"{name}{number}") for name in names for number in range(100)), 5)
-    eventually(lambda: all(sent.status() is State.UNKNOWN for sent in last), 5)
+    eventually(lambda: all(workers.is_done(f"{name}{number}") for name in names for number in range(100)))
+    eventually(lambda: all(sent.status() is State.UNKNOWN for sent in last))
     held = [workers.said("begun", name)[0] for name in names]
     assert len(set(held)) == 3
     assert not {*workers.said("done", "one-last"), *workers.said("done", "two-last")} & set(held)

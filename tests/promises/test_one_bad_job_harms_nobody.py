@@ -147,7 +147,7 @@ def test_a_key_of_the_wrong_type_blocks_its_service_only(broker: RedisBroker, ru
     client.delete(prefix + name)
     if kept is not None:
         client.restore(prefix + name, 0, kept)
-    eventually(lambda: ran == ["before"], 10)
+    eventually(lambda: ran == ["before"])
 
 
 def test_garbage_among_the_entries_is_passed_over(broker: RedisBroker, run_worker: RunWorker) -> None:
@@ -164,4 +164,4 @@ def test_garbage_among_the_entries_is_passed_over(broker: RedisBroker, run_worke
     noted.send(1)
     noted.send_with_options(args=[2], delay=10)
     run_worker(broker, "bad")
-    eventually(lambda: sorted(ran) == [1, 2], 10)
+    eventually(lambda: sorted(ran) == [1, 2])

@@ -86,7 +86,7 @@ def test_a_tier_past_its_target_gets_its_share_within_a_second(
     for task in urgent:
         task.send_many([[n] for n in range(4_000 // len(services))])
     patient.send_many([[time.monotonic()]] * 10)
-    assert ended.wait(10)
+    assert ended.wait(30)
     assert 0.3 <= ran[0][1] <= 1.3
     assert sum(queue_of(broker, service, 0) for service in services) > 0  # it was not the end of the backlog
 
@@ -140,7 +140,7 @@ def test_a_user_who_may_not_end_waits_is_served_all_the_same(start_server: Start
         gate.let.release(10)
         eventually(lambda: len(gate.begun) == 6)
         bulk.send("later")
-        eventually(lambda: gate.begun[-1] == "later", 5)
+        eventually(lambda: gate.begun[-1] == "later")
     finally:
         loop.stop()
         gate.let.release(10)
@@ -164,7 +164,7 @@ def test_a_tier_past_its_target_gets_a_share(broker: RedisBroker, run_worker: Ru
     broker.store.enqueue("default", 2, (old, codec.encode("low")))
     high.send_many([[]] * 150)
     run_worker(broker, slots=1)
-    eventually(lambda: "low" in order, 15)
+    eventually(lambda: "low" in order)
     assert order.count("high") < 150, "it had to wait for all of the higher tier"
 
 

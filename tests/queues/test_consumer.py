@@ -59,7 +59,7 @@ def test_it_settles_while_it_waits(
         consumer.ack(message)
         took.append(time.monotonic() - began)
     assert waiter.is_alive()
-    assert max(took) < 0.1
+    assert max(took) < 0.5  # a wait lasts 1 s
     waiter.join()
     assert consumer.holding.held == set()
 
@@ -71,7 +71,7 @@ def test_a_place_that_is_freed_is_taken_at_once(work: dramatiq.Actor[[], None], 
     threading.Timer(0.05, consumer.ack, (taken[0],)).start()
     began = time.monotonic()
     taken.append(take(consumer))
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.9  # likewise
     for message in taken[1:]:
         consumer.ack(message)
 

@@ -228,7 +228,7 @@ def test_a_cut_amid_many(sender: RedisBroker, broker: RedisBroker, proxy: Faulty
     proxy.heal()
     eventually(lambda: len(ran) == count, 20)
     keys = broker.store.service("default")
-    eventually(lambda: broker.client.hlen(keys.jobs) == 0, 10)
+    eventually(lambda: broker.client.hlen(keys.jobs) == 0)
     assert sum(ran.values()) == count
     assert len({job.id for job in jobs}) == count
 
@@ -280,7 +280,7 @@ def test_lost_replies_among_single_sends(
         sending.send(number)
     assert proxy.lost_replies >= 5
     proxy.heal()
-    eventually(lambda: len(ran) == 601, 10)
+    eventually(lambda: len(ran) == 601)
     keys = broker.store.service("default")
-    eventually(lambda: broker.client.hlen(keys.jobs) == 0, 10)
+    eventually(lambda: broker.client.hlen(keys.jobs) == 0)
     assert [number for number, times in ran.items() if times != 1] == []

@@ -26,6 +26,7 @@ from tests.queues.conftest import Hand
 
 T = TypeVar("T")
 LIMITS: Final[dict[str, int]] = {"requests_per_minute": 10, "tokens_per_minute": 1_000, "tokens": 100}
+RESERVED: Final = LIMITS | {"caller": 1, "claim_ms": 60_000, "ramp_ms": 1, "failures": 5}
 
 
 class Caller:
@@ -66,7 +67,7 @@ def caller(redis_url: str, namespace: str, hand: Hand, request: pytest.FixtureRe
 def provider_reserve(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
     states._index.announce("openai|gpt")
-    word, _, _ = caller.lose(lambda: states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1))
+    word, _, _ = caller.lose(lambda: states.reserve("openai", "gpt", **RESERVED))
     [seen] = states.look()
     return word, seen.requests, seen.tokens
 
@@ -74,25 +75,25 @@ def provider_reserve(caller: Caller) -> Any:
 def provider_reserve_the_last(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
     states._index.announce("openai|gpt")
-    limits = LIMITS | {"requests_per_minute": 1}
-    return caller.lose(lambda: states.reserve("openai", "gpt", **limits, probe_ms=60_000, ramp_ms=1))[0]
+    limits = RESERVED | {"requests_per_minute": 1}
+    return caller.lose(lambda: states.reserve("openai", "gpt", **limits))[0]
 
 
 def _settle(states: ProviderStates, verdict: str, second: int = 1, **given: Any) -> None:
-    rest: dict[str, Any] = {"extra_tokens": 0, "probe": False, "failures": 5, "open_ms": 1, "silence_ms": 0} | given
-    states.settle("openai", "gpt", verdict=verdict, second=second, **rest)
+    rest = {"caller": 1, "extra_tokens": 0, "claim": 0, "failures": 5, "open_ms": 1, "probe_ms": 1, "silence_ms": 0}
+    states.settle("openai", "gpt", verdict=verdict, second=second, **rest | given)
 
 
 def provider_probe(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
     states._index.announce("openai|gpt")
-    _settle(states, "down", failures=1, open_ms=0)
-    return caller.lose(lambda: states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1))[0]
+    _settle(states, "down", caller=2, failures=1, open_ms=0)
+    return caller.lose(lambda: states.reserve("openai", "gpt", **RESERVED))[0]
 
 
 def provider_settle(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
-    _, _, second = states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1)
+    _, _, second = states.reserve("openai", "gpt", **RESERVED)
     caller.lose(lambda: _settle(states, "down", second, extra_tokens=-30))
     [seen] = states.look()
     return seen.failures, seen.tokens

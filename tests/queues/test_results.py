@@ -31,7 +31,7 @@ def test_all_who_wait_hear_of_it(store: Store, hand: Hand) -> None:
 def test_nobody_waits_longer_than_he_said(store: Store) -> None:
     began = time.monotonic()
     assert [Results(store).wait("mail", "1a", seconds) for seconds in (-1.0, 0.0, 0.01)] == [None] * 3
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_an_end_without_a_result(store: Store) -> None:

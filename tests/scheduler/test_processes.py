@@ -124,7 +124,7 @@ def test_five_schedulers_fire_each_nominal_time_once(broker: RedisBroker, store:
     assert killed > 3
     assert stopped > 3
     ended = schedules.now_ms(store, "default")
-    eventually(lambda: all(manage.find(store, name).state.last_ms >= ended - 1000 for name in names), 10)
+    eventually(lambda: all(manage.find(store, name).state.last_ms >= ended - 1000 for name in names))
 
     times = fired(store)
     assert set(times.values()) == {1}, [t for t, n in times.items() if n > 1]
@@ -149,7 +149,7 @@ def test_a_deploy_at_the_nominal_minute_loses_nothing(
     assert fired(store) == Counter()
     eventually(lambda: schedules.now_ms(store, "default") > nominal + 200)
     schedulers.start(0)
-    eventually(lambda: fired(store), 10)
+    eventually(lambda: fired(store))
     assert fired(store) == Counter({("s", nominal): 1})
 
 

@@ -235,7 +235,7 @@ def test_one_that_fell_behind_catches_up_beside_others(
     before = {name: len(history(store, name)) for name in ("behind", "cron")}
     first = {name: rewind(store, name, 20) for name in before}
     schedules.tell(store)
-    eventually(lambda: max(map(late_ms, first)) < 2_000, 3)
+    eventually(lambda: max(map(late_ms, first)) < 2_000)
     eventually(lambda: len(history(store, "behind")) >= 20)
     for name, nominal in first.items():
         decided = [run.nominal_ms for run in reversed(manage.history(store, name))][before[name] :]
@@ -280,7 +280,7 @@ def test_queue_runs_one_when_the_job_before_has_ended(
     manage.pause(store, "s")  # no further time interferes
     manage.resume(store, "s")
     gate.append(True)
-    eventually(lambda: len(began) >= 2, 3)
+    eventually(lambda: len(began) >= 2)
     assert began[1] == began[0] + 1000, "the one that was queued, not a later one"
 
 
@@ -302,7 +302,7 @@ def test_the_end_of_a_job_starts_the_one_that_waits(
     add(work, "s", at=[now + timedelta(seconds=0.3), now + timedelta(seconds=0.8)], overlap="queue")
     eventually(lambda: history(store, "s") == ["running", "queued"])
     gate.append(True)
-    eventually(lambda: len(began) == 2, 4)  # without being told, a scheduler looks again after ten seconds
+    eventually(lambda: len(began) == 2, 8)  # without being told, a scheduler looks again after ten seconds
     eventually(lambda: history(store, "s") == ["done", "queued", "done"])
 
 
@@ -361,8 +361,8 @@ def test_replace_cancels_the_job_before(
     run_scheduler()
     loop = run_worker(broker)
     add(work, "s", every=timedelta(seconds=2), overlap="replace", max_runs=2)
-    eventually(lambda: said.count("begun") == 1, 8)
-    eventually(lambda: manage.find(store, "s").state.runs == 2, 8)
+    eventually(lambda: said.count("begun") == 1)
+    eventually(lambda: manage.find(store, "s").state.runs == 2)
     # In a thread of the test no supervisor beats and hears of cancelled jobs: tell the loop as one would.
     keys = store.service("default")
     told = {i.decode() for i in store.connector.command(keys.cancels, "ZRANGE", keys.cancels, 0, -1)}

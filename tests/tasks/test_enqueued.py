@@ -39,4 +39,4 @@ def test_the_shortest_wait_ends(broker: RedisBroker) -> None:
     began = time.monotonic()
     with pytest.raises(ResultTimeout):
         never.send().result(0.0004)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10

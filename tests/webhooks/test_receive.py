@@ -62,7 +62,7 @@ def work(broker: RedisBroker) -> Iterator[Callable[[], None]]:
         thread = threading.Thread(target=loop.run, daemon=True)
         thread.start()
         loops.append((loop, thread))
-        eventually(lambda: not _waiting(broker), 10)
+        eventually(lambda: not _waiting(broker))
 
     yield run
     for loop, thread in loops:

@@ -84,7 +84,7 @@ def test_the_commands_work_on_a_cluster_that_the_url_names(command: Command, clu
     for service in ("one", "two", "three"):
         assert command("enqueue", f"note-{service}", "5", "--module", module, REDIS_URL=url).returncode == 0
     ledger = command.folder / "ledger"
-    eventually(lambda: ledger.exists() and set(ledger.read_text().split()) == {"one", "two", "three"}, 15)
+    eventually(lambda: ledger.exists() and set(ledger.read_text().split()) == {"one", "two", "three"})
     shown = command("queues", "--json", REDIS_URL=url)
     assert shown.returncode == 0
     assert all(f'"local.jobs.normal.{service}"' in shown.stdout for service in ("one", "two", "three"))

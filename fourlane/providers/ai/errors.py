@@ -98,7 +98,7 @@ def _is_empty(error: BaseException) -> bool:
     if status == 402:
         return True
     # OpenAI says it by 429, Anthropic by 400 and in words alone.
-    words = str(error)
+    words = f"{error} {getattr(error, 'code', '')}"
     return status in (400, 403, 429) and (any(word in words for word in _EMPTY) or "credit balance is too low" in words)
 
 

@@ -58,11 +58,12 @@ def check_parts(text: str, most: int) -> None:
         return
     if most < SMALLEST:
         raise InvalidArguments(f"there is room for {max(0, most)} tokens of the text at a time; raise max_tokens")
-    # A split wastes less than half of each part.
-    if tokens > most * _MOST_PARTS // 2:
-        raise InvalidArguments(
-            f"a text of {tokens:,} tokens has too many parts of {most:,}; raise max_tokens or send less"
-        )
+    if tokens > most * _MOST_PARTS:
+        raise InvalidArguments(_too_many(tokens // most))
+
+
+def _too_many(number: int) -> str:
+    return f"the text has {number:,} parts, over {_MOST_PARTS:,}; raise max_tokens, or send less at once"
 
 
 def about(asked: Asking, text: str, name: str) -> Asking:
@@ -82,7 +83,10 @@ async def parts_of(asked: Asking, text: str, most: int, taken: Callable[[Sequenc
     fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     async def plan() -> _Plan:
-        await check_affordable(asked.operation, asked.model, asked.tenant, taken(split(text, most * _BYTES)))
+        parts = split(text, most * _BYTES)
+        if len(parts) > _MOST_PARTS:
+            raise Reject(_too_many(len(parts)))
+        await check_affordable(asked.operation, asked.model, asked.tenant, taken(parts))
         return {"most_bytes": most * _BYTES, "fingerprint": fingerprint}
 
     kept: _Plan = await step.run(f"ai:{asked.name}:plan", plan)

@@ -42,6 +42,8 @@ class Leases:
 
     def resync(self, service: Service) -> bool:
         """After a lost reply: give back what Redis says we hold and we never received. False when it fails too."""
+        if self._waits.asks_ahead_for(service):
+            self._waits.drop()  # jobs whose lease is not heard of yet would pass for strangers, and begin after that
         service.come_into_step()
         # Before Redis is asked: a thread that just takes a job has it in hand until Redis has answered.
         waiting = self._executor.take_back()

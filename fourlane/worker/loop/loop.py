@@ -156,7 +156,6 @@ class Loop:
         for service in self.services:
             if service.held:
                 service.fall_out_of_step()
-                service.agenda.look_now()
         self.wake()
 
     def wake(self) -> None:

@@ -126,8 +126,10 @@ class Service:
         self.served = number
 
     def fall_out_of_step(self) -> None:
-        """What Redis says we hold may not be what we know: the next turn asks before."""
+        """What Redis says we hold may not be what we know: the next turn asks before. It looks too: what was not heard
+        may have told of delayed jobs, and nobody else was told of them."""
         self.out_of_step = True
+        self.agenda.look_now()
 
     def come_into_step(self) -> None:
         """Redis is about to be asked what is held. A doubt that comes meanwhile is a new one."""

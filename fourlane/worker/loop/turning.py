@@ -155,15 +155,14 @@ class Turns:
         if turn.lost:
             self._leases.lose(service)
             return
-        if turn.off:
-            log.warning("out of step: Redis says that %s holds other jobs than it knows", service.lease_name)
-            service.fall_out_of_step()
-            service.agenda.look_next(now)
         controlled = service.controlled
         service.learn(turn, ask, now)
         self._warn(service, turn)
         if turn.workers is not None:
             self._plan_next_look(service, turn, now)
+        if turn.off:
+            log.warning("out of step: Redis says that %s holds other jobs than it knows", service.lease_name)
+            service.fall_out_of_step()
         if ask.want > 0:
             service.tiers.tried(ask.tried, turn.more)
             self._count_shares(ask.first, turn.jobs)

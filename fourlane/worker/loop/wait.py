@@ -182,8 +182,7 @@ class Wait:
         except RedisUnavailable as error:
             if not is_refusal(error):
                 raise
-            service.fall_out_of_step()
-            service.agenda.look_now()  # its next turn is refused too, and blocks it
+            service.fall_out_of_step()  # its next turn is refused too, and blocks it
             return None
 
     def _find_refused(self) -> list[Service]:

@@ -160,7 +160,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": "a", "to": " "}, "to: the name or code of a language"),
     ({"source": "../etc/passwd"}, "passwd|folder|path"),
     ({"text": "word " * 100, "max_tokens": 100}, "room for 50 tokens of the text at a time; raise max_tokens"),
-    ({"text": "word " * 100_000, "max_tokens": 256}, "has too many parts of 128; raise max_tokens"),
+    ({"text": "word " * 120_000, "max_tokens": 256}, "parts, over 1,000; raise max_tokens"),
     ({"text": "a", "temperature": 9}, "temperature must be 0 to 2"),
     ({"text": "word " * 300_000, "schema": {"type": "object", "properties": {}}}, "reads 200,000 tokens"),
 ]

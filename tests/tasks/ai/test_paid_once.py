@@ -65,7 +65,7 @@ def test_killed_after_the_call_it_is_not_paid_again(paying: Workers, provider: P
     paying.start(module="paying_tasks")
     eventually(lambda: len(paying.said("paid", "a")) == 2, 25)
     paying.open_gate("a")
-    eventually(lambda: paying.db.llen(f"{paying.namespace}:said:done:a"), 10)
+    eventually(lambda: paying.db.llen(f"{paying.namespace}:said:done:a"))
     assert len(provider.requests) == 1
     assert "".join(piece.text for piece in job.stream(timeout=5)) == "You said: hello "
 

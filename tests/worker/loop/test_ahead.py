@@ -127,7 +127,7 @@ def test_leases_that_a_worker_does_not_know_are_found_at_its_look(
     broker.client.lrem(keys.ready[1], 0, sent.id)
     broker.client.sadd(keys.leased("w0.0"), sent.id)
     run_worker(broker, name="w0")
-    assert ran.wait(5)
+    assert ran.wait(30)
     eventually(lambda: sent.status() is State.UNKNOWN)
     assert "out of step" in caplog.text
     caplog.clear()

@@ -72,7 +72,7 @@ def test_sigusr1_says_what_each_slot_and_coroutine_does(command: Command, tmp_pa
         (r"cancel_token\.wait\(60\)", 2),
         (r"asyncio\.sleep\(60\)", 1),
     ):
-        eventually(lambda w=words, n=number: len(re.findall(w, log.read_text())) == n, 10)  # type: ignore[misc]
+        eventually(lambda w=words, n=number: len(re.findall(w, log.read_text())) == n)  # type: ignore[misc]
     assert worker.poll() is None
 
 
@@ -82,8 +82,8 @@ def test_a_profile_tells_the_tasks_apart(command: Command, tmp_path: Path) -> No
     run_python(command, "import shop; shop.burn.send(1.5); shop.churn.send(1.0); shop.lie_still.send()")
     eventually(lambda: is_running(command, 1), 20)
     worker.send_signal(signal.SIGUSR2)
-    [file] = eventually(lambda: list(tmp_path.glob("fourlane-profile-*.txt")), 10)
-    eventually(lambda: "profile: " in log.read_text(), 10)
+    [file] = eventually(lambda: list(tmp_path.glob("fourlane-profile-*.txt")))
+    eventually(lambda: "profile: " in log.read_text())
     assert worker.poll() is None
     early = samples(file)
     assert share(early, "slots;task burn;", "spin (") > 0.9
@@ -92,7 +92,7 @@ def test_a_profile_tells_the_tasks_apart(command: Command, tmp_path: Path) -> No
     assert sum(number for stack, number in early.items() if stack.startswith("worker's loop;")) > 20
     file.unlink()
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(30) == 0
     assert sum(samples(file).values()) >= sum(early.values())
     assert re.search(r"× slots: task burn \(", log.read_text())
 
@@ -112,5 +112,5 @@ def share(found: dict[str, int], who: str, function: str) -> float:
 def test_without_profile_nothing_is_sampled(command: Command, tmp_path: Path) -> None:
     worker = started(command, tmp_path / "log")
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(30) == 0
     assert not list(tmp_path.glob("fourlane-profile-*"))

@@ -19,8 +19,8 @@ def test_the_hard_limit_ends_a_job_that_holds_the_interpreter(workers: Workers) 
     assert "hard limit" in info.detail
     assert len(workers.said("begun", "s")) == 3
     workers.open_gate("n")
-    eventually(lambda: workers.is_done("n"), 10)
-    eventually(lambda: neighbour.status() is State.UNKNOWN, 10)
+    eventually(lambda: workers.is_done("n"))
+    eventually(lambda: neighbour.status() is State.UNKNOWN)
     assert f"hard-limit job={seizing.id}" in workers.log(supervisor)
 
 
@@ -29,8 +29,8 @@ def test_neighbours_of_an_overdue_job_count_no_crash(workers: Workers) -> None:
     neighbour = workers.send("hold", "n")
     eventually(lambda: workers.said("begun", "n"))
     seizing = workers.send("seize_too_long", "s")
-    eventually(lambda: seizing.status() is State.DEAD, 10)
-    eventually(lambda: len(workers.said("begun", "n")) == 2, 10)
+    eventually(lambda: seizing.status() is State.DEAD)
+    eventually(lambda: len(workers.said("begun", "n")) == 2)
     info = neighbour.info()
     assert (info.state, info.crashes, info.attempts) == (State.RUNNING, 0, 0)
     workers.open_gate("n")
@@ -40,7 +40,7 @@ def test_neighbours_of_an_overdue_job_count_no_crash(workers: Workers) -> None:
 def test_the_hard_limit_of_the_settings(workers: Workers) -> None:
     workers.start(FOURLANE_HARD_TIMEOUT_MS="800", FOURLANE_CRASH_LIMIT="1")
     seizing = workers.send("seize_by_setting", "s")
-    eventually(lambda: seizing.status() is State.DEAD, 10)
+    eventually(lambda: seizing.status() is State.DEAD)
     assert seizing.info().reason == "poison"
 
 
@@ -70,4 +70,4 @@ def test_a_job_that_runs_past_its_own_limit_is_told(workers: Workers) -> None:
     found = [f for f in doctor.examine(store, workers=browse.workers(store)) if f.name == "jobs"]
     assert [f.level for f in found] == [doctor.Level.ERROR]
     workers.open_gate("s")
-    eventually(lambda: not [t for t in judge(look(store)) if t.rule == "JobOverrun"], 5, interval=0.2)
+    eventually(lambda: not [t for t in judge(look(store)) if t.rule == "JobOverrun"], interval=0.2)

@@ -28,8 +28,8 @@ def test_a_process_gets_all_of_a_specification_that_does_not_fit_into_its_pipe_a
     child = Child(0, Options(modules=["no_such_module"], services=["a"] * 50_000))
     try:
         assert not child.tell(Told(cancelled=["1"]))  # it is dropped, and told again
-        eventually(lambda: child.flush() or child.process.poll() is not None, 15)
-        assert child.process.wait(15) == CANNOT_START  # it has read its specification
+        eventually(lambda: child.flush() or child.process.poll() is not None)
+        assert child.process.wait(30) == CANNOT_START  # it has read its specification
     finally:
         child.process.kill()
         child.process.wait(10)

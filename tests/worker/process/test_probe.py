@@ -120,10 +120,10 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
     eventually(lambda: workers.said("begun", "a") and workers.said("begun", "b"))
     began = time.monotonic()
     assert ask(port, "live")[0] == ask(port, "ready")[0] == 200
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2.5
     for name in "hi":
         workers.send("hold", name)
-    eventually(lambda: workers.said("begun", "h") and workers.said("begun", "i"), 10)
+    eventually(lambda: workers.said("begun", "h") and workers.said("begun", "i"))
     process.terminate()
     workers.wait_for(process, "stopping:")
     eventually(lambda: ask(port, "ready")[0] == 503)
@@ -131,7 +131,7 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
     assert len(workers.children(process)) == 2  # so it is not for a missing process
     for name in "hi":
         workers.open_gate(name)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace: str, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace:
             time.sleep(0.1)
         redis_server.resume()
         workers.open_gate("h")
-        eventually(lambda: workers.is_done("h"), 10)
+        eventually(lambda: workers.is_done("h"))
         assert ask(port, "ready")[0] == 200
     finally:
         redis_server.resume()
@@ -186,16 +186,16 @@ def test_the_probe_answers_while_a_start_waits_for_redis(workers: Workers, redis
         assert code == 503
         assert f"127.0.0.1:{redis_server.port}" in told["starting"]
     redis_server.start()
-    eventually(lambda: ask(port, "ready")[0] == 200, 15)
+    eventually(lambda: ask(port, "ready")[0] == 200)
     assert "starting" not in ask(port, "live")[1]
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
 def test_a_probe_host_that_is_not_this_machines(workers: Workers, host: str) -> None:
     process = workers.start(FOURLANE_PROBE_PORT=str(free_port()), FOURLANE_PROBE_HOST=host)
-    assert process.wait(10) == 78
+    assert process.wait(30) == 78
     (line,) = [line for line in workers.log(process).splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: FOURLANE_PROBE_HOST: cannot listen on {host}, port ")
 
@@ -204,7 +204,7 @@ def test_a_probe_port_in_use(workers: Workers) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = workers.start(FOURLANE_PROBE_PORT=str(port))
-        assert process.wait(10) == 78
+        assert process.wait(30) == 78
     (line,) = [line for line in workers.log(process).splitlines() if "PROBE_PORT" in line]
     assert line == f"error: FOURLANE_PROBE_PORT: cannot listen on port {port} (Address already in use); choose another"
     assert "Traceback" not in workers.log(process)

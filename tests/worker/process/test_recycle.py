@@ -37,7 +37,7 @@ def test_recycling(workers: Workers, setting: str, limit: str, task: tuple[Any, 
         time.sleep(0.1)
     workers.send("quick", "after")
     workers.open_gate("h")
-    (new,) = eventually(lambda: workers.said("done", "after"), 10)
+    (new,) = eventually(lambda: workers.said("done", "after"))
     assert new != old
     assert not alive(old)
     assert workers.said("begun", "h") == workers.said("done", "h") == [old]  # it had its grace

@@ -73,12 +73,12 @@ def test_a_worker_and_what_it_declared_come_back_after_flushall_and_after_a_rest
     workers.db.flushall()
     assert troubles(store) == {"DataLost", "data"}
     os.killpg(worker.pid, signal.SIGCONT)
-    eventually(lambda: declared(store) == before, 8)
+    eventually(lambda: declared(store) == before)
     eventually(lambda: troubles(store) == set(), interval=0.5)
     assert "ERROR fourlane.kept Redis has no data any more" in workers.log(worker)
     server.kill()
     server.start()
-    eventually(lambda: declared(store) == before and len(browse.workers(store)) == 1, 8)
+    eventually(lambda: declared(store) == before and len(browse.workers(store)) == 1)
 
 
 def test_what_a_scheduler_declared_comes_back_after_a_restart_without_data(workers: Workers, server: Server) -> None:
@@ -87,7 +87,7 @@ def test_what_a_scheduler_declared_comes_back_after_a_restart_without_data(worke
     assert before[1] == ["hourly"]
     server.kill()
     server.start()
-    eventually(lambda: "declared again" in workers.log(scheduler), 8)
+    eventually(lambda: "declared again" in workers.log(scheduler))
     assert declared(workers.broker.store)[1:] == before[1:]
     assert kept.look(workers.broker.store).id
 

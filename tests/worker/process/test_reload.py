@@ -39,7 +39,7 @@ def test_watch_runs_the_new_code_and_outlives_broken_code(workers: Workers) -> N
     os.utime(workers.folder / "versions.py", ns=(second, second))
     workers.wait_for(supervisor, "versions.py changed")
     workers.send("version", "b")
-    eventually(lambda: workers.said("two", "b") or workers.said("one", "b"), 10)
+    eventually(lambda: workers.said("two", "b") or workers.said("one", "b"))
     eventually(lambda: workers.send("version", "c") and workers.said("two", "c"), 10, interval=0.2)
     (workers.folder / "versions.py").write_text("def broken(:\n")
     workers.wait_for(supervisor, "waits for the next change")
@@ -48,7 +48,7 @@ def test_watch_runs_the_new_code_and_outlives_broken_code(workers: Workers) -> N
     assert supervisor.poll() is None
     waiting = workers.send("version", "d")
     write_version(workers, "six")
-    eventually(lambda: workers.said("six", "d"), 10)
+    eventually(lambda: workers.said("six", "d"))
     eventually(lambda: waiting.status() is State.UNKNOWN)
 
 
@@ -58,7 +58,7 @@ def test_watch_waits_for_the_repair_of_code_that_never_ran(workers: Workers) -> 
     write_version(workers, "one")
     workers.wait_for(supervisor, "ready:", 10)
     supervisor.terminate()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(30) == 0
 
 
 def test_what_a_watch_sees(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_sighup_restarts_one_process_after_the_other(workers: Workers) -> None:
     assert served[0] not in old
     assert alive(second)
     workers.open_gate(held[second])
-    eventually(lambda: len(workers.children(supervisor)) == 2 and not workers.children(supervisor) & old, 10)
+    eventually(lambda: len(workers.children(supervisor)) == 2 and not workers.children(supervisor) & old)
     for pid, name in held.items():
         assert (workers.said("begun", name), workers.said("done", name)) == ([pid], [pid])
     supervisor.terminate()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(30) == 0
     assert "died" not in workers.log(supervisor)
 
 
@@ -137,6 +137,6 @@ def test_a_reload_of_broken_code_leaves_the_others_serving(workers: Workers) -> 
     assert pid in old
     write_version(workers, "new")
     supervisor.send_signal(signal.SIGHUP)
-    eventually(lambda: len(workers.children(supervisor)) == 2 and not workers.children(supervisor) & old, 15)
+    eventually(lambda: len(workers.children(supervisor)) == 2 and not workers.children(supervisor) & old)
     workers.send("version", "b")
     eventually(lambda: workers.said("new", "b"))

@@ -24,7 +24,7 @@ def test_a_signal_to_the_whole_group_is_graceful(workers: Workers, number: signa
     eventually(lambda: len(workers.children(process)) == 1)
     assert workers.children(process) == {pid}
     workers.open_gate("h")
-    assert process.wait(10) == 0, workers.log(process)
+    assert process.wait(30) == 0, workers.log(process)
     assert workers.said("done", "h") == [pid]
     assert "died" not in workers.log(process)
     assert "Traceback" not in workers.log(process)
@@ -38,7 +38,7 @@ def test_a_second_ctrl_c_stops_at_once(workers: Workers) -> None:
     workers.wait_for(process, "stopping:")
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(5) == 130, workers.log(process)
+    assert process.wait(30) == 130, workers.log(process)
     for sent in held:
         info = sent.info()
         assert (info.state, info.attempts, info.crashes) == (State.READY, 0, 0)
@@ -48,7 +48,7 @@ def test_ctrl_c_while_the_processes_start(workers: Workers) -> None:
     process = workers.start("--processes", "2", until="redis:")
     eventually(lambda: len(workers.children(process)) == 2)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(10) == 0, workers.log(process)
+    assert process.wait(30) == 0, workers.log(process)
     assert "Traceback" not in workers.log(process)
     assert "died" not in workers.log(process)
 
@@ -60,7 +60,7 @@ def test_a_process_killed_while_it_stops_makes_exit_code_1(workers: Workers) -> 
     process.terminate()
     workers.wait_for(process, "stopping:")
     os.kill(pid, signal.SIGKILL)
-    assert process.wait(10) == 1
+    assert process.wait(30) == 1
     assert (sent.status(), sent.info().crashes) == (State.READY, 1)
 
 
@@ -83,7 +83,7 @@ def test_a_closed_terminal_stops_the_worker(workers: Workers) -> None:
         shown += os.read(terminal, 4096)
     (pid,) = workers.children(process)
     os.close(terminal)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     eventually(lambda: not alive(pid))
 
 
@@ -116,7 +116,7 @@ def test_a_signal_that_comes_while_the_command_becomes_its_supervisor_ends_it(
     workers: Workers, comes: str, code: int, told: str
 ) -> None:
     process = workers.start(program=BETWEEN, COMES=comes)
-    assert process.wait(15) == code
+    assert process.wait(30) == code
     assert workers.log(process).strip() == told
 
 
@@ -125,4 +125,4 @@ def test_one_that_means_nothing_yet_is_heard_and_ignored(workers: Workers) -> No
     assert "SIGHUP: this worker is still starting; ignored\n" in workers.log(process)
     assert Path(f"/proc/{process.pid}/comm").exists()
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0

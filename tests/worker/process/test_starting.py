@@ -18,7 +18,7 @@ from tests.workers import Workers
 def test_why_a_module_does_not_import_is_told_in_a_line(workers: Workers, source: str, line: str) -> None:
     (workers.folder / "faulty.py").write_text(source)
     process = workers.start(module="faulty")
-    assert process.wait(10) == 78
+    assert process.wait(30) == 78
     (told,) = [text for text in workers.log(process).splitlines() if "cannot start" in text]
     assert line in told
     assert "faulty.py, line" in told
@@ -42,7 +42,7 @@ def test_a_module_whose_jobs_cannot_run(workers: Workers, module: str, monkeypat
     if text:
         (workers.folder / f"{module}.py").write_text(f"{text}\n")
     process = workers.start(module=module)
-    assert process.wait(10) == 78
+    assert process.wait(30) == 78
     [line] = [line for line in workers.log(process).splitlines() if "cannot start" in line]
     assert why in line
     assert "Traceback" not in workers.log(process)

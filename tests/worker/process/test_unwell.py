@@ -42,9 +42,9 @@ def test_a_process_whose_loop_hangs_is_ended_and_its_stack_told(workers: Workers
     (workers.folder / "hanging.py").write_text(HANGING)
     supervisor = workers.start(program=IMPATIENT)
     workers.send("seize", "s", 4)  # a job that holds the interpreter is no hang
-    (first,) = eventually(lambda: workers.said("done", "s"), 8)
+    (first,) = eventually(lambda: workers.said("done", "s"))
     sent = workers.send("hang", "h")
-    begun = eventually(lambda: len(pids := workers.said("begun", "h")) == 2 and pids, 15)
+    begun = eventually(lambda: len(pids := workers.said("begun", "h")) == 2 and pids)
     assert begun[0] == first != begun[1]
     eventually(lambda: sent.status() is State.UNKNOWN)
     log = workers.log(supervisor)
@@ -68,10 +68,10 @@ def test_a_process_that_is_unwell_is_not_ready_and_ended(workers: Workers) -> No
     sent = workers.send("hold", "h")
     (first,) = eventually(lambda: workers.said("begun", "h"))
     workers.db.set(f"{workers.namespace}:wrong", "its event loop ended")
-    _, told = eventually(lambda: (reply := ask(port, "ready"))[0] == 503 and reply, 5)
+    _, told = eventually(lambda: (reply := ask(port, "ready"))[0] == 503 and reply)
     workers.db.delete(f"{workers.namespace}:wrong")
     assert told["processes"][0]["wrong"] == "its event loop ended"
-    assert first != eventually(lambda: workers.said("begun", "h")[1:], 10)[0]
+    assert first != eventually(lambda: workers.said("begun", "h")[1:])[0]
     assert sent.info().crashes == 1
     workers.open_gate("h")
     eventually(lambda: workers.is_done("h") and ask(port, "ready")[0] == 200)

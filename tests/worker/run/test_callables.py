@@ -114,7 +114,7 @@ def test_what_is_awaited_keeps_its_limits(broker: RedisBroker, run_worker: RunWo
     slow = task(name="slow", max_retries=0, **options)(sleeps if made is real else traced(sleeps))
     worker = run_worker(broker, slots=1)
     sent = slow.send()
-    assert begun.wait(5)
+    assert begun.wait(30)
     if how == "limit":
         eventually(lambda: sent.status() is State.DEAD)
         assert "TimeLimitExceeded" in sent.info().detail
@@ -126,7 +126,7 @@ def test_what_is_awaited_keeps_its_limits(broker: RedisBroker, run_worker: RunWo
         eventually(lambda: worker.executor.async_runs)
         begun.clear()
         worker.executor.lease_lost(worker.executor.running())
-        assert begun.wait(5)  # it was given back, for nobody else had it
+        assert begun.wait(30)  # it was given back, for nobody else had it
         sent.cancel()
         worker.told_cancelled({sent.id})
     eventually(lambda: seen and isinstance(seen[0], asyncio.CancelledError) and worker.executor.running() == [])

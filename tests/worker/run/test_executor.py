@@ -102,12 +102,12 @@ def test_a_job_keeps_its_row_while_the_one_before_goes_on_on_the_loop(hands: Cal
     def longer() -> None:
         rows.append(hand.rows())
         unblock.set()
-        assert over.wait(5)
+        assert over.wait(30)
         rows.append(hand.rows())
 
     hand = hands()
     hand.give(blocks)
-    assert blocked.wait(5)
+    assert blocked.wait(30)
     hand.give(gives, longer)
     assert hand.outcome(longer) == Done()
     assert rows[0] == 3  # where the supervisor finds each, if this process dies now
@@ -141,7 +141,7 @@ def test_what_had_not_begun_does_not_begin_when_it_is_lost_or_the_worker_leaves(
     second: Any = fourlane.task(name="second")(work_on_loop if is_async else work)
     hand = hands()
     hand.give(first)
-    assert begun.wait(5)
+    assert begun.wait(30)
     hand.give(second)
     executor = hand.executor
     runs = [run for run in executor.running() if run.envelope.task == "second"] if is_async else executor.take_back()
@@ -250,7 +250,7 @@ def test_an_end_on_the_loop_that_cannot_be_told_holds_up_no_other(
     hand = hands(behind)
     away(proxy)
     hand.give(ends, options={"failed": {"on_failure": "tell"}, "done": {"on_success": "tell"}}.get(end))
-    assert begun.wait(5)
+    assert begun.wait(30)
     if end == "cancelled":
         hand.executor.cancel({job.id_of_entry(run.leased.entry) for run in hand.executor.running()})
     hand.give(other)

@@ -129,7 +129,7 @@ def test_a_failed_job_lets_go_of_all_that_it_had(
             worker.stop()
         else:
             broker.join("default", timeout=5_000)
-        eventually(lambda: not any(ref() for ref in had), 2)
+        eventually(lambda: not any(ref() for ref in had))
     finally:
         gc.enable()
         worker.stop()

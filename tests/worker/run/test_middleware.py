@@ -457,7 +457,7 @@ def test_who_hears_of_the_stop_can_still_tell_running_jobs(program: Program) -> 
 
     worker = program.start()
     works.send()
-    assert begun.wait(5)
+    assert begun.wait(30)
     worker.stop()
     eventually(lambda: heard == ["stop"])
 
