@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1] / "fourlane"
 
 # A part is its modules and all below them; a module belongs to the part that has its longest name.
 PARTS = {
-    "ground": "errors names money meter readable telling outcome reasons retry options when keytext job codec later "
-    "version embedded",
+    "ground": "errors names money meter readable redact telling outcome reasons retry options when keytext job codec "
+    "later version embedded",
     "config": "config",
     "root": "root",
     "secrets": "crypto sealing",
@@ -88,7 +88,8 @@ HOMES = {
     "boto3": {"providers/aws.py"},
     "botocore": {"providers/aws.py"},
     "moto": {"events/local.py"},
-    "pydantic": {"config/", "events/catalogue.py"},
+    "pydantic": {"config/", "events/catalogue.py", "tasks/ai/structured.py", "tasks/ai/tools.py"},
+    "jsonschema": {"tasks/ai/schemas.py", "tasks/ai/structured.py"},
     "pydantic_settings": {"config/load.py", "config/settings.py"},
     "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http/"},

@@ -11,6 +11,7 @@ from fourlane.config import Settings, load_settings
 from fourlane.config.groups.jobs import QueueLimit
 from fourlane.config.groups.storage import Place
 from fourlane.errors import SettingsError
+from fourlane.redact import without_secrets
 from tests.config.asked import faults
 
 
@@ -195,3 +196,40 @@ def test_json_nested_too_deeply_is_a_fault_like_another(monkeypatch: pytest.Monk
     monkeypatch.setenv(f"FOURLANE_{name}", value)
     with pytest.raises(SettingsError, match=f"FOURLANE_{name}: "):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["sk-abcdefgh1234\n", "sk-abcdefgh1234\r\n", ' "sk-abcdefgh1234" ', "'sk-abcdefgh1234'", "\ufeffsk-abcdefgh1234"],
+)
+def test_a_key_is_taken_as_it_was_meant(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", given)
+    key = load_settings().openai_api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-abcdefgh1234"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (" \n", "OPENAI_API_KEY: is empty but for white space or quotes; copy the key anew, or remove it"),
+        ('""', "OPENAI_API_KEY: is empty but for white space or quotes; copy the key anew, or remove it"),
+        ("sk-hush\nhush", "OPENAI_API_KEY: character 8 of 12 is none that a key can have; copy the key anew"),
+        ("sk-hush hush", "OPENAI_API_KEY: character 8 of 12 is none that a key can have; copy the key anew"),
+        ("sk-hush\u2026", "OPENAI_API_KEY: character 8 of 8 is none that a key can have; copy the key anew"),
+        ("sk-hush...", "OPENAI_API_KEY: stands in the place of a key; write the key, or remove it"),
+        ("changeme", "OPENAI_API_KEY: stands in the place of a key; write the key, or remove it"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, given: str, says: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", given)
+    assert faults() == [says]
+
+
+def test_secrets_of_the_settings_are_known_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPLEXITY_API_KEY", "no-form-of-a-key-1\n")
+    monkeypatch.setenv("REDIS_URL", "redis://user:pass%2Fword17@host:6379/0")
+    monkeypatch.setenv("FOURLANE_STRIPE_WEBHOOK_SECRETS", "abcdef0123,ghijkl4567")
+    load_settings()
+    text = "host:6379 a no-form-of-a-key-1 b pass/word17 c pass%2Fword17 d ghijkl4567"
+    assert without_secrets(text) == "host:6379 a [redacted] b [redacted] c [redacted] d [redacted]"

@@ -302,7 +302,7 @@ def test_most_settings_refuse_something() -> None:
     assert len(REFUSING) > 50
 
 
-@pytest.mark.parametrize("value", ["{hush", '{"hush": {"hush": []}}'])
+@pytest.mark.parametrize("value", ["{hush hush", '{"hush": {"hush": []}}'])
 def test_the_command_tells_each_fault_by_its_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     for variable in REFUSING:
         monkeypatch.setenv(variable, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -9,7 +10,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -18,7 +18,7 @@ from pydantic import (
 
 from fourlane.config.groups.group import Group
 from fourlane.config.shown import Shown
-from fourlane.config.values import json_object
+from fourlane.config.values import ApiKey, json_object
 
 __all__ = ["AiOptions", "AiSettings", "BudgetOption"]
 
@@ -66,6 +66,7 @@ class AiOptions(BaseModel):
     models: dict[str, str] = Field(default_factory=dict)
     limits: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
     fallbacks: dict[str, list[str]] = Field(default_factory=dict)
+    end_of_life: dict[str, date | None] = Field(default_factory=dict)
     prices: dict[str, _Prices] = Field(default_factory=dict)
     unpriced_usd: Annotated[Decimal, Field(gt=0)] | None = None
     budgets: list[BudgetOption] = Field(default_factory=list)
@@ -89,11 +90,11 @@ def _show(options: AiOptions) -> str:
 
 
 class AiSettings(Group):
-    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
-    anthropic_api_key: SecretStr | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
-    google_ai_api_key: SecretStr | None = Field(None, validation_alias="GOOGLE_AI_API_KEY")
-    perplexity_api_key: SecretStr | None = Field(None, validation_alias="PERPLEXITY_API_KEY")
-    openrouter_api_key: SecretStr | None = Field(None, validation_alias="OPENROUTER_API_KEY")
+    openai_api_key: ApiKey | None = Field(None, validation_alias="OPENAI_API_KEY")
+    anthropic_api_key: ApiKey | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
+    google_ai_api_key: ApiKey | None = Field(None, validation_alias="GOOGLE_AI_API_KEY")
+    perplexity_api_key: ApiKey | None = Field(None, validation_alias="PERPLEXITY_API_KEY")
+    openrouter_api_key: ApiKey | None = Field(None, validation_alias="OPENROUTER_API_KEY")
     ai: Annotated[AiOptions, WrapValidator(_first_fault), json_object(_FIX), Shown(_show)] = Field(
         default_factory=AiOptions
     )

@@ -12,11 +12,13 @@ Each paid call
 6. leaves a row in ``ai_operation_logs``, figures and a span, also when it failed.
 """
 
+from fourlane.tasks.ai.asking import TextOptions
 from fourlane.tasks.ai.budget_rules import Budget
 from fourlane.tasks.ai.calls import call
-from fourlane.tasks.ai.config import MODELS, AiConfig, configure
+from fourlane.tasks.ai.config import AiConfig, configure
 from fourlane.tasks.ai.embeddings import Embedded, embed, vectors
 from fourlane.tasks.ai.images import image
+from fourlane.tasks.ai.models import MODELS
 from fourlane.tasks.ai.moderation import Moderated, moderate
 from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply
@@ -24,6 +26,7 @@ from fourlane.tasks.ai.sound import speak, transcribe
 from fourlane.tasks.ai.sources import read_file
 from fourlane.tasks.ai.spending import spending
 from fourlane.tasks.ai.tasks import analyze, generate, summarize, translate
+from fourlane.tasks.ai.tools import ToolFunction, tool
 from fourlane.tasks.ai.work import NotAccepted
 
 __all__ = [
@@ -35,6 +38,8 @@ __all__ = [
     "Moderated",
     "NotAccepted",
     "Reply",
+    "TextOptions",
+    "ToolFunction",
     "analyze",
     "call",
     "configure",
@@ -48,6 +53,7 @@ __all__ = [
     "speak",
     "spending",
     "summarize",
+    "tool",
     "transcribe",
     "translate",
     "vectors",

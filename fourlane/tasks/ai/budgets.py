@@ -12,6 +12,7 @@ from typing import Any, Final
 from fourlane.errors import InvalidArguments, RateLimited, Reject
 from fourlane.names import parse_queue
 from fourlane.queues.guards import Bound, Budgets, PaidCall
+from fourlane.queues.guards.budgets import ALL
 from fourlane.queues.store import Store
 from fourlane.tasks.ai.budget_rules import NANO, Budget, applying
 from fourlane.tasks.ai.config import AiConfig
@@ -21,7 +22,7 @@ from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import PerStore
 from fourlane.telling import tell
 
-__all__ = ["BudgetSpent", "budgets", "paid_call", "refuse_at_once", "reserve"]
+__all__ = ["BudgetSpent", "budgets", "paid_call", "refuse_at_once", "refuse_beyond", "reserve"]
 
 log = logging.getLogger("fourlane.ai")
 
@@ -98,6 +99,20 @@ def reserve(config: AiConfig, call: PaidCall, most: Charge) -> None:
         log.warning("budget of %s at %.0f %%: $%.4f", found[place], 100 * used / max(1, found[place].nano), used / NANO)
     if asked.over is not None:
         _refuse(config, found[asked.over], tenant, asked.used, most.nano)
+
+
+def refuse_beyond(config: AiConfig, call: PaidCall, most: Charge) -> None:
+    """Refuse what the budgets have no room for now; nothing is set aside. Raises as reserve does."""
+    tenant = "" if call.tenant == NOBODY else call.tenant
+    found = applying(config.all_budgets(), tenant, call.task, call.model)
+    if found and not most.priced:
+        raise BudgetSpent(_NO_PRICE.format(full=call.model))
+    kept = budgets.here().budgets
+    for budget in found:
+        whose = ALL if budget.tenant is None else call.tenant
+        used = kept.look(whose, call.day if budget.per == "day" else call.day[:7]).used(bounded(budget))
+        if used + most.nano > budget.nano:
+            _refuse(config, budget, tenant, used, most.nano)
 
 
 def _refuse(config: AiConfig, budget: Budget, tenant: str, used: int, nano: int) -> None:

@@ -9,9 +9,8 @@ from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai.media import Ability, refuse_unable
 from fourlane.tasks.ai.checks import check
 from fourlane.tasks.ai.config import configured
-from fourlane.tasks.context import current_job
 
-__all__ = ["as_rejects", "check_texts", "models_for", "whose"]
+__all__ = ["as_rejects", "check_texts", "models_for"]
 
 
 def models_for(ability: Ability, model: str, text: str, tenant: str | None) -> list[str]:
@@ -45,9 +44,3 @@ def as_rejects() -> Iterator[None]:
         yield
     except InvalidArguments as error:
         raise Reject(str(error)) from None
-
-
-def whose(tenant: str | None) -> str | None:
-    """Whose budget and files: the tenant that is named, else that of the job that runs here."""
-    job = current_job()
-    return tenant or (job.tenant if job is not None else "") or None

@@ -12,11 +12,12 @@ from fourlane.providers.ai.media import ImageWish, check_image
 from fourlane.providers.ai.media import image as make
 from fourlane.storage.media import IMAGES
 from fourlane.tasks.ai.config import configured
-from fourlane.tasks.ai.hopeless import as_rejects, models_for, whose
+from fourlane.tasks.ai.hopeless import as_rejects, models_for
 from fourlane.tasks.ai.paying import pay
 from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.sources import check_sources, read_media
+from fourlane.tasks.ai.whose import whose
 from fourlane.tasks.ai.work import Work
 from fourlane.tasks.task import task
 

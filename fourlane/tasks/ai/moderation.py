@@ -9,8 +9,9 @@ from fourlane.providers.ai import Account, Answer
 from fourlane.providers.ai.media import FREE
 from fourlane.providers.ai.media import moderate as ask_for
 from fourlane.tasks.ai.config import configured
-from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for, whose
+from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for
 from fourlane.tasks.ai.paying import pay
+from fourlane.tasks.ai.whose import whose
 from fourlane.tasks.ai.work import Work
 from fourlane.tasks.task import task
 

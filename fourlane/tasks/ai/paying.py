@@ -16,6 +16,7 @@ from fourlane.tasks.ai.booking import Booked, Booking, Reserved
 from fourlane.tasks.ai.budget_rules import NANO
 from fourlane.tasks.ai.budgets import BudgetSpent
 from fourlane.tasks.ai.config import AiConfig
+from fourlane.tasks.ai.ends import warn
 from fourlane.tasks.ai.figures import Seen, watched, words_of
 from fourlane.tasks.ai.kept import Keeper, Kept
 from fourlane.tasks.ai.prices import charge
@@ -66,12 +67,13 @@ class _Paying:
         self.step = step
         self.key = step_key(step) if current_job() is not None else f"fourlane-{uuid.uuid4()}"
         self.tenant = tenant
-        self.speaker = Speaker()
-        self.keeper = Keeper(tenant)
+        self.speaker = Speaker(silent=work.silent)
+        self.keeper = Keeper(tenant, work.inline_bytes)
         self.booking = Booking(config, work, self.key, tenant)
 
     async def again(self, kept: Kept) -> Kept:
         """An answer of an earlier run, which may have died before it said or booked all of it."""
+        self.speaker.begin()
         self.speaker.say(kept["reply"]["text"])
         await self._book(kept["booked"])
         return kept
@@ -87,10 +89,9 @@ class _Paying:
 
     async def _first_that_answers(self) -> Kept:
         """From the model that was asked, or from the first fallback that answers."""
-        asked = self.work.model
         failed: list[Exception] = []
-        for candidate in (asked, *self.config.fallbacks.get(asked, ())):
-            full = self.config.resolve(candidate)
+        for full in self.config.living(self.work.model):
+            warn(self.config, full)
             try:
                 return await self._answer_of(full)
             except BudgetSpent:

@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.providers.ai import Usage
+from fourlane.providers.ai import BASE_URLS, Usage
 from fourlane.tasks.ai.config import NANO, configured
 from fourlane.tasks.ai.in_tokens import in_tokens
 
@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from fourlane.tasks.ai.config import AiConfig
 
-__all__ = ["Charge", "Estimate", "charge", "context_window", "cost", "count_tokens", "estimate", "prices_source"]
+__all__ = [
+    "Charge",
+    "Estimate",
+    "charge",
+    "context_window",
+    "cost",
+    "count_tokens",
+    "estimate",
+    "priced_models",
+    "prices_source",
+]
 
 _FLAT_PRICES: Final[Mapping[str, Mapping[str, str]]] = {
     # 2026-11: what genai-prices does not know. An image's price by its size and quality.
@@ -123,6 +133,16 @@ def _by_own(own: Mapping[str, Any], usage: Usage) -> Decimal:
     others += usage.characters * price("characters") / 1_000_000
     calls = usage.searches * price("search") + usage.requests * price("request")
     return (tokens / 1_000_000 + others) / (2 if usage.half else 1) + calls
+
+
+def priced_models() -> list[str]:
+    """``provider/model`` of all of our providers' that genai-prices knows; none where it is not installed."""
+    try:
+        from genai_prices import data
+    except ModuleNotFoundError:
+        return []
+    ours = (provider for provider in data.providers if provider.id in BASE_URLS)
+    return [f"{provider.id}/{model.id}" for provider in ours for model in provider.models]
 
 
 def _by_package(full: str, usage: Usage) -> Decimal | None:
