@@ -37,7 +37,7 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     )
     async with opened:
         yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
-        reading = _Reading(account.provider, question.model)
+        reading = _ClaudeAnswer(account.provider, question.model)
         async with aclosing(events(opened.response)) as told:
             async for event in told:
                 piece = reading.piece(event)
@@ -137,7 +137,7 @@ def _part(media: Media) -> dict[str, Any]:
     return {"type": "document", "source": source, "citations": {"enabled": True}} | title
 
 
-class _Reading:
+class _ClaudeAnswer:
     """One answer as it is read, block by block."""
 
     def __init__(self, provider: str, model: str) -> None:
