@@ -198,11 +198,13 @@ class _ClaudeAnswer:
                 block["arguments"] = text or json.dumps(block.get("input") or {})
 
     def _whole(self) -> dict[str, Any]:
-        blocks = [dict(block) for block in self._blocks.values()]
+        # A call that was cut off is none: its provider would wait for what came of it.
+        whole = (block for block in self._blocks.values() if block.get("type") != "tool_use" or "arguments" in block)
+        blocks = [dict(block) for block in whole]
         calls = []
         for block in blocks:
-            arguments = block.pop("arguments", None)
-            if block.get("type") == "tool_use" and arguments is not None:
+            if block.get("type") == "tool_use":
+                arguments = block.pop("arguments")
                 calls.append(ToolCall(id=block.get("id") or "", name=block.get("name") or "", arguments=arguments))
                 block["input"] = _json_object(arguments)
         own = any(block.get("type") != "text" for block in blocks)
