@@ -93,7 +93,7 @@ class Keeper:
         except (StorageUnavailable, SettingsError, ImportError) as fault:
             if must:
                 raise
-            # Who asks for texts alone may have no storage that works: nothing can have been kept there either.
+            # Whoever asks for texts alone need not have a storage that works.
             log.warning("%s; whether an earlier run kept the answer of %r is not known", fault, step)
             return None
 
