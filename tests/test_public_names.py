@@ -22,9 +22,9 @@ PUBLIC = {
     "publish_many",
     "fourlane.outbox": "enqueue enqueue_with_options",
     "fourlane.storage": "AUDIO DOCUMENTS IMAGES TEXTS Blob Storage Stored file_name reference suffix_of",
-    "fourlane.tasks.ai": "MODELS AiConfig Embedded Estimate Moderated NotAccepted Reply TextOptions ToolFunction "
-    "analyze call configure embed estimate generate image moderate prices_source read_file speak spending summarize "
-    "tool transcribe translate vectors",
+    "fourlane.tasks.ai": "MODELS AiConfig Budget Embedded Estimate Moderated NotAccepted Reply TextOptions "
+    "ToolFunction analyze call configure embed estimate generate image moderate prices_source read_file speak spending "
+    "summarize tool transcribe translate vectors",
     "fourlane.tasks.billing": "PROVIDERS InvalidPeriod RunTaken Summary period_of reconcile reconcile_period",
     "fourlane.tasks.notifications": "Channel InvalidNotification Notification Sent alert email notify pagerduty push "
     "slack sms",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fourlane.commands.ai_spending import spending
 from fourlane.commands.shared import Group, open_store, print_json, wants_json
 from fourlane.commands.text import human_age, short_number, table
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ai"]
 
+_NOT_KNOWN = "not known: give FOURLANE_AI a price, or unpriced_usd; no budget lets it pass"
 _PROVIDERS: Final = ("openai", "anthropic", "google", "perplexity", "openrouter")
 
 
@@ -41,7 +42,7 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
         raise click.ClickException(f"{file} is not UTF-8 text") from None
     assert text is not None
     told = calls.estimate(model, text, max_tokens=max_tokens)
-    cost = None if told.cost_usd is None else round(told.cost_usd, 6)
+    cost = None if told.cost_usd is None else round(told.cost_usd, 9)
     if wants_json():
         print_json(
             {
@@ -55,48 +56,11 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
         return
     click.echo(f"model   {told.model}")
     click.echo(f"tokens  about {told.input_tokens:,} in, at most {told.output_tokens:,} out")
-    click.echo(f"cost    {'not known: give a price in FOURLANE_AI' if cost is None else f'at most ${cost:.6f}'}")
+    click.echo(f"cost    {_NOT_KNOWN if cost is None else f'at most ${cost:.6f}'}")
     click.echo(f"prices  {calls.prices_source()}")
 
 
-@ai.command()
-@click.option("--tenant", help="Only this one, by model and task; - for calls without one.")
-@click.option("--month", help="Like 2026-11; this month by default.")
-def spending(tenant: str | None, month: str | None) -> None:
-    """Tell what tenants have spent in a month, beside their budgets."""
-    from fourlane.queues.guards import Budgets
-    from fourlane.tasks.ai.budgets import dollars, month_now
-
-    month = month or month_now()
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        raise click.BadParameter(f"{month!r} is no month; write it as 2026-11", param_hint="--month")
-    with open_store() as store:
-        budgets = Budgets(store)
-        tenants = budgets.tenants(month) if tenant is None else [tenant]
-        found = {name: dollars(name, budgets.look(name, month)) for name in tenants}
-    if wants_json():
-        print_json({"month": month, "tenants": found})
-    elif tenant is None:
-        table(
-            ["TENANT", "SPENT", "RESERVED", "BUDGET", "USED"],
-            [(name, *_money(told), _used(told)) for name, told in found.items()],
-            f"nothing was spent in {month}",
-        )
-    else:
-        table(
-            ["OF", "USD"],
-            [(name, f"{usd:.6f}") for name, usd in sorted(found[tenant].items())],
-            f"{tenant} spent nothing in {month}",
-        )
-
-
-def _money(told: dict[str, float]) -> list[str]:
-    return [f"{told[name]:.4f}" if name in told else "" for name in ("spent", "reserved", "budget")]
-
-
-def _used(told: dict[str, float]) -> str:
-    budget = told.get("budget")
-    return f"{100 * (told.get('spent', 0) + told.get('reserved', 0)) / budget:.0f} %" if budget else ""
+ai.add_command(spending)
 
 
 @ai.command()

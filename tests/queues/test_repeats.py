@@ -14,7 +14,7 @@ from fourlane.job import State
 from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.claims import Claim, Claims
 from fourlane.queues.dead_letters import trail
-from fourlane.queues.guards import Budgets, ProviderStates
+from fourlane.queues.guards import Asked, Bound, Budgets, PaidCall, ProviderStates
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.output import read_log, read_output
 from fourlane.queues.redis import Connector, client_of
@@ -107,17 +107,22 @@ def provider_silence(caller: Caller) -> Any:
     return seen.wait_ms <= 1_000
 
 
+CALL = PaidCall("call", "acme", "2026-11-28", "t", "p/m")
+BOUND = Bound(0, "", 100, 80)
+
+
 def budget_reserve(caller: Caller) -> Any:
     budgets = Budgets(caller.store)
-    budgets._index.announce("2026-11|acme")
-    return caller.lose(lambda: budgets.reserve("acme", "2026-11", "call", 90, 100)), budgets.look("acme", "2026-11")
+    asked = caller.lose(lambda: budgets.reserve(CALL, 90, [BOUND]))
+    return asked, budgets.look("acme", "2026-11").held
 
 
 def budget_settle(caller: Caller) -> Any:
     budgets = Budgets(caller.store)
-    budgets.reserve("acme", "2026-11", "call", 90, 100)
-    caller.lose(lambda: budgets.settle("acme", "2026-11", "call", 80, ("gpt",)))
-    return budgets.look("acme", "2026-11")
+    budgets.reserve(CALL, 90, [BOUND])
+    caller.lose(lambda: budgets.settle(CALL, 80))
+    account = budgets.look("", "2026-11-28")
+    return account.spent, account.calls, budgets.look("acme", "2026-11").held
 
 
 def leave(caller: Caller) -> Any:
@@ -261,8 +266,8 @@ CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (provider_probe, "probe"),
     (provider_settle, (1, 70)),
     (provider_silence, True),
-    (budget_reserve, (("warn", 90), {"reserved": 90})),
-    (budget_settle, {"reserved": 0, "spent": 80, "gpt": 80}),
+    (budget_reserve, (Asked(None, 0, ((0, 90),)), {"": 90})),
+    (budget_settle, (80, 1, {"": 0})),
     (leave, (2, b"5")),
     (reclaim, (0, True, b'{"error":"poison: it died"}', TOLD_ONCE)),
     (purge, 3),

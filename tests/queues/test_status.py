@@ -74,6 +74,8 @@ def provider(state: str) -> ProviderState:
         (seen(beyond=Beyond(spending=[Spending("t", 80.0, 100.0)])), ["BudgetNearlySpent:t"]),
         (seen(beyond=Beyond(spending=[Spending("t", 100.0, 100.0)])), ["BudgetSpent:t"]),
         (seen(beyond=Beyond(spending=[Spending("t", 0.0, 0.0)])), ["BudgetSpent:t"]),  # may spend nothing
+        # the next call would have passed it
+        (seen(beyond=Beyond(spending=[Spending("t", 97.1, 100.0, True)])), ["BudgetSpent:t"]),
         (seen(memory=(81, 100)), ["RedisMemory"]),
         (seen(memory=(81, 0)), []),  # no maxmemory
         (seen(workers_lost=1), ["WorkersLost"]),

@@ -13,7 +13,7 @@ Each paid call
 """
 
 from fourlane.tasks.ai.asking import TextOptions
-from fourlane.tasks.ai.budgets import spending
+from fourlane.tasks.ai.budget_rules import Budget
 from fourlane.tasks.ai.calls import call
 from fourlane.tasks.ai.config import AiConfig, configure
 from fourlane.tasks.ai.embeddings import Embedded, embed, vectors
@@ -24,6 +24,7 @@ from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.sound import speak, transcribe
 from fourlane.tasks.ai.sources import read_file
+from fourlane.tasks.ai.spending import spending
 from fourlane.tasks.ai.tasks import analyze, generate, summarize, translate
 from fourlane.tasks.ai.tools import ToolFunction, tool
 from fourlane.tasks.ai.work import NotAccepted
@@ -31,6 +32,7 @@ from fourlane.tasks.ai.work import NotAccepted
 __all__ = [
     "MODELS",
     "AiConfig",
+    "Budget",
     "Embedded",
     "Estimate",
     "Moderated",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fourlane.errors import InvalidArguments
+from fourlane.providers.ai import Usage
 from fourlane.tasks.ai.asking import Asking, asking
+from fourlane.tasks.ai.budgets import refuse_at_once
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.messages import sources_of
-from fourlane.tasks.ai.prices import context_window, count_tokens
+from fourlane.tasks.ai.prices import charge, context_window, count_tokens
 from fourlane.tasks.ai.sources import check_sources
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "check_window",
     "refuse_classes",
 ]
+
+_SOME: Final = Usage(input_tokens=1_000, output_tokens=1_000, characters=1, audio_seconds=1.0, images=1)
 
 
 def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: str | None = None) -> None:
@@ -39,8 +43,8 @@ def check_model(model: str, tenant: str | None) -> None:
         provider = full.partition("/")[0]
         if not config.api_keys.get(provider):
             raise InvalidArguments(no_key(provider))
-    if config.budget(tenant or "") == 0:
-        raise InvalidArguments(f"the budget of {tenant or 'calls without a tenant'} is 0; raise it in FOURLANE_AI")
+    full = config.living(model)[0]
+    refuse_at_once(config, full, tenant, None, priced=charge(config, full, [_SOME]).priced)
 
 
 def check_window(full: str, tokens: int) -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fourlane.db.setup import database
 from fourlane.errors import InvalidArguments, Reject
-from fourlane.providers.ai import BASE_URLS, Account
+from fourlane.providers.ai import BASE_URLS, Account, family
 from fourlane.providers.ai.catalogue import End, end_of
 from fourlane.providers.health import Rules, Target, fingerprint
 from fourlane.redact import know
 from fourlane.root import Root, root
+from fourlane.tasks.ai.budget_rules import NANO, Budget, monthly
 from fourlane.tasks.ai.models import MODELS, is_model, no_model, retired, today
 
 if TYPE_CHECKING:
     from fourlane.config.groups.ai import AiOptions, AiSettings
 
-__all__ = ["MICRO", "AiConfig", "config_from", "config_of", "configure", "configured", "no_key"]
+__all__ = ["NANO", "AiConfig", "config_from", "config_of", "configure", "configured", "no_key"]
 
-MICRO: Final = 1_000_000
-"""Millionths of a dollar in one."""
 _MAX_PATIENCE: Final = 2.0
 _KEY_NAMES: Final = {
     "openai": "OPENAI_API_KEY",
@@ -42,11 +42,17 @@ class AiConfig:
       base_urls: by provider, in place of the real ones.
       protocols: by provider that speaks as OpenAI does, ``responses`` or ``chat``, where not its own.
       models: short names, added to ``MODELS`` or in their place.
-      limits: by ``provider/model`` or provider: ``requests_per_minute``, ``tokens_per_minute``, ``timeout_seconds``.
+      limits: by ``provider/model`` or provider: ``requests_per_minute``, ``tokens_per_minute``, ``timeout_seconds``
+        (of silence), ``first_seconds`` (until the first piece), ``total_seconds``.
       fallbacks: by model as asked for, or ``provider/model``: the models to ask when it fails, or was retired.
       end_of_life: by ``provider/model``, added to what is known or in its place; None: it does not end.
-      prices: by ``provider/model``, dollars: ``input`` and ``output`` for a million tokens, ``image``, ``minute``.
-      budgets_usd: by tenant, dollars a month; ``*`` is for all that are not named. Without either: no bound.
+      prices: by ``provider/model`` or ``provider/*``, dollars: ``input``, ``cached_input``, ``cache_write``, ``output``
+        for a million tokens, ``characters`` for a million, ``image`` (also ``image SIZE QUALITY``), ``minute``,
+        ``request``, ``search``.
+      unpriced_usd: what a call is booked at whose price nobody knows; None: nothing, and no budget lets it through.
+      budgets_usd: by tenant, dollars a month; ``*`` is for all that are not named. Without any budget: no bound.
+      budgets: all other budgets; each that applies to a call is kept.
+      warn_at: the share of a budget from which operators are warned.
       over_budget: ``refuse`` makes the job a dead letter, ``postpone`` asks again each hour.
       database: for the rows of ``ai_operation_logs``; None writes none.
     """
@@ -59,7 +65,10 @@ class AiConfig:
     fallbacks: Mapping[str, list[str]] = field(default_factory=dict)
     end_of_life: Mapping[str, date | None] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    unpriced_usd: Decimal | None = None
     budgets_usd: Mapping[str, float] = field(default_factory=dict)
+    budgets: Sequence[Budget] = ()
+    warn_at: float = 0.8
     over_budget: Literal["refuse", "postpone"] = "refuse"
     database: Any = None
 
@@ -132,19 +141,28 @@ class AiConfig:
         provider, _, model = full.partition("/")
         return Target(provider, model, fingerprint(self.api_keys.get(provider, "")))
 
-    def rules(self, full: str) -> Rules:
-        given = self.limits.get(full) or self.limits.get(full.partition("/")[0]) or {}
+    def rules(self, full: str, *, silence_seconds: float = 0.0) -> Rules:
+        """How calls of a model are limited, and when they are ended.
+
+        Parameters:
+          silence_seconds: for so long at least it may give no sign of life.
+        """
+        provider, _, model = full.partition("/")
+        given = self.limits.get(full) or self.limits.get(provider) or {}
+        its, told = family(provider, model), given.get("timeout_seconds")
+        silence = max(its.silence_seconds if told is None else told, silence_seconds)
+        first = given.get("first_seconds", max(its.first_seconds, silence) if told is None else None)
         return Rules(
             requests_per_minute=int(given.get("requests_per_minute", 0)),
             tokens_per_minute=int(given.get("tokens_per_minute", 0)),
-            timeout_seconds=float(given.get("timeout_seconds", 30.0)),
+            timeout_seconds=silence,
+            first_seconds=first,
+            total_seconds=given.get("total_seconds"),
             patience_seconds=_MAX_PATIENCE,
         )
 
-    def budget(self, tenant: str) -> int:
-        """Millionths of a dollar a month; -1: no bound."""
-        dollars = self.budgets_usd.get(tenant, self.budgets_usd.get("*"))
-        return -1 if dollars is None else int(dollars * MICRO)
+    def all_budgets(self) -> list[Budget]:
+        return [*monthly(self.budgets_usd), *self.budgets]
 
 
 def no_key(provider: str) -> str:
@@ -185,4 +203,5 @@ def config_of(of: Root) -> AiConfig:
 
 def config_from(options: AiOptions) -> AiConfig:
     """What FOURLANE_AI says, without keys and database."""
-    return AiConfig(**options.model_dump(exclude={"log_rows"}))
+    budgets = [Budget(**one.model_dump()) for one in options.budgets]
+    return AiConfig(budgets=budgets, **options.model_dump(exclude={"log_rows", "budgets"}))

@@ -56,7 +56,7 @@ def listed(config: AiConfig, *, provider: str = "", everything: bool = False) ->
 def _listed(config: AiConfig, name: str) -> Listed:
     full = config.resolve(name)
     per_token = [
-        cost(config, full, usage) for usage in (Usage(input_tokens=_SOME_TOKENS), Usage(output_tokens=_SOME_TOKENS))
+        _dollars(config, full, usage) for usage in (Usage(input_tokens=_SOME_TOKENS), Usage(output_tokens=_SOME_TOKENS))
     ]
     per_million = [None if one is None else round(one * 1_000_000 / _SOME_TOKENS, 4) for one in per_token]
     kind = kind_of(full)
@@ -66,8 +66,13 @@ def _listed(config: AiConfig, name: str) -> Listed:
         kind=kind,
         input_usd=per_million[0],
         output_usd=per_million[1],
-        minute_usd=cost(config, full, Usage(audio_seconds=60.0)) if kind == "transcription" else None,
+        minute_usd=_dollars(config, full, Usage(audio_seconds=60.0)) if kind == "transcription" else None,
         context=context_window(full),
         most_output=most_output(full),
         end=config.end_of(full),
     )
+
+
+def _dollars(config: AiConfig, full: str, usage: Usage) -> float | None:
+    found = cost(config, full, usage)
+    return None if found is None else float(found)

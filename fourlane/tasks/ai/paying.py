@@ -7,21 +7,22 @@ import logging
 import time
 import uuid
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
-from fourlane.providers.ai import NOTHING, Answer, is_fault_of_ours, read_error
+from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.booking import Booked, Booking, Reserved
+from fourlane.tasks.ai.budget_rules import NANO
 from fourlane.tasks.ai.budgets import BudgetSpent
-from fourlane.tasks.ai.config import MICRO, AiConfig
+from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.ends import warn
 from fourlane.tasks.ai.figures import Seen, watched, words_of
 from fourlane.tasks.ai.kept import Keeper, Kept
-from fourlane.tasks.ai.prices import cost
+from fourlane.tasks.ai.prices import charge
 from fourlane.tasks.ai.reply import Reply, reply_of
 from fourlane.tasks.ai.speaking import Speaker
+from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import SAYS, NotAccepted, Work
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import health
@@ -116,43 +117,37 @@ class _Paying:
         return f"{self.step}@{full}"
 
     async def _pay(self, full: str) -> Kept:
+        taken = Taken(self.work.most)
         with watched(self.work.operation, full, self.tenant) as seen:
-            reserved = await self.booking.reserve(full, seen)
+            reserved = await self.booking.reserve(full, seen, taken)
             try:
-                answer = await self._answer(full)
+                answer = await self._answer(full, seen, taken)
             except BaseException as error:
                 seen.outcome, seen.error = "error", words_of(error)
-                await asyncio.shield(self._failed(reserved, error, seen))
+                await asyncio.shield(self._failed(reserved, taken, error, seen))
                 if is_fault_of_ours(error):
                     raise Reject(f"{full}: {seen.error}") from error
                 raise
-            return await self._to_its_end(self._keep(full, reserved, answer, seen))
+            return await self._to_its_end(self._keep(reserved, taken, answer, seen))
 
-    async def _keep(self, full: str, reserved: Reserved, answer: Answer, seen: Seen) -> Kept:
+    async def _keep(self, reserved: Reserved, taken: Taken, answer: Answer, seen: Seen) -> Kept:
         """Keep and book an answer. Nothing that befalls one of these keeps the other from being done."""
-        is_accepted = answer.outcome in self.work.accept
-        dollars = seen.tell(answer, self._cost(full, answer))
+        full, is_accepted = reserved.call.model, answer.outcome in self.work.accept
+        charged = charge(self.config, full, taken.usages)
+        seen.tell(answer, charged)
+        if not charged.priced:
+            log.warning("no price is known for %s; give one in FOURLANE_AI", full)
         if not is_accepted:
             seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
         step = self.step if is_accepted else self._step_of_refused(full)
         files = self.keeper.files(step, answer.media)
-        booked = reserved.paid(answer, dollars, error=seen.error)
+        booked = reserved.paid(taken, answer, charged, outcome=answer.outcome, error=seen.error)
         try:
             return await self.keeper.keep(
-                step, {"reply": reply_of(full, answer, dollars, list(files)), "booked": booked}, files
+                step, {"reply": reply_of(full, answer, charged, list(files)), "booked": booked}, files
             )
         finally:
             await self._book(booked)
-
-    def _cost(self, full: str, answer: Answer) -> float | None:
-        try:
-            dollars = cost(self.config, full, answer.usage)
-        except Exception:
-            log.exception("what an answer of %s costs cannot be told", full)
-            return None
-        if dollars is None:
-            log.warning("no price is known for %s; give one in FOURLANE_AI", full)
-        return dollars
 
     async def _book(self, booked: Booked) -> None:
         """Book it, once Redis is there. In a job a later run may do it; elsewhere the answer counts for more."""
@@ -163,7 +158,9 @@ class _Paying:
                 break
             except RedisUnavailable as fault:
                 if time.monotonic() > until:
-                    log.error("%.6f dollars for %s are not booked: %s", booked["micro"] / MICRO, booked["full"], fault)
+                    log.error(
+                        "%.6f dollars for %s are not booked: %s", booked.get("nano", 0) / NANO, booked["full"], fault
+                    )
                     if current_job() is not None:
                         raise
                     break
@@ -179,33 +176,45 @@ class _Paying:
             await asyncio.wait([kept], timeout=_LAST_SECONDS)
             raise
 
-    async def _failed(self, reserved: Reserved, error: BaseException, seen: Seen) -> None:
-        """Book what a call cost that failed: what had come of an answer that broke off."""
+    async def _failed(self, reserved: Reserved, taken: Taken, error: BaseException, seen: Seen) -> None:
+        """Book what a call cost that failed: what its tries took."""
         answer: Answer = getattr(error, "answer", None) or Answer()
-        dollars = seen.tell(answer, cost(self.config, reserved.full, answer.usage))
-        was_called = not isinstance(error, (ProviderDown, ProviderLimited))
-        await self.booking.book(reserved.paid(answer, dollars, error=seen.error), row=was_called)
+        charged = charge(self.config, reserved.call.model, taken.usages)
+        seen.tell(answer, charged)
+        was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
+        booked = reserved.paid(taken, answer, charged, outcome="error", error=seen.error)
+        await self.booking.book_failed(booked, row=was_called)
 
-    async def _answer(self, full: str) -> Answer:
+    async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""
         provider, _, model = full.partition("/")
-        rules = self.config.rules(full)
-        rules = replace(rules, timeout_seconds=max(rules.timeout_seconds, self.work.seconds))
+        rules = self.config.rules(full, silence_seconds=self.work.seconds)
         account = self.config.account(provider, rules.timeout_seconds)
 
         async def attempt(permit: Permit) -> Answer:
+            def heard(text: str) -> None:
+                permit.heard()
+                taken.heard(text)
+                self.speaker.say(text)
+
+            if taken.usages:  # what broke off before is paid for too
+                await self.booking.reserve(full, seen, taken)
             self.speaker.begin()
+            taken.begin()
             try:
-                answer = await self.work.ask(account, model, self.key, self.speaker.say)
-            except Exception as error:
-                permit.used_tokens = getattr(getattr(error, "answer", None), "usage", NOTHING).tokens or None
+                answer = taken.answered(await self.work.ask(account, model, self.key, heard))
+            except BaseException as error:
+                permit.used_tokens = taken.broke(error).usage.tokens or None
                 raise
             permit.used_tokens = answer.usage.tokens or None
             permit.silence_ms = answer.silence_ms
             return answer
 
-        tokens = self.work.most.tokens
-        return await health.here().acall(self.config.target(full), rules, attempt, read=read_error, tokens=tokens)
+        # A job that always fails counts once, however many calls it makes.
+        caller = self.key if (job := current_job()) is None else job.id
+        return await health.here().acall(
+            self.config.target(full), rules, attempt, read=read_error, tokens=self.work.most.tokens, call_id=caller
+        )
 
 
 def _most_hopeful(failed: list[Exception]) -> Exception:

@@ -33,9 +33,12 @@ TIMES: Final = {
     "doctor": "0 4 * * *",
     "notifications": "27 3 * * *",
     "files": "47 3 * * *",
+    "ai-books": OFF,
     "alerts": OFF,
 }
-"""What there is, and when it runs (UTC). Alerts are for those without an Alertmanager."""
+"""What there is, and when it runs (UTC). The books of AI calls are kept where there are budgets or rows; alerts are for
+those without an Alertmanager."""
+_EVERY_MINUTE: Final = "* * * * *"
 
 
 def housekeeping(settings: Settings) -> dict[str, str]:
@@ -43,7 +46,9 @@ def housekeeping(settings: Settings) -> dict[str, str]:
 
     Raises SettingsError: alerts are on and there is nobody to tell.
     """
-    times = {"alerts": "* * * * *"} | settings.maintenance if settings.alerts else settings.maintenance
+    has_books = settings.ai.budgets_usd or settings.ai.budgets or settings.ai.log_rows
+    on = {"alerts": settings.alerts, "ai-books": has_books}
+    times = {name: _EVERY_MINUTE for name, wanted in on.items() if wanted} | settings.maintenance
     if times.get("alerts", "off") != "off":
         alerts.routes(settings)
     return times
@@ -85,6 +90,7 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
         "doctor": examine,
         "notifications": tidy_notifications,
         "files": prune_files,
+        "ai-books": keep_ai_books,
         "alerts": alert_operators,
     }
     times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
@@ -161,6 +167,23 @@ def prune_files() -> None:
         return
     if gone := kept.prune(datetime.now(UTC) - timedelta(days=days)):
         log.info("pruned stored files number=%d", gone)
+
+
+@task(name="fourlane.maintenance.ai-books", service=SERVICE, tier="scheduled", max_retries=0, timeout_ms=50_000)
+def keep_ai_books() -> None:
+    """Give back what dead jobs hold of AI budgets, and write the rows that the database did not take before."""
+    from fourlane.queues.browse import now_ms
+    from fourlane.queues.guards import Budgets
+    from fourlane.tasks.ai.config import configured
+    from fourlane.tasks.ai.rows import write_later
+
+    store = _store()
+    budgets = Budgets(store)
+    if swept := budgets.sweep(now_ms(store)):
+        log.info("gave back reservations of AI budgets number=%d", swept)
+    database = configured().database
+    if database is not None and (written := write_later(database, budgets)):
+        log.info("wrote rows of AI calls number=%d", written)
 
 
 @task(name="fourlane.maintenance.alerts", service=SERVICE, tier="high", max_retries=0, timeout_ms=50_000)

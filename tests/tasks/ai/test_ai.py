@@ -24,7 +24,7 @@ from fourlane.providers.signals import Signal
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets
 from fourlane.tasks import ai
-from fourlane.tasks.ai.budgets import month_now
+from fourlane.tasks.ai.spending import month_now
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -115,12 +115,16 @@ def test_every_provider_answers_streams_and_is_booked(
     assert "".join(piece.text for piece in job.stream(timeout=5)) == reply["text"]
     [row] = rows(database)
     assert (row.status, row.operation, row.job_id) == ("ok", "generate", job.id)
-    assert row.cost_micro_usd == int(reply["cost_usd"] * 1e6 + 0.5) or row.cost_micro_usd > 0
-    spent = Budgets(on_broker.store).look("acme", month_now())
-    assert spent["spent"] == row.cost_micro_usd
-    assert spent["reserved"] == 0
-    assert spent[f"model:{reply['model']}"] == row.cost_micro_usd
-    assert spent["task:fourlane.ai.generate"] == row.cost_micro_usd
+    assert row.cost_micro_usd * 1_000 == round(reply["cost_usd"] * 1e9)
+    assert (row.tenant, row.task, row.outcome) == ("acme", "fourlane.ai.generate", "ok")
+    budgets = Budgets(on_broker.store)
+    for tenant in ("acme", ""):  # and all
+        account = budgets.look(tenant, month_now())
+        nano = row.cost_micro_usd * 1_000
+        assert (account.spent, account.calls, account.unpriced) == (nano, 1, 0)
+        names = ("tenant:acme", f"model:{reply['model']}", "task:fourlane.ai.generate")
+        assert account.of == dict.fromkeys(names, nano)
+    assert list(budgets.reservations()) == []
 
 
 FAULTS = [
@@ -252,10 +256,9 @@ def test_what_a_broken_answer_cost_is_counted(
     with pytest.raises(CutStream):
         run(ai.call("generate", "hi " * 100, model="claude-haiku-4.5", tenant="acme"))
     [row] = rows(database)
-    # Anthropic says at the beginning what it read, and one token of the answer.
-    assert (row.status, row.input_tokens, row.output_tokens) == ("error", 76, 1)
-    assert row.cost_micro_usd == 76 + 5
-    assert Budgets(on_broker.store).look("acme", month_now())["spent"] == 81
+    assert (row.status, row.outcome, row.input_tokens) == ("error", "error", 4 * 76)  # of each try
+    assert row.cost_micro_usd >= 4 * 76
+    assert Budgets(on_broker.store).look("acme", month_now()).spent == row.cost_micro_usd * 1_000
 
 
 def test_five_failures_open_the_breaker_for_all(configured: Any, on_broker: RedisBroker, provider: Provider) -> None:
@@ -292,7 +295,7 @@ def test_a_retry_does_not_pay_again(
     assert len(provider.requests) == 1
     assert provider.requests[0]["headers"]["idempotency-key"] == f"fourlane-{job.id}-ai:sum"
     assert len(rows(database)) == 1
-    assert Budgets(on_broker.store).look("-", month_now())["spent"] == rows(database)[0].cost_micro_usd
+    assert Budgets(on_broker.store).look("-", month_now()).spent == rows(database)[0].cost_micro_usd * 1_000
 
 
 def test_a_call_is_on_behalf_of_the_jobs_tenant(
@@ -303,7 +306,7 @@ def test_a_call_is_on_behalf_of_the_jobs_tenant(
         session.add(Organization(id=uuid.UUID(acme), name="Acme"))
     run_worker(on_broker, "ai")
     ai.generate.send_with_options(kwargs={"prompt": "hi"}, tenant=acme).result(20)
-    assert Budgets(on_broker.store).look(acme, month_now())["spent"] > 0
+    assert Budgets(on_broker.store).look(acme, month_now()).spent > 0
     assert [str(row.organization_id) for row in rows(database)] == [acme]
 
 
@@ -316,14 +319,13 @@ def test_a_budget_is_reserved_before_the_call(
 
     async def calls() -> None:
         await ai.call("generate", "hi", max_tokens=100, tenant="acme")
-        assert "budget tenant=acme" in caplog.text  # 80 % while it was reserved
-        with pytest.raises(Reject, match="the budget of acme"):
+        assert "budget of tenant acme per month" in caplog.text  # 80 % while it was reserved
+        with pytest.raises(Reject, match="the budget of tenant acme"):
             await ai.call("generate", "hi", max_tokens=200, tenant="acme")
 
     run(calls())
     assert len(provider.requests) == 1
-    told = Budgets(on_broker.store).look("acme", month_now())
-    assert told["reserved"] == 0
+    assert list(Budgets(on_broker.store).reservations()) == []
 
 
 @pytest.mark.parametrize(
@@ -331,7 +333,7 @@ def test_a_budget_is_reserved_before_the_call(
     [
         ({}, {"model": "gpt-9"}, "'gpt-9' is no model"),
         ({"api_keys": {}}, {}, "set OPENAI_API_KEY"),
-        ({"budgets_usd": {"*": 0}}, {}, "the budget of acme is 0"),
+        ({"budgets_usd": {"*": 0}}, {}, "the budget of tenant acme per month is 0"),
         ({}, {"prompt": "word " * 200_000}, "reads 128,000 tokens"),
         ({}, {"prompt": " "}, "the prompt is empty"),
         ({}, {"max_tokens": 0}, "max_tokens must be 1 or more"),

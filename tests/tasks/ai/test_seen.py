@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from examples.ai.provider import Fault, Provider
+from fourlane.tasks.ai.spending import month_now
 from tests.command import Command, run_python
 from tests.observe.pages import get, samples
 from tests.observe.receivers import Receiver
@@ -176,6 +177,8 @@ def test_what_operators_ask(command: Command, provider: Provider, tmp_path: Path
     assert next(line for line in words if line.startswith("acme")).split()[3] == "5.0000"
     of_acme = told(command, "spending", "--tenant", "acme")["tenants"]["acme"]
     assert of_acme["model:anthropic/claude-haiku-4-5"] == of_acme["task:fourlane.ai.generate"] == spent
+    assert told(command, "spending", "--by", "model")["models"]["anthropic/claude-haiku-4-5"] == {"spent": spent}
+    assert command("ai", "spending", "--model", "openai/gpt-9").stdout == f"nothing of it was spent in {month_now()}\n"
     words = command("ai", "providers").stdout.splitlines()
     assert any(line.startswith("anthropic  claude-haiku-4-5") and "1/1" in line.split() for line in words), words
 
@@ -191,10 +194,18 @@ def told(command: Command, *words: str) -> dict[str, Any]:
     ("words", "env", "message"),
     [
         (["spending", "--month", "2026-13"], {}, "'2026-13' is no month; write it as 2026-11"),
+        (["spending", "--day", "2026-11"], {}, "'2026-11' is no day; write it as 2026-11-28"),
+        (["spending", "--check"], {}, 'set "log_rows" in FOURLANE_AI'),
         (["estimate", "hi", "--model", "gpt-9"], {}, "'gpt-9' is no model; did you mean gpt-4o"),
         (["estimate"], {}, "give a prompt, or --file"),
         (["providers"], {"FOURLANE_AI": "{"}, "FOURLANE_AI: is not JSON"),
         (["providers"], {"FOURLANE_AI": '{"budgets_usd": {"a": -1}}'}, "budgets_usd.a: Input should be greater than"),
+        (
+            ["providers"],
+            {"FOURLANE_AI": '{"budgets": [{"usd": 1, "task": "t", "model": "p/m"}]}'},
+            "a budget is of a task or of a model; write two",
+        ),
+        (["providers"], {"FOURLANE_AI": '{"prices": {"openai/x": {"inputs": 1}}}'}, "prices.openai/x.inputs"),
         (["providers"], {"REDIS_URL": "redis://127.0.0.1:1"}, "Redis"),
     ],
 )
@@ -211,7 +222,12 @@ def test_mistakes_in_a_line(command: Command, words: list[str], env: dict[str, s
         ("hi", {"model": "gpt-9"}, {}, "'gpt-9' is no model"),
         ("hi", {"model": "openai/gpt-4"}, {}, "openai/gpt-4 was retired on 2026-10-23; use openai/gpt-6.1-sol"),
         ("hi", {"model": "sonar"}, {}, "there is no API key for perplexity; set PERPLEXITY_API_KEY"),
-        ("hi", {"tenant": "acme"}, {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'}, "the budget of acme is 0"),
+        (
+            "hi",
+            {"tenant": "acme"},
+            {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'},
+            "of tenant acme per month is 0",
+        ),
         ("word " * 15_000, {"model": "openai/text-embedding-3-small"}, {}, "shorten it"),
     ],
 )
