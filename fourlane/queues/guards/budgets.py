@@ -145,15 +145,16 @@ class Budgets:
         return Asked(None, 0, near)
 
     def settle(
-        self, call: PaidCall, nano: int, *, unpriced: bool = False, row: str = "", unwritten: bytes = b""
+        self, call: PaidCall, nano: int, *, made: bool = True, unpriced: bool = False, row: str = "", kept: bytes = b""
     ) -> bool:
         """Book what a reserved call cost, once, however often it is called; False: it was booked before.
 
         Parameters:
-          unwritten: what is to be kept of its row until ``written(row)``.
+          made: False: nobody was called after all.
+          kept: what is to be kept of its row until ``written(row)``.
         """
         keys = (self._keys.reservations, *self._accounts(call.tenant, call.day), self._keys.unwritten)
-        words = (call.id, nano, int(unpriced), row, unwritten, *call.counted)
+        words = (call.id, nano, int(unpriced), row, kept, int(made), *call.counted)
         return bool(self._store.connector.run_once("budget_settle", keys, words, self._keys.budgets_sent, marks=True))
 
     def look(self, tenant: str, period: str) -> Account:

@@ -15,7 +15,7 @@ from fourlane.tasks.ai.calls import call
 from fourlane.tasks.ai.config import MODELS, AiConfig, configure
 from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.spending import spending
+from fourlane.tasks.ai.spent import spending
 from fourlane.tasks.ai.tasks import analyze, generate, image, summarize, transcribe, translate
 from fourlane.tasks.ai.work import NotAccepted
 

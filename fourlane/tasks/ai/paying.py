@@ -128,7 +128,7 @@ class _Paying:
         seen.tell(answer, charged)
         was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
         booked = reserved.paid(taken, answer, charged, outcome="error", error=seen.error)
-        await self.booking.book_failed(booked, row=was_called)
+        await self.booking.book_failed(booked, made=was_called)
 
     async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""
