@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["spending"]
 
 _MOST_TENANTS = 1_000
+_MOST_BUDGETS = 20
 _KINDS = ("tenant", "task", "model")
 
 
@@ -118,8 +119,10 @@ def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
         click.echo(f"{account.unpriced:,} calls without a price")
     if used:
         click.echo()
-        rows = [(str(use.budget), *_stands(use)) for use in used]
+        rows = [(str(use.budget), *_stands(use)) for use in used[:_MOST_BUDGETS]]
         table(["BUDGET", "USED", "OF", "SHARE", ""], rows, "")
+        if len(used) > _MOST_BUDGETS:
+            click.echo(f"and {len(used) - _MOST_BUDGETS:,} that are less full; --json has all")
 
 
 def _money(told: dict[str, float], columns: Sequence[str]) -> list[str]:
