@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
-from fourlane.errors import Reject
+from fourlane.errors import RedisUnavailable, Reject
 from fourlane.providers.ai import Answer
 from fourlane.queues.guards import PaidCall
 from fourlane.tasks.ai.budgets import budgets, paid_call, reserve
-from fourlane.tasks.ai.config import AiConfig
+from fourlane.tasks.ai.config import NANO, AiConfig
 from fourlane.tasks.ai.figures import NOBODY, Seen
 from fourlane.tasks.ai.prices import Charge, charge
 from fourlane.tasks.ai.rows import row_of, write_or_keep
 from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import Work
-from fourlane.tasks.context import current_job
+from fourlane.tasks.context import current_job, running
 
 __all__ = ["Booked", "Booking", "Reserved"]
+
+log = logging.getLogger("fourlane.ai")
 
 
 class Booked(TypedDict):
@@ -61,8 +64,8 @@ class Reserved:
     at_ms: int
     started: float
 
-    def paid(self, taken: Taken, answer: Answer, charged: Charge, *, outcome: str, error: str = "") -> Booked:
-        """It ended, and cost so much."""
+    def paid(self, answer: Answer, charged: Charge, *, outcome: str, error: str = "") -> Booked:
+        """It ended, and cost so much; the answer says what all its tries took."""
         return {
             "full": self.call.model,
             "at_ms": self.at_ms,
@@ -70,14 +73,14 @@ class Reserved:
             "nano": charged.nano,
             "known": charged.known,
             "estimated": charged.estimated,
-            "cached_tokens": taken.cached_tokens,
-            "reasoning_tokens": taken.reasoning_tokens,
+            "cached_tokens": answer.usage.cache_read_tokens,
+            "reasoning_tokens": answer.usage.reasoning_tokens,
             "outcome": outcome,
             "first_ms": answer.first_ms,
             "month": self.call.day[:7],
             "micro": charged.nano // 1_000,
-            "input_tokens": taken.input_tokens,
-            "output_tokens": taken.output_tokens,
+            "input_tokens": answer.usage.input_tokens,
+            "output_tokens": answer.usage.output_tokens,
             "ms": int((time.monotonic() - self.started) * 1000),
             "row": str(uuid.uuid4()),
             "error": error,
@@ -113,8 +116,14 @@ class Booking:
 
     async def book(self, booked: Booked) -> None:
         """Settle what was reserved and write the row; once, however often it is called."""
-        # In one thread to its end: a job that is cancelled meanwhile does not leave half of it.
-        await asyncio.shield(asyncio.to_thread(self._book, booked, True, recorded=True))
+        try:
+            # In one thread to its end: a job that is cancelled meanwhile does not leave half of it.
+            await asyncio.shield(asyncio.to_thread(self._book, booked, True, recorded=True))
+        except RedisUnavailable as fault:
+            run = running.get()
+            if run is not None and run.steps is not None:
+                raise  # another attempt finds the recorded answer, and books it
+            log.error("an AI call of $%.6f of %s was not booked: %s", booked["nano"] / NANO, booked["full"], fault)
 
     async def book_failed(self, booked: Booked, *, made: bool) -> None:
         """As book, of a call that nothing else records: its row is kept until the database has it.

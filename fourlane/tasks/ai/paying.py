@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from dataclasses import replace
 from typing import TypedDict
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, Reject
@@ -112,22 +113,22 @@ class _Paying:
                 if is_fault_of_ours(error):
                     raise Reject(f"{full}: {seen.error}") from error
                 raise
-            charged = charge(self.config, full, taken.usages)
+            charged, answer = charge(self.config, full, taken.usages), replace(answer, usage=taken.total)
             seen.tell(answer, charged)
             if not charged.priced:
                 log.warning("no price is known for %s; give one in FOURLANE_AI", full)
             if answer.outcome not in self.work.accept:
                 seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
-            booked = reserved.paid(taken, answer, charged, outcome=answer.outcome, error=seen.error)
+            booked = reserved.paid(answer, charged, outcome=answer.outcome, error=seen.error)
             return {"reply": reply_of(full, answer, charged, []), "booked": booked}
 
     async def _failed(self, reserved: Reserved, taken: Taken, error: BaseException, seen: Seen) -> None:
         """Book what a call cost that failed: what its tries took."""
-        answer: Answer = getattr(error, "answer", None) or Answer()
+        answer = replace(getattr(error, "answer", None) or Answer(), usage=taken.total)
         charged = charge(self.config, reserved.call.model, taken.usages)
         seen.tell(answer, charged)
         was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
-        booked = reserved.paid(taken, answer, charged, outcome="error", error=seen.error)
+        booked = reserved.paid(answer, charged, outcome="error", error=seen.error)
         await self.booking.book_failed(booked, made=was_called)
 
     async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
