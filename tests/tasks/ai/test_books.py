@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -15,7 +14,7 @@ from sqlalchemy import select
 import fourlane
 from fourlane import State
 from fourlane.db import ai_rows
-from fourlane.db.engine import Database, open_database, sqlite_url
+from fourlane.db.engine import Database
 from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, RedisUnavailable, Reject
 from fourlane.providers.ai import Account, Answer, CutStream, Usage
@@ -29,6 +28,7 @@ from fourlane.tasks.ai.rows import write_later
 from fourlane.tasks.ai.spent import compared, month_now, uses
 from fourlane.tasks.ai.work import Asked, NotAccepted, Work
 from tests.servers import eventually
+from tests.tasks.ai.test_ai import database as database
 from tests.worker.conftest import RunWorker
 
 T = TypeVar("T")
@@ -36,14 +36,6 @@ KEYS = dict.fromkeys(("openai", "anthropic", "google"), "sk-test")
 MOST = Usage(input_tokens=1_000, output_tokens=1_000)
 TOOK = Usage(input_tokens=1_000, output_tokens=500)
 COST = Decimal("0.0075")  # of gpt-4o
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(sqlite_url(tmp_path / "ai.db"))
-    Base.metadata.create_all(opened.engine)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
