@@ -24,6 +24,7 @@ ALL: Final = ""
 _REMEMBERED_MS: Final = 30 * 86_400_000
 _CHUNK: Final = 500
 _EARLIER_SECONDS: Final = 60.0
+_DEPLOY_SECONDS: Final = 3_600.0
 _MOST_EARLIER: Final = 10_000
 
 
@@ -123,6 +124,7 @@ class Budgets:
         self._store = store
         self._keys = store.keys
         self._earlier: dict[tuple[str, str], float] = {}
+        self._deployed_by = time.monotonic() + _DEPLOY_SECONDS
 
     def reserve(self, call: PaidCall, nano: int, bounds: Sequence[Bound], *, refusing_ms: int = 0) -> Asked:
         """Set aside what a call may cost, in all its budgets or in none; again under its id: in place of the former.
@@ -218,7 +220,8 @@ class Budgets:
         self._store.connector.command(self._keys.unwritten, "HDEL", self._keys.unwritten, row)
 
     def _count_earlier(self, tenant: str, month: str) -> None:
-        """Have a tenant's month know what workers of an earlier release count, once a minute while there are any."""
+        """Have a tenant's month know what workers of an earlier release count: once a minute while there are any, and
+        in the hour in which there may be."""
         now = time.monotonic()
         if self._earlier.get((tenant, month), 0.0) > now:
             return
@@ -229,7 +232,8 @@ class Budgets:
             self._store.connector.command(account, "HSET", account, "before", nano)
         if len(self._earlier) >= _MOST_EARLIER:
             self._earlier.clear()
-        self._earlier[tenant, month] = math.inf if spent is None else now + _EARLIER_SECONDS
+        over = spent is None and now > self._deployed_by
+        self._earlier[tenant, month] = math.inf if over else now + _EARLIER_SECONDS
 
     def _accounts(self, tenant: str, day: str) -> tuple[bytes, ...]:
         """The tenant's month and day, then those of all."""
