@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
-from fourlane.errors import RedisUnavailable, Reject
+from fourlane.errors import Reject
 from fourlane.providers.ai import Answer
 from fourlane.queues.guards import PaidCall
 from fourlane.tasks.ai.budgets import budgets, paid_call, reserve
-from fourlane.tasks.ai.config import NANO, AiConfig
+from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.figures import NOBODY, Seen
 from fourlane.tasks.ai.prices import Charge, charge
 from fourlane.tasks.ai.rows import row_of, write_or_keep
 from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import Work
-from fourlane.tasks.context import current_job, running
+from fourlane.tasks.context import current_job
 
 __all__ = ["Booked", "Booking", "Reserved"]
-
-log = logging.getLogger("fourlane.ai")
 
 
 class Booked(TypedDict):
@@ -116,14 +113,8 @@ class Booking:
 
     async def book(self, booked: Booked) -> None:
         """Settle what was reserved and write the row; once, however often it is called."""
-        try:
-            # In one thread to its end: a job that is cancelled meanwhile does not leave half of it.
-            await asyncio.shield(asyncio.to_thread(self._book, booked, True, recorded=True))
-        except RedisUnavailable as fault:
-            run = running.get()
-            if run is not None and run.steps is not None:
-                raise  # another attempt finds the recorded answer, and books it
-            log.error("an AI call of $%.6f of %s was not booked: %s", booked["nano"] / NANO, booked["full"], fault)
+        # In one thread to its end: a job that is cancelled meanwhile does not leave half of it.
+        await asyncio.shield(asyncio.to_thread(self._book, booked, True, recorded=True))
 
     async def book_failed(self, booked: Booked, *, made: bool) -> None:
         """As book, of a call that nothing else records: its row is kept until the database has it.

@@ -16,7 +16,7 @@ from fourlane import State
 from fourlane.db import ai_rows
 from fourlane.db.engine import Database
 from fourlane.db.models import AiOperationLog, Base
-from fourlane.errors import InvalidArguments, RedisUnavailable, Reject
+from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Account, Answer, CutStream, Usage
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets
@@ -234,17 +234,6 @@ def test_many_tiny_calls_agree_to_the_cent(books: Budgets, database: Database) -
 
     told = run(many())
     assert agree(books, database) == 50 * 60 == round(told * 10**9)
-
-
-def test_outside_of_a_job_a_paid_answer_is_not_lost_when_it_cannot_be_booked(
-    books: Budgets, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def away(*_: Any, **__: Any) -> bool:
-        raise RedisUnavailable("away")
-
-    monkeypatch.setattr(Budgets, "settle", away)
-    assert run(paid(config(database), Answer(text="ok", usage=TOOK)))["text"] == "ok"
-    assert "an AI call of $0.007500 of openai/gpt-4o was not booked" in caplog.text
 
 
 def test_a_row_is_written_later_where_the_database_was_away(
