@@ -1,6 +1,6 @@
 """What all workers hold in common about services outside: limits, breakers, budgets, places."""
 
-from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, Reservation, period_of
+from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, period_of
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
 from fourlane.queues.guards.receivers import Receivers
 
@@ -14,6 +14,5 @@ __all__ = [
     "ProviderState",
     "ProviderStates",
     "Receivers",
-    "Reservation",
     "period_of",
 ]
