@@ -16,7 +16,6 @@ from typing import Any, Final
 import pytest
 
 import fourlane
-from examples.ai.media import png
 from examples.ai.provider import Provider
 from fourlane.config.groups.ai import AiOptions
 from fourlane.providers.ai import aclose
@@ -47,7 +46,7 @@ def blocks(language: str) -> list[Any]:
 @pytest.fixture
 def served(broker: RedisBroker, run_worker: RunWorker, files: Path) -> Iterator[None]:
     """The platform's AI tasks, a worker for them, and the files that the pages name."""
-    (files / "cat.png").write_bytes(png("a cat"))
+    (files / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n and a cat")
     (files / "report.pdf").write_bytes(b"%PDF-1.7 a report")
     (files / "book.txt").write_text("Once upon a time. " * 100)
     (files / "calls").mkdir()
