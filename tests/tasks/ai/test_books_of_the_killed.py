@@ -25,7 +25,7 @@ from fourlane.tasks import ai
 
 @fourlane.task(max_retries=2, backoff=fourlane.Backoff(10, 10))
 async def report(tenant):
-    await ai.call("generate", "hello", tenant=tenant, max_tokens=100)
+    await ai.call("generate", "hello", model="gpt-4o", tenant=tenant, max_tokens=100)
 """
 MOST = 1_022_500  # what a call may cost, in billionths of a dollar
 
