@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fourlane.events.aws import Aws
     from fourlane.events.publisher import Publisher
     from fourlane.queues.store import Store
+    from fourlane.storage.store import Storage
     from fourlane.tasks.ai import AiConfig
     from fourlane.tasks.notifications.setup import Setup
     from fourlane.webhooks.receive import Receiver
@@ -50,6 +51,12 @@ class App:
     @property
     def database(self) -> Database:
         return self.root.part(database)
+
+    @property
+    def storage(self) -> Storage:
+        from fourlane.storage.setup import storage
+
+        return self.root.part(storage)
 
     @property
     def aws(self) -> Aws:

@@ -31,6 +31,8 @@ FourlaneError
 │   ├── NoSuchEventQueue    the event's queue does not exist in this account and region
 │   └── BufferFull          the publisher's local buffer is full
 ├── DatabaseUnavailable     the database cannot be reached or refuses us
+├── StorageUnavailable      where files are kept cannot be reached, is full or refuses us; says what to do
+├── InputUnavailable        what a job is to read could not be had this time
 ├── MigrationError          the database's schema is not what the migrations say
 ├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
 │   └── AlteredCiphertext   what was encrypted was changed, or was moved here from elsewhere
@@ -41,6 +43,7 @@ FourlaneError
     │   └── ProviderDown    a provider fails, its circuit breaker is open
     ├── Snooze              run again later, no attempt spent
     └── Reject              a dead letter at once, no retry
+        └── NotStored       nothing is kept under this reference, or no longer (also a LookupError)
 
 Cancelled                   raised inside a running task; a BaseException, as asyncio's
 └── LeaseLost               its job is another worker's by now
@@ -67,6 +70,7 @@ __all__ = [
     "EventTooLarge",
     "EventsUnavailable",
     "FourlaneError",
+    "InputUnavailable",
     "InvalidArguments",
     "InvalidEvent",
     "InvalidName",
@@ -81,6 +85,7 @@ __all__ = [
     "MigrationError",
     "ModuleError",
     "NoSuchEventQueue",
+    "NotStored",
     "ProviderDown",
     "ProviderLimited",
     "RateLimited",
@@ -94,6 +99,7 @@ __all__ = [
     "Snooze",
     "Steering",
     "StepError",
+    "StorageUnavailable",
     "UnknownQueue",
     "UnknownTask",
     "UnreadableJob",
@@ -242,6 +248,14 @@ class DatabaseUnavailable(FourlaneError):
     """The database cannot be reached, or it refuses what we ask."""
 
 
+class StorageUnavailable(FourlaneError):
+    """Where files are kept cannot be reached, is full, or refuses what we ask."""
+
+
+class InputUnavailable(FourlaneError):
+    """What a job is to read could not be had this time."""
+
+
 class MigrationError(FourlaneError):
     """The database's schema is not what the migrations say, or cannot be made so."""
 
@@ -312,6 +326,10 @@ class ProviderDown(RateLimited):
 
 class Reject(Steering):
     """This job can never succeed: make it a dead letter now, without further retries."""
+
+
+class NotStored(Reject, LookupError):
+    """Nothing is kept under this reference: it was never put, or was deleted or pruned since."""
 
 
 class AlteredSteps(Reject, AlteredCiphertext):

@@ -24,6 +24,7 @@ __all__ = [
     "State",
     "enqueued_at_ms",
     "entry_of",
+    "has_run",
     "id_of_entry",
     "id_of_message",
     "message_id_of",
@@ -158,3 +159,8 @@ def entry_of(job_id: str, timestamp_ms: int) -> str:
 
 def id_of_entry(entry: str) -> str:
     return entry.partition("|")[0]
+
+
+def has_run(entry: str) -> bool:
+    """Whether the job of an entry has a record or a crash: an earlier run of it failed, or was lost."""
+    return entry.partition("|")[2].startswith("r")

@@ -26,9 +26,11 @@ __all__ = [
     "check_keys",
     "is_bound_to_job",
     "open_arguments",
+    "open_file",
     "open_job",
     "open_result",
     "seal_arguments",
+    "seal_file",
     "seal_job",
     "seal_parts",
 ]
@@ -210,6 +212,19 @@ def seal_arguments(place: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 def open_arguments(place: str, text: str) -> tuple[list[Any], dict[str, Any]]:
     """Raises EncryptionError."""
     return msgspec.json.decode(_open(text, f"arguments at {place}"), type=tuple[list[Any], dict[str, Any]])
+
+
+# What is kept outside of Redis ----------------------------------------------------------------------------------
+
+
+def seal_file(name: str, data: bytes) -> bytes:
+    """A file of an encrypted job, bound to its name, which has the job's tenant and id. Raises EncryptionError."""
+    return _ring().encrypt(data, f"file {name}")
+
+
+def open_file(name: str, data: bytes) -> bytes:
+    """Raises EncryptionError."""
+    return _ring().decrypt(data, f"file {name}")
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ PUBLIC = {
     "fourlane.events": "Event Hooks Published Publisher apublish apublish_many current_event declare on_event publish "
     "publish_many",
     "fourlane.outbox": "enqueue enqueue_with_options",
-    "fourlane.tasks.ai": "MODELS AiConfig Estimate NotAccepted Reply analyze call configure estimate generate image "
-    "prices_source spending summarize transcribe translate",
+    "fourlane.tasks.ai": "MODELS AiConfig Estimate NotAccepted Reply TextOptions ToolFunction analyze call configure "
+    "estimate generate image prices_source spending summarize tool transcribe translate",
     "fourlane.tasks.billing": "PROVIDERS InvalidPeriod RunTaken Summary period_of reconcile reconcile_period",
     "fourlane.tasks.notifications": "Channel InvalidNotification Notification Sent alert email notify pagerduty push "
     "slack sms",

@@ -1,7 +1,7 @@
 """A stand-in for AI providers on this machine: it speaks as OpenAI, Anthropic and Google do, streamed.
 
-It answers with the prompt's words, counts tokens, and misbehaves as told (``faults``): a status with headers, a hang,
-a cut stream, malformed JSON, refused content. With ``rpm`` its OpenAI limits requests a minute for each key.
+It answers with the prompt's words or what the next of ``scripts`` says, counts tokens, refuses parameters that a model
+does not take, and misbehaves as told (``faults``). With ``rpm`` its OpenAI limits requests a minute for each key.
 """
 
 from __future__ import annotations
@@ -11,21 +11,33 @@ import json
 import threading
 import time
 from collections import defaultdict, deque
+from types import ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["Fault", "Provider"]
+from examples.ai.script import Script, said
+from examples.ai.speaks import anthropic, google, openai_chat, openai_responses
+
+__all__ = ["Fault", "Provider", "Script"]
 
 
 class Fault(NamedTuple):
     """What befalls one request.
 
     Parameters:
-      kind: ``status``, ``hang``, ``cut``, ``malformed``, ``refuse``, or ``headers``: a right answer with these.
+      kind: ``status``: a refusal. ``hang``: no answer. ``cut``: an answer that ends half way, ``broken``: whose
+        connection breaks there, ``error``: with an error amid it, ``failed``: the same in the Responses API's other
+        way. ``malformed``: no JSON. ``refuse``: the content is refused. ``headers``: a right answer with these.
+      word: of the error, in the protocol's own words, e.g. ``overloaded_error``.
     """
 
     kind: str
     status: int = 500
     headers: tuple[tuple[str, str], ...] = ()
+    word: str = ""
+
+
+_REFUSALS = {openai_chat: Script(pieces=(), finish="content_filter"), anthropic: Script(pieces=(), refusal="no")}
+_REFUSALS |= {google: Script(refusal="no"), openai_responses: Script(pieces=(), finish="content_filter")}
 
 
 class Provider:
@@ -36,6 +48,7 @@ class Provider:
         self.rpm = rpm
         self.port = port
         self.faults: deque[Fault] = deque()
+        self.scripts: deque[Script] = deque()
         self.requests: list[dict[str, Any]] = []
         self.answered = 0
         self.limited = 0
@@ -100,32 +113,58 @@ class Provider:
         key = headers.get("authorization") or headers.get("x-api-key") or headers.get("x-goog-api-key") or ""
         asked = json.loads(body) if body[:1] == b"{" else {}
         self.requests.append({"path": path, "headers": headers, "body": asked, "at": time.monotonic()})
-        if "completions" in path and (wait := self._over_limit(key)):
+        speaks = _protocol(path)
+        if path.endswith(("completions", "responses")) and (wait := self._over_limit(key)):
             self.limited += 1
-            _send(writer, 429, {"error": {"message": "too many requests"}}, (("retry-after", f"{wait:.2f}"),))
+            _send(writer, 429, speaks.error(429, "too many requests"), (("retry-after", f"{wait:.2f}"),))
             return True
-        fault = self.faults.popleft() if self.faults else None
-        if fault is not None and fault.kind == "status":
-            _send(writer, fault.status, {"error": {"message": f"planned {fault.status}"}}, fault.headers)
+        fault = self.faults.popleft() if self.faults else Fault("")
+        if fault.kind == "status":
+            _send(
+                writer, fault.status, speaks.error(fault.status, f"planned {fault.status}", fault.word), fault.headers
+            )
             return True
-        if fault is not None and fault.kind == "hang":
+        if fault.kind == "hang":
             await asyncio.sleep(3600)
         if self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
-        if fault is not None and fault.kind == "malformed":
+        if fault.kind == "malformed":
             _send_raw(writer, 200, b"data: {not json\n\n", "text/event-stream")
             return False
         if "images" in path:
             _send(writer, 200, {"created": 1, "data": [{"url": f"{self.url}/image.png"}]})
         elif "transcriptions" in path:
             _send(writer, 200, {"text": "spoken words", "duration": 30.0, "language": "en"})
+        elif refused := speaks.refused(asked, path):
+            _send(writer, 400, speaks.error(400, refused.message, refused.code or "", refused.param))
+            return True
         else:
-            events = _events(path, asked, fault.kind if fault is not None else "")
-            headers = fault.headers if fault is not None and fault.kind == "headers" else ()
-            _send_raw(writer, 200, "".join(events).encode(), "text/event-stream", headers, close=True)
+            await self._stream(writer, speaks, speaks.read(asked, path), fault)
         self.answered += 1
         await writer.drain()
-        return "images" in path or "transcriptions" in path
+        return fault.kind not in ("cut", "broken")
+
+    async def _stream(self, writer: asyncio.StreamWriter, speaks: ModuleType, asked: Any, fault: Fault) -> None:
+        script = self.scripts.popleft() if self.scripts else Script()
+        events = speaks.say(said(asked, _REFUSALS[speaks] if fault.kind == "refuse" else script))
+        if fault.kind in ("cut", "broken", "error", "failed"):
+            events = events[: len(events) // 2]
+        if fault.kind in ("error", "failed"):
+            events.append(getattr(speaks, "broken" if fault.kind == "error" else "failed")(fault.word))
+        # A body without length ends with its connection, one in chunks by a last chunk that is empty.
+        chunked = fault.kind != "cut"
+        head = "HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\n"
+        head += "transfer-encoding: chunked\r\n" if chunked else "connection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in fault.headers)
+        writer.write(head.encode() + b"\r\n")
+        for part in events if script.pause_seconds else ["".join(events)]:
+            if script.pause_seconds:
+                await asyncio.sleep(script.pause_seconds)
+            data = part.encode()
+            writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            await writer.drain()
+        if chunked and fault.kind != "broken":
+            writer.write(b"0\r\n\r\n")
 
     def _over_limit(self, key: str) -> float:
         if not self.rpm:
@@ -139,75 +178,12 @@ class Provider:
         return 0.0
 
 
-def _events(path: str, asked: dict[str, Any], fault: str) -> list[str]:
-    if "generateContent" in path or "streamGenerateContent" in path:
-        prompt = asked["contents"][-1]["parts"][0]["text"]
-        events = _google(prompt, fault)
-    elif path.endswith("/messages"):
-        events = _anthropic(_text_of(asked), fault)
-    else:
-        events = _openai(_text_of(asked), fault)
-    return events[: len(events) // 2] if fault == "cut" else events
-
-
-def _text_of(asked: dict[str, Any]) -> str:
-    content = asked["messages"][-1]["content"]
-    return content if isinstance(content, str) else content[0]["text"]
-
-
-def _words(prompt: str) -> list[str]:
-    return [word + " " for word in f"You said: {prompt[:400]}".split()]
-
-
-def _openai(prompt: str, fault: str) -> list[str]:
-    def chunk(delta: dict[str, Any], finish: str | None = None, usage: Any = None, choices: bool = True) -> str:
-        choice = [{"index": 0, "delta": delta, "finish_reason": finish}] if choices else []
-        data = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choice}
-        return f"data: {json.dumps(data | {'usage': usage})}\n\n"
-
-    words = _words(prompt)
-    if fault == "refuse":
-        words = []
-    usage = {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": len(words)}
-    usage["total_tokens"] = sum(usage.values())
-    end = "content_filter" if fault == "refuse" else "stop"
-    said = [chunk({"role": "assistant", "content": word}) for word in words]
-    return [*said, chunk({}, end), chunk({}, usage=usage, choices=False), "data: [DONE]\n\n"]
-
-
-def _anthropic(prompt: str, fault: str) -> list[str]:
-    def event(kind: str, **data: Any) -> str:
-        return f"event: {kind}\ndata: {json.dumps({'type': kind} | data)}\n\n"
-
-    words = _words(prompt)
-    usage = {"input_tokens": len(prompt) // 4 + 1, "output_tokens": 1}
-    message = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
-    message |= {"stop_reason": None, "stop_sequence": None}
-    end = "refusal" if fault == "refuse" else "end_turn"
-    return [
-        event("message_start", message=message),
-        event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
-        *(event("content_block_delta", index=0, delta={"type": "text_delta", "text": word}) for word in words),
-        event("content_block_stop", index=0),
-        event("message_delta", delta={"stop_reason": end, "stop_sequence": None}, usage={"output_tokens": len(words)}),
-        event("message_stop"),
-    ]
-
-
-def _google(prompt: str, fault: str) -> list[str]:
-    words = _words(prompt)
-
-    def chunk(text: str, finish: str | None = None) -> str:
-        candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
-        if finish:
-            candidate["finishReason"] = finish
-        usage = {"promptTokenCount": len(prompt) // 4 + 1, "candidatesTokenCount": len(words)}
-        return f"data: {json.dumps({'candidates': [candidate], 'usageMetadata': usage})}\n\n"
-
-    if fault == "refuse":
-        return [f"data: {json.dumps({'promptFeedback': {'blockReason': 'SAFETY'}})}\n\n"]
-    end = chunk(words[-1], "STOP")
-    return [*(chunk(word) for word in words[:-1]), end]
+def _protocol(path: str) -> ModuleType:
+    if "enerateContent" in path:
+        return google
+    if path.endswith("/messages"):
+        return anthropic
+    return openai_responses if path.endswith("/responses") else openai_chat
 
 
 def _send(writer: asyncio.StreamWriter, status: int, data: Any, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -220,9 +196,7 @@ def _send_raw(
     body: bytes,
     kind: str,
     headers: tuple[tuple[str, str], ...] = (),
-    close: bool = False,
 ) -> None:
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n"
-    head += "connection: close\r\n" if close else f"content-length: {len(body)}\r\n"
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in headers)
     writer.write(head.encode() + b"\r\n" + body)

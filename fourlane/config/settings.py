@@ -20,6 +20,7 @@ from fourlane.config.groups.jobs import JobSettings
 from fourlane.config.groups.notifications import NotificationSettings
 from fourlane.config.groups.observe import ObserveSettings
 from fourlane.config.groups.outbox import OutboxSettings
+from fourlane.config.groups.storage import StorageSettings
 from fourlane.config.groups.upkeep import UpkeepSettings
 from fourlane.config.groups.webhooks import WebhookSettings
 from fourlane.config.groups.worker import WorkerSettings
@@ -39,6 +40,7 @@ class Settings(
     DeliverySettings,
     WebhookSettings,
     AiSettings,
+    StorageSettings,
     EventSettings,
     OutboxSettings,
     DatabaseSettings,

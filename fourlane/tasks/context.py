@@ -105,6 +105,10 @@ class Running(Protocol):
     """Whether its lease is known to be lost."""
 
     @property
+    def seal(self) -> object | None:
+        """Of an encrypted job."""
+
+    @property
     def context(self) -> CurrentJob: ...
     @property
     def tenant(self) -> str: ...

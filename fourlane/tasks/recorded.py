@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from fourlane import codec
-from fourlane.errors import AlteredCiphertext, AlteredSteps, StepError
+from fourlane.errors import AlteredCiphertext, AlteredSteps, RedisUnavailable, StepError
+from fourlane.job import has_run
 from fourlane.queues.carry import Held, refuse_lost
 from fourlane.queues.journal import Journal, Lease
 
@@ -20,6 +22,9 @@ __all__ = ["MAX_STEP_BYTES", "Steps"]
 
 MAX_STEP_BYTES: Final = 1_048_576
 """What the recorded steps of one job may take together."""
+_PATIENCE_SECONDS: Final = 60.0
+"""For so long work that is done is tried to be recorded, while Redis is away."""
+_PAUSE_SECONDS: Final = 0.5
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -54,7 +59,14 @@ class Steps:
 
     def record(self, name: str, value: Any) -> None:
         """Raises StepError, LeaseLost, InvalidArguments, RedisUnavailable."""
-        self._check(self._save(name, value).result())
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._check(self._save(name, value).result())
+            except RedisUnavailable:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     # For async tasks ----------------------------------------------------------------------------------------
 
@@ -64,8 +76,19 @@ class Steps:
                 self._take(await asyncio.wrap_future(self._journal.load(self._lease)))
 
     async def arecord(self, name: str, value: Any) -> None:
-        # Shielded: work that is done shall be recorded, though the job is cancelled in this very moment.
-        self._check(await asyncio.shield(asyncio.wrap_future(self._save(name, value))))
+        """As record. The work is done: it is recorded though the job is cancelled in this very moment."""
+        await asyncio.shield(asyncio.ensure_future(self._insist(name, value)))
+
+    async def _insist(self, name: str, value: Any) -> None:
+        # As long as Redis is away nobody else can take the job, and when it is back it says whose the job is.
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._check(await asyncio.wrap_future(self._save(name, value)))
+            except RedisUnavailable:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     # --------------------------------------------------------------------------------------------------------
 
@@ -73,6 +96,16 @@ class Steps:
         if held is not True:
             self._run.lost = True
         refuse_lost(self._run)
+
+    @property
+    def ran_before(self) -> bool:
+        """Whether an earlier run of the job may have left something: it recorded, failed, was lost or replayed."""
+        return bool(self._recorded) or has_run(self._lease.entry)
+
+    @property
+    def room(self) -> int:
+        """Bytes that steps may still take."""
+        return MAX_STEP_BYTES - self._size
 
     def has(self, name: str) -> bool:
         return self._recorded is not None and name in self._recorded
@@ -114,5 +147,5 @@ class Steps:
                     f"the steps of a job may take {MAX_STEP_BYTES:,} bytes, with {name!r} they take {len(data):,}; "
                     "store the data elsewhere and record a reference to it"
                 )
-            self._recorded = changed
+            self._recorded, self._size = changed, len(data)
             return self._journal.save(self._lease, data)

@@ -64,7 +64,7 @@ class step(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._span.__exit__(kind, error, trace)
-        if kind is None and self._journal is not None and not self.recorded:
+        if kind is None and self._journal is not None and not self._journal.has(self.name):
             self._journal.record(self.name, self.result)
 
     async def __aenter__(self) -> step[T]:
@@ -80,7 +80,7 @@ class step(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._span.__exit__(kind, error, trace)
-        if kind is None and self._journal is not None and not self.recorded:
+        if kind is None and self._journal is not None and not self._journal.has(self.name):
             await self._journal.arecord(self.name, self.result)
 
     def _recall(self) -> None:

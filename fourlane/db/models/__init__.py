@@ -9,6 +9,7 @@ from __future__ import annotations
 from fourlane.db.models.ai import AiOperationLog
 from fourlane.db.models.audit import AuditLog, SecurityEvent
 from fourlane.db.models.base import Base, SchemaVersion, now
+from fourlane.db.models.files import StoredFile
 from fourlane.db.models.notifications import (
     NotificationDigestItem,
     NotificationPreference,
@@ -43,6 +44,7 @@ __all__ = [
     "ReconciliationSeen",
     "SchemaVersion",
     "SecurityEvent",
+    "StoredFile",
     "Subscription",
     "WebhookDelivery",
     "WebhookEndpoint",

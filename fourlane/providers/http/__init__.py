@@ -18,5 +18,6 @@ from __future__ import annotations
 from fourlane.providers.http.errors import Reason, TargetRefused, TransportError
 from fourlane.providers.http.pools import close
 from fourlane.providers.http.request import Response, get, post
+from fourlane.providers.http.target import check_url
 
-__all__ = ["Reason", "Response", "TargetRefused", "TransportError", "close", "get", "post"]
+__all__ = ["Reason", "Response", "TargetRefused", "TransportError", "check_url", "close", "get", "post"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import Final
 
-__all__ = ["Address", "address_fault", "unwrapped"]
+__all__ = ["Address", "address_fault", "host_fault", "unwrapped"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -58,6 +59,27 @@ def address_fault(address: Address, *, allow_private: bool) -> str | None:
     if address.version == 6 and address not in _GLOBAL_V6:
         return "a reserved address"
     return None
+
+
+def host_fault(host: str, *, allow_private: bool) -> str | None:
+    """Likewise of a host, as far as it shows without asking for its addresses."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return None if allow_private else "a loopback address"
+    address = _written(name)
+    return None if address is None else address_fault(address, allow_private=allow_private)
+
+
+def _written(host: str) -> Address | None:
+    """The address that a host is written as, in the old ways too: 127.1, 0x7f000001."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None
 
 
 def _fault_in(table: _Table, address: Address) -> str | None:

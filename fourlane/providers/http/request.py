@@ -81,13 +81,14 @@ def get(
     timeout_seconds: float,
     allow_private: bool,
     keep_body_bytes: int,
+    max_redirects: int = 0,
 ) -> Response:
-    """Send a GET; follow no redirect. Arguments and errors are those of `post`."""
+    """Send a GET, and follow redirects of all kinds. Arguments and errors are those of `post`."""
     return _send(
         _Request("GET", checked_url(url), checked_headers(headers), b""),
         timeout_seconds=timeout_seconds,
         allow_private=allow_private,
-        max_redirects=0,
+        max_redirects=max_redirects,
         keep_body_bytes=keep_body_bytes,
     )
 
@@ -125,7 +126,7 @@ def _send(
         answer = _traced(pool, request, deadline, keep_body_bytes)
         following = None
         if redirects < max_redirects:
-            following = redirect(request.target, answer.status, answer.headers.get("location"))
+            following = redirect(request.method, request.target, answer.status, answer.headers.get("location"))
         if following is None:
             elapsed_ms = (time.monotonic() - started) * 1000
             return Response(answer.status, answer.headers, answer.body, elapsed_ms)

@@ -9,13 +9,16 @@ from typing import Final
 
 import httpx
 
+from fourlane.providers.http.addresses import host_fault
 from fourlane.providers.http.errors import TargetRefused
 
-__all__ = ["CREDENTIALS", "checked_headers", "checked_url", "origin", "redirect"]
+__all__ = ["CREDENTIALS", "check_url", "checked_headers", "checked_url", "origin", "redirect"]
 
 _LABEL = rb"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rb"(?=.{1,253}\Z)%b(?:\.%b)*\.?" % (_LABEL, _LABEL))
 
+# What keeps method and body; and what asks for a GET, which a GET is already.
+_REDIRECTS: Final = {"POST": (307, 308), "GET": (301, 302, 303, 307, 308)}
 CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
 # These frame the message or choose a virtual host, so a caller's value could undo the guard.
 _OURS: Final = frozenset(
@@ -41,6 +44,14 @@ def checked_url(url: str | httpx.URL) -> httpx.URL:
     return parsed
 
 
+def check_url(url: str, *, allow_private: bool) -> None:
+    """What can be said of a URL before it is called, and costs nothing. Raises TargetRefused."""
+    checked = checked_url(url)
+    fault = host_fault(checked.host, allow_private=allow_private)
+    if fault is not None:
+        raise TargetRefused(f"{checked.host} is {fault}")
+
+
 def _is_plain_host(host: bytes) -> bool:
     if b":" not in host:
         return _HOST_NAME.fullmatch(host) is not None
@@ -64,9 +75,9 @@ def checked_headers(headers: Mapping[str, str]) -> dict[bytes, bytes]:
     return {b"user-agent": b"fourlane"} | {name: value for name, value in given.items() if name not in _OURS}
 
 
-def redirect(url: httpx.URL, status: int, location: str | None) -> httpx.URL | None:
+def redirect(method: str, url: httpx.URL, status: int, location: str | None) -> httpx.URL | None:
     """Where to send the same once more; None when the answer does not say so."""
-    if status not in (307, 308) or not location:
+    if status not in _REDIRECTS[method] or not location:
         return None
     try:
         following = checked_url(url.join(location))

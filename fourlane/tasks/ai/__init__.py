@@ -10,12 +10,14 @@ Each paid call
 6. leaves a row in ``ai_operation_logs``, figures and a span, also when it failed.
 """
 
+from fourlane.tasks.ai.asking import TextOptions
 from fourlane.tasks.ai.budgets import spending
 from fourlane.tasks.ai.calls import call
 from fourlane.tasks.ai.config import MODELS, AiConfig, configure
 from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.tasks import analyze, generate, image, summarize, transcribe, translate
+from fourlane.tasks.ai.tools import ToolFunction, tool
 from fourlane.tasks.ai.work import NotAccepted
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "Estimate",
     "NotAccepted",
     "Reply",
+    "TextOptions",
+    "ToolFunction",
     "analyze",
     "call",
     "configure",
@@ -33,6 +37,7 @@ __all__ = [
     "prices_source",
     "spending",
     "summarize",
+    "tool",
     "transcribe",
     "translate",
 ]

@@ -3,72 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any, Unpack
 
 from fourlane.errors import InvalidArguments, Reject
-from fourlane.providers import ai as providers
-from fourlane.providers.ai import Account, Answer, ChatMessage, Question, Usage
+from fourlane.providers.ai import Account, Answer, Usage
 from fourlane.providers.ai.media import image, transcribe
+from fourlane.tasks.ai.answering import answer, refuse_hopeless
+from fourlane.tasks.ai.asking import TextOptions, asking, tenant_of
 from fourlane.tasks.ai.checks import check
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.paying import pay
-from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.work import Work
-from fourlane.tasks.context import current_job
 
 __all__ = ["call"]
 
 
 async def call(
-    operation: str,
-    prompt: str,
-    *,
-    model: str = "gpt-4o",
-    system: str | None = None,
-    max_tokens: int = 1_024,
-    tenant: str | None = None,
-    name: str | None = None,
-    size: str = "1024x1024",
+    operation: str, prompt: str | None = None, *, size: str = "1024x1024", **options: Unpack[TextOptions]
 ) -> Reply:
     """Make one paid call as a step, inside an async task of your own or outside of any.
 
     Outside of a job, and in a handler straight from SQS, nothing is recorded: who calls again pays again.
 
     Parameters:
-      tenant: whose budget and rows; that of the job that runs here by default.
-      name: of the step; give one where a job makes several calls of an operation.
+      operation: a word for rows, figures and the step; ``image`` and ``transcribe`` make and hear.
+      **options: ``TextOptions``; ``schema`` may be a pydantic model, ``tools`` may be functions.
 
     Raises:
-      NotAccepted: the answer was refused or blocked, or is empty.
+      NotAccepted: the answer was refused or blocked, is empty, or does not keep the schema.
       Reject: it can never succeed, or the budget is spent.
       RateLimited: the provider is down or at its limit, and no fallback is well.
       whatever the SDK raised last.
     """
-    job = current_job()
-    tenant = tenant or (job.tenant if job is not None else "") or None
+    if operation in ("image", "transcribe"):
+        return await _media(operation, prompt or "", size, **options)
     try:
-        check(model, prompt, max_tokens, tenant, system)
+        asked = asking(operation, prompt, **options)
+    except InvalidArguments as error:
+        raise Reject(str(error)) from None
+    refuse_hopeless(asked)
+    return await answer(asked)
+
+
+async def _media(
+    operation: str, prompt: str, size: str, *, model: str, tenant: str | None = None, name: str | None = None, **_: Any
+) -> Reply:
+    tenant = tenant_of(tenant)
+    try:
+        check(model, prompt, 1, tenant)
     except InvalidArguments as error:
         raise Reject(str(error)) from None
 
     def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Awaitable[Answer]:
         if operation == "image":
             return image(account, model, prompt, size=size, key=key)
-        if operation == "transcribe":
-            return transcribe(account, model, prompt, key=key)
-        question = Question(
-            model=model,
-            messages=(ChatMessage(role="user", text=prompt),),
-            system=system,
-            max_tokens=max_tokens,
-            idempotency_key=key,
-        )
-        return providers.ask(account, question, heard)
+        return transcribe(account, model, prompt, key=key)
 
-    most = Usage(input_tokens=count_tokens(prompt, system), output_tokens=max_tokens)
-    if operation == "image":
-        most = Usage(images=1, image=size)
-    elif operation == "transcribe":
-        most = Usage(audio_seconds=60.0)
+    most = Usage(images=1, image=size) if operation == "image" else Usage(audio_seconds=60.0)
     work = Work(operation=operation, model=model, ask=ask, most=most)
     return await pay(configured(), work, name=name or operation, tenant=tenant)

@@ -2,47 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import LIKE_OPENAI
+from fourlane.tasks.ai.asking import Asking, asking, tenant_of
 from fourlane.tasks.ai.config import configured, no_key
+from fourlane.tasks.ai.messages import sources_of
 from fourlane.tasks.ai.prices import context_window, count_tokens
+from fourlane.tasks.ai.sources import check_sources
 
-__all__ = ["check", "check_audio", "check_image", "check_text"]
+__all__ = [
+    "check",
+    "check_asking",
+    "check_audio",
+    "check_image",
+    "check_model",
+    "check_text",
+    "check_window",
+    "refuse_classes",
+]
 
 
 def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: str | None = None) -> None:
     """Raises InvalidArguments, with what to do."""
-    config = configured()
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidArguments("the prompt is empty")
     if max_tokens < 1:
         raise InvalidArguments(f"max_tokens must be 1 or more, not {max_tokens}")
-    full = config.resolve(model)
-    window = context_window(full)
-    tokens = count_tokens(prompt, system)
-    if window is not None and tokens > window:
-        raise InvalidArguments(f"{full} reads {window:,} tokens, the prompt has about {tokens:,}; shorten it")
-    for name in (full, *(config.resolve(other) for other in config.fallbacks.get(model, ()))):
-        provider = name.partition("/")[0]
+    check_model(model, tenant)
+    check_window(configured().resolve(model), count_tokens(prompt, system))
+
+
+def check_model(model: str, tenant: str | None) -> None:
+    """The model is one, it and its fallbacks can be called, and there is a budget. Raises InvalidArguments."""
+    config = configured()
+    for name in (model, *config.fallbacks.get(model, ())):
+        provider = config.resolve(name).partition("/")[0]
         if not config.api_keys.get(provider):
             raise InvalidArguments(no_key(provider))
     if config.budget(tenant or "") == 0:
         raise InvalidArguments(f"the budget of {tenant or 'calls without a tenant'} is 0; raise it in FOURLANE_AI")
 
 
-def check_text(
-    prompt: str,
-    *,
-    model: str = "gpt-4o",
-    max_tokens: int = 1_024,
-    system: str | None = None,
-    tenant: str | None = None,
-    **_: Any,
-) -> None:
+def check_window(full: str, tokens: int) -> None:
+    """Raises InvalidArguments: the model cannot read so much."""
+    window = context_window(full)
+    if window is not None and tokens > window:
+        raise InvalidArguments(f"{full} reads {window:,} tokens, the prompt has about {tokens:,}; shorten it")
+
+
+def check_asking(asked: Asking) -> None:
+    """Raises InvalidArguments, with what to do."""
+    check_model(asked.model, asked.tenant)
+    for source in sources_of(asked.turns):
+        try:
+            check_sources([source.source], tenant=tenant_of(asked.tenant))
+        except InvalidArguments as error:
+            raise InvalidArguments(f"{source.where}: {error}") from None
+    check_window(configured().resolve(asked.model), asked.tokens)
+
+
+def check_text(prompt: str | None = None, **options: Any) -> None:
     """The arguments of a task that asks for text."""
-    check(model, prompt, max_tokens, tenant, system)
+    refuse_classes(options)
+    check_asking(asking("generate", prompt, **options))
+
+
+def refuse_classes(options: Mapping[str, Any]) -> None:
+    """What goes to a job is JSON. Raises InvalidArguments, with what to give in its place."""
+    if isinstance(options.get("schema"), type):
+        raise InvalidArguments(f"schema: give a job {options['schema'].__name__}.model_json_schema(), which is JSON")
+    for one in options.get("tools") or ():
+        if callable(one):
+            raise InvalidArguments(f"tools: name the tool to a job: {getattr(one, 'name', one.__name__)!r}")
 
 
 def check_image(prompt: str, *, model: str = "dall-e-3", tenant: str | None = None, **_: Any) -> None:

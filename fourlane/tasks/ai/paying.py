@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
-from typing import TypedDict
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
-from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, Reject
+from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
 from fourlane.providers.ai import NOTHING, Answer, is_fault_of_ours, read_error
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.booking import Booked, Booking, Reserved
 from fourlane.tasks.ai.budgets import BudgetSpent
-from fourlane.tasks.ai.config import AiConfig
+from fourlane.tasks.ai.config import MICRO, AiConfig
 from fourlane.tasks.ai.figures import Seen, watched, words_of
+from fourlane.tasks.ai.kept import Keeper, Kept
 from fourlane.tasks.ai.prices import cost
 from fourlane.tasks.ai.reply import Reply, reply_of
 from fourlane.tasks.ai.speaking import Speaker
@@ -27,11 +31,10 @@ __all__ = ["pay"]
 log = logging.getLogger("fourlane.ai")
 
 
-class _Kept(TypedDict):
-    """What a step records of an answer that was paid for."""
+T = TypeVar("T")
 
-    reply: Reply
-    booked: Booked
+_BOOKING_SECONDS: Final = 20.0
+_LAST_SECONDS: Final = 5.0  # that a job which shall end is given to keep what it paid for
 
 
 async def pay(config: AiConfig, work: Work, *, name: str, tenant: str | None) -> Reply:
@@ -45,38 +48,51 @@ async def pay(config: AiConfig, work: Work, *, name: str, tenant: str | None) ->
       RateLimited: the provider is down or at its limit, and no fallback is well.
       whatever the SDK raised last.
     """
-    key = step_key(f"ai:{name}") if current_job() is not None else f"fourlane-{uuid.uuid4()}"
-    paying = _Paying(config, work, key, tenant)
-    async with step[_Kept](f"ai:{name}") as paid:
+    paying = _Paying(config, work, f"ai:{name}", tenant)
+    async with step[Any](paying.step) as paid:  # which the keeper records
         if not paid.recorded:
-            paid.result = await paying.first_that_answers(name)
-    kept: _Kept = paid.result
-    if paid.recorded:
-        paying.speaker.say(kept["reply"]["text"])
-    # It does nothing the second time, so a worker may die between any two of these lines.
-    await paying.booking.book(kept["booked"])
-    return kept["reply"]
+            return (await paying.answer())["reply"]
+        kept = await paying.keeper.recall(paying.step, paid.result)
+    return (await paying.again(kept))["reply"]
 
 
 class _Paying:
     """A piece of work on its way through models, budget and health."""
 
-    def __init__(self, config: AiConfig, work: Work, key: str, tenant: str | None) -> None:
+    def __init__(self, config: AiConfig, work: Work, step: str, tenant: str | None) -> None:
         self.config = config
         self.work = work
-        self.key = key
+        self.step = step
+        self.key = step_key(step) if current_job() is not None else f"fourlane-{uuid.uuid4()}"
         self.tenant = tenant
-        self.speaker = Speaker()
-        self.booking = Booking(config, work, key, tenant)
+        self.speaker = Speaker(silent=work.silent)
+        self.keeper = Keeper(tenant)
+        self.booking = Booking(config, work, self.key, tenant)
 
-    async def first_that_answers(self, name: str) -> _Kept:
-        """From the model that was asked, or from the first fallback that answers. Raises as pay does."""
+    async def again(self, kept: Kept) -> Kept:
+        """An answer of an earlier run, which may have died before it said or booked all of it."""
+        self.speaker.begin()
+        self.speaker.say(kept["reply"]["text"])
+        await self._book(kept["booked"])
+        return kept
+
+    async def answer(self) -> Kept:
+        """Have it done, unless an earlier run did. Raises as pay does."""
+        found = await self.keeper.before(self.step, makes_files=self.work.makes_files)
+        if found is not None:
+            return await self.again(found)
+        if self.work.ready is not None:
+            await self.work.ready()
+        return await self._first_that_answers()
+
+    async def _first_that_answers(self) -> Kept:
+        """From the model that was asked, or from the first fallback that answers."""
         asked = self.work.model
         failed: list[Exception] = []
         for candidate in (asked, *self.config.fallbacks.get(asked, ())):
             full = self.config.resolve(candidate)
             try:
-                return await self._answer_of(full, name)
+                return await self._answer_of(full)
             except BudgetSpent:
                 raise
             except Exception as error:
@@ -84,22 +100,22 @@ class _Paying:
                 failed.append(error)
         raise _most_hopeful(failed)
 
-    async def _answer_of(self, full: str, name: str) -> _Kept:
+    async def _answer_of(self, full: str) -> Kept:
         """The kept answer of a model. One that is not accepted is recorded by itself: it is paid for, and once."""
-        run, not_accepted = running.get(), f"ai:{name}@{full}"
-        steps = None if run is None else run.steps
-        if steps is not None and steps.has(not_accepted):
-            kept: _Kept = steps.value(not_accepted)
+        run, refused = running.get(), self._step_of_refused(full)
+        if run is not None and run.steps is not None and run.steps.has(refused):
+            kept = await self.keeper.recall(refused, run.steps.value(refused))
+            await self._book(kept["booked"])
         else:
             kept = await self._pay(full)
             if kept["reply"]["outcome"] in self.work.accept:
                 return kept
-            if steps is not None:
-                await steps.arecord(not_accepted, kept)
-        await self.booking.book(kept["booked"])
         raise NotAccepted(kept["booked"]["error"], kept["reply"])
 
-    async def _pay(self, full: str) -> _Kept:
+    def _step_of_refused(self, full: str) -> str:
+        return f"{self.step}@{full}"
+
+    async def _pay(self, full: str) -> Kept:
         with watched(self.work.operation, full, self.tenant) as seen:
             reserved = await self.booking.reserve(full, seen)
             try:
@@ -110,13 +126,58 @@ class _Paying:
                 if is_fault_of_ours(error):
                     raise Reject(f"{full}: {seen.error}") from error
                 raise
-            dollars = seen.tell(answer, cost(self.config, full, answer.usage))
-            if dollars is None:
-                log.warning("no price is known for %s; give one in FOURLANE_AI", full)
-            if answer.outcome not in self.work.accept:
-                seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
-            booked = reserved.paid(answer, dollars, error=seen.error)
-            return {"reply": reply_of(full, answer, dollars, []), "booked": booked}
+            return await self._to_its_end(self._keep(full, reserved, answer, seen))
+
+    async def _keep(self, full: str, reserved: Reserved, answer: Answer, seen: Seen) -> Kept:
+        """Keep and book an answer. Nothing that befalls one of these keeps the other from being done."""
+        is_accepted = answer.outcome in self.work.accept
+        dollars = seen.tell(answer, self._cost(full, answer))
+        if not is_accepted:
+            seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
+        step = self.step if is_accepted else self._step_of_refused(full)
+        files = self.keeper.files(step, answer.media)
+        booked = reserved.paid(answer, dollars, error=seen.error)
+        try:
+            return await self.keeper.keep(
+                step, {"reply": reply_of(full, answer, dollars, list(files)), "booked": booked}, files
+            )
+        finally:
+            await self._book(booked)
+
+    def _cost(self, full: str, answer: Answer) -> float | None:
+        try:
+            dollars = cost(self.config, full, answer.usage)
+        except Exception:
+            log.exception("what an answer of %s costs cannot be told", full)
+            return None
+        if dollars is None:
+            log.warning("no price is known for %s; give one in FOURLANE_AI", full)
+        return dollars
+
+    async def _book(self, booked: Booked) -> None:
+        """Book it, once Redis is there. In a job a later run may do it; elsewhere the answer counts for more."""
+        until = time.monotonic() + _BOOKING_SECONDS
+        while True:
+            try:
+                await self.booking.book(booked)
+                break
+            except RedisUnavailable as fault:
+                if time.monotonic() > until:
+                    log.error("%.6f dollars for %s are not booked: %s", booked["micro"] / MICRO, booked["full"], fault)
+                    if current_job() is not None:
+                        raise
+                    break
+            await asyncio.sleep(1)
+
+    async def _to_its_end(self, keeping: Coroutine[Any, Any, T]) -> T:
+        """Of what is paid for: a cancel waits until it is kept, a little."""
+        kept = asyncio.ensure_future(keeping)
+        try:
+            return await asyncio.shield(kept)
+        except asyncio.CancelledError:
+            self.keeper.hurry()
+            await asyncio.wait([kept], timeout=_LAST_SECONDS)
+            raise
 
     async def _failed(self, reserved: Reserved, error: BaseException, seen: Seen) -> None:
         """Book what a call cost that failed: what had come of an answer that broke off."""
@@ -129,6 +190,7 @@ class _Paying:
         """Ask, when health and limits let it through."""
         provider, _, model = full.partition("/")
         rules = self.config.rules(full)
+        rules = replace(rules, timeout_seconds=max(rules.timeout_seconds, self.work.seconds))
         account = self.config.account(provider, rules.timeout_seconds)
 
         async def attempt(permit: Permit) -> Answer:

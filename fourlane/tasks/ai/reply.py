@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypedDict
 
 from fourlane.providers.ai import Answer, Outcome
 
-__all__ = ["Reply", "reply_of"]
+__all__ = ["Reply", "reply_of", "summed"]
 
 
 class Reply(TypedDict):
@@ -16,6 +17,7 @@ class Reply(TypedDict):
     outcome: ``ok``, or what kept it from being whole (``fourlane.providers.ai.Outcome``); finish: the provider's word.
     model: ``provider/model`` that answered, which is another than was asked when a fallback did.
     tool_calls: ``{"id", "name", "arguments"}``, the last as JSON text. citations: ``{"url", "title", …}``.
+    raw: of an answer that wants tools called: its turn as the provider wants it back (``messages``), else None.
     data: what the text holds, where a schema was asked for.
     files: references to what was made (``fourlane.storage``): images, speech.
     output_tokens: thoughts included, which ``reasoning_tokens`` counts alone; input_tokens: cached ones included.
@@ -27,6 +29,7 @@ class Reply(TypedDict):
     finish: str
     model: str
     tool_calls: list[dict[str, str]]
+    raw: Mapping[str, Any] | None
     citations: list[dict[str, Any]]
     data: Any
     files: list[str]
@@ -48,6 +51,7 @@ def reply_of(full: str, answer: Answer, cost_usd: float | None, files: list[str]
         "finish": answer.finish,
         "model": full,
         "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.calls],
+        "raw": answer.raw if answer.calls else None,
         "citations": [
             {"url": one.url, "title": one.title, "quote": one.quote, "start": one.start, "end": one.end}
             for one in answer.citations
@@ -62,3 +66,17 @@ def reply_of(full: str, answer: Answer, cost_usd: float | None, files: list[str]
         "cost_known": cost_usd is not None,
         "cost_estimated": not usage.told,
     }
+
+
+_ADDED: Final = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+
+
+def summed(replies: Sequence[Reply]) -> Reply:
+    """The last of several replies, with what all of them took, cite and made."""
+    whole: dict[str, Any] = {**replies[-1]}
+    whole |= {name: sum(reply[name] for reply in replies) for name in _ADDED}
+    whole["cost_known"] = all(reply["cost_known"] for reply in replies)
+    whole["cost_estimated"] = any(reply["cost_estimated"] for reply in replies)
+    for name in ("citations", "files"):
+        whole[name] = [one for reply in replies for one in reply[name]]
+    return whole  # type: ignore[return-value]

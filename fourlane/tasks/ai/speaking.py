@@ -15,9 +15,9 @@ log = logging.getLogger("fourlane.ai")
 class Speaker:
     """Writes to the output of the job that runs here. Nothing that befalls the output ends a call that is paid for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, silent: bool = False) -> None:
         run = running.get()
-        self._output = None if run is None else run.output
+        self._output = None if run is None or silent else run.output
 
     def begin(self) -> None:
         """A call that is made again says all of it again."""

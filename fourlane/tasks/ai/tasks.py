@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
+from fourlane.errors import InvalidArguments
+from fourlane.tasks.ai.asking import TextOptions
 from fourlane.tasks.ai.calls import call
 from fourlane.tasks.ai.checks import check_audio, check_image, check_text
 from fourlane.tasks.ai.reply import Reply
+from fourlane.tasks.ai.summaries import summarize_text
+from fourlane.tasks.ai.text_work import TextWork
+from fourlane.tasks.ai.translations import translate_text
 from fourlane.tasks.task import task
 
 __all__ = ["analyze", "generate", "image", "summarize", "transcribe", "translate"]
@@ -15,50 +20,85 @@ _OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000,
 
 
 @task(name="fourlane.ai.generate", check=check_text, **_OPTIONS)
-async def generate(
-    prompt: str,
-    *,
-    model: str = "gpt-4o",
-    system: str | None = None,
-    max_tokens: int = 1_024,
-    tenant: str | None = None,
-) -> Reply:
-    """Answer a prompt. The text also goes to the job's output as it comes (``job.stream()``).
+async def generate(prompt: str | None = None, **options: Unpack[TextOptions]) -> Reply:
+    """Answer a prompt or a conversation. The text also goes to the job's output as it comes (``job.stream()``).
 
     Parameters:
-      model: a short name of ``MODELS``, or ``provider/model``.
-      tenant: whose budget, by default the job's own tenant; an organization's id where rows shall belong to it.
+      **options: ``TextOptions``.
     """
-    return await call("generate", prompt, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+    return await call("generate", prompt, **options)
 
 
-_ANALYST: Final = "Analyze the text that the user gives. Name its subject, tone, main claims and open questions."
+_ANALYSIS: Final = TextWork(
+    "analyze", "Analyze the text that the user gives. Name its subject, tone, main claims and open questions."
+)
 
 
-@task(name="fourlane.ai.analyze", check=check_text, **_OPTIONS)
-async def analyze(
-    text: str, *, model: str = "gpt-4o", system: str = _ANALYST, max_tokens: int = 1_024, tenant: str | None = None
-) -> Reply:
-    """Analyze a text; ``system`` says how."""
-    return await call("analyze", text, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+def _check_analysis(text: str | None = None, *, source: str | None = None, **options: Any) -> None:
+    _ANALYSIS.check(text, source, options)
 
 
-@task(name="fourlane.ai.translate", check=check_text, **_OPTIONS)
+@task(name="fourlane.ai.analyze", check=_check_analysis, **_OPTIONS)
+async def analyze(text: str | None = None, *, source: str | None = None, **options: Unpack[TextOptions]) -> Reply:
+    """Analyze a text; ``system`` says what else to look at.
+
+    Parameters:
+      source: where the text is, in place of it: a URL, a storage reference, a path.
+      **options: ``TextOptions``.
+    """
+    return await _ANALYSIS.do(text, source, options)
+
+
+def _translation(to: Any) -> TextWork:
+    if not isinstance(to, str) or not to.strip():
+        raise InvalidArguments(f"to: the name or code of a language, not {to!r:.40}")
+    told = f"Translate what the user gives into {to}. Answer with the translation alone."
+    return TextWork("translate", told, 4_096, translate_text)
+
+
+def _check_translation(text: str | None = None, *, to: str, source: str | None = None, **options: Any) -> None:
+    _translation(to).check(text, source, options)
+
+
+@task(name="fourlane.ai.translate", check=_check_translation, **_OPTIONS)
 async def translate(
-    text: str, *, to: str, model: str = "gpt-4o", max_tokens: int = 2_048, tenant: str | None = None
+    text: str | None = None, *, to: str, source: str | None = None, **options: Unpack[TextOptions]
 ) -> Reply:
-    """Translate a text into a language (``to``: its name or code)."""
-    system = f"Translate what the user gives into {to}. Answer with the translation alone."
-    return await call("translate", text, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+    """Translate a text into a language; one that is too long for an answer in parts, each a step.
+
+    Parameters:
+      to: the language's name or code.
+      source: where the text is, in place of it: a URL, a storage reference, a path.
+      **options: ``TextOptions``; ``max_tokens`` is of each part.
+    """
+    return await _translation(to).do(text, source, options)
 
 
-@task(name="fourlane.ai.summarize", check=check_text, **_OPTIONS)
+def _summary(words: Any) -> TextWork:
+    if not isinstance(words, int) or isinstance(words, bool) or words < 1:
+        raise InvalidArguments(f"words: a number of 1 or more, not {words!r:.40}")
+
+    def in_parts(asked: Any, text: str) -> Any:
+        return summarize_text(asked, text, words)
+
+    return TextWork("summarize", f"Summarize what the user gives in at most {words} words.", in_parts=in_parts)
+
+
+def _check_summary(text: str | None = None, *, words: int = 100, source: str | None = None, **options: Any) -> None:
+    _summary(words).check(text, source, options)
+
+
+@task(name="fourlane.ai.summarize", check=_check_summary, **_OPTIONS)
 async def summarize(
-    text: str, *, model: str = "gpt-4o", words: int = 100, max_tokens: int = 1_024, tenant: str | None = None
+    text: str | None = None, *, words: int = 100, source: str | None = None, **options: Unpack[TextOptions]
 ) -> Reply:
-    """Summarize a text in about so many words."""
-    system = f"Summarize what the user gives in at most {words} words."
-    return await call("summarize", text, model=model, system=system, max_tokens=max_tokens, tenant=tenant)
+    """Summarize a text in about so many words; one over the model's window by its parts, each a step.
+
+    Parameters:
+      source: where the text is, in place of it: a URL, a storage reference, a path.
+      **options: ``TextOptions``.
+    """
+    return await _summary(words).do(text, source, options)
 
 
 @task(name="fourlane.ai.image", check=check_image, **_OPTIONS)

@@ -36,7 +36,10 @@ class Work:
       model: as it was asked for; its fallbacks are tried where it fails.
       most: what it may take at most: reserved from budgets and limits before it is done.
       accept: the outcomes that are replies.
+      silent: what is said does not go to the job's output.
       makes_files: its answer is more than text, and needs a storage that is well before anything is paid.
+      ready: fetches what the question needs, before anybody is asked; not called where the answer is kept already.
+      seconds: for so long at least it may give no sign of life.
     """
 
     operation: str
@@ -44,7 +47,10 @@ class Work:
     ask: Asked
     most: Usage
     accept: Collection[Outcome] = ACCEPTED
+    silent: bool = False
     makes_files: bool = False
+    ready: Callable[[], Awaitable[object]] | None = None
+    seconds: float = 0.0
 
 
 SAYS: Final[dict[Outcome, str]] = {

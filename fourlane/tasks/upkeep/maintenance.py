@@ -32,6 +32,7 @@ TIMES: Final = {
     "limits": "37 * * * *",
     "doctor": "0 4 * * *",
     "notifications": "27 3 * * *",
+    "files": "47 3 * * *",
     "alerts": OFF,
 }
 """What there is, and when it runs (UTC). Alerts are for those without an Alertmanager."""
@@ -83,6 +84,7 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
         "limits": count_limits_again,
         "doctor": examine,
         "notifications": tidy_notifications,
+        "files": prune_files,
         "alerts": alert_operators,
     }
     times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
@@ -146,6 +148,19 @@ def tidy_notifications() -> None:
         forgotten += some
     if forgotten:
         log.info("forgot records of notifications number=%d", forgotten)
+
+
+@task(name="fourlane.maintenance.files", service=SERVICE, tier="scheduled")
+def prune_files() -> None:
+    """Delete stored files over their age."""
+    from fourlane.storage.setup import kept_storage
+
+    days = root().settings.storage_days
+    kept = kept_storage(root()) if days else None
+    if kept is None:
+        return
+    if gone := kept.prune(datetime.now(UTC) - timedelta(days=days)):
+        log.info("pruned stored files number=%d", gone)
 
 
 @task(name="fourlane.maintenance.alerts", service=SERVICE, tier="high", max_retries=0, timeout_ms=50_000)

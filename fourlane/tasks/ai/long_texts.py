@@ -1,0 +1,98 @@
+"""Texts over what a model reads or writes at once are asked about part by part; each part is a paid step.
+
+How a text is split is recorded before anything is paid, together with its fingerprint, so that a later run goes on with
+the same parts; and nothing is paid unless the budgets have room for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, TypedDict, TypeVar
+
+from fourlane.errors import Reject
+from fourlane.providers.ai import Usage
+from fourlane.tasks.ai.asking import Asking
+from fourlane.tasks.ai.messages import Turn
+from fourlane.tasks.ai.parts import Part, split
+from fourlane.tasks.ai.room import check_affordable, tokens_read
+from fourlane.tasks.ai.work import NotAccepted
+from fourlane.tasks.steps import step
+
+__all__ = ["ALONG", "SMALLEST", "about", "all_of", "parts_of", "room_for_text", "told_of"]
+
+T = TypeVar("T")
+
+ALONG: Final = 200
+"""Tokens that the instructions of a part take."""
+SMALLEST: Final = 64
+"""Tokens; a smaller part makes no sense by itself."""
+_BYTES: Final = 4  # a token, as prices.py counts
+_AT_ONCE: Final = 4
+_UNKNOWN: Final = 100_000  # tokens that a model reads of which nobody knows it
+
+
+class _Plan(TypedDict):
+    """How a text is split."""
+
+    most_bytes: int
+    fingerprint: str
+
+
+def room_for_text(asked: Asking) -> int:
+    """Tokens of a text that one call can take beside its instructions and answer."""
+    return tokens_read(asked.model, _UNKNOWN) - asked.tokens_along - asked.max_tokens - ALONG
+
+
+def about(asked: Asking, text: str, name: str) -> Asking:
+    """The same of another text."""
+    return replace(asked, turns=(Turn(role="user", text=text),), name=name)
+
+
+async def parts_of(asked: Asking, text: str, most: int, taken: Callable[[Sequence[Part]], list[Usage]]) -> list[Part]:
+    """The parts of a text, as an earlier run split it, if one did. Raises Reject: of another text, or too dear."""
+    if most < SMALLEST:
+        raise Reject(f"{asked.model} has room for {max(0, most)} tokens of the text at a time; that is too few")
+    fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    async def plan() -> _Plan:
+        await check_affordable(asked.operation, asked.model, asked.tenant, taken(split(text, most * _BYTES)))
+        return {"most_bytes": most * _BYTES, "fingerprint": fingerprint}
+
+    kept: _Plan = await step.run(f"ai:{asked.name}:plan", plan)
+    if kept["fingerprint"] != fingerprint:
+        raise Reject("the text is another than the one whose first parts were paid for; send it as a new job")
+    return split(text, kept["most_bytes"])
+
+
+async def told_of(name: str, work: Awaitable[T]) -> T:
+    """The same, saying of which part an answer was not accepted."""
+    try:
+        return await work
+    except NotAccepted as error:
+        raise NotAccepted(f"{name}: {error}", error.reply) from None
+
+
+async def all_of(works: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """What all give, some at once. After one that raises none begins; those on their way come to their end."""
+    results: dict[int, T] = {}
+    failed: list[BaseException] = []
+    left = iter(enumerate(works))
+
+    async def take() -> None:
+        for place, work in left:
+            if failed:
+                return
+            try:
+                results[place] = await work()
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                failed.append(error)
+
+    await asyncio.gather(*(take() for _ in range(_AT_ONCE)))
+    if failed:
+        raise failed[0]
+    return [results[place] for place in range(len(works))]

@@ -1,0 +1,84 @@
+"""What a task does with a text: it comes as an argument or from a source, and is asked about whole or in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fourlane.errors import InvalidArguments, Reject
+from fourlane.storage.media import TEXTS
+from fourlane.tasks.ai.answering import answer, refuse_hopeless
+from fourlane.tasks.ai.asking import Asking, asking, tenant_of
+from fourlane.tasks.ai.checks import check_asking, check_model, refuse_classes
+from fourlane.tasks.ai.reply import Reply
+from fourlane.tasks.ai.sources import check_sources, read_media
+
+__all__ = ["TextWork"]
+
+_MOST_BYTES: Final = 20 << 20
+_WHOLE_WITH: Final = ("messages", "files", "schema", "tools")
+"""Options with which a text is not taken apart."""
+_NOT_READ: Final = "the text of the source"
+
+
+@dataclass(frozen=True, slots=True)
+class TextWork:
+    """What is done with a text.
+
+    Parameters:
+      system: what the model is told to do; the caller's own instructions come behind it.
+      max_tokens: of the answer, where the caller does not say.
+      in_parts: does it with a text of any length; None: a text over the model's window is refused.
+    """
+
+    operation: str
+    system: str
+    max_tokens: int = 1_024
+    in_parts: Callable[[Asking, str], Awaitable[Reply]] | None = None
+
+    def check(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> None:
+        """The arguments of a job. Raises InvalidArguments."""
+        refuse_classes(options)
+        asked = self._asking(text, source, options)
+        if source is not None:
+            check_sources([source], tenant=tenant_of(asked.tenant))
+        if source is None and not self._is_long(text, options):
+            check_asking(asked)
+        else:
+            check_model(asked.model, asked.tenant)
+
+    async def do(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Reply:
+        """Raises as ``call``."""
+        try:
+            asked = self._asking(text, source, options)
+            if source is not None:
+                text = await _text_of(source, tenant_of(asked.tenant))
+                asked = self._asking(text, None, options)
+        except InvalidArguments as error:
+            raise Reject(str(error)) from None
+        if text is not None and self.in_parts is not None and self._is_long(text, options):
+            return await self.in_parts(asked, text)
+        refuse_hopeless(asked)
+        return await answer(asked)
+
+    def _asking(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Asking:
+        if text is not None and source is not None:
+            raise InvalidArguments("give a text or a source of it, not both")
+        told = options.get("system")
+        system = self.system if told is None else f"{self.system}\n{told}"
+        given = {"max_tokens": self.max_tokens, **options, "system": system}
+        return asking(self.operation, text if source is None else _NOT_READ, **given)
+
+    def _is_long(self, text: str | None, options: Mapping[str, Any]) -> bool:
+        """Whether it may be taken apart."""
+        return self.in_parts is not None and text is not None and not any(options.get(name) for name in _WHOLE_WITH)
+
+
+async def _text_of(source: str, tenant: str | None) -> str:
+    """Raises Reject: it is no text; and as ``read_media``."""
+    [media] = await read_media([source], tenant=tenant, kinds=TEXTS, most_bytes=_MOST_BYTES)
+    try:
+        return media.data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Reject(f"{source:.200} is not UTF-8 text: byte {error.start:,}") from None

@@ -1,0 +1,108 @@
+"""A translation of a text of any length: parts, some at once, each with what lies before it, joined again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from fourlane.providers.ai import Usage
+from fourlane.tasks.ai.answering import answer
+from fourlane.tasks.ai.asking import Asking
+from fourlane.tasks.ai.long_texts import ALONG, SMALLEST, about, all_of, parts_of, room_for_text, told_of
+from fourlane.tasks.ai.parts import Part, split
+from fourlane.tasks.ai.prices import count_tokens
+from fourlane.tasks.ai.reply import Reply, summed
+from fourlane.tasks.ai.speaking import Speaker
+from fourlane.tasks.ai.work import NotAccepted
+
+__all__ = ["translate_text"]
+
+_CONTEXT: Final = 300  # characters of what lies before a part
+_HALVINGS: Final = 3
+
+
+class _Said(NamedTuple):
+    """The text that came of a part, and all that was paid for it."""
+
+    text: str
+    replies: tuple[Reply, ...]
+
+
+async def translate_text(asked: Asking, text: str) -> Reply:
+    """The whole translation. Raises NotAccepted, which says of which part; and as ``call``."""
+    # Half of what may be written: a language may take twice what another does.
+    most = min(asked.max_tokens // 2, room_for_text(asked))
+    if count_tokens(text) <= most:
+        return _whole(await _translated(asked, text, "", asked.name, aloud=True))
+    parts = await parts_of(asked, text, most, lambda parts: [_taken(asked, part) for part in parts])
+    speaker = _InOrder()
+
+    def one(place: int) -> Callable[[], Awaitable[_Said]]:
+        async def work() -> _Said:
+            before, part = parts[place - 1].text if place else "", parts[place]
+            translated = _translated(asked, part.text, before, f"{asked.name}:{place + 1}")
+            said = await told_of(f"part {place + 1} of {len(parts)}", translated)
+            speaker.put(place, said.text.strip() + part.gap)
+            return _Said(said.text.strip() + part.gap, said.replies)
+
+        return work
+
+    return _whole(_joined(await all_of([one(place) for place in range(len(parts))])))
+
+
+def _taken(asked: Asking, part: Part) -> Usage:
+    tokens = count_tokens(part.text)
+    most = min(asked.max_tokens, 2 * tokens + ALONG)
+    return Usage(input_tokens=tokens + asked.tokens_along + ALONG, output_tokens=most)
+
+
+async def _translated(
+    asked: Asking, text: str, before: str, name: str, *, aloud: bool = False, halved: int = 0
+) -> _Said:
+    """A text's translation; when it is cut, in smaller parts. ``before``: the text that it goes on from."""
+    if not text:
+        return _Said("", ())
+    one = about(asked, text, name)
+    if before:
+        context = before[-_CONTEXT:].partition(" ")[2] or before[-_CONTEXT:]
+        one = replace(one, system=f"{one.system}\nThe text goes on from what is translated already: …{context}")
+    reply = await answer(replace(one, accept=(*one.accept, "truncated")), silent=not aloud)
+    if reply["outcome"] != "truncated" or "truncated" in asked.accept:
+        return _Said(reply["text"], (reply,))
+    smaller = len(text.encode("utf-8", "replace")) // 2
+    if halved == _HALVINGS or smaller < SMALLEST:
+        raise NotAccepted(f"{reply['model']} cut its translation off, of a small part too; raise max_tokens", reply)
+    whole = [_Said("", (reply,))]
+    for number, half in enumerate(split(text, smaller), 1):
+        said = await _translated(asked, half.text, before, f"{name}.{number}", halved=halved + 1)
+        whole.append(_Said(said.text.strip() + half.gap, said.replies))
+        before = half.text
+    if aloud:
+        speaker = Speaker()
+        speaker.begin()
+        speaker.say(_joined(whole).text)
+    return _joined(whole)
+
+
+def _joined(said: Sequence[_Said]) -> _Said:
+    return _Said("".join(one.text for one in said), tuple(reply for one in said for reply in one.replies))
+
+
+def _whole(said: _Said) -> Reply:
+    return {**summed(said.replies), "text": said.text}
+
+
+class _InOrder:
+    """Writes parts to the job's output in their order, whichever is ready first."""
+
+    def __init__(self) -> None:
+        self._speaker = Speaker()
+        self._next = 0
+        self._ready: dict[int, str] = {}
+
+    def put(self, place: int, text: str) -> None:
+        self._ready[place] = text
+        while self._next in self._ready:
+            self._speaker.say(self._ready.pop(self._next))
+            self._next += 1
