@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from fourlane.providers.retry_after import MOST_MS, retry_after_ms
 
-__all__ = ["Signal", "Verdict", "quota_silence_ms", "signal_of_status"]
+__all__ = ["Signal", "Verdict", "quota_silence_ms", "signal_of_error_type", "signal_of_status"]
 
 Verdict = Literal["ok", "down", "limited", "neutral"]
 
@@ -55,6 +55,57 @@ def signal_of_status(status: int, headers: Mapping[str, str], *, now_seconds: fl
         # 503 and 529 with a time: it is overloaded, and says until when.
         return Signal("down" if status >= 500 else "neutral", again=True, silence_ms=wait_ms or 0)
     return Signal("neutral")
+
+
+# A line each: Anthropic's words, OpenAI's, Google's.
+_WORDS: Final = (
+    (
+        Signal("down", again=True),
+        """api_error overloaded_error timeout_error
+        internal_error server_error server_is_overloaded service_unavailable_error timeout vector_store_timeout
+        data_loss deadline_exceeded internal unavailable unknown""",
+    ),
+    (
+        Signal("limited", again=True, silence_ms=_UNKNOWN_SILENCE),
+        """rate_limit_error
+        rate_limit_exceeded slow_down
+        resource_exhausted""",
+    ),
+    (
+        Signal("neutral", again=True),
+        """conflict_error
+        aborted cancelled""",
+    ),
+    (
+        # An account that is empty is not filled by waiting a minute.
+        Signal("neutral"),
+        """authentication_error billing_error invalid_request_error not_found_error permission_error request_too_large
+        billing_hard_limit_reached billing_not_active insufficient_quota invalid_api_key model_not_found
+        bio_policy content_filter content_policy_violation context_length_exceeded data_residency_mismatch
+        empty_image_file failed_to_download_image image_content_policy_violation image_file_not_found
+        image_file_too_large image_parse_error image_too_large image_too_small invalid_base64_image invalid_image
+        invalid_image_format invalid_image_mode invalid_image_url invalid_prompt misalignment_policy_violation
+        unsupported_image_media_type unsupported_parameter unsupported_value
+        already_exists failed_precondition invalid_argument not_found out_of_range permission_denied unauthenticated
+        unimplemented""",
+    ),
+)
+_OF_WORD: Final = {word: signal for signal, words in _WORDS for word in words.split()}
+
+
+def signal_of_error_type(word: str) -> Signal | None:
+    """What the word of an error says of the provider, as it stands in the body: in a stream there is no other sign.
+
+    Parameters:
+      word: of Anthropic ``error.type``, of OpenAI ``error.code``, else ``error.type``, of Google ``error.status``, of
+        OpenRouter ``error.code``, which is a status. In any case.
+
+    Returns None for a word that is not known.
+    """
+    word = word.strip().lower()
+    if re.fullmatch(r"[45]\d\d", word, re.ASCII):
+        return signal_of_status(int(word), {})
+    return _OF_WORD.get(word)
 
 
 # limit, remaining, reset: of OpenAI and those who speak like it, then of Anthropic.

@@ -31,6 +31,9 @@ class AiOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     base_urls: dict[str, str] = Field(default_factory=dict)
+    protocols: dict[Literal["openai", "perplexity", "openrouter"], Literal["responses", "chat"]] = Field(
+        default_factory=dict
+    )
     models: dict[str, str] = Field(default_factory=dict)
     limits: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
     fallbacks: dict[str, list[str]] = Field(default_factory=dict)

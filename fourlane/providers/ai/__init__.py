@@ -1,14 +1,16 @@
-"""AI providers, called through their own SDKs: one question, one answer in one form, whoever is asked.
+"""AI providers, called by their own SDKs' clients: one question, one answer in one form, whoever is asked.
 
 ``question`` and ``answer`` are that form, ``ask`` sends one and streams the other; an adaptor for each protocol
-(``openai_chat``, ``anthropic``, ``google``) translates. ``media`` has what is not a conversation. Jobs, budgets and
-health are not known here.
+(``openai_responses``, ``openai_chat``, ``anthropic``, ``google``) translates. ``families`` has what models take,
+``refusals`` learns what they refuse, ``outcomes`` has how answers end. ``media`` has what is not a conversation. Jobs,
+budgets and health are not known here.
 """
 
 from fourlane.providers.ai.accounts import BASE_URLS, LIKE_OPENAI, Account, aclose
-from fourlane.providers.ai.answer import Answer, Citation, CutStream, Outcome
+from fourlane.providers.ai.answer import Answer, Citation, CutStream, FailedAnswer, Outcome
 from fourlane.providers.ai.ask import ask
-from fourlane.providers.ai.errors import is_fault_of_ours, read_error
+from fourlane.providers.ai.errors import EmptyAccount, Unsendable, is_fault_of_ours, read_error, told
+from fourlane.providers.ai.families import Family, family
 from fourlane.providers.ai.question import ChatMessage, Effort, Media, Question, Tool, ToolCall
 from fourlane.providers.ai.usage import NOTHING, Usage
 
@@ -22,14 +24,20 @@ __all__ = [
     "Citation",
     "CutStream",
     "Effort",
+    "EmptyAccount",
+    "FailedAnswer",
+    "Family",
     "Media",
     "Outcome",
     "Question",
     "Tool",
     "ToolCall",
+    "Unsendable",
     "Usage",
     "aclose",
     "ask",
+    "family",
     "is_fault_of_ours",
     "read_error",
+    "told",
 ]

@@ -10,7 +10,7 @@ from fourlane.errors import FourlaneError
 from fourlane.providers.ai.question import Media, ToolCall
 from fourlane.providers.ai.usage import NOTHING, Usage
 
-__all__ = ["Answer", "Citation", "CutStream", "Outcome"]
+__all__ = ["Answer", "Citation", "CutStream", "FailedAnswer", "Outcome"]
 
 Outcome = Literal["ok", "truncated", "tool_calls", "refused", "blocked", "empty"]
 """How an answer ended.
@@ -71,3 +71,15 @@ class CutStream(FourlaneError):
     def __init__(self, message: str, answer: Answer) -> None:
         super().__init__(message)
         self.answer = answer
+
+
+class FailedAnswer(FourlaneError):
+    """The provider said amid the answer that it failed.
+
+    Attributes:
+      word: the provider's own for it, e.g. ``overloaded_error``, ``server_error`` or, of OpenRouter, ``502``.
+    """
+
+    def __init__(self, message: str, word: str) -> None:
+        super().__init__(message)
+        self.word = word

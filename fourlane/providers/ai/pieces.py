@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fourlane.providers.ai.answer import Answer, Citation, Outcome
+from fourlane.providers.ai.outcomes import unknown
 from fourlane.providers.ai.question import ToolCall
 from fourlane.providers.ai.usage import NOTHING, Usage
 
@@ -16,9 +17,15 @@ __all__ = ["Gathered", "Piece"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What one event of a stream says; what is left out: nothing new. Later words count."""
+    """What one event of a stream says; what is left out: nothing new. Later words count.
+
+    Parameters:
+      alive: it is a piece of the answer though it carries no text: a thought, or arguments of a tool.
+      outcome: what ``finish`` means; None with a ``finish``: nobody knows the word.
+    """
 
     text: str = ""
+    alive: bool = False
     usage: Usage | None = None
     outcome: Outcome | None = None
     finish: str = ""
@@ -47,7 +54,7 @@ class Gathered:
     def add(self, piece: Piece) -> str:
         """Take a piece; what of its text is whole and may be shown."""
         text = self._joined(piece.text)
-        if (text or piece.calls) and not self._first_ms:
+        if (text or piece.alive) and not self._first_ms:
             self._first_ms = max(1, int((time.monotonic() - self._started) * 1000))
         if text:
             self._texts.append(text)
@@ -78,9 +85,9 @@ class Gathered:
             self._half = ""
             self._texts.append("\ufffd")
         text = "".join(self._texts)
-        outcome = self._outcome or ("tool_calls" if self._calls else "ok")
-        if outcome == "ok" and not text.strip() and not self._calls:
-            outcome = "empty"
+        outcome = self._outcome or ("ok" if not self._finish else unknown(bool(text.strip() or self._calls)))
+        if outcome == "ok":
+            outcome = "tool_calls" if self._calls else "ok" if text.strip() else "empty"
         return Answer(
             outcome=outcome,
             finish=self._finish,

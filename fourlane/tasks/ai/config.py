@@ -48,6 +48,7 @@ class AiConfig:
     Parameters:
       api_keys: by provider.
       base_urls: by provider, in place of the real ones.
+      protocols: by provider that speaks as OpenAI does, ``responses`` or ``chat``, where not its own.
       models: short names, added to ``MODELS`` or in their place.
       limits: by ``provider/model`` or provider: ``requests_per_minute``, ``tokens_per_minute``, ``timeout_seconds``.
       fallbacks: by model as asked for: the models to try while it is down or at its limit.
@@ -59,6 +60,7 @@ class AiConfig:
 
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     base_urls: Mapping[str, str] = field(default_factory=dict)
+    protocols: Mapping[str, Literal["responses", "chat"]] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fallbacks: Mapping[str, list[str]] = field(default_factory=dict)
@@ -81,7 +83,8 @@ class AiConfig:
         key = self.api_keys.get(provider)
         if not key:
             raise Reject(no_key(provider))
-        return Account(provider, key, self.base_urls.get(provider) or BASE_URLS[provider], timeout_seconds)
+        base_url = self.base_urls.get(provider) or BASE_URLS[provider]
+        return Account(provider, key, base_url, timeout_seconds, self.protocols.get(provider))
 
     def target(self, full: str) -> Target:
         """Whose health and limits a model's calls share."""

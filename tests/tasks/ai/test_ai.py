@@ -273,9 +273,10 @@ def test_what_a_broken_answer_cost_is_counted(
     with pytest.raises(CutStream):
         run(ai.call("generate", "hi " * 100, model="claude-haiku-4.5", tenant="acme"))
     [row] = rows(database)
-    assert (row.status, row.input_tokens) == ("error", 76)
-    assert row.cost_micro_usd == 76
-    assert Budgets(on_broker.store).look("acme", month_now())["spent"] == 76
+    # Anthropic says at the beginning what it read, and one token of the answer.
+    assert (row.status, row.input_tokens, row.output_tokens) == ("error", 76, 1)
+    assert row.cost_micro_usd == 76 + 5
+    assert Budgets(on_broker.store).look("acme", month_now())["spent"] == 81
 
 
 def test_five_failures_open_the_breaker_for_all(configured: Any, on_broker: RedisBroker, provider: Provider) -> None:

@@ -1,0 +1,197 @@
+"""OpenAI's Responses API."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from decimal import Decimal
+from typing import Any
+
+from fourlane.providers.ai import outcomes
+from fourlane.providers.ai.accounts import Account, streamed
+from fourlane.providers.ai.answer import Citation, FailedAnswer
+from fourlane.providers.ai.families import Family, family, nearest
+from fourlane.providers.ai.inputs import audio_format, base64_of, data_url, own_turn, with_texts
+from fourlane.providers.ai.pieces import Piece
+from fourlane.providers.ai.question import ChatMessage, Media, Question, ToolCall, header_of
+from fourlane.providers.ai.refusals import send
+from fourlane.providers.ai.schemas import strict
+from fourlane.providers.ai.sse import events
+from fourlane.providers.ai.usage import Usage
+from fourlane.providers.signals import quota_silence_ms
+
+__all__ = ["body_of", "cache_key", "stream", "usage_of"]
+
+_FEWEST_TOKENS = 16
+
+
+async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, None]:
+    """The pieces of an answer."""
+    body = body_of(account.provider, question, family(account.provider, question.model))
+    headers = header_of(question.idempotency_key)
+    opened = await send(
+        account, question.model, body, lambda body: streamed(account, "/responses", body=body, headers=headers)
+    )
+    async with opened:
+        yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
+        thinking = False
+        async with aclosing(events(opened.response)) as told:
+            async for event in told:
+                kind = event.get("type", "")
+                if kind in ("response.output_item.added", "response.output_item.done"):
+                    thinking = kind.endswith("added") and (event.get("item") or {}).get("type") == "reasoning"
+                elif kind.endswith(".delta"):
+                    text = event.get("delta") or "" if kind == "response.output_text.delta" else ""
+                    yield Piece(text=text, alive=True)
+                elif kind in ("response.completed", "response.incomplete", "response.failed", "response.cancelled"):
+                    yield _end(account.provider, question.model, event.get("response") or {})
+                elif kind == "error":
+                    raise _failed(event.get("error") or event)
+                elif thinking:
+                    yield Piece(alive=True)  # it keeps the connection while the model thinks
+
+
+def body_of(provider: str, question: Question, takes: Family) -> dict[str, Any]:
+    """The request."""
+    effort = nearest(question.effort, takes.efforts) if question.effort else None
+    body: dict[str, Any] = {
+        "model": question.model,
+        "input": [item for message in question.messages for item in _items(provider, question.model, message)],
+        "max_output_tokens": max(question.max_tokens, _FEWEST_TOKENS),
+        "stream": True,
+        "store": False,
+    }
+    if question.system:
+        body["instructions"] = question.system
+    if takes.reasons:
+        body["include"] = ["reasoning.encrypted_content"]
+    if effort:
+        body["reasoning"] = {"effort": effort}
+    if question.temperature is not None and (takes.samples is True or (takes.samples and effort == "none")):
+        body["temperature"] = question.temperature
+    if question.tools:
+        body["tools"] = [
+            {"type": "function", "name": tool.name, "description": tool.description} | _parameters(tool.parameters)
+            for tool in question.tools
+        ]
+        if question.must_call:
+            body["tool_choice"] = "required"
+    if question.schema is not None:
+        kept = strict(question.schema)
+        form = {"type": "json_schema", "name": "answer", "schema": kept or dict(question.schema)}
+        body["text"] = {"format": form | {"strict": kept is not None}}
+    if question.cache:
+        body["prompt_cache_key"] = cache_key(question)
+    return body
+
+
+def cache_key(question: Question) -> str:
+    """The same for questions that begin alike, so that they come to the machine that has their beginning."""
+    begins = f"{question.model}\0{question.system}\0{[tool.name for tool in question.tools]}"
+    return f"fourlane-{hashlib.sha256(begins.encode('utf-8', 'replace')).hexdigest()[:32]}"
+
+
+def _parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    kept = strict(parameters)
+    return {"parameters": kept or dict(parameters), "strict": kept is not None}
+
+
+def _items(provider: str, model: str, message: ChatMessage) -> Iterator[dict[str, Any]]:
+    if message.role == "tool":
+        yield {"type": "function_call_output", "call_id": message.call_id, "output": message.text}
+    elif message.role == "assistant":
+        if own := own_turn(message, provider, model):
+            yield from own
+            return
+        if message.text:
+            yield {"role": "assistant", "content": message.text}
+        for call in message.calls:
+            yield {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+    else:
+        text, media = with_texts(message)
+        parts = [{"type": "input_text", "text": text}] if text else []
+        yield {"role": "user", "content": [*(_part(one) for one in media), *parts] if media else text}
+
+
+def _part(media: Media) -> dict[str, Any]:
+    if media.media_type.startswith("image/"):
+        return {"type": "input_image", "image_url": data_url(media), "detail": "auto"}
+    if media.media_type.startswith("audio/"):
+        return {"type": "input_audio", "input_audio": {"data": base64_of(media), "format": audio_format(media)}}
+    return {"type": "input_file", "filename": media.name or "file.pdf", "file_data": data_url(media)}
+
+
+def _end(provider: str, model: str, response: dict[str, Any]) -> Piece:
+    """What the last event says, which has the whole answer."""
+    error, output = response.get("error") or {}, [item for item in response.get("output") or () if item]
+    searches = sum(item.get("type") == "web_search_call" for item in output)
+    usage = usage_of(response.get("usage"), searches)
+    if response.get("status") in ("failed", "cancelled"):
+        code = str(error.get("code") or response["status"])
+        if code not in outcomes.REFUSED_RESPONSES:
+            raise _failed(error or {"code": code})
+        return Piece(usage=usage, finish=code, outcome="blocked")
+    parts = [part for item in output if item.get("type") == "message" for part in item.get("content") or ()]
+    finish = (response.get("incomplete_details") or {}).get("reason") or response.get("status") or "completed"
+    outcome = outcomes.RESPONSES.get(finish)
+    if any(part.get("type") == "refusal" for part in parts):
+        finish, outcome = "refusal", "refused"
+    return Piece(
+        usage=usage,
+        finish=finish,
+        outcome=outcome,
+        calls=tuple(
+            ToolCall(id=item.get("call_id") or "", name=item.get("name") or "", arguments=item.get("arguments") or "")
+            for item in output
+            if item.get("type") == "function_call" and item.get("status") != "incomplete"
+        ),
+        citations=tuple(_citations(parts)),
+        raw={"provider": provider, "model": model, "content": output} if _has_own(output) else None,
+    )
+
+
+def _has_own(output: list[dict[str, Any]]) -> bool:
+    return any(item.get("type") != "message" for item in output)
+
+
+def _citations(parts: list[dict[str, Any]]) -> Iterator[Citation]:
+    before = 0
+    for part in parts:
+        for note in part.get("annotations") or ():
+            if note.get("type") == "url_citation":
+                start, end = note.get("start_index"), note.get("end_index")
+                yield Citation(
+                    url=note.get("url") or "",
+                    title=note.get("title") or "",
+                    start=-1 if start is None else before + start,
+                    end=-1 if end is None else before + end,
+                )
+            elif note.get("type") in ("file_citation", "container_file_citation"):
+                yield Citation(title=note.get("filename") or note.get("file_id") or "")
+        before += len(part.get("text") or "")
+
+
+def _failed(error: dict[str, Any]) -> FailedAnswer:
+    word = str(error.get("code") or error.get("type") or "error")
+    return FailedAnswer(f"the answer failed: {error.get('message') or word}", word)
+
+
+def usage_of(told: dict[str, Any] | None, searches: int = 0) -> Usage | None:
+    """What it says that the call took."""
+    if not told:
+        return None
+    read, wrote = told.get("input_tokens_details") or {}, told.get("output_tokens_details") or {}
+    billed = (told.get("cost") or {}).get("total_cost") if isinstance(told.get("cost"), dict) else told.get("cost")
+    return Usage(
+        input_tokens=told.get("input_tokens") or 0,
+        cache_read_tokens=read.get("cached_tokens") or 0,
+        cache_write_tokens=read.get("cache_write_tokens") or 0,
+        input_audio_tokens=read.get("audio_tokens") or 0,
+        input_image_tokens=read.get("image_tokens") or 0,
+        output_tokens=told.get("output_tokens") or 0,
+        reasoning_tokens=wrote.get("reasoning_tokens") or 0,
+        output_audio_tokens=wrote.get("audio_tokens") or 0,
+        searches=searches,
+        billed_usd=None if billed is None else Decimal(str(billed)),
+    )
