@@ -14,10 +14,10 @@ from fourlane.tasks.ai.work import NotAccepted
 __all__ = ["answer", "refuse_hopeless"]
 
 
-async def answer(asked: Asking, *, silent: bool = False) -> Reply:
+async def answer(asked: Asking) -> Reply:
     """The answer, as steps of the job that runs here. Raises as ``call``."""
     if asked.wanted is None:
-        return await Conversation(asked, silent=silent).answer(asked.name)
+        return await Conversation(asked).answer(asked.name)
     return await _keeping(asked, asked.wanted)
 
 

@@ -71,7 +71,11 @@ class TextOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """As ``TextOptions``, checked; made by ``asking``."""
+    """As ``TextOptions``, checked; made by ``asking``.
+
+    Parameters:
+      silent, inline_bytes: as of ``Work``.
+    """
 
     operation: str
     turns: tuple[Turn, ...]
@@ -90,6 +94,8 @@ class Asking:
     cache: bool
     tenant: str | None
     name: str
+    silent: bool = False
+    inline_bytes: int | None = None
 
     @property
     def tokens(self) -> int:

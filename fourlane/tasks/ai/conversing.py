@@ -35,18 +35,13 @@ _PLAIN_ID: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 class Conversation:
-    """One conversation: what was asked, and what has been said since.
+    """One conversation: what was asked, and what has been said since."""
 
-    Parameters:
-      silent: what is said does not go to the job's output.
-    """
-
-    def __init__(self, asking: Asking, *, silent: bool = False) -> None:
+    def __init__(self, asking: Asking) -> None:
         self._asking = asking
         self._begun: tuple[ChatMessage, ...] | None = None
         self._since: list[ChatMessage] = []
         self._tokens = asking.tokens
-        self._silent = silent
         self._functions = {one.name: one.function for one in asking.tools}
         self._tenant = tenant_of(asking.tenant)
 
@@ -101,7 +96,8 @@ class Conversation:
             ask=ask,
             most=Usage(input_tokens=tokens, output_tokens=asking.max_tokens),
             accept=asking.accept,
-            silent=self._silent,
+            silent=asking.silent,
+            inline_bytes=asking.inline_bytes,
             ready=ready,
         )
         reply = await pay(configured(), work, name=name, tenant=self._tenant)

@@ -58,7 +58,8 @@ class _Elsewhere(TypedDict):
 class Keeper:
     """Keeps the answers of one job's AI calls; outside of a job only their files."""
 
-    def __init__(self, tenant: str | None) -> None:
+    def __init__(self, tenant: str | None, inline_bytes: int | None = None) -> None:
+        self._inline_bytes = MOST_INLINE if inline_bytes is None else inline_bytes
         run = running.get()
         self._steps = None if run is None else run.steps
         self._shelf = Shelf(tenant or "", uuid.uuid4().hex if run is None else run.context.id)
@@ -152,7 +153,7 @@ class Keeper:
         data = msgspec.json.encode(kept)
         record = {self._at(step): Media(media_type="application/json", data=data)}
         room = math.inf if self._steps is None else self._steps.room - _ROOM_OF_A_REFERENCE
-        if not files and len(data) <= min(MOST_INLINE, room):
+        if not files and len(data) <= min(self._inline_bytes, room):
             await self._record(step, kept, record)
             return kept
         if self._steps is None and not files:

@@ -19,9 +19,10 @@ from fourlane.tasks.ai.messages import Turn
 from fourlane.tasks.ai.parts import Part, split
 from fourlane.tasks.ai.room import check_affordable, tokens_read
 from fourlane.tasks.ai.work import NotAccepted
+from fourlane.tasks.recorded import MAX_STEP_BYTES
 from fourlane.tasks.steps import step
 
-__all__ = ["ALONG", "SMALLEST", "about", "all_of", "parts_of", "room_for_text", "told_of"]
+__all__ = ["ALONG", "SMALLEST", "about", "all_of", "in_many", "parts_of", "room_for_text", "told_of"]
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ ALONG: Final = 200
 SMALLEST: Final = 64
 """Tokens; a smaller part makes no sense by itself."""
 _BYTES: Final = 4  # a token, as prices.py counts
+_MOST_PARTS: Final = 800  # their steps, references alone, have room in a job
+_STEPS_BYTES: Final = MAX_STEP_BYTES // 2
 _AT_ONCE: Final = 4
 _UNKNOWN: Final = 100_000  # tokens that a model reads of which nobody knows it
 
@@ -51,6 +54,11 @@ def about(asked: Asking, text: str, name: str) -> Asking:
     return replace(asked, turns=(Turn(role="user", text=text),), name=name)
 
 
+def in_many(asked: Asking, parts: Sequence[Part]) -> Asking:
+    """The same as one of many: written to the output by who joins them, kept where it leaves the others room."""
+    return replace(asked, silent=True, inline_bytes=_STEPS_BYTES // len(parts))
+
+
 async def parts_of(asked: Asking, text: str, most: int, taken: Callable[[Sequence[Part]], list[Usage]]) -> list[Part]:
     """The parts of a text, as an earlier run split it, if one did. Raises Reject: of another text, or too dear."""
     if most < SMALLEST:
@@ -58,6 +66,8 @@ async def parts_of(asked: Asking, text: str, most: int, taken: Callable[[Sequenc
     fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     async def plan() -> _Plan:
+        if (number := len(split(text, most * _BYTES))) > _MOST_PARTS:
+            raise Reject(f"the text has {number:,} parts, over {_MOST_PARTS:,}; raise max_tokens, or send less at once")
         await check_affordable(asked.operation, asked.model, asked.tenant, taken(split(text, most * _BYTES)))
         return {"most_bytes": most * _BYTES, "fingerprint": fingerprint}
 

@@ -66,7 +66,7 @@ class _Paying:
         self.key = step_key(step) if current_job() is not None else f"fourlane-{uuid.uuid4()}"
         self.tenant = tenant
         self.speaker = Speaker(silent=work.silent)
-        self.keeper = Keeper(tenant)
+        self.keeper = Keeper(tenant, work.inline_bytes)
         self.booking = Booking(config, work, self.key, tenant)
 
     async def again(self, kept: Kept) -> Kept:

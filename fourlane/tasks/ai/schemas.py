@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -52,9 +51,7 @@ def check_schema(schema: Any, where: str = "schema") -> None:
         for fault in _faults(schema, node):
             raise InvalidArguments(f"{path}: {fault}")
     if _resolved(schema).get("type") != "object":
-        raise InvalidArguments(
-            f"{where}: is of an object, or providers refuse it; put the value into a property of one"
-        )
+        raise InvalidArguments(f"{where}: its root is an object; put the value that you want into a property of one")
     if endless := _Endless(schema).at(schema, where, ()):
         raise InvalidArguments(f"{endless}: needs itself, so that no answer has an end; make it optional")
 
@@ -126,11 +123,6 @@ def _faults(root: Node, node: Node) -> Iterator[str]:
             yield f"{name!r} is required, and properties do not have it"
         if properties.get(name) is False:
             yield f"{name!r} is required, and may not be there"
-    if "pattern" in node:
-        try:
-            re.compile(node["pattern"])
-        except re.error as error:
-            yield f"pattern {node['pattern']!r}: {error}"
 
 
 class _Endless:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fourlane.providers.ai import Usage
 from fourlane.tasks.ai.answering import answer
 from fourlane.tasks.ai.asking import Asking
-from fourlane.tasks.ai.long_texts import ALONG, about, all_of, parts_of, room_for_text, told_of
+from fourlane.tasks.ai.long_texts import ALONG, about, all_of, in_many, parts_of, room_for_text, told_of
 from fourlane.tasks.ai.parts import Part
 from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.reply import Reply, summed
@@ -40,9 +40,9 @@ async def _of_parts(asked: Asking, text: str, most: int, words: int) -> list[Rep
 
     def one(place: int) -> Callable[[], Awaitable[Reply]]:
         which = f"part {place + 1} of {len(parts)}"
-        part = about(asked, parts[place].text, f"{asked.name}:{place + 1}")
+        part = about(in_many(asked, parts), parts[place].text, f"{asked.name}:{place + 1}")
         told = f"{part.system}\nThis is {which} of a longer text: summarize it alone, in at most {words} words."
-        return lambda: told_of(which, answer(replace(part, system=told), silent=True))
+        return lambda: told_of(which, answer(replace(part, system=told)))
 
     return await all_of([one(place) for place in range(len(parts))])
 

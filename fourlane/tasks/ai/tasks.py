@@ -17,6 +17,7 @@ from fourlane.tasks.task import task
 __all__ = ["analyze", "generate", "image", "summarize", "transcribe", "translate"]
 
 _OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000, "timeout_ms": 600_000}
+_LONG: Final = _OPTIONS | {"timeout_ms": 3_600_000}
 
 
 @task(name="fourlane.ai.generate", check=check_text, **_OPTIONS)
@@ -60,7 +61,7 @@ def _check_translation(text: str | None = None, *, to: str, source: str | None =
     _translation(to).check(text, source, options)
 
 
-@task(name="fourlane.ai.translate", check=_check_translation, **_OPTIONS)
+@task(name="fourlane.ai.translate", check=_check_translation, **_LONG)
 async def translate(
     text: str | None = None, *, to: str, source: str | None = None, **options: Unpack[TextOptions]
 ) -> Reply:
@@ -88,7 +89,7 @@ def _check_summary(text: str | None = None, *, words: int = 100, source: str | N
     _summary(words).check(text, source, options)
 
 
-@task(name="fourlane.ai.summarize", check=_check_summary, **_OPTIONS)
+@task(name="fourlane.ai.summarize", check=_check_summary, **_LONG)
 async def summarize(
     text: str | None = None, *, words: int = 100, source: str | None = None, **options: Unpack[TextOptions]
 ) -> Reply:

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fourlane.errors import InvalidArguments, Reject
+from fourlane.providers.ai import Media
 from fourlane.storage.media import TEXTS
 from fourlane.tasks.ai.answering import answer, refuse_hopeless
 from fourlane.tasks.ai.asking import Asking, asking, tenant_of
 from fourlane.tasks.ai.checks import check_asking, check_model, refuse_classes
 from fourlane.tasks.ai.reply import Reply
+from fourlane.tasks.ai.shelf import Shelf
 from fourlane.tasks.ai.sources import check_sources, read_media
+from fourlane.tasks.context import current_job
 
 __all__ = ["TextWork"]
 
 _MOST_BYTES: Final = 20 << 20
+_MOST_RESULT: Final = 524_288
+"""Bytes of a text that is a job's result; it may be written in escapes there, and there is more than the text."""
 _WHOLE_WITH: Final = ("messages", "files", "schema", "tools")
 """Options with which a text is not taken apart."""
 _NOT_READ: Final = "the text of the source"
@@ -58,7 +63,7 @@ class TextWork:
         except InvalidArguments as error:
             raise Reject(str(error)) from None
         if text is not None and self.in_parts is not None and self._is_long(text, options):
-            return await self.in_parts(asked, text)
+            return await _bounded(await self.in_parts(asked, text), asked)
         refuse_hopeless(asked)
         return await answer(asked)
 
@@ -73,6 +78,17 @@ class TextWork:
     def _is_long(self, text: str | None, options: Mapping[str, Any]) -> bool:
         """Whether it may be taken apart."""
         return self.in_parts is not None and text is not None and not any(options.get(name) for name in _WHOLE_WITH)
+
+
+async def _bounded(reply: Reply, asked: Asking) -> Reply:
+    """What a job's result can hold: a longer text goes to storage, and the reply says where."""
+    job, data = current_job(), reply["text"].encode("utf-8", "replace")
+    if job is None or len(data) <= _MOST_RESULT:
+        return reply
+    shelf = Shelf(tenant_of(asked.tenant) or "", job.id)
+    ref = shelf.reference(f"{asked.name}.txt")
+    await shelf.put({ref: Media(media_type="text/plain", data=data)})
+    return {**reply, "text": "", "files": [*reply["files"], ref]}
 
 
 async def _text_of(source: str, tenant: str | None) -> str:

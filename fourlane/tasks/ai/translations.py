@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from fourlane.providers.ai import Usage
 from fourlane.tasks.ai.answering import answer
 from fourlane.tasks.ai.asking import Asking
-from fourlane.tasks.ai.long_texts import ALONG, SMALLEST, about, all_of, parts_of, room_for_text, told_of
+from fourlane.tasks.ai.long_texts import ALONG, SMALLEST, about, all_of, in_many, parts_of, room_for_text, told_of
 from fourlane.tasks.ai.parts import Part, split
 from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.reply import Reply, summed
@@ -34,14 +34,14 @@ async def translate_text(asked: Asking, text: str) -> Reply:
     # Half of what may be written: a language may take twice what another does.
     most = min(asked.max_tokens // 2, room_for_text(asked))
     if count_tokens(text) <= most:
-        return _whole(await _translated(asked, text, "", asked.name, aloud=True))
+        return _whole(await _translated(asked, text, "", asked.name))
     parts = await parts_of(asked, text, most, lambda parts: [_taken(asked, part) for part in parts])
     speaker = _InOrder()
 
     def one(place: int) -> Callable[[], Awaitable[_Said]]:
         async def work() -> _Said:
             before, part = parts[place - 1].text if place else "", parts[place]
-            translated = _translated(asked, part.text, before, f"{asked.name}:{place + 1}")
+            translated = _translated(in_many(asked, parts), part.text, before, f"{asked.name}:{place + 1}")
             said = await told_of(f"part {place + 1} of {len(parts)}", translated)
             speaker.put(place, said.text.strip() + part.gap)
             return _Said(said.text.strip() + part.gap, said.replies)
@@ -57,9 +57,7 @@ def _taken(asked: Asking, part: Part) -> Usage:
     return Usage(input_tokens=tokens + asked.tokens_along + ALONG, output_tokens=most)
 
 
-async def _translated(
-    asked: Asking, text: str, before: str, name: str, *, aloud: bool = False, halved: int = 0
-) -> _Said:
+async def _translated(asked: Asking, text: str, before: str, name: str, halved: int = 0) -> _Said:
     """A text's translation; when it is cut, in smaller parts. ``before``: the text that it goes on from."""
     if not text:
         return _Said("", ())
@@ -67,7 +65,7 @@ async def _translated(
     if before:
         context = before[-_CONTEXT:].partition(" ")[2] or before[-_CONTEXT:]
         one = replace(one, system=f"{one.system}\nThe text goes on from what is translated already: …{context}")
-    reply = await answer(replace(one, accept=(*one.accept, "truncated")), silent=not aloud)
+    reply = await answer(replace(one, accept=(*one.accept, "truncated")))
     if reply["outcome"] != "truncated" or "truncated" in asked.accept:
         return _Said(reply["text"], (reply,))
     smaller = len(text.encode("utf-8", "replace")) // 2
@@ -75,10 +73,10 @@ async def _translated(
         raise NotAccepted(f"{reply['model']} cut its translation off, of a small part too; raise max_tokens", reply)
     whole = [_Said("", (reply,))]
     for number, half in enumerate(split(text, smaller), 1):
-        said = await _translated(asked, half.text, before, f"{name}.{number}", halved=halved + 1)
+        said = await _translated(replace(asked, silent=True), half.text, before, f"{name}.{number}", halved + 1)
         whole.append(_Said(said.text.strip() + half.gap, said.replies))
         before = half.text
-    if aloud:
+    if not asked.silent:
         speaker = Speaker()
         speaker.begin()
         speaker.say(_joined(whole).text)

@@ -38,6 +38,7 @@ class Work:
       accept: the outcomes that are replies.
       silent: what is said does not go to the job's output.
       makes_files: its answer is more than text, and needs a storage that is well before anything is paid.
+      inline_bytes: a larger answer is kept in storage; None: as one is that has the job to itself.
       ready: fetches what the question needs, before anybody is asked; not called where the answer is kept already.
       seconds: for so long at least it may give no sign of life.
     """
@@ -49,6 +50,7 @@ class Work:
     accept: Collection[Outcome] = ACCEPTED
     silent: bool = False
     makes_files: bool = False
+    inline_bytes: int | None = None
     ready: Callable[[], Awaitable[object]] | None = None
     seconds: float = 0.0
 

@@ -1,0 +1,82 @@
+"""Conversations in JSON: what is taken, and the path of what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fourlane.errors import InvalidArguments
+from fourlane.providers.ai import ToolCall
+from fourlane.tasks.ai.messages import Source, Turn, turns_of
+
+USER = {"role": "user", "content": "hi"}
+CALL = {"id": "c1", "name": "weather", "arguments": "{}"}
+WANTS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+
+
+def image(source: Any) -> dict[str, Any]:
+    return {"type": "image", "source": source}
+
+
+TAKEN = [
+    # prompt, files, messages -> turns
+    ("hi", [], None, [Turn(role="user", text="hi")]),
+    (None, ["a.pdf"], None, [Turn(role="user", sources=(Source("file", "a.pdf", "files[0]"),))]),
+    (None, [], [USER], [Turn(role="user", text="hi")]),
+    (
+        None,
+        [],
+        [{"role": "user", "content": [{"type": "text", "text": "see"}, image("https://x/y.png")]}],
+        [Turn(role="user", text="see", sources=(Source("image", "https://x/y.png", "messages[0].content[1].source"),))],
+    ),
+    # neighbours of one role are one turn
+    (None, [], [USER, USER], [Turn(role="user", text="hi\n\nhi")]),
+    (
+        None,
+        [],
+        [USER, WANTS, {"role": "tool", "id": "c1", "content": "rain"}],
+        [
+            Turn(role="user", text="hi"),
+            Turn(role="assistant", calls=(ToolCall(**CALL),)),
+            Turn(role="tool", text="rain", call_id="c1"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("prompt", "files", "messages", "turns"), TAKEN)
+def test_what_is_taken(prompt: str | None, files: list[str], messages: Any, turns: list[Turn]) -> None:
+    assert list(turns_of(prompt, messages, files)) == turns
+
+
+REFUSED = [
+    (None, [], None, "the prompt is empty"),
+    (" ", [], None, "the prompt is empty"),
+    (7, [], None, "the prompt is text, not int"),
+    ("hi", [], [USER], "a prompt or messages, not both"),
+    (None, ["a"], [USER], "files go with a prompt"),
+    ("hi", "a.pdf", None, "files: a list of sources, not str"),
+    ("hi", [""], None, r"files\[0\]: text that is not empty"),
+    (None, [], [], "messages: a list of one message at least"),
+    (None, [], "hi", "messages: a list"),
+    (None, [], ["hi"], r"messages\[0\]: an object"),
+    (None, [], [{"role": "system", "content": "x"}], r"messages\[0\].role: instructions are given as system="),
+    (None, [], [{"role": "robot", "content": "x"}], r"messages\[0\].role: user, assistant or tool, not 'robot'"),
+    (None, [], [USER | {"extra": 1}], r"messages\[0\]: 'extra' means nothing"),
+    (None, [], [{"role": "user", "content": 7}], r"messages\[0\].content: text, or a list of parts, not int"),
+    (None, [], [{"role": "user", "content": ""}], r"messages\[0\].content: is empty"),
+    (None, [], [{"role": "user", "content": [{"type": "video"}]}], r"content\[0\].type: text, image, file, audio"),
+    (None, [], [{"role": "user", "content": [image(7)]}], r"messages\[0\].content\[0\].source: text"),
+    (None, [], [USER, {"role": "assistant", "content": [image("x")]}, USER], r"\[1\].content\[0\]: only a user's"),
+    (None, [], [{"role": "assistant", "content": "x"}, USER], "the first is of the user"),
+    (None, [], [USER, {"role": "assistant", "content": "The"}], "do not go on with a beginning of theirs"),
+    (None, [], [USER, WANTS, USER], "the tool call 'c1' has no answer"),
+    (None, [], [USER, {"role": "tool", "id": "c1", "content": "x"}], "'c1' is to no call before it"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "files", "messages", "words"), REFUSED)
+def test_what_is_refused_says_where(prompt: Any, files: Any, messages: Any, words: str) -> None:
+    with pytest.raises(InvalidArguments, match=words):
+        turns_of(prompt, messages, files)
