@@ -39,6 +39,7 @@ CATALOGUE: Final[dict[str, Figure]] = {
     "turns": Figure("Calls of the worker's turn script.", ("service",)),
     "stale_acks": Figure("Ends of runs that were refused because the lease was lost.", ("service",)),
     "leases_lost": Figure("Times a worker lost its leases.", ("service",)),
+    "ai_batch_requests": Figure("Requests of AI batches, by what became of them.", ("provider", "outcome")),
     "ai_tokens": Figure("Tokens of AI calls, in or out.", ("provider", "model", "tenant", "direction")),
     "ai_cost_usd": Figure("What AI calls cost.", ("provider", "model", "tenant")),
     "ai_task_cost_usd": Figure("What AI calls cost, by the task that made them.", ("task",)),

@@ -21,7 +21,7 @@ from fourlane.providers.ai.sse import events
 from fourlane.providers.ai.usage import Usage
 from fourlane.providers.signals import quota_silence_ms
 
-__all__ = ["body_of", "cache_key", "stream", "usage_of"]
+__all__ = ["body_of", "cache_key", "stream", "usage_of", "whole"]
 
 _FEWEST_TOKENS = 16
 
@@ -50,6 +50,14 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
                     raise _failed(event.get("error") or event)
                 elif thinking:
                     yield Piece(alive=True)  # it keeps the connection while the model thinks
+
+
+def whole(provider: str, model: str, response: dict[str, Any]) -> Iterator[Piece]:
+    """The pieces of an answer that came at once. Raises FailedAnswer."""
+    items = (item for item in response.get("output") or () if item.get("type") == "message")
+    parts = (part for item in items for part in item.get("content") or ())
+    yield Piece(text="".join(part.get("text") or "" for part in parts if part.get("type") == "output_text"))
+    yield _end(provider, model, response)
 
 
 def body_of(provider: str, question: Question, takes: Family) -> dict[str, Any]:

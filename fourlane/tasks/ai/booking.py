@@ -19,7 +19,7 @@ from fourlane.tasks.ai.rows import write_row
 from fourlane.tasks.ai.work import Work
 from fourlane.tasks.context import current_job
 
-__all__ = ["Booked", "Booking", "Reserved"]
+__all__ = ["Booked", "Booking", "Payer", "Reserved"]
 
 log = logging.getLogger("fourlane.ai")
 
@@ -68,15 +68,29 @@ class Reserved:
         }
 
 
-class Booking:
-    """The books of one piece of work, whichever models are asked."""
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """The job whose call it is."""
 
-    def __init__(self, config: AiConfig, work: Work, key: str, tenant: str | None) -> None:
+    id: str
+    task: str
+
+
+class Booking:
+    """The books of one piece of work, whichever models are asked.
+
+    Parameters:
+      payer: where it is not the job that runs here.
+    """
+
+    def __init__(
+        self, config: AiConfig, work: Work, key: str, tenant: str | None, *, payer: Payer | None = None
+    ) -> None:
         self._config = config
         self._work = work
         self._key = key
         self._tenant = tenant
-        self._job = current_job()
+        self._job = payer or current_job()
 
     async def reserve(self, full: str, seen: Seen) -> Reserved:
         """Set aside what a call of a model may cost at most.

@@ -7,7 +7,10 @@ from typing import Any
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import LIKE_OPENAI
+from fourlane.providers.ai.batches import has_batches
+from fourlane.queues import carry
 from fourlane.tasks.ai.asking import Asking, asking, tenant_of
+from fourlane.tasks.ai.batches.asking import account_of, refuse_hurried
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.messages import sources_of
 from fourlane.tasks.ai.prices import context_window, count_tokens
@@ -17,6 +20,7 @@ __all__ = [
     "check",
     "check_asking",
     "check_audio",
+    "check_batch",
     "check_image",
     "check_model",
     "check_text",
@@ -56,12 +60,27 @@ def check_window(full: str, tokens: int) -> None:
 def check_asking(asked: Asking) -> None:
     """Raises InvalidArguments, with what to do."""
     check_model(asked.model, asked.tenant)
+    check_batch(asked)
     for source in sources_of(asked.turns):
         try:
             check_sources([source.source], tenant=tenant_of(asked.tenant))
         except InvalidArguments as error:
             raise InvalidArguments(f"{source.where}: {error}") from None
     check_window(configured().resolve(asked.model), asked.tokens)
+
+
+def check_batch(asked: Asking) -> None:
+    """Raises InvalidArguments: it cannot be asked in a batch."""
+    if not asked.batch:
+        return
+    full = configured().resolve(asked.model)
+    if not has_batches(account_of(configured(), full)):
+        raise InvalidArguments(f"{full} has no batches; leave batch out, or name a model of OpenAI or Anthropic")
+    if asked.run_tools and any(tool.function is not None for tool in asked.tools):
+        raise InvalidArguments("batch: each round of tools might take a day; leave it out, or give run_tools=False")
+    tier = carry.checked_tier.get()
+    if tier is not None:
+        refuse_hurried(tier)
 
 
 def check_text(prompt: str | None = None, **options: Any) -> None:

@@ -55,6 +55,8 @@ class AiConfig:
       prices: by ``provider/model``, dollars: ``input`` and ``output`` for a million tokens, ``image``, ``minute``.
       budgets_usd: by tenant, dollars a month; ``*`` is for all that are not named. Without either: no bound.
       over_budget: ``refuse`` makes the job a dead letter, ``postpone`` asks again each hour.
+      batch_wait_seconds: how long requests wait for others before they are submitted together.
+      batch_within_seconds: how long a batch may take; what has no answer by then is asked at once.
       database: for the rows of ``ai_operation_logs``; None writes none.
     """
 
@@ -67,6 +69,8 @@ class AiConfig:
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     budgets_usd: Mapping[str, float] = field(default_factory=dict)
     over_budget: Literal["refuse", "postpone"] = "refuse"
+    batch_wait_seconds: float = 60.0
+    batch_within_seconds: float = 86_400.0
     database: Any = None
 
     def resolve(self, model: str) -> str:

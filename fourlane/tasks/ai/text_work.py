@@ -11,7 +11,7 @@ from fourlane.providers.ai import Media
 from fourlane.storage.media import TEXTS
 from fourlane.tasks.ai.answering import answer, refuse_hopeless
 from fourlane.tasks.ai.asking import Asking, asking, tenant_of
-from fourlane.tasks.ai.checks import check_asking, check_model, refuse_classes
+from fourlane.tasks.ai.checks import check_asking, check_batch, check_model, refuse_classes
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.shelf import Shelf
 from fourlane.tasks.ai.sources import check_sources, read_media
@@ -52,6 +52,7 @@ class TextWork:
             check_asking(asked)
         else:
             check_model(asked.model, asked.tenant)
+            check_batch(asked)
 
     async def do(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Reply:
         """Raises as ``call``."""

@@ -33,9 +33,12 @@ TIMES: Final = {
     "doctor": "0 4 * * *",
     "notifications": "27 3 * * *",
     "files": "47 3 * * *",
+    "ai-batches": OFF,
     "alerts": OFF,
 }
-"""What there is, and when it runs (UTC). Alerts are for those without an Alertmanager."""
+"""What there is, and when it runs (UTC). Alerts are for those without an Alertmanager, batches where a key is set of a
+provider that has them."""
+_EVERY_MINUTE: Final = "* * * * *"
 
 
 def housekeeping(settings: Settings) -> dict[str, str]:
@@ -43,7 +46,9 @@ def housekeeping(settings: Settings) -> dict[str, str]:
 
     Raises SettingsError: alerts are on and there is nobody to tell.
     """
-    times = {"alerts": "* * * * *"} | settings.maintenance if settings.alerts else settings.maintenance
+    has_batches = settings.openai_api_key or settings.anthropic_api_key
+    on = {"alerts": settings.alerts, "ai-batches": has_batches}
+    times = {name: _EVERY_MINUTE for name, wanted in on.items() if wanted} | settings.maintenance
     if times.get("alerts", "off") != "off":
         alerts.routes(settings)
     return times
@@ -85,6 +90,7 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
         "doctor": examine,
         "notifications": tidy_notifications,
         "files": prune_files,
+        "ai-batches": collect_ai_batches,
         "alerts": alert_operators,
     }
     times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
@@ -161,6 +167,17 @@ def prune_files() -> None:
         return
     if gone := kept.prune(datetime.now(UTC) - timedelta(days=days)):
         log.info("pruned stored files number=%d", gone)
+
+
+@task(name="fourlane.maintenance.ai-batches", service=SERVICE, tier="low", max_retries=0, timeout_ms=1_800_000)
+async def collect_ai_batches() -> None:
+    """Hand AI requests that wait over in batches, and deliver what has come of those before."""
+    from fourlane.tasks.ai.batches.collecting import collect
+    from fourlane.tasks.ai.config import configured
+    from fourlane.tasks.context import current_job
+
+    job = current_job()
+    await collect(_store(), configured(), who="none" if job is None else job.id)
 
 
 @task(name="fourlane.maintenance.alerts", service=SERVICE, tier="high", max_retries=0, timeout_ms=50_000)
