@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fourlane.commands.ai_batches import batches
 from fourlane.commands.shared import Group, open_store, print_json, wants_json
 from fourlane.commands.text import human_age, table
 
@@ -17,6 +18,9 @@ __all__ = ["ai"]
 @click.group(cls=Group)
 def ai() -> None:
     """AI calls."""
+
+
+ai.add_command(batches)
 
 
 @ai.command()

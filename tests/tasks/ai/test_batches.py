@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gc
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +23,10 @@ from fourlane.errors import InvalidArguments, JobFailed
 from fourlane.providers.ai.accounts import _clients as clients
 from fourlane.queues import doctor
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.guards import Batches
+from fourlane.queues.guards import Batches, Receivers
 from fourlane.tasks import ai
 from fourlane.tasks.ai.batches.collecting import collect
+from fourlane.tasks.ai.batches.shown import shown
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.task import EnqueuedJob
 from tests.servers import eventually
@@ -91,7 +95,7 @@ def collecting(at_work: RedisBroker) -> Round:
         return await collect(at_work.store, configured(), who="test", now_ms=now_ms)
 
     def run(ahead: float = 100) -> bool:
-        return bool(collect_now.send(ahead).result(8))
+        return bool(collect_now.send(ahead).result(20))
 
     return run
 
@@ -114,14 +118,14 @@ def rows(database: Database) -> list[AiOperationLog]:
 def test_answers_come_to_their_jobs_at_half_the_price(
     collecting: Round, at_work: RedisBroker, provider: Provider, database: Database, model: str
 ) -> None:
-    full = ai.generate.send("full price", model=model, tenant="acme").result(8)
+    full = ai.generate.send("full price", model=model, tenant="acme").result(20)
     jobs = [send(f"number {n:02}", model, tenant=f"tenant-{n % 3}") for n in range(12)]
     wait_parked(*jobs)
     assert collecting(ahead=0)  # nobody waited long enough
     assert not provider.batches.submitted
     collecting()
     for number, job in enumerate(jobs):
-        reply = job.result(8)
+        reply = job.result(20)
         assert reply["text"] == f"You said: number {number:02} "
         assert reply["model"] == full["model"]
         assert reply["cost_usd"] < full["cost_usd"] * 0.6
@@ -161,14 +165,14 @@ def test_each_ends_as_its_own_result_says(collecting: Round, provider: Provider,
     jobs = {prompt: send(prompt, model) for prompt in ("expires", "bad", "overloaded", "good")}
     wait_parked(*jobs.values())
     collecting()
-    assert jobs["good"].result(8)["text"] == "You said: good "
+    assert jobs["good"].result(20)["text"] == "You said: good "
     with pytest.raises(JobFailed, match="planned 400"):
-        jobs["bad"].result(8)
+        jobs["bad"].result(20)
     provider.batches.outcomes = {"overloaded": "expired"}
     wait_parked(jobs["expires"], jobs["overloaded"])
     collecting()
-    half = jobs["expires"].result(8)
-    whole = jobs["overloaded"].result(8)  # twice in vain: asked at once
+    half = jobs["expires"].result(20)
+    whole = jobs["overloaded"].result(20)  # twice in vain: asked at once
     assert half["cost_usd"] < whole["cost_usd"] * 0.7
     assert provider.batches.paid == {"good": 1, "expires": 1}
     assert provider.answered == 1
@@ -185,7 +189,7 @@ def test_a_submission_whose_answer_nobody_heard_is_not_paid_twice(
     wait_parked(*jobs)
     for _ in range(4):
         collecting()
-    assert [job.result(8)["text"] for job in jobs] == [f"You said: number {n} " for n in range(3)]
+    assert [job.result(20)["text"] for job in jobs] == [f"You said: number {n} " for n in range(3)]
     assert provider.batches.paid == {f"number {n}": 1 for n in range(3)}
     assert len(provider.batches.submitted) == 1
 
@@ -205,7 +209,7 @@ def test_a_job_that_is_cancelled_takes_its_request_away_or_pays_for_its_answer(
     late.cancel()
     provider.batches.release()
     collecting(ahead=1_000)
-    assert other.result(8)["text"] == "You said: other "
+    assert other.result(20)["text"] == "You said: other "
     eventually(lambda: len(rows(database)) == 2)
     assert {row.job_id for row in rows(database)} == {late.id, other.id}
     assert ai.spending("acme")["reserved"] >= 0
@@ -223,7 +227,7 @@ def test_a_batch_that_never_ends_is_cancelled_and_its_jobs_ask_at_once(
     collecting(ahead=2_000)
     assert provider.batches.submitted[0].state == "cancelled"
     collecting(ahead=3_000)
-    assert job.result(8)["text"] == "You said: slow "
+    assert job.result(20)["text"] == "You said: slow "
     assert provider.answered == 1
 
 
@@ -236,7 +240,7 @@ def test_lines_at_fault_are_refused_and_the_others_asked_again(collecting: Round
     provider.batches.bad_line = 0
     wait_parked(*(job for job in jobs if job.status() is not State.DEAD))
     collecting()
-    texts = [job.result(8)["text"] for job in jobs if job.status() is not State.DEAD]
+    texts = [job.result(20)["text"] for job in jobs if job.status() is not State.DEAD]
     assert len(texts) == 2
 
 
@@ -246,14 +250,69 @@ def test_a_provider_that_is_down_is_waited_for(collecting: Round, provider: Prov
     wait_parked(job)
     collecting()
     provider.batches.refuse = 0
-    collecting()
-    collecting()
-    assert job.result(8)["text"] == "You said: patience "
+    eventually(lambda: collecting() and provider.batches.paid)  # it is left alone for a second
+    assert job.result(20)["text"] == "You said: patience "
     assert provider.batches.paid == {"patience": 1}
 
 
-def test_one_round_at_a_time(at_work: RedisBroker, collecting: Round) -> None:
-    from fourlane.queues.guards import Receivers
+class Died(Exception):
+    """All that a process would have done after its death."""
 
+
+class Mortal:
+    """A connector whose process is killed before its call of this number."""
+
+    def __init__(self, connector: Any, calls: int) -> None:
+        self._connector, self._left = connector, calls
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._connector, name)
+        if name not in ("run", "run_once", "command"):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._left -= 1
+            if self._left < 0:
+                raise Died
+            return found(*args, **kwargs)
+
+        return call
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_collector_that_dies_anywhere_loses_nothing_and_pays_nothing_twice(
+    at_work: RedisBroker, collecting: Round, set_up: Any, provider: Provider, model: str
+) -> None:
+    set_up(batch_wait_seconds=0)
+
+    @fourlane.task(broker=at_work, service="maintenance", name="die", max_retries=0, result_ttl_ms=60_000)
+    async def die(calls: int, ahead: float) -> bool:
+        store = copy.copy(at_work.store)
+        mortal = Mortal(store.connector, calls)
+        store.connector = mortal  # type: ignore[assignment]
+        with contextlib.suppress(Died):
+            await collect(store, configured(), who="mortal", now_ms=lambda: int((time.time() + ahead) * 1000))
+        at_work.store.connector.command(b"x", "DEL", at_work.store.service("maintenance").places("ai-batches"))
+        return mortal._left < 0
+
+    calls, died = 0, True
+    while died:
+        jobs = [send(f"{n} of {calls}", model) for n in range(2)]
+        wait_parked(*jobs)
+        died = die.send(calls, 100).result(20)
+        aheads = itertools.count(200, 700)
+        over = (State.DONE, State.DEAD)
+        eventually(lambda: collecting(next(aheads)) and all(job.status() in over for job in jobs))  # noqa: B023
+        assert [job.result(20)["text"] for job in jobs] == [f"You said: {n} of {calls} " for n in range(2)]
+        calls += 1
+    assert calls > 15
+    assert len(provider.batches.paid) == 2 * calls
+    assert set(provider.batches.paid.values()) == {1}
+    assert provider.answered == 0
+    collecting(10_000)
+    assert not shown(at_work.store)
+
+
+def test_one_round_at_a_time(at_work: RedisBroker, collecting: Round) -> None:
     Receivers(at_work.store).hold("maintenance", "ai-batches", "another", places=1, hold_ms=10_000)
     assert not collecting()
