@@ -26,9 +26,9 @@ ci: check run test test-servers ## all that continuous integration runs
 
 # Rules, HTTP and SQL are the same on all servers of Redis.
 ENGINE := tests/promises tests/queues tests/worker tests/scheduler tests/tasks tests/providers tests/telling \
-	tests/test_sealing.py \
+	tests/test_sealing.py tests/events/test_ai.py tests/commands/test_ai.py \
 	--ignore tests/tasks/billing --ignore tests/tasks/notifications --ignore tests/tasks/webhooks/test_endpoints.py \
-	--ignore tests/scheduler/test_rules.py --ignore tests/providers/http --ignore tests/tasks/ai/test_llmock.py
+	--ignore tests/scheduler/test_rules.py --ignore tests/providers/http
 REDIS_62 := .bench/redis62
 
 test-servers: $(STAMP) ## the engine's tests on Redis 7 and 6.2, where these two are there or can be installed

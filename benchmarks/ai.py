@@ -1,6 +1,6 @@
-"""Hundreds of AI calls at once in one process, against a stand-in that takes 2 s for each.
+"""AI calls in one process, against a stand-in: what a small one costs, and hundreds of long ones at once.
 
-python -m benchmarks.ai [CALLS]
+python -m benchmarks.ai [CALLS [STREAMS [SECONDS]]]
 """
 
 from __future__ import annotations
@@ -9,66 +9,96 @@ import json
 import subprocess
 import sys
 import tempfile
-from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-LATENCY_SECONDS = 2.0
+PIECES_A_SECOND = 3
 
 CALLER = """
-import asyncio, json, resource, sys, time
+import asyncio, json, sys, threading, time
+import dramatiq, fourlane
+import openai, genai_prices
+from fourlane.names import Tier, Queue
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.redis import connect
 from fourlane.tasks import ai
-import dramatiq, threading
-from fourlane.names import Queue, Tier
 from fourlane.worker.loop.loop import Loop
 
-url, base_urls, count = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-broker = ai.generate.broker = RedisBroker(url=url)
+url, base_urls, count, seconds = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+broker = RedisBroker(url=url)
 dramatiq.set_broker(broker)
+ai.generate.broker = broker
 broker.declare_actor(ai.generate)
-ai.configure(ai.AiConfig(api_keys={"openai": "sk"}, base_urls=base_urls))
-rss = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
-import openai, genai_prices
+limits = {"openai": {"timeout_seconds": seconds + 60}}
+ai.configure(ai.AiConfig(api_keys={"openai": "sk"}, base_urls=base_urls, limits=limits))
+mb = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+
+@fourlane.task(service="ai", timeout_ms=600_000, result_ttl_ms=600_000)
+async def lags(samples: int) -> list[float]:
+    found = []
+    for _ in range(samples):
+        due = time.perf_counter() + 0.02
+        await asyncio.sleep(0.02)
+        found.append((time.perf_counter() - due) * 1000)
+    return sorted(found)
+
 loop = Loop(broker, [Queue("ai", tier) for tier in Tier], name="bench", slots=1)
 threading.Thread(target=loop.run, daemon=True).start()
-ai.generate.send("warm up").result(20)
-before, cpu = rss(), time.process_time()
-started = time.monotonic()
+for _ in range(20):
+    ai.generate.send("warm up").result(60)
+idle, cpu, started = mb(), time.process_time(), time.monotonic()
+watched = lags.send(int(seconds / 0.02)) if seconds else None
 jobs = ai.generate.send_many([{"prompt": f"question {n}"} for n in range(count)])
-peak = before
+peak = idle
+done = threading.Event()
+def watch():
+    global peak
+    while not done.wait(0.2):
+        peak = max(peak, mb())
+threading.Thread(target=watch, daemon=True).start()
 for job in jobs:
-    job.result(120)
-    peak = max(peak, rss())
-print(json.dumps({"seconds": time.monotonic() - started, "cpu": time.process_time() - cpu, "before": before,
-                  "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}))
+    job.result(seconds + 240)
+told = {"seconds": time.monotonic() - started, "cpu": time.process_time() - cpu, "idle": idle}
+done.set()
+slow = watched.result(240) if watched else [0.0]
+told |= {"peak": max(peak, mb()), "p50": slow[len(slow) // 2], "p99": slow[int(len(slow) * 0.99)], "most": slow[-1]}
+print(json.dumps(told))
 loop.stop()
 """
 
 
 def main() -> None:
+    calls, streams, seconds = [int(word) for word in sys.argv[1:]] + [1_000, 500, 60][len(sys.argv) - 1 :]
+    small = run(calls, 0)
+    print(f"{calls} small calls: {small['seconds']:.2f} s, CPU {small['cpu'] / calls * 1000:.2f} ms a call")
+    told = run(streams, seconds)
+    print(
+        f"{streams} at once of {seconds} s, {PIECES_A_SECOND} pieces a second: {told['seconds']:.1f} s, "
+        f"CPU {told['cpu']:.1f} s; memory {told['idle']:.0f} MB idle, {told['peak'] - told['idle']:.0f} MB more; "
+        f"loop late by {told['p50']:.1f} ms (median), {told['p99']:.1f} ms (p99), {told['most']:.0f} ms (most)"
+    )
+
+
+def run(count: int, seconds: float) -> dict[str, Any]:
+    """Make calls of so many seconds each, all at once, in a process of its own; what it measured."""
     from examples.ai.provider import Provider
+    from examples.ai.script import Script
     from tests.servers import Server
 
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     with (
         tempfile.TemporaryDirectory() as folder,
         Server(Path(folder) / "redis", aof=False) as server,
-        Provider(latency_seconds=LATENCY_SECONDS) as provider,
+        Provider() as provider,
     ):
-        run = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", CALLER, server.url, json.dumps(provider.base_urls), str(count)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
+        provider.scripts.extend([Script()] * 20)
+        if seconds:
+            pieces = ("word ",) * int(seconds * PIECES_A_SECOND)
+            provider.scripts.extend([Script(pieces=pieces, pause_seconds=1 / PIECES_A_SECOND)] * count)
+        options = [server.url, json.dumps(provider.base_urls), str(count), str(seconds)]
+        ran = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", CALLER, *options], stdout=subprocess.PIPE, text=True, check=True
         )
-        told = json.loads(run.stdout)
-        begun = [(request["at"], 1) for request in provider.requests]
-        ended = [(at + LATENCY_SECONDS, -1) for at, _ in begun]
-        most = max(accumulate(change for _, change in sorted(begun + ended)))
-    print(f"{count} calls of {LATENCY_SECONDS:g} s: {told['seconds']:.2f} s, CPU {told['cpu']:.2f} s; at once {most}")
-    each = (told["peak"] - told["before"]) * 1000 / count
-    print(f"memory {told['before']:.0f} MB before, {told['peak']:.0f} MB at most; {each:.0f} kB a call")
+        found: dict[str, Any] = json.loads(ran.stdout)
+        return found
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ PUBLIC = {
     "fourlane.events": "Event Hooks Published Publisher apublish apublish_many current_event declare on_event publish "
     "publish_many",
     "fourlane.outbox": "enqueue enqueue_with_options",
-    "fourlane.tasks.ai": "MODELS AiConfig Estimate NotAccepted Reply TextOptions ToolFunction analyze call configure "
-    "estimate generate image prices_source spending summarize tool transcribe translate",
+    "fourlane.storage": "AUDIO DOCUMENTS IMAGES TEXTS Blob Storage Stored file_name reference suffix_of",
+    "fourlane.tasks.ai": "MODELS AiConfig Budget Embedded Estimate Moderated NotAccepted Reply TextOptions "
+    "ToolFunction analyze call configure embed estimate generate image moderate prices_source read_file speak spending "
+    "summarize tool transcribe translate vectors",
     "fourlane.tasks.billing": "PROVIDERS InvalidPeriod RunTaken Summary period_of reconcile reconcile_period",
     "fourlane.tasks.notifications": "Channel InvalidNotification Notification Sent alert email notify pagerduty push "
     "slack sms",

@@ -14,6 +14,7 @@ from collections import defaultdict, deque
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from examples.ai import media
 from examples.ai.batches import Batches
 from examples.ai.script import Script, said
 from examples.ai.speaks import anthropic, google, openai_chat, openai_responses
@@ -137,10 +138,8 @@ class Provider:
         if fault.kind == "malformed":
             _send_raw(writer, 200, b"data: {not json\n\n", "text/event-stream")
             return False
-        if "images" in path:
-            _send(writer, 200, {"created": 1, "data": [{"url": f"{self.url}/image.png"}]})
-        elif "transcriptions" in path:
-            _send(writer, 200, {"text": "spoken words", "duration": 30.0, "language": "en"})
+        if made := media.make(path, asked, body):
+            _send_raw(writer, made.status, made.body, made.media_type)
         elif refused := speaks.refused(asked, path):
             _send(writer, 400, speaks.error(400, refused.message, refused.code or "", refused.param))
             return True

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from fourlane.commands.ai_batches import batches
+from fourlane.commands.ai_spending import spending
 from fourlane.commands.shared import Group, open_store, print_json, wants_json
-from fourlane.commands.text import human_age, table
+from fourlane.commands.text import human_age, short_number, table
+
+if TYPE_CHECKING:
+    from fourlane.tasks.ai.listing import Listed
 
 __all__ = ["ai"]
+
+_NOT_KNOWN = "not known: give FOURLANE_AI a price, or unpriced_usd; no budget lets it pass"
+_PROVIDERS: Final = ("openai", "anthropic", "google", "perplexity", "openrouter")
 
 
 @click.group(cls=Group)
@@ -20,13 +26,10 @@ def ai() -> None:
     """AI calls."""
 
 
-ai.add_command(batches)
-
-
 @ai.command()
 @click.argument("prompt", required=False)
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take the prompt from here.")
-@click.option("--model", default="gpt-4o", show_default=True, help="A short name, or PROVIDER/MODEL.")
+@click.option("--model", default="gpt-6-luna", show_default=True, help="A short name, or PROVIDER/MODEL.")
 @click.option("--max-tokens", type=click.IntRange(1), default=1_024, show_default=True, help="Of the answer.")
 def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int) -> None:
     """Tell what a call may cost at most. Calls nobody."""
@@ -40,7 +43,7 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
         raise click.ClickException(f"{file} is not UTF-8 text") from None
     assert text is not None
     told = calls.estimate(model, text, max_tokens=max_tokens)
-    cost = None if told.cost_usd is None else round(told.cost_usd, 6)
+    cost = None if told.cost_usd is None else round(told.cost_usd, 9)
     if wants_json():
         print_json(
             {
@@ -54,48 +57,12 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
         return
     click.echo(f"model   {told.model}")
     click.echo(f"tokens  about {told.input_tokens:,} in, at most {told.output_tokens:,} out")
-    click.echo(f"cost    {'not known: give a price in FOURLANE_AI' if cost is None else f'at most ${cost:.6f}'}")
+    click.echo(f"cost    {_NOT_KNOWN if cost is None else f'at most ${cost:.6f}'}")
     click.echo(f"prices  {calls.prices_source()}")
 
 
-@ai.command()
-@click.option("--tenant", help="Only this one, by model and task; - for calls without one.")
-@click.option("--month", help="Like 2026-11; this month by default.")
-def spending(tenant: str | None, month: str | None) -> None:
-    """Tell what tenants have spent in a month, beside their budgets."""
-    from fourlane.queues.guards import Budgets
-    from fourlane.tasks.ai.budgets import dollars, month_now
-
-    month = month or month_now()
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        raise click.BadParameter(f"{month!r} is no month; write it as 2026-11", param_hint="--month")
-    with open_store() as store:
-        budgets = Budgets(store)
-        tenants = budgets.tenants(month) if tenant is None else [tenant]
-        found = {name: dollars(name, budgets.look(name, month)) for name in tenants}
-    if wants_json():
-        print_json({"month": month, "tenants": found})
-    elif tenant is None:
-        table(
-            ["TENANT", "SPENT", "RESERVED", "BUDGET", "USED"],
-            [(name, *_money(told), _used(told)) for name, told in found.items()],
-            f"nothing was spent in {month}",
-        )
-    else:
-        table(
-            ["OF", "USD"],
-            [(name, f"{usd:.6f}") for name, usd in sorted(found[tenant].items())],
-            f"{tenant} spent nothing in {month}",
-        )
-
-
-def _money(told: dict[str, float]) -> list[str]:
-    return [f"{told[name]:.4f}" if name in told else "" for name in ("spent", "reserved", "budget")]
-
-
-def _used(told: dict[str, float]) -> str:
-    budget = told.get("budget")
-    return f"{100 * (told.get('spent', 0) + told.get('reserved', 0)) / budget:.0f} %" if budget else ""
+ai.add_command(spending)
+ai.add_command(batches)
 
 
 @ai.command()
@@ -145,3 +112,69 @@ def providers() -> None:
 def _of(used: int, most: int) -> str:
     """What was used of a limit in the last minute; without a limit nothing is counted."""
     return f"{used:,}/{most:,}" if most else ""
+
+
+@ai.command()
+@click.option("--provider", type=click.Choice(_PROVIDERS), help="Of this one alone.")
+@click.option("--all", "everything", is_flag=True, help="Those without a short name too.")
+def models(provider: str | None, everything: bool) -> None:
+    """List models: prices, context, when each ends, how it is."""
+    from fourlane.tasks.ai.config import configured
+    from fourlane.tasks.ai.listing import listed
+
+    found = listed(configured(), provider=provider or "", everything=everything)
+    health = _health()
+    if wants_json():
+        print_json({"models": [_as_json(one, health.get(one.full, "")) for one in found]})
+        return
+    table(
+        ["NAME", "PROVIDER", "$ A MILLION", "CONTEXT", "ENDS", "HEALTH"],
+        [
+            (one.model if one.name == one.full else one.name, one.provider, _price(one), short_number(one.context),
+             one.end and one.end.on, health.get(one.full, ""))
+            for one in found
+        ],
+        "there are none",
+    )  # fmt: skip
+    for one in found:
+        if one.name not in (one.full, one.model):
+            click.echo(f"{one.name} is {one.full}")
+
+
+def _health() -> dict[str, str]:
+    """How models are that were called within a day, under whichever key; nothing where Redis is away."""
+    from fourlane.errors import RedisUnavailable
+    from fourlane.queues.guards import ProviderStates
+
+    found: dict[str, str] = {}
+    try:
+        with open_store() as store:
+            states = ProviderStates(store).look()
+    except RedisUnavailable as error:
+        click.echo(f"how they are is not known: {error}", err=True)
+        return {}
+    for state in states:
+        word = "ok" if state.state == "closed" else state.state
+        if state.wait_ms:
+            word = f"{'waits' if word == 'ok' else word} {human_age(state.wait_ms)}"
+        full = f"{state.provider}/{state.name.rpartition(':')[0]}"
+        if found.get(full, "ok") == "ok":  # under another key it may be worse
+            found[full] = word
+    return found
+
+
+def _price(one: Listed) -> str:
+    if one.minute_usd:
+        return f"{one.minute_usd:g}/min"
+    if one.input_usd is None:
+        return ""
+    return f"{one.input_usd:g}" + (f" / {one.output_usd:g}" if one.output_usd else "")
+
+
+def _as_json(one: Listed, health: str) -> dict[str, Any]:
+    end = one.end and {"date": str(one.end.on), "successor": one.end.successor}
+    return {
+        "name": one.name, "provider": one.provider, "model": one.full, "kind": one.kind,
+        "input_usd": one.input_usd, "output_usd": one.output_usd, "minute_usd": one.minute_usd,
+        "context": one.context, "most_output": one.most_output, "end_of_life": end, "health": health or None,
+    }  # fmt: skip

@@ -26,7 +26,7 @@ def doctor(ctx: click.Context) -> None:
     from fourlane.queues.doctor import Level, examine
 
     with open_store() as store:
-        findings = [*examine(store, workers=browse.workers(store)), *_event_queues()]
+        findings = [*examine(store, workers=browse.workers(store)), *_event_queues(), *_models()]
     if wants_json():
         print_json({"findings": findings})
     else:
@@ -54,3 +54,17 @@ def _event_queues() -> list[Finding]:
             return examine_queues(app.aws, app.settings.environment)
     except EventsUnavailable:
         return []  # no region: other AWS settings, for another program
+
+
+def _models() -> list[Finding]:
+    """Of AI, those that the settings name and that end."""
+    from fourlane.config import load_settings
+    from fourlane.queues.doctor import Finding, Level
+
+    options = load_settings().ai
+    if not options.model_fields_set:
+        return []
+    from fourlane.tasks.ai import ends
+
+    fix = "name its successor in FOURLANE_AI"
+    return [Finding(Level.WARN, "ai models", text, fix) for text in ends.warnings(options)]

@@ -7,6 +7,7 @@ be done, and this program takes its place, with the same process id.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import sys
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Assignment", "become", "main", "supervise"]
 
+log = logging.getLogger("fourlane.worker")
+
 # Only the standard library is loaded before the path is what it was: a folder of the user's may hold any names.
 _BEGIN: Final = (
     "import json, sys; given = open(int(sys.argv[1])); sys.path[:] = json.loads(given.readline()); "
@@ -62,6 +65,7 @@ class Assignment(msgspec.Struct, frozen=True):
     probe_host: str | None = None
     start_wait_seconds: float = 0.0
     relay: bool = False
+    warnings: list[str] = []
 
     @property
     def host_of_probe(self) -> str:
@@ -104,6 +108,8 @@ def main(given: IO[str]) -> NoReturn:
 def supervise(assignment: Assignment) -> int:
     """Run until stopped; returns the exit code. Raises FourlaneError: it cannot start."""
     configure_logs(assignment.options.observe)
+    for warning in assignment.warnings:
+        log.warning("%s", warning)
     root().give(Opening, assignment.opening)
     start = Start()
     try:

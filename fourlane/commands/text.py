@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["human_age", "lines", "moment", "since", "table"]
+__all__ = ["human_age", "lines", "moment", "short_number", "since", "table"]
 
 
 def human_age(milliseconds: float | None) -> str:
@@ -24,6 +24,16 @@ def human_age(milliseconds: float | None) -> str:
             parts.append(f"{seconds // size}{unit}")
             seconds %= size
     return " ".join(part for part in parts[:2] if part[0] != "0")
+
+
+def short_number(number: int | None) -> str:
+    """``1.05M``, ``128k``; empty for None."""
+    if number is None:
+        return ""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
 
 
 def since(at_ms: int | None) -> str:

@@ -89,7 +89,17 @@ def assignment_of(settings: Settings, modules: tuple[str, ...], given: dict[str,
         probe_host=settings.probe_host,
         start_wait_seconds=settings.start_wait_seconds,
         relay=bool(settings.relay if given["relay"] is None else given["relay"]),
+        warnings=_of_models(settings),
     )
+
+
+def _of_models(settings: Settings) -> list[str]:
+    """What is to be said of AI models that the settings name."""
+    if not settings.ai.model_fields_set:
+        return []
+    from fourlane.tasks.ai import ends
+
+    return ends.warnings(settings.ai)
 
 
 def _address(settings: Settings, opening: Opening) -> str:

@@ -19,9 +19,11 @@ from pydantic_settings import DotEnvSettingsSource
 from fourlane.config import kubernetes
 from fourlane.config.folder import from_start
 from fourlane.config.groups.deployment import EnvironmentName, canonical
+from fourlane.config.secrets import secrets_of
 from fourlane.config.settings import PREFIX, Settings, variables
 from fourlane.config.shown import without_login
 from fourlane.errors import SettingsError
+from fourlane.redact import know
 
 __all__ = ["load_settings"]
 
@@ -52,6 +54,7 @@ def load_settings(**overrides: Any) -> Settings:
     if faults:
         raise SettingsError("\n".join(faults))
 
+    know(secrets_of(settings))
     places = dict.fromkeys(filed, file.name) | dict.fromkeys(process, "environment")
     settings._sources = {
         field: "override" if field in overrides else places.get(name, "default") for field, name in variables().items()

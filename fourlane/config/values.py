@@ -9,7 +9,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    SecretStr,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -19,6 +21,7 @@ from pydantic import (
 from fourlane.config.folder import from_start
 
 __all__ = [
+    "ApiKey",
     "Folder",
     "Item",
     "Milliseconds",
@@ -103,6 +106,22 @@ def _parsed(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def _clean_key(given: Any) -> Any:
+    """A key as it was meant: a file, a shell or ``echo`` put white space or quotes around it. It is never repeated."""
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    if not isinstance(text, str):
+        return given
+    text = text.strip().strip("\ufeff\"'").strip()
+    if not text:
+        raise ValueError("is empty but for white space or quotes; copy the key anew, or remove it")
+    for place, character in enumerate(text, 1):
+        if not "!" <= character <= "~":
+            raise ValueError(f"character {place} of {len(text)} is none that a key can have; copy the key anew")
+    if text.endswith("...") or text.lower() in ("changeme", "your-api-key", "your_api_key"):
+        raise ValueError("stands in the place of a key; write the key, or remove it")
+    return SecretStr(text)
+
+
 class Item(BaseModel):
     """A value of a mapping in JSON; ``example`` is what one may look like."""
 
@@ -130,5 +149,7 @@ Percent = Annotated[int, at_least(0, 100)]
 Seconds = Annotated[int, at_least(0, bound=315_360_000)]
 Milliseconds = Annotated[int, at_least(1, bound=315_360_000_000)]
 """Up to ten years, as ``Seconds``."""
+ApiKey = Annotated[SecretStr, BeforeValidator(_clean_key)]
+"""What goes to a provider in a header."""
 Folder = Annotated[Path, AfterValidator(from_start)]
 Switch = Annotated[bool, or_say("not a switch; use true or false")]

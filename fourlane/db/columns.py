@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, LargeBinary
+from sqlalchemy import JSON, BigInteger, DateTime, LargeBinary, Numeric
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fourlane import crypto
 
-__all__ = ["Encrypted", "Json", "Timestamp"]
+__all__ = ["Encrypted", "Json", "Thousandths", "Timestamp"]
 
 Json = JSON().with_variant(postgresql.JSONB(), "postgresql")
 """A JSON document. On PostgreSQL jsonb, so that it can be searched."""
@@ -39,6 +40,22 @@ class Timestamp(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Thousandths(TypeDecorator[Decimal]):
+    """A number with three places. SQLite, which has no exact ones, keeps it as it keeps any number."""
+
+    impl = Numeric(20, 3)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(20, 3))
+
+    def process_bind_param(self, value: Decimal | int | None, dialect: Dialect) -> Any:
+        return float(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else round(Decimal(str(value)), 3)
 
 
 class Encrypted(TypeDecorator[str]):

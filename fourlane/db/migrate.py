@@ -31,6 +31,7 @@ __all__ = ["Migration", "State", "check", "load", "migrate", "parse", "rollback"
 
 _FILE: Final = re.compile(r"(20\d{6})_(\d{3})_([a-z0-9_]+)\.sql")
 _SECTION: Final = re.compile(r"^-- (up|down)(?: (postgresql|sqlite))?[ \t]*$", re.MULTILINE)
+_NEW_COLUMN: Final = re.compile(r"ALTER TABLE (?P<table>\w+) ADD COLUMN IF NOT EXISTS (?P<column>\w+)")
 _LOCK: Final = 0x464F55524C414E45  # "FOURLANE"
 _LOCK_SECONDS: Final = 60
 _SQLITE_WORDS: Final = {
@@ -243,6 +244,11 @@ def _run(connection: Connection, sql: str, failed: str) -> None:
     try:
         cursor = connection.connection.cursor()
         for statement in _statements(sql) if connection.dialect.name == "sqlite" else [sql]:
+            if connection.dialect.name == "sqlite" and (added := _NEW_COLUMN.search(statement)):
+                # SQLite knows no IF NOT EXISTS of a column.
+                if added["column"] in {row[1] for row in cursor.execute(f"PRAGMA table_info({added['table']})")}:
+                    continue
+                statement = statement.replace(" IF NOT EXISTS", "", 1)
             if statement.strip():
                 cursor.execute(statement)
         cursor.close()

@@ -25,6 +25,7 @@ from fourlane.queues.store import Store
 from fourlane.queues.turn import Leased
 from fourlane.queues.words import words_of as kept_words_of
 from fourlane.reasons import REJECTED
+from fourlane.redact import without_secrets
 from fourlane.retry import Backoff, is_expected
 from fourlane.tasks.callables import is_awaitable
 from fourlane.tasks.context import CurrentJob, running
@@ -219,4 +220,4 @@ def _as_outcome(verdict: Verdict, error: BaseException | None) -> Outcome:
 def words_of(error: BaseException) -> str:
     """Its type and what it says; that alone where it says why the event can never be handled."""
     plain = isinstance(error, (InvalidEvent, Reject)) and str(error)
-    return plain or f"{type(error).__name__}: {error}"
+    return without_secrets(plain) if plain else kept_words_of(error)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fourlane.errors import SettingsError
 from fourlane.observe import logs
 from fourlane.observe.setup import Observe, observe_of
+from fourlane.redact import know
 from fourlane.telling import Observer, tell
 
 __all__ = ["begin", "check", "configure_logs", "start"]
@@ -50,7 +51,8 @@ def _is_there(module: str) -> bool:
 
 
 def configure_logs(observe: Observe, stream: Any = None) -> None:
-    """Readable at a developer's, JSON elsewhere."""
+    """Readable at a developer's, JSON elsewhere; what is hidden is known from here on."""
+    know(observe.hidden)
     logs.configure(level=observe.log_level, json=observe.environment != "local", service=observe.service, stream=stream)
 
 

@@ -16,7 +16,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from fourlane.observe.redact import redact_text
+from fourlane.redact import redact_text
 from fourlane.telling import tell
 from fourlane.telling.seldom import AtMostOnce
 

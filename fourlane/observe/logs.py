@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from fourlane.observe import ids
-from fourlane.observe.redact import redact, redact_text
+from fourlane.redact import redact, redact_text
 from fourlane.tasks.context import running
 from fourlane.telling import tell
 

@@ -254,7 +254,10 @@ def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("fourlane_outbox_waiting", "Committed jobs that no relay has moved yet.")
     oldest = GaugeMetricFamily("fourlane_outbox_oldest_seconds", "How long the oldest of them waits.")
     stream = GaugeMetricFamily("fourlane_stream_waiting", "Events that wait in SQS.", labels=["stream"])
-    used = GaugeMetricFamily("fourlane_ai_budget_used_ratio", "Share of this month's AI budget.", labels=["tenant"])
+    used = GaugeMetricFamily("fourlane_ai_budget_used_ratio", "Used share of an AI budget.", labels=["budget"])
+    refusing = GaugeMetricFamily(
+        "fourlane_ai_budget_refusing", "1: calls were refused within 10 minutes.", labels=["budget"]
+    )
     lost = GaugeMetricFamily("fourlane_beyond_unreachable", "1: it could not be asked.", labels=["what"])
     for lag in beyond.lags:
         if lag.kind == "stream":
@@ -263,10 +266,11 @@ def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
             waiting.add_metric([], lag.waiting)
             oldest.add_metric([], (lag.oldest_ms or 0) / 1000)
     for one in beyond.spending[:_MOST_TENANTS]:  # those come first that have used the most
-        used.add_metric([one.tenant], one.share)
+        used.add_metric([one.budget], one.share)
+        refusing.add_metric([one.budget], int(one.refusing))
     for what in beyond.unreachable:
         lost.add_metric([what], 1)
-    yield from (waiting, oldest, stream, used, lost)
+    yield from (waiting, oldest, stream, used, refusing, lost)
 
 
 class _Aside:

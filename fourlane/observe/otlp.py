@@ -19,7 +19,7 @@ from opentelemetry.sdk.metrics import export as otel
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from fourlane.observe.redact import redact_text
+from fourlane.redact import redact_text
 from fourlane.telling.seldom import AtMostOnce
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from fourlane.errors import Steering
 from fourlane.names import Queue, Tier
 from fourlane.observe import ids
 from fourlane.observe.monitors import Monitors
-from fourlane.observe.redact import redact
 from fourlane.outcome import Dead, Outcome, Retry
+from fourlane.redact import redact
 from fourlane.tasks.context import running
 from fourlane.telling import Ends, Observer
 

@@ -28,6 +28,8 @@ class Observe(msgspec.Struct, frozen=True):
     sentry_percent: int = 100
     sentry_traces_percent: int = 0
     sentry_release: str = ""
+    hidden: list[str] = []
+    """Secrets, which are taken out of all that is kept of errors, logged and reported."""
 
     def __repr__(self) -> str:
         return f"Observe(environment={self.environment!r}, service={self.service!r})"
@@ -35,6 +37,8 @@ class Observe(msgspec.Struct, frozen=True):
 
 def observe_of(settings: ObserveSettings) -> Observe:
     """What the settings say."""
+    from fourlane.config.secrets import secrets_of
+
     return Observe(
         environment=settings.environment,
         service=settings.service,
@@ -49,4 +53,5 @@ def observe_of(settings: ObserveSettings) -> Observe:
         sentry_percent=settings.sentry_percent,
         sentry_traces_percent=settings.sentry_traces_percent,
         sentry_release=settings.sentry_release or "",
+        hidden=[*secrets_of(settings)],
     )

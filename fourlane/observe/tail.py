@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from fourlane.observe.export import SpanQueue
-from fourlane.observe.redact import redact, redact_text
+from fourlane.redact import redact, redact_text
 from fourlane.telling.observer import SLOW_SECONDS
 
 __all__ = ["Share", "Tail", "TailProcessor", "as_sampled", "context_of"]

@@ -3,7 +3,7 @@
 A call goes like this:
 
 1. Ask for room: the breaker must let it through, and a request and its tokens must fit the provider's minute.
-2. Make it, with a time limit.
+2. Make it. It is ended when it is silent for too long (liveness.py); ``permit.heard()`` says that it is not.
 3. Book how it ended: the tokens that it really took, and what the answer says of the provider.
 4. Where it failed in a way that may pass, wait 100, 200, then 400 ms and begin anew.
 
@@ -11,11 +11,15 @@ A call goes like this:
 
     guard = HealthGuard(ProviderStates(broker.store))
     target = Target("resend", key=fingerprint(api_key))
-    guard.call(target, Rules(requests_per_minute=120), lambda: send(...), read=read_error)
+    guard.call(target, Rules(requests_per_minute=120), lambda permit: send(...), read=read_error)
 
 ``read`` says what an error means, as a ``Signal`` (signals.py). A call that may not be made raises ``ProviderDown`` or
 ``ProviderLimited``: both are ``RateLimited``, so a job that lets them pass is postponed until then and spends no
-attempt.
+attempt. A call that was made and failed raises its own error, also where the breaker opened meanwhile.
+
+The breaker counts calls, not tries: one that fails again and again, by its retries here and in a job's later
+attempts, counts once until another succeeds, so it takes the provider from nobody else. An open breaker lets one call
+through, the probe, and closes at its first sign of life: a stream of a minute does not hold the others up.
 """
 
 from __future__ import annotations
@@ -26,11 +30,13 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as ended
 from typing import Final, Protocol, TypeVar
 
-from fourlane.errors import ProviderDown, ProviderLimited, RedisUnavailable, Reject
+from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
+from fourlane.providers.liveness import watched
+from fourlane.providers.permits import Permit, Rules, Target, fingerprint
 from fourlane.providers.retry_after import MOST_MS
 from fourlane.providers.signals import Signal
 from fourlane.telling import tell
@@ -42,72 +48,8 @@ log = logging.getLogger("fourlane.providers")
 T = TypeVar("T")
 
 _NOTICED_SECONDS: Final = 0.005  # less is the way to Redis, no wait
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whose health it is: breaker and limits belong to a provider, a model and a key together.
-
-    Parameters:
-      provider: e.g. ``openai``, ``twilio``.
-      model: where limits differ by it; else empty.
-      key: ``fingerprint`` of the API key, never the key itself.
-    """
-
-    provider: str
-    model: str = ""
-    key: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.model}:{self.key}"
-
-    def __str__(self) -> str:
-        return f"{self.provider}/{self.model}" if self.model else self.provider
-
-
-def fingerprint(api_key: str) -> str:
-    """Eight characters that tell one key from another and give nothing of it away."""
-    return hashlib.sha256(api_key.encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How calls to a target are limited and retried.
-
-    Parameters:
-      requests_per_minute, tokens_per_minute: 0: no limit of ours.
-      failures: calls that fail one after the other until the breaker opens.
-      open_seconds: how long it stays open; then one call may try.
-      ramp_seconds: after it closed, calls are let through in growing numbers for so long.
-      retries_ms: the waits before calls that are made again after a failure that may pass.
-      timeout_seconds: for one call; after it the probe of a breaker counts as lost too.
-      patience_seconds: a wait for room up to this happens inside the call; a longer one postpones the job.
-    """
-
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    failures: int = 5
-    open_seconds: float = 30.0
-    ramp_seconds: float = 10.0
-    retries_ms: tuple[int, ...] = (100, 200, 400)
-    timeout_seconds: float = 30.0
-    patience_seconds: float = 2.0
-
-
-@dataclass(slots=True)
-class Permit:
-    """A call that may be made. Settle each exactly once."""
-
-    target: Target
-    rules: Rules
-    tokens: int
-    second: int
-    probe: bool
-    used_tokens: int | None = field(default=None)
-    """Set it to what the call really took; None leaves the reservation as it is."""
-    silence_ms: int = 0
-    """Set it when a good answer's headers say that nothing is left for a while."""
+_PROBE_MARGIN_MS: Final = 1_000
+_CALLER_BYTES: Final = 6  # exact in the numbers of Lua
 
 
 class States(Protocol):
@@ -118,11 +60,13 @@ class States(Protocol):
         provider: str,
         name: str,
         *,
+        caller: int,
         requests_per_minute: int,
         tokens_per_minute: int,
         tokens: int,
-        probe_ms: int,
+        claim_ms: int,
         ramp_ms: int,
+        failures: int,
     ) -> tuple[str, int, int]: ...
 
     def settle(
@@ -130,12 +74,14 @@ class States(Protocol):
         provider: str,
         name: str,
         *,
+        caller: int,
         verdict: str,
         second: int,
         extra_tokens: int,
-        probe: bool,
+        claim: int,
         failures: int,
         open_ms: int,
+        probe_ms: int,
         silence_ms: int,
     ) -> None: ...
 
@@ -158,33 +104,39 @@ class HealthGuard:
         *,
         read: Callable[[BaseException], Signal],
         tokens: int = 0,
+        call_id: str | None = None,
     ) -> T:
         """Call ``fn`` with a permit, again after failures that may pass, and return what it returns.
 
         Parameters:
-          fn: makes the call, within ``rules.timeout_seconds``; may set ``permit.used_tokens``.
+          fn: makes the call, within the time that the rules give it; may call ``permit.heard()`` and set
+            ``permit.used_tokens``.
           read: what an error of ``fn`` means.
           tokens: what the call may take at most, for the limit of tokens.
+          call_id: the same for what is the same call, as its idempotency key is, over all attempts of a job: the
+            breaker counts its failures once. None: it is one of its own.
 
         Raises:
-          ProviderDown, ProviderLimited: it may not be made now, or the provider answered so.
+          ProviderDown, ProviderLimited: it may not be made now, or the provider asked for silence.
           Reject: the tokens are over the limit of a whole minute.
           RedisUnavailable
           whatever ``fn`` raised last.
         """
-        for retry in range(len(rules.retries_ms) + 1):
-            permit = self.reserve(target, rules, tokens)
+        tries, caller = _Tries(target, rules), _caller(call_id)
+        while True:
+            permit = self._room(target, rules, tokens, caller)
+            if isinstance(permit, RateLimited):
+                raise tries.end(permit)
             try:
                 value = fn(permit)
             except BaseException as error:
                 signal = read(error)
                 self.settle(permit, signal)
-                pause = self._pause(permit, signal, retry, error)
+                pause = tries.pause(error, signal)
             else:
                 self.settle(permit, Signal("ok", silence_ms=permit.silence_ms))
                 return value
             time.sleep(pause)
-        raise AssertionError("unreachable")
 
     async def acall(
         self,
@@ -194,84 +146,113 @@ class HealthGuard:
         *,
         read: Callable[[BaseException], Signal],
         tokens: int = 0,
+        call_id: str | None = None,
     ) -> T:
-        """As call, for a coroutine function; ended after ``rules.timeout_seconds``, which ``read`` sees as
-        TimeoutError."""
-        for retry in range(len(rules.retries_ms) + 1):
-            permit = await self.areserve(target, rules, tokens)
+        """As call, for a coroutine function. One that takes longer than the rules allow is ended, which ``read`` sees
+        as a TimeoutError. Nothing is waited for once ``fn`` has returned, so what it brought cannot be lost here."""
+        tries, caller = _Tries(target, rules), _caller(call_id)
+        while True:
+            permit = await self._aroom(target, rules, tokens, caller)
+            if isinstance(permit, RateLimited):
+                raise tries.end(permit)
             try:
-                async with asyncio.timeout(rules.timeout_seconds):
+                async with watched(str(target), rules.limits, permit.signs):
                     value = await fn(permit)
             except BaseException as error:
                 signal = Signal("neutral") if isinstance(error, asyncio.CancelledError) else read(error)
                 # Shielded: a call that is cancelled, the probe above all, must not stay open in the books.
                 await asyncio.shield(self.asettle(permit, signal))
-                pause = self._pause(permit, signal, retry, error)
+                pause = tries.pause(error, signal)
             else:
-                await self.asettle(permit, Signal("ok", silence_ms=permit.silence_ms))
+                self._soon(self.settle, permit, Signal("ok", silence_ms=permit.silence_ms))
                 return value
             await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
-
-    def _pause(self, permit: Permit, signal: Signal, retry: int, error: BaseException) -> float:
-        """Seconds until the next try; raises where there is none."""
-        waits = permit.rules.retries_ms
-        if signal.verdict == "limited":
-            # How long, where the provider did not say, is known to the books: the next reservation waits for it.
-            silence = signal.silence_ms / 1000 if signal.silence_ms >= 0 else 1.0
-            if silence > permit.rules.patience_seconds or retry >= len(waits):
-                raise ProviderLimited(str(permit.target), silence) from error
-            return silence
-        if not signal.again or retry >= len(waits):
-            raise error
-        return waits[retry] / 1000
 
     # Parts of calls -----------------------------------------------------------------------------------------
 
-    def reserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
+    def reserve(self, target: Target, rules: Rules, tokens: int = 0, call_id: str | None = None) -> Permit:
         """A permit for one call; waits for room up to ``rules.patience_seconds``. Raises as call does."""
-        began = time.monotonic()
-        while True:
-            permit, wait = self._ask(target, rules, tokens, began)
-            if permit is not None:
-                return permit
-            time.sleep(wait)
-
-    async def areserve(self, target: Target, rules: Rules, tokens: int = 0) -> Permit:
-        """As reserve, without blocking the event loop."""
-        began = time.monotonic()
-        loop = asyncio.get_running_loop()
-        while True:
-            permit, wait = await loop.run_in_executor(self._threads, self._ask, target, rules, tokens, began)
-            if permit is not None:
-                return permit
-            await asyncio.sleep(wait)
+        room = self._room(target, rules, tokens, _caller(call_id))
+        if isinstance(room, RateLimited):
+            raise room
+        return room
 
     def settle(self, permit: Permit, signal: Signal) -> None:
         """Book the end of a call. Without Redis it is not booked: a call that was made and paid for is not undone."""
+        if permit.booking is not None:
+            ended([permit.booking])  # what is booked first is settled first
         tell.counted("provider_calls", (permit.target.provider, permit.target.model, signal.verdict))
-        extra = 0 if permit.used_tokens is None else permit.used_tokens - permit.tokens
+        self._book(permit, signal.verdict, signal.silence_ms)
+
+    async def asettle(self, permit: Permit, signal: Signal) -> None:
+        """As settle, without blocking the event loop."""
+        await asyncio.wrap_future(self._threads.submit(self.settle, permit, signal))
+
+    def _book(self, permit: Permit, verdict: str, silence_ms: int = 0) -> None:
+        ends = verdict != "alive"
+        rules = permit.rules
         try:
             self._states.settle(
                 permit.target.provider,
                 permit.target.name,
-                verdict=signal.verdict,
+                caller=permit.caller,
+                verdict=verdict,
                 second=permit.second,
-                extra_tokens=extra,
-                probe=permit.probe,
-                failures=permit.rules.failures,
-                open_ms=int(permit.rules.open_seconds * 1000),
-                silence_ms=min(signal.silence_ms, MOST_MS),
+                extra_tokens=permit.used_tokens - permit.tokens if ends and permit.used_tokens is not None else 0,
+                claim=permit.claim,
+                failures=rules.failures,
+                open_ms=_ms(rules.open_seconds),
+                probe_ms=_ms(rules.probe_seconds),
+                silence_ms=min(silence_ms, MOST_MS),
             )
         except RedisUnavailable as error:
-            log.warning("%s; that a call of %s ended %s is not booked", error, permit.target, signal.verdict)
+            log.warning("%s; that a call of %s ended %s is not booked", error, permit.target, verdict)
 
-    async def asettle(self, permit: Permit, signal: Signal) -> None:
-        """As settle, without blocking the event loop."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self.settle, permit, signal)
+    def _alive(self, permit: Permit) -> Future[None]:
+        """Book a call's first sign of life."""
+        return self._soon(self._book, permit, "alive")
 
-    def _ask(self, target: Target, rules: Rules, tokens: int, began: float) -> tuple[Permit | None, float]:
-        """A permit, or the seconds after which to ask again.
+    def _soon(self, book: Callable[..., None], *args: object) -> Future[None]:
+        booking = self._threads.submit(book, *args)
+        booking.add_done_callback(_complain)
+        return booking
+
+    # Room ---------------------------------------------------------------------------------------------------
+
+    def _room(self, target: Target, rules: Rules, tokens: int, caller: int) -> Permit | RateLimited:
+        """A permit, if need be after a wait; or why there is none."""
+        began = time.monotonic()
+        while isinstance(room := self._ask(target, rules, tokens, caller, began), float):
+            time.sleep(room)
+        return room
+
+    async def _aroom(self, target: Target, rules: Rules, tokens: int, caller: int) -> Permit | RateLimited:
+        """As _room, without blocking the event loop."""
+        began = time.monotonic()
+        while True:
+            asked = self._threads.submit(self._ask, target, rules, tokens, caller, began)
+            try:
+                room = await asyncio.wrap_future(asked)
+            except asyncio.CancelledError:
+                asked.add_done_callback(self._give_back)
+                raise
+            if not isinstance(room, float):
+                return room
+            await asyncio.sleep(room)
+
+    def _give_back(self, asked: Future[Permit | RateLimited | float]) -> None:
+        """Nobody waits for it any more: a permit, the probe above all, must not stay open in the books."""
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        permit = asked.result()
+        if isinstance(permit, Permit):
+            permit.used_tokens = 0
+            self._soon(self._book, permit, "neutral")
+
+    def _ask(
+        self, target: Target, rules: Rules, tokens: int, caller: int, began: float
+    ) -> Permit | RateLimited | float:
+        """A permit, why there is none, or the seconds after which to ask again.
 
         Parameters:
           began: when it was asked for the first time, by the monotonic clock.
@@ -281,26 +262,77 @@ class HealthGuard:
                 f"{target}: {tokens:,} tokens are over its limit of {rules.tokens_per_minute:,} a minute; "
                 "shorten the prompt or the answer"
             )
-        word, wait_ms, second = self._states.reserve(
+        word, number, second = self._states.reserve(
             target.provider,
             target.name,
+            caller=caller,
             requests_per_minute=rules.requests_per_minute,
             tokens_per_minute=rules.tokens_per_minute,
             tokens=tokens,
-            probe_ms=int(rules.timeout_seconds * 1000) + 1_000,
-            ramp_ms=int(rules.ramp_seconds * 1000),
+            claim_ms=_ms(rules.limits.until_first) + _PROBE_MARGIN_MS,
+            ramp_ms=_ms(rules.ramp_seconds),
+            failures=rules.failures,
         )
         waited = time.monotonic() - began
         if word in ("go", "probe"):
             if waited > _NOTICED_SECONDS:
                 tell.timed("provider_wait_seconds", (target.provider, target.model), waited)
-            return Permit(target, rules, tokens, second, word == "probe"), 0.0
+            # Of a probe the number is its claim, and all others wait for its first sign of life.
+            return Permit(target, rules, tokens, caller, second, number, self._alive if number else None)
         # Those who were refused together shall not come back together.
-        wait = wait_ms / 1000 * (1 + random.random() * 0.1) + 0.005
+        wait = number / 1000 * (1 + random.random() * 0.1) + 0.005
         if word == "open":
             tell.counted("provider_refused", (target.provider, target.model, "down"))
-            raise ProviderDown(str(target), wait)
+            return ProviderDown(str(target), wait)
         if waited + wait > rules.patience_seconds:
             tell.counted("provider_refused", (target.provider, target.model, "limited"))
-            raise ProviderLimited(str(target), wait)
-        return None, wait
+            return ProviderLimited(str(target), wait)
+        return wait
+
+
+class _Tries:
+    """The tries of one call: how long until the next, or the error that ends it."""
+
+    def __init__(self, target: Target, rules: Rules) -> None:
+        self._target = target
+        self._patience = rules.patience_seconds
+        self._waits = [ms / 1000 for ms in rules.retries_ms]
+        self._failed: BaseException | None = None
+
+    def pause(self, error: BaseException, signal: Signal) -> float:
+        """Seconds until the next try, after one that failed; raises where there is none."""
+        wait = self._waits.pop(0) if self._waits else None
+        if signal.verdict != "limited":
+            self._failed = error
+            if wait is None or not signal.again:
+                raise error
+            return wait
+        # How long, where the provider did not say, is known to the books: the next reservation waits for it.
+        silence = signal.silence_ms / 1000 if signal.silence_ms >= 0 else 1.0
+        if wait is None or silence > self._patience:
+            refusal = ProviderLimited(str(self._target), silence)
+            refusal.__cause__ = error
+            raise self.end(refusal)
+        return silence
+
+    def end(self, refusal: RateLimited) -> BaseException:
+        """What to raise where no try can be made now. A call that failed spends its job's attempt by its own error,
+        though the provider refuses it by now: else a job that always fails would never end."""
+        return self._failed or refusal
+
+
+def _caller(call_id: str | None) -> int:
+    """A call as a number."""
+    if call_id is None:
+        return random.getrandbits(_CALLER_BYTES * 8)
+    return int.from_bytes(hashlib.blake2b(call_id.encode(), digest_size=_CALLER_BYTES).digest())
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _complain(booking: Future[None]) -> None:
+    error = booking.exception()
+    if error is not None:
+        log.error("a call to a provider was not booked", exc_info=error)

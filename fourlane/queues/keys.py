@@ -56,20 +56,23 @@ progress:ID    string    how far a job is                                       
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
 A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
-``{namespace}:{{environment:provider.NAME}}:``, what tenants spent (``spent:TENANT:MONTH``, hash, 70 days) with
-``{namespace}:{{environment:budget.TENANT}}:``, and what became of messages straight from SQS (``tries:ID``) with
-``{namespace}:{{environment:events.sqs}}:``; each of these has its own ``sent:ORIGIN``. A group of
-dramatiq's (``group``, hash of those of its members that are done, an hour after the last, or the barrier's time) begins
-with ``{namespace}:{{environment:group.ID}}:``. Requests for a provider's batches begin with
+``{namespace}:{{environment:provider.NAME}}:``. What paid calls cost (``spent:all:PERIOD`` and
+``spent:tenant:TENANT:PERIOD``, hashes, by day and month, 70 days), what is set aside for those under way
+(``reservations``, hash, as long as they are; one that was given back for 30 days) and rows that the database has not
+taken yet (``unwritten``, hash) begin with ``{namespace}:{{environment:budgets}}:``; an earlier release counted in
+``{namespace}:{{environment:budget.TENANT}}:spent:TENANT:MONTH``. What became of messages straight from SQS
+(``tries:ID``) begins with ``{namespace}:{{environment:events.sqs}}:``. Each of these has its own ``sent:ORIGIN``. A
+group of dramatiq's (``group``, hash of those of its members that are done, an hour after the last, or the barrier's
+time) begins with ``{namespace}:{{environment:group.ID}}:``. Requests for a provider's batches begin with
 ``{namespace}:{{environment:batches.NAME}}:``: ``collections`` (zset of models, by the last request), ``waiting:MODEL``
 (zset of tickets' ids, by time; 100,000), ``bodies:MODEL`` (hash of what these ask, until it is submitted; 256 MiB),
 ``ticket:ID`` (hash: whose a request is and its answer, until its job took it), ``open`` (hash of batches that are not
 over) and ``members:BATCH`` (set of its tickets' ids); but for ``open``, which the collector keeps, 32 days at most.
-Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days),
-``providers`` (zset of their states, 1 day), ``spenders`` (zset of months and tenants,
-70 days), ``services`` (set of names), ``presence`` (hash of worker processes, each entry dated, cleaned by readers),
-``audit`` (list, 10,000 newest), ``data`` (hash of 3 fields: kept.py), ``edits`` (zset, 2 members: schedules were
-changed) and, for a moment, ``rights`` (list, rights.py tries commands on it).
+Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days), ``providers``
+(zset of their states, 1 day), ``spenders`` (zset, of an earlier release, 70 days), ``services`` (set of names),
+``presence`` (hash of worker processes, each entry dated, cleaned by readers), ``audit`` (list, 10,000 newest), ``data``
+(hash of 3 fields: kept.py), ``edits`` (zset, 2 members: schedules were changed) and, for a moment, ``rights`` (list,
+rights.py tries commands on it).
 """
 
 from __future__ import annotations
@@ -188,7 +191,6 @@ class EnvironmentKeys:
         prefix = f"{namespace}:{environment}:"
         self._tagged = f"{namespace}:{{{environment}:"
         self.providers = (prefix + "providers").encode()
-        self.spenders = (prefix + "spenders").encode()
         self.services = (prefix + "services").encode()
         self.presence = (prefix + "presence").encode()
         self.data = (prefix + "data").encode()
@@ -196,6 +198,9 @@ class EnvironmentKeys:
         self.edits = (prefix + "edits").encode()
         self.alerts = (prefix + "alerts").encode()
         self.rights = (prefix + "rights").encode()
+        self.reservations = f"{self._tagged}budgets}}:reservations".encode()
+        self.unwritten = f"{self._tagged}budgets}}:unwritten".encode()
+        self.budgets_sent = f"{self._tagged}budgets}}:sent:".encode()
 
     def tries(self, message_id: str) -> bytes:
         return f"{self._tagged}events.sqs}}:tries:{message_id}".encode()
@@ -209,7 +214,12 @@ class EnvironmentKeys:
     def health_sent(self, provider: str) -> bytes:
         return f"{self._tagged}provider.{provider}}}:sent:".encode()
 
-    def spent(self, tenant: str, month: str) -> bytes:
+    def spent(self, tenant: str, period: str) -> bytes:
+        """Of a tenant, or of all calls: empty."""
+        return f"{self._tagged}budgets}}:spent:{f'tenant:{tenant}' if tenant else 'all'}:{period}".encode()
+
+    def spent_before(self, tenant: str, month: str) -> bytes:
+        """Where workers of an earlier release count, in millionths of a dollar."""
         return f"{self._tagged}budget.{tenant}}}:spent:{tenant}:{month}".encode()
 
     def group(self, group_id: str) -> bytes:
@@ -235,9 +245,6 @@ class EnvironmentKeys:
 
     def _of_batches(self, provider: str, name: str) -> bytes:
         return f"{self._tagged}batches.{provider}}}:{name}".encode()
-
-    def spent_sent(self, tenant: str) -> bytes:
-        return f"{self._tagged}budget.{tenant}}}:sent:".encode()
 
 
 _SERVICE_TYPES: Final = {
@@ -265,6 +272,8 @@ _SERVICE_TYPES: Final = {
     r"progress:.+": "string",
     r"health:.+": "hash",
     r"spent:.+": "hash",
+    r"reservations": "hash",
+    r"unwritten": "hash",
     r"once:.+": "string",
     r"latest:.+": "string",
     r"places:.+": "zset",

@@ -1,14 +1,18 @@
-"""Errors as text that Redis and JSON can carry. These never raise, in whatever state an error is."""
+"""Errors as text that Redis and JSON can carry, without secrets. These never raise, in whatever state an error is."""
 
 from __future__ import annotations
 
 import traceback
 from typing import Final
 
-__all__ = ["UNSAID", "WORDS_CHARACTERS", "text_of", "trace_of", "words_of", "writable"]
+from fourlane.redact import without_secrets
+
+__all__ = ["UNSAID", "WORDS_CHARACTERS", "kept_trace", "text_of", "trace_of", "words_of", "writable"]
 
 WORDS_CHARACTERS: Final = 1_000
 _TRACEBACK_CHARACTERS: Final = 8_000
+_MARGIN: Final = 2_000
+"""What is read beyond what is kept, so that no half of a secret is, which nobody would know to be one."""
 
 
 def text_of(error: BaseException) -> str:
@@ -17,7 +21,7 @@ def text_of(error: BaseException) -> str:
         text = str(error)
     except BaseException as unsaid:
         text = f"<its text cannot be had: {type(unsaid).__name__}>"
-    return writable(text[:WORDS_CHARACTERS])
+    return writable(without_secrets(text[: WORDS_CHARACTERS + _MARGIN])[:WORDS_CHARACTERS])
 
 
 UNSAID: Final = "(what it says is not kept: the job is encrypted)"
@@ -41,7 +45,12 @@ def trace_of(error: BaseException, *, unsaid: bool = False) -> str:
             text = "".join(traceback.format_exception(error))
     except BaseException as unsaid:
         text = f"<its traceback cannot be had: {type(unsaid).__name__}>\n"
-    return writable(text[-_TRACEBACK_CHARACTERS:])
+    return kept_trace(text)
+
+
+def kept_trace(text: str) -> str:
+    """The end of a traceback that somebody else wrote."""
+    return writable(without_secrets(text[-_TRACEBACK_CHARACTERS - _MARGIN :])[-_TRACEBACK_CHARACTERS:])
 
 
 def writable(text: str) -> str:

@@ -7,54 +7,26 @@ caller of ``read`` allows.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
-from urllib.parse import unquote, unquote_to_bytes
+from typing import Final
 
-from fourlane.errors import InputUnavailable, InvalidArguments, InvalidName, Reject
+from fourlane.errors import InputUnavailable, InvalidArguments, Reject
 from fourlane.providers import http
 from fourlane.storage import folder as files
-from fourlane.storage import media
-from fourlane.storage.names import belongs_to, name_of
+from fourlane.storage.blob import Blob, Found, blob_of
+from fourlane.storage.names import name_of
+from fourlane.storage.sources import check_reference, read_data_url, scheme_of, short
 from fourlane.storage.store import Storage
 from fourlane.storage.threads import Threads
 
-__all__ = ["Blob", "Inputs"]
+__all__ = ["Inputs"]
 
 _THREADS: Final = 32
 _TIMEOUT_SECONDS: Final = 30.0
 _REDIRECTS: Final = 3
-_LONGEST: Final = 8_192  # of a source that is no data: URL
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_DATA: Final = re.compile(r"data:(?P<type>[^,;]*)(?P<parameters>(;[^,;]*)*),", re.IGNORECASE)
 _PASSING: Final = (408, 425, 429)
-_NAME_SIGNS: Final = re.compile(r"[^\w.@+=-]+", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """What was read.
-
-    Parameters:
-      name: a file's, which has the suffix of the media type.
-    """
-
-    data: bytes
-    media_type: str
-    name: str
-
-
-class _Read(NamedTuple):
-    """What a source gave: at most one byte more than allowed; what was said of it, and how it is called."""
-
-    data: bytes
-    said: str = ""
-    name: str = ""
 
 
 class Inputs:
@@ -89,13 +61,13 @@ class Inputs:
 
         Raises InvalidArguments.
         """
-        match _scheme(source):
+        match scheme_of(source):
             case "https" | "http" as scheme:
                 self._check_url(source, scheme)
             case "storage":
-                _check_reference(source, tenant)
+                check_reference(source, tenant)
             case "data":
-                _data_url(source)
+                read_data_url(source)
             case "":
                 self._check_path(source)
             case scheme:
@@ -125,8 +97,8 @@ class Inputs:
         except (InvalidArguments, http.TargetRefused) as error:
             raise Reject(str(error)) from None
         except http.TransportError as error:
-            raise InputUnavailable(f"{_short(source)} could not be read: {error}") from error
-        return _blob(found, source, allowed, most_bytes)
+            raise InputUnavailable(f"{short(source)} could not be read: {error}") from error
+        return blob_of(found, short(source), allowed, most_bytes)
 
     def close(self) -> None:
         self._threads.close()
@@ -137,26 +109,26 @@ class Inputs:
         try:
             http.check_url(url, allow_private=self._allow_private)
         except http.TargetRefused as error:
-            raise InvalidArguments(f"{_short(url)}: {error}") from None
+            raise InvalidArguments(f"{short(url)}: {error}") from None
 
     def _check_path(self, path: str) -> None:
         if self._folder is None:
             raise InvalidArguments(f"{path[:200]!r}: no file may be read by its path; FOURLANE_FILES_DIR names none")
         files.check(self._folder, path)
 
-    def _fetch(self, source: str, most_bytes: int) -> _Read:
-        match _scheme(source):
+    def _fetch(self, source: str, most_bytes: int) -> Found:
+        match scheme_of(source):
             case "storage":
                 stored = self._storage().get(source)
-                return _Read(stored.data, stored.media_type, name_of(source).rpartition("/")[2])
+                return Found(stored.data, stored.media_type, name_of(source).rpartition("/")[2])
             case "data":
-                return _data_url(source)
+                return read_data_url(source)
             case "":
                 assert self._folder is not None
-                return _Read(files.read(self._folder, source, most_bytes), "", PurePosixPath(source).name)
+                return Found(files.read(self._folder, source, most_bytes), "", PurePosixPath(source).name)
         return self._get(source, most_bytes)
 
-    def _get(self, url: str, most_bytes: int) -> _Read:
+    def _get(self, url: str, most_bytes: int) -> Found:
         answer = http.get(
             url,
             headers={"accept": "*/*"},
@@ -166,76 +138,8 @@ class Inputs:
             max_redirects=_REDIRECTS,
         )
         if answer.status != 200:
-            said = f"{_short(url)} answered HTTP {answer.status}"
+            said = f"{short(url)} answered HTTP {answer.status}"
             raise InputUnavailable(said) if answer.status >= 500 or answer.status in _PASSING else Reject(said)
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Reject(f"{_short(url)} is sent compressed, though nobody asked for that")
-        return _Read(answer.body, answer.headers.get("content-type", ""), PurePosixPath(re.split("[?#]", url)[0]).name)
-
-
-def _scheme(source: str) -> str:
-    """In lower case; empty of a path. Raises InvalidArguments."""
-    if not isinstance(source, str) or not source:
-        raise InvalidArguments(f"a source is a text such as a URL, not {source!r}")
-    found = _SCHEME.match(source)
-    scheme = found[1].lower() if found else ""
-    if len(source) > _LONGEST and scheme != "data":
-        raise InvalidArguments(f"{_short(source)} is too long: {len(source):,} signs")
-    return scheme
-
-
-def _check_reference(ref: str, tenant: str) -> None:
-    try:
-        is_theirs = not tenant or belongs_to(ref, tenant)
-        name_of(ref)
-    except InvalidName as error:
-        raise InvalidArguments(str(error)) from None
-    if not is_theirs:
-        raise InvalidArguments(f"{ref} is not of the tenant {tenant!r}")
-
-
-def _data_url(url: str) -> _Read:
-    """Raises InvalidArguments."""
-    head = _DATA.match(url)
-    if head is None:
-        raise InvalidArguments("a data: URL is data:MEDIA/TYPE;base64,DATA")
-    text = url[head.end() :]
-    try:
-        if head["parameters"].lower().endswith(";base64"):
-            data = base64.b64decode(unquote(text, errors="strict"), validate=True)
-        else:
-            data = unquote_to_bytes(text)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidArguments(f"the data: URL cannot be read: {error}") from None
-    return _Read(data, head["type"])
-
-
-def _blob(found: _Read, source: str, allowed: Collection[str], most_bytes: int) -> Blob:
-    """Raises Reject."""
-    if len(found.data) > most_bytes:
-        raise Reject(f"{_short(source)} has more than the {most_bytes:,} bytes that are allowed")
-    if not found.data:
-        raise Reject(f"{_short(source)} is empty")
-    said = found.said if media.bare(found.said) not in ("", media.UNKNOWN) else media.of_name(found.name)
-    media_type = media.of_bytes(found.data, said)
-    if not media.is_allowed(media_type, allowed):
-        told = f", though said to be {media.bare(said)}" if said and media.bare(said) != media_type else ""
-        raise Reject(f"{_short(source)} is {media_type}{told}; allowed: {', '.join(sorted(allowed))}")
-    return Blob(found.data, media_type, _file_name(found.name, media_type))
-
-
-def _file_name(name: str, media_type: str) -> str:
-    """A plain name, with the suffix of the media type."""
-    plain = _NAME_SIGNS.sub("_", unquote(name)).strip("._")[:100] or "file"
-    if media.of_name(plain) == media_type:
-        return plain
-    stem = plain.rpartition(".")[0] if media.of_name(plain) else plain
-    return (stem or "file") + media.suffix_of(media_type)
-
-
-def _short(source: str) -> str:
-    """Where it is, without what may be a secret or long: a URL's path and query."""
-    scheme = source.partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        return f"{scheme}://{re.split('[/?#]', source[len(scheme) + 3 :])[0].rpartition('@')[2][:200]}"
-    return "the data: URL" if scheme == "data" else repr(source[:200])
+            raise Reject(f"{short(url)} is sent compressed, though nobody asked for that")
+        return Found(answer.body, answer.headers.get("content-type", ""), PurePosixPath(re.split("[?#]", url)[0]).name)

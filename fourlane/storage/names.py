@@ -65,7 +65,7 @@ def check_file_name(name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidName(
             f"{str(name)[:200]!r} is no name of a file: write AREA/TENANT/GROUP/FILE, each of letters, digits and "
-            "._~%@+=-, at most 150 signs and no dot at the beginning (fourlane.storage.names.file_name makes one)"
+            "._~%@+=-, at most 150 signs and no dot at the beginning (fourlane.storage.file_name makes one)"
         )
     return name
 

@@ -33,7 +33,7 @@ class S3Storage(Storage):
 
     Raises:
       FourlaneError: boto3 is not installed.
-      StorageUnavailable: there is no region, or the profile is not known.
+      StorageUnavailable: the profile is not known, or the endpoint is none.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class S3Storage(Storage):
             self._s3 = self._account.client(
                 "s3",
                 connect_timeout=5,
-                read_timeout=60,
+                read_timeout=30,
                 max_pool_connections=64,
                 retries={"mode": "standard", "total_max_attempts": _TRIES},
                 **options,

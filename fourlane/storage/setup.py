@@ -6,12 +6,12 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from fourlane.root import Root
-from fourlane.storage.inputs import Inputs
 from fourlane.storage.store import Storage
 
 if TYPE_CHECKING:
     from fourlane.config.groups.storage import Place
     from fourlane.config.settings import Settings
+    from fourlane.storage.inputs import Inputs
 
 __all__ = ["inputs", "kept_storage", "storage"]
 
@@ -25,6 +25,8 @@ def storage(of: Root) -> Storage:
 
 def inputs(of: Root) -> Inputs:
     """A part: what jobs may read. Raises SettingsError."""
+    from fourlane.storage.inputs import Inputs
+
     settings = of.settings
     made = Inputs(
         lambda: of.part(storage),

@@ -42,7 +42,8 @@ def when_well(
 ) -> T:
     """Make a call, which repeats itself where that helps, when its provider's health lets it through.
 
-    A job that would have to wait gives its slot back. Outside of a job the call is just made, without any Redis.
+    A job that would have to wait gives its slot back, and one that fails again and again counts once for the breaker.
+    Outside of a job the call is just made, without any Redis.
 
     Parameters:
       read: what an error of it says of the provider.
@@ -51,7 +52,8 @@ def when_well(
       ProviderDown, ProviderLimited: the job is postponed, and spends no attempt.
       whatever the call raised.
     """
-    if running.get() is None:
+    run = running.get()
+    if run is None:
         return call()
     rules = Rules(retries_ms=(), patience_seconds=0, timeout_seconds=timeout_seconds)
-    return health.here().call(target, rules, lambda permit: call(), read=read)
+    return health.here().call(target, rules, lambda permit: call(), read=read, call_id=run.context.id)

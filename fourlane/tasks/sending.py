@@ -20,7 +20,7 @@ from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.dramatiq_errors import closed_to_dramatiq
 from fourlane.queues.limit import Limit
 from fourlane.queues.store import Delayed
-from fourlane.tasks.callables import check_function
+from fourlane.tasks.callables import check_function, is_async
 from fourlane.tasks.enqueued import EnqueuedJob
 from fourlane.when import When, when_of
 
@@ -60,6 +60,12 @@ class Task(dramatiq.Actor[P, R]):
         super().__init__(fn, broker=broker, actor_name=name, queue_name="", priority=0, options=kept)
 
     broker: RedisBroker
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself. In a coroutine, an ``async def`` one gives something to await."""
+        if is_async(self.original) and asyncio._get_running_loop() is not None:
+            return self.original(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     @property
     def service(self) -> str:

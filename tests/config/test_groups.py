@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from fourlane.config import Settings, load_settings
 from fourlane.config.groups.jobs import QueueLimit
+from fourlane.config.groups.storage import Place
 from fourlane.errors import SettingsError
+from fourlane.redact import without_secrets
 from tests.config.asked import faults
 
 
@@ -117,6 +120,63 @@ def test_faults_in_limits_of_users(monkeypatch: pytest.MonkeyPatch, limits: str,
     assert faults() == [f"FOURLANE_NOTIFICATION_USER_LIMITS: {line}"]
 
 
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ("database", Place("database", "database")),
+        ("disk:/data/files", Place("disk", "disk:/data/files", folder=Path("/data/files"))),
+        ("disk:files", Place("disk", "disk:files", folder=Path("files"))),
+        ("s3://files/a/b/", Place("s3", "s3://files/a/b/", bucket="files", prefix="a/b")),
+        (
+            "s3://files/a?endpoint=https://x.r2.example&region=eu",
+            Place(
+                "s3",
+                "s3://files/a?endpoint=https://x.r2.example&region=eu",
+                bucket="files",
+                prefix="a",
+                endpoint="https://x.r2.example",
+                region="eu",
+            ),
+        ),
+    ],
+)
+def test_places_for_files(monkeypatch: pytest.MonkeyPatch, place: str, read: Place) -> None:
+    monkeypatch.setenv("FOURLANE_STORAGE", place)
+    assert load_settings().storage == read
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("/data", "'/data' is no place for files; use disk:/FOLDER, s3://BUCKET/PREFIX or database"),
+        ("database:x", "'database' is no place for files; use disk:/FOLDER, s3://BUCKET/PREFIX or database"),
+        ("disk:", "names no folder; write disk:/FOLDER"),
+        ("s3://files", "has no prefix; write s3://files/PREFIX, with one that nobody else uses"),
+        ("s3://files/", "has no prefix; write s3://files/PREFIX, with one that nobody else uses"),
+        ("s3:///x", "'' is no bucket; write s3://BUCKET/PREFIX"),
+        ("s3:files/x", "'' is no bucket; write s3://BUCKET/PREFIX"),
+        ("s3://Files/x", "'Files' is no bucket; write s3://BUCKET/PREFIX"),
+        ("s3://files/../x", "'../x' is no prefix; use letters, digits, - _ . and /"),
+        ("s3://key:hush@files/x", "has a key in it; write s3://BUCKET/PREFIX, and the key into FOURLANE_STORAGE_KEYS"),
+        ("s3://files/x?profile=y", "its option profile is not known; use endpoint and region"),
+        ("s3://files/x?endpoint=host", "its endpoint is none; write s3://BUCKET/PREFIX?endpoint=https://HOST"),
+        (
+            "s3://files/x?endpoint=https://u:hush@host",
+            "its endpoint is none; write s3://BUCKET/PREFIX?endpoint=https://HOST",
+        ),
+    ],
+)
+def test_what_is_no_place_for_files(monkeypatch: pytest.MonkeyPatch, place: str, line: str) -> None:
+    monkeypatch.setenv("FOURLANE_STORAGE", place)
+    assert faults() == [f"FOURLANE_STORAGE: {line}"]
+
+
+@pytest.mark.parametrize("keys", ["hush", ":hush", "hush:", " : "])
+def test_what_are_no_keys_of_a_bucket(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    monkeypatch.setenv("FOURLANE_STORAGE_KEYS", keys)
+    assert faults() == ["FOURLANE_STORAGE_KEYS: is not KEY:SECRET; write an access key, a colon and its secret"]
+
+
 WHOLE_NUMBERS = [field for field, info in Settings.model_fields.items() if info.annotation in (int, int | None)]
 
 
@@ -136,3 +196,40 @@ def test_json_nested_too_deeply_is_a_fault_like_another(monkeypatch: pytest.Monk
     monkeypatch.setenv(f"FOURLANE_{name}", value)
     with pytest.raises(SettingsError, match=f"FOURLANE_{name}: "):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["sk-abcdefgh1234\n", "sk-abcdefgh1234\r\n", ' "sk-abcdefgh1234" ', "'sk-abcdefgh1234'", "\ufeffsk-abcdefgh1234"],
+)
+def test_a_key_is_taken_as_it_was_meant(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", given)
+    key = load_settings().openai_api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-abcdefgh1234"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (" \n", "OPENAI_API_KEY: is empty but for white space or quotes; copy the key anew, or remove it"),
+        ('""', "OPENAI_API_KEY: is empty but for white space or quotes; copy the key anew, or remove it"),
+        ("sk-hush\nhush", "OPENAI_API_KEY: character 8 of 12 is none that a key can have; copy the key anew"),
+        ("sk-hush hush", "OPENAI_API_KEY: character 8 of 12 is none that a key can have; copy the key anew"),
+        ("sk-hush\u2026", "OPENAI_API_KEY: character 8 of 8 is none that a key can have; copy the key anew"),
+        ("sk-hush...", "OPENAI_API_KEY: stands in the place of a key; write the key, or remove it"),
+        ("changeme", "OPENAI_API_KEY: stands in the place of a key; write the key, or remove it"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, given: str, says: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", given)
+    assert faults() == [says]
+
+
+def test_secrets_of_the_settings_are_known_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPLEXITY_API_KEY", "no-form-of-a-key-1\n")
+    monkeypatch.setenv("REDIS_URL", "redis://user:pass%2Fword17@host:6379/0")
+    monkeypatch.setenv("FOURLANE_STRIPE_WEBHOOK_SECRETS", "abcdef0123,ghijkl4567")
+    load_settings()
+    text = "host:6379 a no-form-of-a-key-1 b pass/word17 c pass%2Fword17 d ghijkl4567"
+    assert without_secrets(text) == "host:6379 a [redacted] b [redacted] c [redacted] d [redacted]"

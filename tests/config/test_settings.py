@@ -16,6 +16,7 @@ from fourlane.cli import main
 from fourlane.config import Settings, load_settings
 from fourlane.config.groups.ai import AiOptions
 from fourlane.config.settings import variables
+from fourlane.config.values import Folder
 from tests.config.asked import PUBLIC, SECRETS
 
 
@@ -47,6 +48,11 @@ def test_defaults() -> None:
         "events_buffer": 0,
         "events_receivers": 4,
         "events_visibility_seconds": 60,
+        "storage": None,
+        "storage_keys": None,
+        "storage_days": 30,
+        "files_dir": None,
+        "files_allow_private": False,
         "database_pool_size": 5,
         "database_pool_timeout_seconds": 10,
         "database_statement_timeout_ms": 30_000,
@@ -193,6 +199,11 @@ EVERY: list[tuple[str, str] | tuple[str, str, str | None]] = [
     ("FOURLANE_EVENTS_RECEIVERS", "20"),
     ("FOURLANE_EVENTS_VISIBILITY_SECONDS", "21"),
     ("FOURLANE_WATCH_STREAMS", "true"),
+    ("FOURLANE_STORAGE", "s3://files/fourlane?endpoint=https://s3.example.com"),
+    ("FOURLANE_STORAGE_KEYS", "key:hush", None),
+    ("FOURLANE_STORAGE_DAYS", "36"),
+    ("FOURLANE_FILES_DIR", "/files"),
+    ("FOURLANE_FILES_ALLOW_PRIVATE", "true"),
     ("OPENAI_API_KEY", "hush", None),
     ("ANTHROPIC_API_KEY", "hush", None),
     ("GOOGLE_AI_API_KEY", "hush", None),
@@ -280,6 +291,7 @@ def _is_free(field: str) -> bool:
         str | None,
         SecretStr | None,
         Path,
+        Folder | None,
     )
 
 
@@ -290,7 +302,7 @@ def test_most_settings_refuse_something() -> None:
     assert len(REFUSING) > 50
 
 
-@pytest.mark.parametrize("value", ["{hush", '{"hush": {"hush": []}}'])
+@pytest.mark.parametrize("value", ["{hush hush", '{"hush": {"hush": []}}'])
 def test_the_command_tells_each_fault_by_its_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     for variable in REFUSING:
         monkeypatch.setenv(variable, value)

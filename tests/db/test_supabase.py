@@ -84,6 +84,8 @@ def test_trusted_servers_enqueue_anything(project: Any) -> None:
         ("authenticated", "UPDATE organizations SET name = 'mine'"),
         ("authenticated", "UPDATE outbox_tasks SET task = 'pay_out'"),
         ("authenticated", "SELECT * FROM schema_versions"),
+        ("authenticated", "SELECT * FROM stored_files"),
+        ("anon", "TRUNCATE stored_files"),
         ("authenticated", "SELECT enqueue_job('pay_out', organization_id => '" + ACME + "')"),
         (
             "authenticated",

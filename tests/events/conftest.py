@@ -47,7 +47,12 @@ def moto(moto_server: str) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch, moto: str, tmp_path: Path) -> None:
     """Nothing a test does reaches AWS."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
+    lead_to(moto, monkeypatch, tmp_path)
+
+
+def lead_to(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever asks for AWS comes to this server, whatever is set on this machine."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS[1])

@@ -158,17 +158,25 @@ CASES = {
         {'fourlane_beyond_unreachable{what="db"}': "1x20"}, [{'fourlane_beyond_unreachable{what="db"}': "0x20"}], 6, 3
     ),
     "BudgetNearlySpent": Case(
-        {'fourlane_ai_budget_used_ratio{tenant="a"}': "0.8x20"},
+        {'fourlane_ai_budget_used_ratio{budget="a"}': "0.8x20"},
         [
-            {'fourlane_ai_budget_used_ratio{tenant="a"}': "0.79x20"},
-            {'fourlane_ai_budget_used_ratio{tenant="a"}': "1x20"},
+            {'fourlane_ai_budget_used_ratio{budget="a"}': "0.79x20"},
+            {'fourlane_ai_budget_used_ratio{budget="a"}': "1x20"},
         ],
         3,
         0,
     ),
     "BudgetSpent": Case(
-        {'fourlane_ai_budget_used_ratio{tenant="a"}': "1x20"},
-        [{'fourlane_ai_budget_used_ratio{tenant="a"}': "0.99x20"}],
+        {
+            'fourlane_ai_budget_used_ratio{budget="a"}': "0.971x20",
+            'fourlane_ai_budget_refusing{budget="a"}': "1x20",
+        },
+        [
+            {
+                'fourlane_ai_budget_used_ratio{budget="a"}': "0.99x20",
+                'fourlane_ai_budget_refusing{budget="a"}': "0x20",
+            },
+        ],
         3,
         0,
     ),

@@ -20,7 +20,7 @@ from fourlane.db import migrate
 from fourlane.db.models import JobOutbox
 from fourlane.observe.meter import Meter
 from fourlane.observe.metrics import Host
-from fourlane.queues.guards import Budgets, ProviderStates
+from fourlane.queues.guards import Bound, Budgets, PaidCall, ProviderStates
 from fourlane.queues.status import Beyond, Lag, Spending
 from fourlane.queues.store import Store
 from fourlane.root import Root
@@ -45,8 +45,8 @@ def ask(
 def settle(store: Store, provider: str, verdict: str) -> None:
     states = ProviderStates(store)
     states._index.announce(f"{provider}|m:k")
-    states.settle(provider, "m:k", verdict=verdict, second=0, extra_tokens=0, probe=False, failures=1, open_ms=60_000,
-                  silence_ms=0)  # fmt: skip
+    states.settle(provider, "m:k", caller=1, verdict=verdict, second=0, extra_tokens=0, claim=0, failures=1,
+                  open_ms=60_000, probe_ms=60_000, silence_ms=0)  # fmt: skip
 
 
 @pytest.fixture
@@ -147,13 +147,14 @@ def test_outbox_and_budgets_are_looked_at(
     migrate.migrate(database)
     with database.begin() as session:
         session.add(JobOutbox(task="send"))
-    Budgets(store).reserve("acme", time.strftime("%Y-%m", time.gmtime()), "c1", 9_000_000, 10_000_000)
+    call = PaidCall("c1", "acme", time.strftime("%Y-%m-%d", time.gmtime()), "t", "p/m")
+    Budgets(store).reserve(call, 9_000_000_000, [Bound(0, "", 10_000_000_000, 8_000_000_000)])
     found = outside.look(store)
     [lag] = found.lags
     assert (lag.kind, lag.waiting) == ("outbox", 1)
     assert lag.oldest_ms is not None
     assert 0 <= lag.oldest_ms < 60_000
-    assert found.spending == [Spending("acme", 9.0, 10.0)]
+    assert found.spending == [Spending("tenant acme per month", 9.0, 10.0)]
     database.close()
     opened.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fourlane.providers.retry_after import retry_after_ms
-from fourlane.providers.signals import quota_silence_ms, signal_of_status
+from fourlane.providers.signals import Signal, quota_silence_ms, signal_of_error_type, signal_of_status
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,45 @@ def test_quota_headers(headers: dict[str, str], milliseconds: int) -> None:
 def test_statuses(status: int, verdict: str, again: bool) -> None:
     signal = signal_of_status(status, {})
     assert (signal.verdict, signal.again) == (verdict, again)
+
+
+DOWN, LIMITED = Signal("down", again=True), Signal("limited", again=True, silence_ms=-1)
+
+
+@pytest.mark.parametrize(
+    ("word", "signal"),
+    [
+        ("overloaded_error", DOWN),  # Anthropic
+        ("api_error", DOWN),
+        ("timeout_error", DOWN),
+        ("rate_limit_error", LIMITED),
+        ("conflict_error", Signal("neutral", again=True)),
+        ("invalid_request_error", Signal("neutral")),
+        ("billing_error", Signal("neutral")),
+        ("server_error", DOWN),  # OpenAI
+        ("server_is_overloaded", DOWN),
+        ("rate_limit_exceeded", LIMITED),
+        ("slow_down", LIMITED),
+        ("insufficient_quota", Signal("neutral")),  # waiting fills no account
+        ("context_length_exceeded", Signal("neutral")),
+        ("UNAVAILABLE", DOWN),  # Google
+        ("INTERNAL", DOWN),
+        ("DEADLINE_EXCEEDED", DOWN),
+        ("RESOURCE_EXHAUSTED", LIMITED),
+        ("INVALID_ARGUMENT", Signal("neutral")),
+        ("502", DOWN),  # OpenRouter says a status
+        ("429", LIMITED),
+        ("402", Signal("neutral")),
+        ("200", None),
+        ("5020", None),
+        ("a_word_of_next_month", None),
+        ("", None),
+    ],
+)
+def test_words_of_errors(word: str, signal: Signal | None) -> None:
+    assert signal_of_error_type(word) == signal
+
+
+def test_an_overload_may_say_until_when() -> None:
+    assert signal_of_status(529, {"retry-after": "7"}) == Signal("down", again=True, silence_ms=7_000)
+    assert signal_of_status(503, {}) == DOWN

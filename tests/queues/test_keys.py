@@ -22,7 +22,8 @@ def test_the_catalogue_has_every_key() -> None:
     ]
     made += [keys.latest("k"), keys.places("k"), keys.breaker("k"), *keys.taken(1), keys.claim("1a"), keys.runs("a:b")]
     made += [environment.health("openai", "gpt-4o:k1"), environment.spent("acme", "2026-11"), environment.tries("m")]
-    made += [environment.group("g"), environment.health_sent("openai"), environment.spent_sent("acme")]
+    made += [environment.spent("", "2026-11-28"), environment.reservations, environment.unwritten]
+    made += [environment.group("g"), environment.health_sent("openai"), environment.budgets_sent]
     made += [environment.tries_sent(), keys.leased("w:1")]
     for key in (key + b"o" if key.endswith(b"sent:") else key for key in made if isinstance(key, bytes)):
         assert catalogue.read(key.decode()) is not None, key

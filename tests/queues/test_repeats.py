@@ -14,7 +14,7 @@ from fourlane.job import State
 from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.claims import Claim, Claims
 from fourlane.queues.dead_letters import trail
-from fourlane.queues.guards import Budgets, ProviderStates
+from fourlane.queues.guards import Asked, Bound, Budgets, PaidCall, ProviderStates
 from fourlane.queues.journal import Lease, journal_of
 from fourlane.queues.output import read_log, read_output
 from fourlane.queues.redis import Connector, client_of
@@ -26,6 +26,7 @@ from tests.queues.conftest import Hand
 
 T = TypeVar("T")
 LIMITS: Final[dict[str, int]] = {"requests_per_minute": 10, "tokens_per_minute": 1_000, "tokens": 100}
+RESERVED: Final = LIMITS | {"caller": 1, "claim_ms": 60_000, "ramp_ms": 1, "failures": 5}
 
 
 class Caller:
@@ -66,7 +67,7 @@ def caller(redis_url: str, namespace: str, hand: Hand, request: pytest.FixtureRe
 def provider_reserve(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
     states._index.announce("openai|gpt")
-    word, _, _ = caller.lose(lambda: states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1))
+    word, _, _ = caller.lose(lambda: states.reserve("openai", "gpt", **RESERVED))
     [seen] = states.look()
     return word, seen.requests, seen.tokens
 
@@ -74,25 +75,25 @@ def provider_reserve(caller: Caller) -> Any:
 def provider_reserve_the_last(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
     states._index.announce("openai|gpt")
-    limits = LIMITS | {"requests_per_minute": 1}
-    return caller.lose(lambda: states.reserve("openai", "gpt", **limits, probe_ms=60_000, ramp_ms=1))[0]
+    limits = RESERVED | {"requests_per_minute": 1}
+    return caller.lose(lambda: states.reserve("openai", "gpt", **limits))[0]
 
 
 def _settle(states: ProviderStates, verdict: str, second: int = 1, **given: Any) -> None:
-    rest: dict[str, Any] = {"extra_tokens": 0, "probe": False, "failures": 5, "open_ms": 1, "silence_ms": 0} | given
-    states.settle("openai", "gpt", verdict=verdict, second=second, **rest)
+    rest = {"caller": 1, "extra_tokens": 0, "claim": 0, "failures": 5, "open_ms": 1, "probe_ms": 1, "silence_ms": 0}
+    states.settle("openai", "gpt", verdict=verdict, second=second, **rest | given)
 
 
 def provider_probe(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
     states._index.announce("openai|gpt")
-    _settle(states, "down", failures=1, open_ms=0)
-    return caller.lose(lambda: states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1))[0]
+    _settle(states, "down", caller=2, failures=1, open_ms=0)
+    return caller.lose(lambda: states.reserve("openai", "gpt", **RESERVED))[0]
 
 
 def provider_settle(caller: Caller) -> Any:
     states = ProviderStates(caller.store)
-    _, _, second = states.reserve("openai", "gpt", **LIMITS, probe_ms=60_000, ramp_ms=1)
+    _, _, second = states.reserve("openai", "gpt", **RESERVED)
     caller.lose(lambda: _settle(states, "down", second, extra_tokens=-30))
     [seen] = states.look()
     return seen.failures, seen.tokens
@@ -106,17 +107,22 @@ def provider_silence(caller: Caller) -> Any:
     return seen.wait_ms <= 1_000
 
 
+CALL = PaidCall("call", "acme", "2026-11-28", "t", "p/m")
+BOUND = Bound(0, "", 100, 80)
+
+
 def budget_reserve(caller: Caller) -> Any:
     budgets = Budgets(caller.store)
-    budgets._index.announce("2026-11|acme")
-    return caller.lose(lambda: budgets.reserve("acme", "2026-11", "call", 90, 100)), budgets.look("acme", "2026-11")
+    asked = caller.lose(lambda: budgets.reserve(CALL, 90, [BOUND]))
+    return asked, budgets.look("acme", "2026-11").held
 
 
 def budget_settle(caller: Caller) -> Any:
     budgets = Budgets(caller.store)
-    budgets.reserve("acme", "2026-11", "call", 90, 100)
-    caller.lose(lambda: budgets.settle("acme", "2026-11", "call", 80, ("gpt",)))
-    return budgets.look("acme", "2026-11")
+    budgets.reserve(CALL, 90, [BOUND])
+    caller.lose(lambda: budgets.settle(CALL, 80))
+    account = budgets.look("", "2026-11-28")
+    return account.spent, account.calls, budgets.look("acme", "2026-11").held
 
 
 def leave(caller: Caller) -> Any:
@@ -260,8 +266,8 @@ CASES: Final[list[tuple[Callable[[Caller], Any], Any]]] = [
     (provider_probe, "probe"),
     (provider_settle, (1, 70)),
     (provider_silence, True),
-    (budget_reserve, (("warn", 90), {"reserved": 90})),
-    (budget_settle, {"reserved": 0, "spent": 80, "gpt": 80}),
+    (budget_reserve, (Asked(None, 0, ((0, 90),)), {"": 90})),
+    (budget_settle, (80, 1, {"": 0})),
     (leave, (2, b"5")),
     (reclaim, (0, True, b'{"error":"poison: it died"}', TOLD_ONCE)),
     (purge, 3),

@@ -74,6 +74,8 @@ def provider(state: str) -> ProviderState:
         (seen(beyond=Beyond(spending=[Spending("t", 80.0, 100.0)])), ["BudgetNearlySpent:t"]),
         (seen(beyond=Beyond(spending=[Spending("t", 100.0, 100.0)])), ["BudgetSpent:t"]),
         (seen(beyond=Beyond(spending=[Spending("t", 0.0, 0.0)])), ["BudgetSpent:t"]),  # may spend nothing
+        # the next call would have passed it
+        (seen(beyond=Beyond(spending=[Spending("t", 97.1, 100.0, True)])), ["BudgetSpent:t"]),
         (seen(memory=(81, 100)), ["RedisMemory"]),
         (seen(memory=(81, 0)), []),  # no maxmemory
         (seen(workers_lost=1), ["WorkersLost"]),
@@ -111,9 +113,9 @@ def test_a_look_sees_what_is_there(store: Store, hand: Hand) -> None:
     rule = manage.Schedule(name="hourly", service="mail", task="send", cron="0 * * * *")
     manage.put(store, rule)
     states = ProviderStates(store)
-    for _ in range(2):
-        states.settle("openai", "gpt-4o:k", verdict="down", second=0, extra_tokens=0, probe=False, failures=2,
-                      open_ms=60_000, silence_ms=0)  # fmt: skip
+    for caller in range(2):
+        states.settle("openai", "gpt-4o:k", caller=caller, verdict="down", second=0, extra_tokens=0, claim=0,
+                      failures=2, open_ms=60_000, probe_ms=60_000, silence_ms=0)  # fmt: skip
     states._index.announce("openai|gpt-4o:k")
     found = look(store)
     assert sum(found.died.values()) == 12

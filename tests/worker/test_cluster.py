@@ -13,6 +13,7 @@ import fourlane
 from fourlane.names import Queue, Tier
 from fourlane.queues import browse, control, dead_letters
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.guards import Bound, Budgets, PaidCall
 from fourlane.worker.loop.loop import Loop
 from tests.command import Command
 from tests.command import command as command
@@ -100,3 +101,13 @@ for service in ("one", "two", "three"):
         with open("ledger", "a") as ledger:
             ledger.write(service + " ")
 """
+
+
+def test_budgets_of_several_tenants_and_of_all_are_asked_at_once(broker: RedisBroker) -> None:
+    budgets, bounds = Budgets(broker.store), [Bound(0, "", 100, 80), Bound(3, "", 150, 120)]
+    calls = [PaidCall(f"c{number}", f"tenant{number}", "2026-11-28", "t", "p/m") for number in range(3)]
+    assert [budgets.reserve(call, 60, bounds).over for call in calls] == [None, None, 1]
+    assert budgets.settle(calls[0], 10)
+    assert budgets.reserve(calls[2], 60, bounds).over is None
+    assert budgets.sweep(2**50) == 2
+    assert (budgets.look("", "2026-11-28").spent, budgets.look("", "2026-11-28").held) == (10, {"": 0})

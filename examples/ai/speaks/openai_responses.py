@@ -97,12 +97,13 @@ def _message(said: Said) -> _Made:
     if not (said.pieces or script.refusal):
         return {}, [], {}
     item: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
-    place = {"content_index": 0}
+    place: dict[str, Any] = {"content_index": 0}
     if script.refusal:
         events = [{"type": "response.refusal.delta", "delta": script.refusal} | place]
         part: dict[str, Any] = {"type": "refusal", "refusal": script.refusal}
         return item, events, item | {"status": "completed", "content": [part]}
-    events = [{"type": "response.output_text.delta", "delta": piece, "logprobs": []} | place for piece in said.pieces]
+    text = {"type": "response.output_text.delta", "logprobs": []}
+    events = [text | place | {"delta": piece} for piece in said.pieces]
     cited = [
         {"type": "url_citation", "url": url, "title": title, "start_index": 0, "end_index": len(said.text)}
         for url, title in script.citations

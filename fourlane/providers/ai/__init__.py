@@ -9,7 +9,7 @@ budgets and health are not known here.
 from fourlane.providers.ai.accounts import BASE_URLS, LIKE_OPENAI, Account, aclose
 from fourlane.providers.ai.answer import Answer, Citation, CutStream, FailedAnswer, Outcome
 from fourlane.providers.ai.ask import ask
-from fourlane.providers.ai.errors import EmptyAccount, Unsendable, is_fault_of_ours, read_error, told
+from fourlane.providers.ai.errors import EmptyAccount, Unsendable, is_fault_of_ours, read_error, told, was_taken
 from fourlane.providers.ai.families import Family, family
 from fourlane.providers.ai.question import ChatMessage, Effort, Media, Question, Tool, ToolCall
 from fourlane.providers.ai.usage import NOTHING, Usage
@@ -40,4 +40,5 @@ __all__ = [
     "is_fault_of_ours",
     "read_error",
     "told",
+    "was_taken",
 ]

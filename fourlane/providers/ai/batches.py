@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from fourlane.providers.ai import anthropic, openai_responses
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer
+from fourlane.providers.ai.errors import status_of
 from fourlane.providers.ai.families import family
 from fourlane.providers.ai.pieces import Gathered
 from fourlane.providers.ai.question import Question, header_of
@@ -29,6 +30,7 @@ __all__ = [
     "cancel",
     "has_batches",
     "latest",
+    "look",
     "request_of",
     "results",
     "submit",
@@ -144,6 +146,18 @@ async def latest(account: Account, since_ms: int) -> AsyncIterator[Batch]:
         if batch.created_ms < since_ms:
             return
         yield batch
+
+
+async def look(account: Account, batch_id: str) -> Batch | None:
+    """One batch; None: there is none of this id."""
+    sdk = client(account)
+    batches = sdk.messages.batches if account.provider == "anthropic" else sdk.batches
+    try:
+        return _read(account, await batches.retrieve(batch_id))
+    except Exception as error:
+        if status_of(error) == 404:
+            return None
+        raise
 
 
 async def cancel(account: Account, batch_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any, Final
@@ -10,7 +11,16 @@ from fourlane.errors import FourlaneError
 from fourlane.providers.ai.answer import CutStream, FailedAnswer
 from fourlane.providers.signals import Signal, signal_of_error_type, signal_of_status
 
-__all__ = ["EmptyAccount", "GoogleRefused", "Unsendable", "is_fault_of_ours", "read_error", "status_of", "told"]
+__all__ = [
+    "EmptyAccount",
+    "GoogleRefused",
+    "Unsendable",
+    "is_fault_of_ours",
+    "read_error",
+    "status_of",
+    "told",
+    "was_taken",
+]
 
 
 class Unsendable(FourlaneError):
@@ -45,7 +55,7 @@ class GoogleRefused(FourlaneError):
         super().__init__(f"{self.status_code} {words}")
 
 
-def told(error: Exception, provider: str) -> Exception:
+def told(error: BaseException, provider: str) -> BaseException:
     """The error to raise for one of an SDK: itself, unless its words hold a secret or do not say what to do."""
     if any(_is_malformed(each) for each in _causes(error)):
         words = f"the request to {provider} cannot be sent: one of its headers is malformed"
@@ -88,6 +98,21 @@ def is_fault_of_ours(error: BaseException) -> bool:
     return status is not None and 400 <= status < 500 and read_error(error).verdict == "neutral"
 
 
+def was_taken(error: BaseException) -> bool:
+    """Whether a provider may have begun to work, and counts it, when the call ended so before a piece had come.
+
+    Not where it answered with an error, or could not be reached at all.
+    """
+    if isinstance(error, (CutStream, TimeoutError, asyncio.CancelledError)):
+        return True
+    if status_of(error) is not None:
+        return False
+    chain = list(_causes(error))
+    if any(base.__name__ in _OF_CONNECTING for one in chain for base in type(one).__mro__):
+        return False
+    return any(isinstance(one, (OSError, json.JSONDecodeError)) or _is_of_transport(one) for one in chain)
+
+
 _EMPTY: Final = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error")
 
 
@@ -98,7 +123,7 @@ def _is_empty(error: BaseException) -> bool:
     if status == 402:
         return True
     # OpenAI says it by 429, Anthropic by 400 and in words alone.
-    words = str(error)
+    words = f"{error} {getattr(error, 'code', '')}"
     return status in (400, 403, 429) and (any(word in words for word in _EMPTY) or "credit balance is too low" in words)
 
 
@@ -124,6 +149,9 @@ def _google_wait(error: BaseException) -> dict[str, str]:
     return {}
 
 
+_OF_CONNECTING: Final = frozenset(
+    {"ClientConnectorError", "ConnectError", "ConnectTimeout", "ConnectionRefusedError", "PoolTimeout"}
+)
 _OF_TRANSPORT: Final = frozenset(
     {
         "APIConnectionError",

@@ -42,7 +42,7 @@ class Family:
     stops: bool = True
     thinking: Literal["effort", "adaptive", "always", "level", "budget"] = "effort"
     forced: bool = True
-    first_seconds: float = 60.0
+    first_seconds: float = 30.0
     silence_seconds: float = 30.0
 
 

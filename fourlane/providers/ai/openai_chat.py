@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,7 @@ from fourlane.providers.ai.question import ChatMessage, Media, Question, Tool, T
 from fourlane.providers.ai.refusals import send
 from fourlane.providers.ai.schemas import strict
 from fourlane.providers.ai.sse import events
+from fourlane.providers.ai.stops import Stops
 from fourlane.providers.ai.thoughts import Thoughts
 from fourlane.providers.ai.usage import Usage
 from fourlane.providers.signals import quota_silence_ms
@@ -27,14 +28,15 @@ __all__ = ["body_of", "stream", "usage_of"]
 
 async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, None]:
     """The pieces of an answer."""
-    body = body_of(account.provider, question, family(account.provider, question.model))
+    takes = family(account.provider, question.model)
+    body = body_of(account.provider, question, takes)
     headers = header_of(question.idempotency_key)
     opened = await send(
         account, question.model, body, lambda body: streamed(account, "/chat/completions", body=body, headers=headers)
     )
     async with opened:
         yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
-        reading = _Reading(account.provider, question.model)
+        reading = _Reading(account.provider, question.model, () if takes.stops else question.stop)
         async with aclosing(events(opened.response)) as told:
             async for event in told:
                 for piece in reading.pieces(event):
@@ -118,8 +120,9 @@ def _part(media: Media) -> dict[str, Any]:
 class _Reading:
     """One answer as it is read: tool calls come in parts, sources and details of thoughts are gathered."""
 
-    def __init__(self, provider: str, model: str) -> None:
+    def __init__(self, provider: str, model: str, stops: Sequence[str] = ()) -> None:
         self._of = {"provider": provider, "model": model}
+        self._stops = Stops(stops)
         self._thoughts = Thoughts()
         self._calls: dict[int, list[str]] = {}
         self._details: list[Any] = []
@@ -157,7 +160,7 @@ class _Reading:
         if alive or finish:
             finish = "refusal" if self._refused and finish else finish
             shown = self._thoughts.without(text) if isinstance(text, str) else ""
-            yield Piece(text=shown, alive=alive, finish=finish, outcome=outcomes.CHAT.get(finish))
+            yield Piece(text=self._stops.before(shown), alive=alive, finish=finish, outcome=outcomes.CHAT.get(finish))
 
     def _call(self, call: dict[str, Any]) -> None:
         number = call.get("index")
@@ -179,7 +182,7 @@ class _Reading:
         """What is known only when all has come."""
         calls = (ToolCall(id=key, name=name, arguments=text) for key, name, text in self._calls.values())
         return Piece(
-            text=self._thoughts.rest(),
+            text=self._stops.before(self._thoughts.rest()) + self._stops.rest(),
             calls=tuple(call for call in calls if call.name),
             citations=tuple(self._sources.values()),
             raw=self._of | {"content": {"reasoning_details": self._details}} if self._details else None,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from fourlane.providers.ai import outcomes
 from fourlane.providers.ai.accounts import Account, streamed
@@ -18,12 +18,19 @@ from fourlane.providers.ai.question import ChatMessage, Media, Question, ToolCal
 from fourlane.providers.ai.refusals import send
 from fourlane.providers.ai.schemas import strict
 from fourlane.providers.ai.sse import events
+from fourlane.providers.ai.stops import Stops
 from fourlane.providers.ai.usage import Usage
 from fourlane.providers.signals import quota_silence_ms
 
 __all__ = ["body_of", "cache_key", "stream", "usage_of", "whole"]
 
-_FEWEST_TOKENS = 16
+_FEWEST_TOKENS: Final = 16
+_PERPLEXITY: Final[Mapping[str, Mapping[str, str]]] = {
+    "sonar": {"model": "perplexity/sonar"},
+    "sonar-pro": {"model": "perplexity/sonar", "preset": "fast"},
+    "sonar-reasoning-pro": {"model": "perplexity/sonar", "preset": "low"},
+}
+"""What Perplexity's models are called by this protocol, where they are called otherwise."""
 
 
 async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, None]:
@@ -31,11 +38,11 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     body = body_of(account.provider, question, family(account.provider, question.model))
     headers = header_of(question.idempotency_key)
     opened = await send(
-        account, question.model, body, lambda body: streamed(account, "/responses", body=body, headers=headers)
+        account, question.model, body, lambda body: streamed(account, _path(account), body=body, headers=headers)
     )
     async with opened:
         yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
-        thinking = False
+        thinking, stops = False, Stops(question.stop)  # this API takes no stop words
         async with aclosing(events(opened.response)) as told:
             async for event in told:
                 kind = event.get("type", "")
@@ -43,13 +50,20 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
                     thinking = kind.endswith("added") and (event.get("item") or {}).get("type") == "reasoning"
                 elif kind.endswith(".delta"):
                     text = event.get("delta") or "" if kind == "response.output_text.delta" else ""
-                    yield Piece(text=text, alive=True)
+                    yield Piece(text=stops.before(text), alive=True)
                 elif kind in ("response.completed", "response.incomplete", "response.failed", "response.cancelled"):
+                    yield Piece(text=stops.rest())
                     yield _end(account.provider, question.model, event.get("response") or {})
                 elif kind == "error":
                     raise _failed(event.get("error") or event)
                 elif thinking:
                     yield Piece(alive=True)  # it keeps the connection while the model thinks
+
+
+def _path(account: Account) -> str:
+    """Perplexity's address has no version of its own."""
+    versioned = account.provider != "perplexity" or (account.base_url or "").rstrip("/").endswith("/v1")
+    return "/responses" if versioned else "/v1/responses"
 
 
 def whole(provider: str, model: str, response: dict[str, Any]) -> Iterator[Piece]:
@@ -89,8 +103,12 @@ def body_of(provider: str, question: Question, takes: Family) -> dict[str, Any]:
         kept = strict(question.schema)
         form = {"type": "json_schema", "name": "answer", "schema": kept or dict(question.schema)}
         body["text"] = {"format": form | {"strict": kept is not None}}
-    if question.cache:
+    if question.cache and provider == "openai":
         body["prompt_cache_key"] = cache_key(question)
+    if provider == "perplexity":
+        # Its models search the web here only where they are told that they may.
+        body |= _PERPLEXITY.get(question.model, {})
+        body.setdefault("tools", []).append({"type": "web_search"})
     return body
 
 
@@ -133,7 +151,7 @@ def _part(media: Media) -> dict[str, Any]:
 def _end(provider: str, model: str, response: dict[str, Any]) -> Piece:
     """What the last event says, which has the whole answer."""
     error, output = response.get("error") or {}, [item for item in response.get("output") or () if item]
-    searches = sum(item.get("type") == "web_search_call" for item in output)
+    searches = sum(item.get("type") in ("web_search_call", "search_results") for item in output)
     usage = usage_of(response.get("usage"), searches)
     if response.get("status") in ("failed", "cancelled"):
         code = str(error.get("code") or response["status"])
@@ -154,7 +172,7 @@ def _end(provider: str, model: str, response: dict[str, Any]) -> Piece:
             for item in output
             if item.get("type") == "function_call" and item.get("status") != "incomplete"
         ),
-        citations=tuple(_citations(parts)),
+        citations=(*_citations(parts), *_sources(output)),
         raw={"provider": provider, "model": model, "content": output} if _has_own(output) else None,
     )
 
@@ -178,6 +196,14 @@ def _citations(parts: list[dict[str, Any]]) -> Iterator[Citation]:
             elif note.get("type") in ("file_citation", "container_file_citation"):
                 yield Citation(title=note.get("filename") or note.get("file_id") or "")
         before += len(part.get("text") or "")
+
+
+def _sources(output: list[dict[str, Any]]) -> Iterator[Citation]:
+    """What Perplexity found."""
+    for item in output:
+        for found in (item.get("results") or ()) if item.get("type") == "search_results" else ():
+            quote = found.get("snippet") or ""
+            yield Citation(url=found.get("url") or "", title=found.get("title") or "", quote=quote)
 
 
 def _failed(error: dict[str, Any]) -> FailedAnswer:

@@ -12,7 +12,7 @@ from fourlane import codec, job
 from fourlane.outcome import Dead, Retry
 from fourlane.queues.records import failed_again, retried_as, write_record
 from fourlane.queues.turn import Leased
-from fourlane.queues.words import UNSAID, words_of, writable
+from fourlane.queues.words import UNSAID, kept_trace, words_of
 from fourlane.reasons import ERROR, REJECTED
 
 __all__ = ["LeasedMessage", "dead", "retry", "unwritten"]
@@ -55,7 +55,7 @@ def unwritten(message: LeasedMessage, error: Exception) -> Dead:
 
 def _trace(message: LeasedMessage, options: dict[str, Any]) -> str:
     """What dramatiq's Retries puts there."""
-    return "" if message.sealed else writable(str(options.get("traceback", "")))
+    return "" if message.sealed else kept_trace(str(options.get("traceback", "")))
 
 
 def _attempt(message: LeasedMessage, error: str, trace: str) -> job.Attempt:

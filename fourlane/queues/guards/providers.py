@@ -19,9 +19,9 @@ class ProviderState(NamedTuple):
 
     Parameters:
       state: ``closed`` (calls go through), ``open``, or ``probing`` (open, the next call tries).
-      failures: failed calls in a row.
+      failures: calls that failed in a row, each counted once.
       opened: how often the breaker has opened.
-      wait_ms: until a call may be made again; 0 when it may be now.
+      wait_ms: until a call that is none of these may be made; 0 when it may be now.
       requests, tokens: booked in the last minute, where there is a limit.
     """
 
@@ -47,36 +47,40 @@ class ProviderStates:
         provider: str,
         name: str,
         *,
+        caller: int,
         requests_per_minute: int,
         tokens_per_minute: int,
         tokens: int,
-        probe_ms: int,
+        claim_ms: int,
         ramp_ms: int,
+        failures: int,
     ) -> tuple[str, int, int]:
-        """Ask for a call (lua/provider_reserve.lua): its word, milliseconds to wait, the second it is booked under."""
+        """Ask for a call (lua/provider_reserve.lua): its word, a number, the second."""
         self._index.announce(f"{provider}|{name}")
         key = self._store.keys.health(provider, name)
-        args = (requests_per_minute, tokens_per_minute, tokens, probe_ms, ramp_ms)
+        args = (requests_per_minute, tokens_per_minute, tokens, claim_ms, ramp_ms, caller, failures)
         sent = self._store.keys.health_sent(provider)
-        word, wait_ms, second = self._store.connector.run_once("provider_reserve", (key,), args, sent, marks=True)
-        return word.decode(), int(wait_ms), int(second)
+        word, number, second = self._store.connector.run_once("provider_reserve", (key,), args, sent, marks=True)
+        return word.decode(), int(number), int(second)
 
     def settle(
         self,
         provider: str,
         name: str,
         *,
+        caller: int,
         verdict: str,
         second: int,
         extra_tokens: int,
-        probe: bool,
+        claim: int,
         failures: int,
         open_ms: int,
+        probe_ms: int,
         silence_ms: int,
     ) -> None:
-        """Book how it ended (lua/provider_settle.lua)."""
+        """Book how it ended, or that it gave its first sign of life (lua/provider_settle.lua)."""
         key = self._store.keys.health(provider, name)
-        args = (verdict, second, extra_tokens, int(probe), failures, open_ms, silence_ms)
+        args = (verdict, second, extra_tokens, claim, failures, open_ms, silence_ms, caller, probe_ms)
         sent = self._store.keys.health_sent(provider)
         self._store.connector.run_once("provider_settle", (key,), args, sent)
 
@@ -94,7 +98,7 @@ def _read(provider: str, name: str, known: dict[str, int]) -> ProviderState:
     now_ms = int(time.time() * 1000)
     since = now_ms // 1000 - 60
     minute = {k: v for k, v in known.items() if k[1] == ":" and int(k[2:]) >= since}
-    until = known.get("opened_until", 0)
+    until = known.get("opened_until", 0) and min(known["opened_until"], known.get("probe_at", known["opened_until"]))
     return ProviderState(
         provider,
         name,

@@ -1,10 +1,12 @@
 -- Ask whether a call to a provider may start now, and reserve its request and tokens.
 -- KEYS  1 the target's state, 2 what the caller's connection sent last
--- ARGV  1 the call's number there, 2 requests a minute, 3 tokens a minute (0: no limit), 4 tokens that the call may
---       take, 5 milliseconds that a probe may take, 6 milliseconds of the ramp after a breaker closed
--- Reply word, milliseconds, second
---       "go" or "probe": it may start; the second under which its tokens are booked
---       "open": the breaker is open, ask again after the milliseconds
+-- ARGV  1 the call's number there, 2 requests a minute, 3 tokens a minute (0: no limit), 4 tokens that it may take
+--       5 milliseconds within which a probe gives a sign of life or ends, 6 milliseconds of the ramp after a breaker
+--       closed, 7 who calls, a number that is the same for all tries of a call, 8 failures that open the breaker
+-- Reply word, number, second
+--       "go": it may start; 0, the second under which its tokens are booked
+--       "probe": it may start, though the breaker is open; its claim to be the only one, the second
+--       "open": the breaker is open, ask again after so many milliseconds
 --       "full": a limit has no room, or the provider asked for silence, for so many milliseconds
 --       A call that comes again is booked once.
 --@include time
@@ -12,7 +14,7 @@
 
 local STATE, SENT = KEYS[1], KEYS[2]
 local call, requests, tokens, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local probe_ms, ramp_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
+local claim_ms, ramp_ms, caller, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local KEEP_MS, KEPT_ANEW_MS = 86400000, 3600000
 local WINDOW = 60
 
@@ -40,27 +42,52 @@ if #gone > 0 then redis.call('HDEL', STATE, unpack(gone)) end
 
 local function at(number) return string.format('%.0f', number) end
 
+-- Whether this call is one of those that failed in a row (settled by provider_settle.lua).
+local function failed()
+    for i = 1, math.min(state.failures or 0, most) do
+        if state['failed' .. i] == caller then return true end
+    end
+    return false
+end
+
+-- Milliseconds until an open breaker lets this call through; 0: it is the probe.
+local function closed_for(opened_until)
+    local claimed = (state.probe_until or 0) - now
+    -- The others come back after a second, then each time after twice as long: soon for a probe that is answered soon.
+    if claimed > 0 then return math.min(claimed, math.max(1000, claim_ms - claimed)) end
+    -- One that failed before says least of the provider: it may be its own fault.
+    local due = not failed() and state.probe_at or opened_until
+    return math.max(0, math.min(due, opened_until) - now)
+end
+
+-- After the breaker closed: 1 call in the first tenth of the ramp, then each time twice as many.
+-- Whether it ramps, and milliseconds until the next tenth when this one is full.
+local function ramping()
+    local closed_at = state.closed_at or 0
+    local ramp = math.min(ramp_ms, closed_at - (state.opened_at or 0)) -- no longer than it was open
+    local since = now - closed_at
+    if since >= ramp then return false, 0 end
+    local tenth = math.floor(since * 10 / ramp)
+    if (state.ramped or 0) < 2 ^ (tenth + 1) - 1 then return true, 0 end
+    return true, math.ceil((tenth + 1) * ramp / 10 - since)
+end
+
 -- Decides: the reply, and what is to be booked.
 local function decide()
-    local word, booked = 'go', {}
+    local word, number, booked = 'go', 0, {}
     local opened_until = state.opened_until or 0
-    if opened_until > now then return { 'open', opened_until - now, second }, booked end
     if opened_until > 0 then
-        if (state.probe_until or 0) > now then
-            return { 'open', math.min(1000, state.probe_until - now), second }, booked
-        end
-        word = 'probe'
+        local wait = closed_for(opened_until)
+        if wait > 0 then return { 'open', wait, second }, booked end
+        word, number = 'probe', now + claim_ms
     end
     if (state.silent_until or 0) > now then return { 'full', state.silent_until - now, second }, booked end
 
-    -- After the breaker closed: 1 call in the first tenth of the ramp, then each time twice as many.
-    local since = now - (state.closed_at or 0)
-    local ramps = word == 'go' and since < ramp_ms
-    if ramps then
-        local tenth = math.floor(since * 10 / ramp_ms)
-        if (state.ramped or 0) >= 2 ^ (tenth + 1) - 1 then
-            return { 'full', math.ceil((tenth + 1) * ramp_ms / 10 - since), second }, booked
-        end
+    local ramps = false
+    if word == 'go' then
+        local wait
+        ramps, wait = ramping()
+        if wait > 0 then return { 'full', wait, second }, booked end
     end
 
     -- Whole seconds are counted, so that no minute of the provider's clock, wherever it begins, holds more.
@@ -87,8 +114,8 @@ local function decide()
     if requests > 0 then book('r:' .. second, here.r + 1) end
     if tokens > 0 and wanted > 0 then book('t:' .. second, here.t + wanted) end
     if ramps then book('ramped', (state.ramped or 0) + 1) end
-    if word == 'probe' then book('probe_until', now + probe_ms) end
-    return { word, 0, second }, booked
+    if word == 'probe' then book('probe_until', number) end
+    return { word, number, second }, booked
 end
 
 local before = replied_before(SENT, call)

@@ -1,24 +1,32 @@
--- Book how a call to a provider ended.
+-- Book how a call to a provider ended, or that it gave its first sign of life.
 -- KEYS  1 the target's state, 2 what the caller's connection sent last
 -- ARGV  1 the call's number there
---       2 verdict: ok, down (the breaker counts it), limited (it asked for silence), neutral (says nothing of its health)
+--       2 verdict: ok, down (the breaker counts it), limited (it asked for silence), neutral (says nothing of its
+--         health); alive: it goes on, its first sign of life came
 --       3 the second of the reservation, 4 tokens to add to what was reserved there, may be negative
---       5 1 when the call was a probe, 6 failures that open the breaker, 7 milliseconds it stays open
+--       5 the claim of a probe, else 0, 6 failures that open the breaker, 7 milliseconds it stays open
 --       8 milliseconds of silence that the provider asked for: 0 none, -1 unknown (1 s, doubled each time up to 60)
--- Reply consecutive failures, milliseconds until the breaker lets a probe through (0: it is closed)
+--       9 who calls, a number that is the same for all tries of a call
+--       10 milliseconds after which one that did not fail may probe, doubled each time that it fails too
+-- Reply consecutive failures, milliseconds until the breaker lets anyone through (0: it is closed)
 --       A call that comes again is booked once.
 --@include time
 --@include first_reply
 
 local STATE, SENT = KEYS[1], KEYS[2]
 local call, verdict, second, extra = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local probe, most, open_ms, silence = ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local claim, most, open_ms, silence = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local caller, probe_ms = tonumber(ARGV[9]), tonumber(ARGV[10])
 local KEEP_MS = 86400000
 
 local now = now_ms()
-local read = redis.call('HMGET', STATE, 't:' .. second, 'failures', 'strikes', 'opened_until', 'silent_until', 'opened')
+local read = redis.call('HMGET', STATE, 't:' .. second, 'failures', 'strikes', 'opened_until', 'silent_until', 'opened',
+    'probe_until', 'probe_ms', 'closed_at')
 local function number(place) return tonumber(read[place] or 0) or 0 end
-local failures, strikes, opened_until, silent_until = number(2), number(3), number(4), number(5)
+local failures, strikes, opened_until, silent_until, opened = number(2), number(3), number(4), number(5), number(6)
+local probe_until, probed_ms, closed_at = number(7), number(8), number(9)
+-- Its first sign of life settles a probe, and one that took too long may have been followed by another.
+local probe = claim > 0 and claim == probe_until
 
 local booked = {}
 local function book(field, value)
@@ -26,27 +34,58 @@ local function book(field, value)
     booked[#booked + 1] = string.format('%.0f', value)
 end
 
-if extra ~= 0 and read[1] then book('t:' .. second, number(1) + extra) end
-if verdict == 'ok' then
-    if failures > 0 then book('failures', 0) end
-    if strikes > 0 then book('strikes', 0) end
-    failures = 0
-    -- Only the probe closes it: an answer to a call from before says nothing of now.
-    if probe and opened_until > 0 then
-        opened_until = 0
-        book('opened_until', 0)
-        book('probe_until', 0)
-        book('closed_at', now)
-        book('ramped', 0)
+-- Those that failed in a row lie in failed1, failed2 … of which only the last `most` are kept; what lies behind the
+-- first `failures` is from before. Each counts once, however often it fails. Returns whether this one is new.
+local function count()
+    local places = {}
+    for i = 1, math.min(failures, most) do places[i] = 'failed' .. i end
+    for _, one in ipairs(places[1] and redis.call('HMGET', STATE, unpack(places)) or {}) do
+        if tonumber(one or -1) == caller then return false end
     end
-elseif verdict == 'down' then
+    book('failed' .. failures % most + 1, caller)
     failures = failures + 1
     book('failures', failures)
-    if probe or (failures >= most and opened_until <= 0) then
-        opened_until = now + open_ms
-        book('opened_until', opened_until)
-        book('probe_until', 0)
-        book('opened', number(6) + 1)
+    return true
+end
+
+-- Anyone may probe after open_ms; who is none of those that failed, after wait_ms.
+local function open(wait_ms)
+    wait_ms = math.min(wait_ms, open_ms)
+    opened_until = now + open_ms
+    book('opened_until', opened_until)
+    book('opened', opened + 1)
+    book('probe_until', 0)
+    book('probe_ms', wait_ms)
+    book('probe_at', now + wait_ms)
+end
+
+local function close()
+    opened_until = 0
+    book('opened_until', 0)
+    book('probe_until', 0)
+    book('closed_at', now)
+    book('ramped', 0)
+end
+
+if extra ~= 0 and read[1] then book('t:' .. second, number(1) + extra) end
+if verdict == 'ok' or verdict == 'alive' then
+    if strikes > 0 then book('strikes', 0) end
+    -- Only the probe closes it: an answer to a call from before says nothing of now.
+    if probe then close() end
+    if failures > 0 and opened_until == 0 then
+        failures = 0
+        book('failures', 0)
+    end
+elseif verdict == 'down' then
+    local new, longer = count(), math.max(probed_ms, probe_ms) * 2
+    if probe then
+        -- One that had failed before may be at fault itself: the others need not wait for longer.
+        open(new and longer or longer / 2)
+    elseif failures >= most and opened_until == 0 then
+        -- Soon after it closed, it goes on where it was: the provider was not yet well.
+        local anew = closed_at + open_ms < now
+        if anew then book('opened_at', now) end
+        open(anew and probe_ms or longer)
     end
 elseif probe then
     book('probe_until', 0) -- the next call may probe

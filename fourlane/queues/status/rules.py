@@ -19,7 +19,6 @@ _RISING: Final = 10
 _SCHEDULED_LATE_MS: Final = 300_000
 _OUTBOX_LATE_MS: Final = 60_000
 _STREAM_WAITING: Final = 1_000
-_BUDGET_NEAR: Final = 0.8
 
 _ORDER: Final = ("critical", "warning", "info")
 Severity = Literal["critical", "warning", "info"]
@@ -102,10 +101,11 @@ def _beyond(beyond: Beyond) -> Iterator[Trouble]:
     for name, why in beyond.unreachable.items():
         yield Trouble("BeyondUnreachable", name, f"{name} could not be asked: {why}")
     for one in beyond.spending:
-        if one.share >= _BUDGET_NEAR:
-            rule = "BudgetSpent" if one.share >= 1 else "BudgetNearlySpent"
-            text = f"{one.tenant} has used {one.share:.0%} of its AI budget of {one.budget_usd:,.2f} USD this month"
-            yield Trouble(rule, one.tenant, text)
+        spent = one.refusing or one.share >= 1
+        if spent or one.share >= one.warn_at:
+            text = f"{one.share:.0%} of the AI budget of {one.budget_usd:,.2f} USD of {one.budget} are used"
+            text += "; calls are refused" if one.refusing else ""
+            yield Trouble("BudgetSpent" if spent else "BudgetNearlySpent", one.budget, text)
 
 
 def _rest(seen: Seen) -> Iterator[Trouble]:

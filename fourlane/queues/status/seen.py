@@ -43,11 +43,18 @@ class Lag(msgspec.Struct, frozen=True):
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """A tenant with a budget, and what it has spent and reserved this month."""
+    """A budget, and what is spent and reserved of it today or this month.
 
-    tenant: str
+    Parameters:
+      refusing: calls were refused a short while ago, though it may not be used up: the next would have passed it.
+      warn_at: the share from which operators want to know.
+    """
+
+    budget: str
     used_usd: float
     budget_usd: float
+    refusing: bool = False
+    warn_at: float = 0.8
 
     @property
     def share(self) -> float:

@@ -1,4 +1,6 @@
-"""AI calls as tasks: generate, analyze, translate, summarize, image, transcribe; and ``call`` for tasks of your own.
+"""AI calls as tasks: generate, analyze, translate, summarize, image, transcribe, speak, embed, moderate.
+
+In an async task of your own ``await ai.embed(…)`` makes the call there, as a step of that job; ``call`` asks a model.
 
 Each paid call
 
@@ -11,19 +13,29 @@ Each paid call
 """
 
 from fourlane.tasks.ai.asking import TextOptions
-from fourlane.tasks.ai.budgets import spending
+from fourlane.tasks.ai.budget_rules import Budget
 from fourlane.tasks.ai.calls import call
-from fourlane.tasks.ai.config import MODELS, AiConfig, configure
+from fourlane.tasks.ai.config import AiConfig, configure
+from fourlane.tasks.ai.embeddings import Embedded, embed, vectors
+from fourlane.tasks.ai.images import image
+from fourlane.tasks.ai.models import MODELS
+from fourlane.tasks.ai.moderation import Moderated, moderate
 from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.tasks import analyze, generate, image, summarize, transcribe, translate
+from fourlane.tasks.ai.sound import speak, transcribe
+from fourlane.tasks.ai.sources import read_file
+from fourlane.tasks.ai.spending import spending
+from fourlane.tasks.ai.tasks import analyze, generate, summarize, translate
 from fourlane.tasks.ai.tools import ToolFunction, tool
 from fourlane.tasks.ai.work import NotAccepted
 
 __all__ = [
     "MODELS",
     "AiConfig",
+    "Budget",
+    "Embedded",
     "Estimate",
+    "Moderated",
     "NotAccepted",
     "Reply",
     "TextOptions",
@@ -31,13 +43,18 @@ __all__ = [
     "analyze",
     "call",
     "configure",
+    "embed",
     "estimate",
     "generate",
     "image",
+    "moderate",
     "prices_source",
+    "read_file",
+    "speak",
     "spending",
     "summarize",
     "tool",
     "transcribe",
     "translate",
+    "vectors",
 ]

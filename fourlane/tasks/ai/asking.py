@@ -10,15 +10,15 @@ from typing import Any, Final, TypedDict, get_args
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import ChatMessage, Effort, Outcome, Question
 from fourlane.tasks.ai.messages import Turn, turns_of
+from fourlane.tasks.ai.models import TEXT_MODEL
 from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.structured import Wanted, wanted
 from fourlane.tasks.ai.tools import Offered, offered, tools_of
+from fourlane.tasks.ai.whose import whose
 from fourlane.tasks.ai.work import ACCEPTED
-from fourlane.tasks.context import current_job
 
-__all__ = ["TEXT_MODEL", "Asking", "TextOptions", "asking", "tenant_of"]
+__all__ = ["Asking", "TextOptions", "asking"]
 
-TEXT_MODEL: Final = "gpt-4o"
 _TOKENS: Final = {"image": 1_500, "file": 3_000, "audio": 2_000}
 """About what a source takes whose size is not known yet."""
 _MOST_STOPS: Final = 4
@@ -189,15 +189,9 @@ def asking(
         accept=_accepted(accept, _WHOLE if operation in _MADE_WHOLE or want is not None else ACCEPTED),
         cache=cache,
         batch=batch,
-        tenant=tenant,
+        tenant=whose(tenant),
         name=_name(name, operation),
     )
-
-
-def tenant_of(tenant: str | None) -> str | None:
-    """Whose call it is: as it says, else that of the job that runs here."""
-    job = current_job()
-    return tenant or (job.tenant if job is not None else "") or None
 
 
 def _check_text(what: str, value: Any) -> None:

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import NotRequired, TypedDict
 
-from fourlane.errors import FourlaneError, Reject
-from fourlane.providers.ai import Answer
-from fourlane.tasks.ai.budgets import budgets, month_now, reserve
-from fourlane.tasks.ai.config import MICRO, AiConfig
+from fourlane.errors import Reject
+from fourlane.providers.ai import Answer, Usage
+from fourlane.queues.guards import PaidCall
+from fourlane.tasks.ai.budgets import budgets, paid_call, reserve
+from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.figures import NOBODY, Seen
-from fourlane.tasks.ai.prices import cost
-from fourlane.tasks.ai.rows import write_row
+from fourlane.tasks.ai.prices import Charge, charge
+from fourlane.tasks.ai.rows import row_of, write_or_keep
+from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import Work
 from fourlane.tasks.context import current_job
 
 __all__ = ["Booked", "Booking", "Payer", "Reserved"]
 
-log = logging.getLogger("fourlane.ai")
-
 
 class Booked(TypedDict):
-    """What the books need of a call that ended.
+    """What the books need of a call that ended; recorded with its answer.
 
-    micro: millionths of a dollar. row: the row's id. error: why it failed; else empty.
+    nano: billionths of a dollar; micro, month: the same for a worker of an earlier release.
+    at_ms: of its begin, since 1970. row: the row's id. error: why it failed; else empty.
     """
 
     full: str
+    at_ms: NotRequired[int]
+    day: NotRequired[str]
+    nano: NotRequired[int]
+    known: NotRequired[bool]
+    estimated: NotRequired[bool]
+    cached_tokens: NotRequired[int]
+    reasoning_tokens: NotRequired[int]
+    outcome: NotRequired[str]
+    first_ms: NotRequired[int]
     month: str
     micro: int
     input_tokens: int
@@ -45,23 +54,30 @@ class Reserved:
     """What was set aside for a call of a model.
 
     Parameters:
-      full: ``provider/model``.
-      month: whose budget it is of; a call may end in the next one.
-      started: by the monotonic clock.
+      at_ms: since 1970; started: by the monotonic clock.
     """
 
-    full: str
-    month: str
+    call: PaidCall
+    at_ms: int
     started: float
 
-    def paid(self, answer: Answer, dollars: float | None, *, error: str = "") -> Booked:
-        """It ended, and cost so much (None: no price is known)."""
+    def paid(self, taken: Taken, answer: Answer, charged: Charge, *, outcome: str, error: str = "") -> Booked:
+        """It ended, and cost so much."""
         return {
-            "full": self.full,
-            "month": self.month,
-            "micro": 0 if dollars is None else int(dollars * MICRO + 0.5),
-            "input_tokens": answer.usage.input_tokens,
-            "output_tokens": answer.usage.output_tokens,
+            "full": self.call.model,
+            "at_ms": self.at_ms,
+            "day": self.call.day,
+            "nano": charged.nano,
+            "known": charged.known,
+            "estimated": charged.estimated,
+            "cached_tokens": taken.cached_tokens,
+            "reasoning_tokens": taken.reasoning_tokens,
+            "outcome": outcome,
+            "first_ms": answer.first_ms,
+            "month": self.call.day[:7],
+            "micro": charged.nano // 1_000,
+            "input_tokens": taken.input_tokens,
+            "output_tokens": taken.output_tokens,
             "ms": int((time.monotonic() - self.started) * 1000),
             "row": str(uuid.uuid4()),
             "error": error,
@@ -92,56 +108,54 @@ class Booking:
         self._tenant = tenant
         self._job = payer or current_job()
 
-    async def reserve(self, full: str, seen: Seen) -> Reserved:
-        """Set aside what a call of a model may cost at most.
+    @property
+    def most(self) -> Usage:
+        """What the work may take at most."""
+        return self._work.most
+
+    async def reserve(self, full: str, seen: Seen, taken: Taken) -> Reserved:
+        """Set aside what a call of a model may cost at most, beside what its earlier tries took.
 
         Raises:
           BudgetSpent, or RateLimited where ``over_budget`` says ``postpone``.
         """
-        dollars = cost(self._config, full, self._work.most)
-        micro = 0 if dollars is None else int(dollars * MICRO + 1)
-        reserved = Reserved(full, month_now(), time.monotonic())
+        most = charge(self._config, full, [*taken.usages, self._work.most])
+        call = paid_call(self._key, self._work.operation, full, self._tenant)
+        reserved = Reserved(call, int(time.time() * 1000), time.monotonic())
         try:
-            await asyncio.to_thread(reserve, self._config, self._tenant, reserved.month, self._key, micro)
+            await asyncio.to_thread(reserve, self._config, call, most)
         except Reject as error:
-            seen.made, seen.error = False, str(error)
+            if not taken.usages:
+                seen.made, seen.error = False, str(error)
             raise
         return reserved
 
     async def book(self, booked: Booked, *, row: bool = True) -> None:
-        """Settle what was reserved and write the row; once, however often it is called."""
-        counted = (f"model:{booked['full']}", f"task:{self._job.task if self._job else self._work.operation}")
-        who = self._tenant or NOBODY
-        settle = budgets.here().settle
-        await asyncio.to_thread(settle, who, booked["month"], self._key, booked["micro"], counted)
-        if row and self._config.database is not None:
-            await asyncio.to_thread(self._write_row, booked)
+        """Settle what was reserved and write the row; once, however often it is called.
 
-    def _write_row(self, booked: Booked) -> None:
-        provider, _, model = booked["full"].partition("/")
-        row: dict[str, Any] = {
-            "id": uuid.UUID(booked["row"]),
-            "organization_id": _uuid(self._tenant),
-            "job_id": self._job.id if self._job else None,
-            "operation": self._work.operation,
-            "provider": provider,
-            "model": model,
-            "input_tokens": booked["input_tokens"],
-            "output_tokens": booked["output_tokens"],
-            "cost_micro_usd": booked["micro"],
-            "duration_ms": booked["ms"],
-            "status": "error" if booked["error"] else "ok",
-            "error_message": booked["error"][:1_000] or None,
-        }
-        try:
-            write_row(self._config.database, row)
-        except FourlaneError as fault:
-            # The answer is paid for and recorded: a database that is away does not undo that.
-            log.error("the row of an AI call of job %s was not written: %s", row["job_id"], fault)
+        Parameters:
+          row: False where nobody was called.
+        """
+        # In one thread to its end: a job that is cancelled meanwhile does not leave half of it.
+        await asyncio.shield(asyncio.to_thread(self._book, booked, row, recorded=True))
 
+    async def book_failed(self, booked: Booked, *, row: bool = True) -> None:
+        """As book, of a call that nothing else records: its row is kept until the database has it."""
+        await asyncio.shield(asyncio.to_thread(self._book, booked, row, recorded=False))
 
-def _uuid(text: str | None) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text) if text else None
-    except ValueError:  # a tenant that is no organization of the database
-        return None
+    def _book(self, booked: Booked, row: bool, *, recorded: bool) -> None:
+        kept = budgets.here().budgets
+        full, task = booked["full"], self._job.task if self._job else self._work.operation
+        tenant = self._tenant or NOBODY
+        job = self._job.id if self._job else None
+        wanted = row and self._config.database is not None
+        line = row_of(booked, operation=self._work.operation, task=task, tenant=self._tenant, job=job)
+        if "day" in booked:  # one that an earlier release recorded is in its books
+            call = PaidCall(self._key, tenant, booked["day"], task, full)
+            unwritten = line.packed() if wanted and not recorded else b""
+            unpriced = not booked.get("known", True)
+            kept.settle(call, booked["nano"], unpriced=unpriced, row=booked["row"], unwritten=unwritten)
+        if not wanted:
+            return
+        if write_or_keep(self._config.database, line, kept) and not recorded:
+            kept.written(booked["row"])

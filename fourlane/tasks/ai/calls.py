@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Unpack
+from typing import Unpack
 
-from fourlane.errors import InvalidArguments, Reject
-from fourlane.providers.ai import Account, Answer, Usage
-from fourlane.providers.ai.media import image, transcribe
-from fourlane.tasks.ai.answering import answer, refuse_hopeless
-from fourlane.tasks.ai.asking import TextOptions, asking, tenant_of
-from fourlane.tasks.ai.checks import check
-from fourlane.tasks.ai.config import configured
-from fourlane.tasks.ai.paying import pay
+from fourlane.tasks.ai.answering import answer
+from fourlane.tasks.ai.asking import TextOptions, asking
+from fourlane.tasks.ai.checks import check_asking
+from fourlane.tasks.ai.hopeless import as_rejects
+from fourlane.tasks.ai.images import image
 from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.work import Work
+from fourlane.tasks.ai.sound import transcribe
 
 __all__ = ["call"]
 
 
 async def call(
-    operation: str, prompt: str | None = None, *, size: str = "1024x1024", **options: Unpack[TextOptions]
+    operation: str, prompt: str | None = None, *, size: str = "auto", **options: Unpack[TextOptions]
 ) -> Reply:
     """Make one paid call as a step, inside an async task of your own or outside of any.
 
     Outside of a job, and in a handler straight from SQS, nothing is recorded: who calls again pays again.
 
     Parameters:
-      operation: a word for rows, figures and the step; ``image`` and ``transcribe`` make and hear.
+      operation: a word for rows, figures and the step; ``image`` and ``transcribe`` are those tasks.
       **options: ``TextOptions``; ``schema`` may be a pydantic model, ``tools`` may be functions.
 
     Raises:
@@ -36,30 +32,13 @@ async def call(
       RateLimited: the provider is down or at its limit, and no fallback is well.
       whatever the SDK raised last.
     """
-    if operation in ("image", "transcribe"):
-        return await _media(operation, prompt or "", size, **options)
-    try:
+    if operation == "image":
+        painted: Reply = await image(prompt or "", size=size, **options)  # type: ignore[misc]
+        return painted
+    if operation == "transcribe":
+        heard: Reply = await transcribe(prompt or "", **options)  # type: ignore[misc]
+        return heard
+    with as_rejects():
         asked = asking(operation, prompt, **options)
-    except InvalidArguments as error:
-        raise Reject(str(error)) from None
-    refuse_hopeless(asked)
+        check_asking(asked)
     return await answer(asked)
-
-
-async def _media(
-    operation: str, prompt: str, size: str, *, model: str, tenant: str | None = None, name: str | None = None, **_: Any
-) -> Reply:
-    tenant = tenant_of(tenant)
-    try:
-        check(model, prompt, 1, tenant)
-    except InvalidArguments as error:
-        raise Reject(str(error)) from None
-
-    def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Awaitable[Answer]:
-        if operation == "image":
-            return image(account, model, prompt, size=size, key=key)
-        return transcribe(account, model, prompt, key=key)
-
-    most = Usage(images=1, image=size) if operation == "image" else Usage(audio_seconds=60.0)
-    work = Work(operation=operation, model=model, ask=ask, most=most)
-    return await pay(configured(), work, name=name or operation, tenant=tenant)

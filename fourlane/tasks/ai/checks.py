@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fourlane.errors import InvalidArguments
-from fourlane.providers.ai import LIKE_OPENAI
+from fourlane.providers.ai import Usage
 from fourlane.providers.ai.batches import has_batches
 from fourlane.queues import carry
-from fourlane.tasks.ai.asking import Asking, asking, tenant_of
+from fourlane.tasks.ai.asking import Asking, asking
 from fourlane.tasks.ai.batches.asking import account_of, refuse_hurried
+from fourlane.tasks.ai.budgets import refuse_at_once
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.messages import sources_of
-from fourlane.tasks.ai.prices import context_window, count_tokens
+from fourlane.tasks.ai.prices import charge, context_window, count_tokens
 from fourlane.tasks.ai.sources import check_sources
 
 __all__ = [
     "check",
     "check_asking",
-    "check_audio",
     "check_batch",
-    "check_image",
     "check_model",
     "check_text",
     "check_window",
     "refuse_classes",
 ]
+
+_SOME: Final = Usage(input_tokens=1_000, output_tokens=1_000, characters=1, audio_seconds=1.0, images=1)
 
 
 def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: str | None = None) -> None:
@@ -36,18 +37,18 @@ def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: 
     if max_tokens < 1:
         raise InvalidArguments(f"max_tokens must be 1 or more, not {max_tokens}")
     check_model(model, tenant)
-    check_window(configured().resolve(model), count_tokens(prompt, system))
+    check_window(configured().living(model)[0], count_tokens(prompt, system))
 
 
 def check_model(model: str, tenant: str | None) -> None:
     """The model is one, it and its fallbacks can be called, and there is a budget. Raises InvalidArguments."""
     config = configured()
-    for name in (model, *config.fallbacks.get(model, ())):
-        provider = config.resolve(name).partition("/")[0]
+    for full in config.living(model):
+        provider = full.partition("/")[0]
         if not config.api_keys.get(provider):
             raise InvalidArguments(no_key(provider))
-    if config.budget(tenant or "") == 0:
-        raise InvalidArguments(f"the budget of {tenant or 'calls without a tenant'} is 0; raise it in FOURLANE_AI")
+    full = config.living(model)[0]
+    refuse_at_once(config, full, tenant, None, priced=charge(config, full, [_SOME]).priced)
 
 
 def check_window(full: str, tokens: int) -> None:
@@ -63,17 +64,17 @@ def check_asking(asked: Asking) -> None:
     check_batch(asked)
     for source in sources_of(asked.turns):
         try:
-            check_sources([source.source], tenant=tenant_of(asked.tenant))
+            check_sources([source.source], tenant=asked.tenant)
         except InvalidArguments as error:
             raise InvalidArguments(f"{source.where}: {error}") from None
-    check_window(configured().resolve(asked.model), asked.tokens)
+    check_window(configured().living(asked.model)[0], asked.tokens)
 
 
 def check_batch(asked: Asking) -> None:
     """Raises InvalidArguments: it cannot be asked in a batch."""
     if not asked.batch:
         return
-    full = configured().resolve(asked.model)
+    full = configured().living(asked.model)[0]
     if not has_batches(account_of(configured(), full)):
         raise InvalidArguments(f"{full} has no batches; leave batch out, or name a model of OpenAI or Anthropic")
     if asked.run_tools and any(tool.function is not None for tool in asked.tools):
@@ -96,20 +97,3 @@ def refuse_classes(options: Mapping[str, Any]) -> None:
     for one in options.get("tools") or ():
         if callable(one):
             raise InvalidArguments(f"tools: name the tool to a job: {getattr(one, 'name', one.__name__)!r}")
-
-
-def check_image(prompt: str, *, model: str = "dall-e-3", tenant: str | None = None, **_: Any) -> None:
-    """The arguments of the task that asks for an image."""
-    _check_openai("images", model, prompt, tenant)
-
-
-def check_audio(path: str, *, model: str = "whisper", tenant: str | None = None, **_: Any) -> None:
-    """The arguments of the task that has a file transcribed."""
-    _check_openai("transcription", model, path, tenant)
-
-
-def _check_openai(kind: str, model: str, text: str, tenant: str | None) -> None:
-    check(model, text, 1, tenant)
-    full = configured().resolve(model)
-    if full.partition("/")[0] not in LIKE_OPENAI:
-        raise InvalidArguments(f"{full} cannot do {kind}; use a model of OpenAI")

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fourlane.db.setup import database
 from fourlane.errors import InvalidArguments, Reject
-from fourlane.providers.ai import BASE_URLS, Account
+from fourlane.providers.ai import BASE_URLS, Account, family
+from fourlane.providers.ai.catalogue import End, end_of
 from fourlane.providers.health import Rules, Target, fingerprint
+from fourlane.redact import know
 from fourlane.root import Root, root
+from fourlane.tasks.ai.budget_rules import NANO, Budget, monthly
+from fourlane.tasks.ai.models import MODELS, is_model, no_model, retired, today
 
 if TYPE_CHECKING:
-    from fourlane.config.groups.ai import AiSettings
+    from fourlane.config.groups.ai import AiOptions, AiSettings
 
-__all__ = ["MICRO", "MODELS", "AiConfig", "config_of", "configure", "configured", "no_key"]
+__all__ = ["NANO", "AiConfig", "config_from", "config_of", "configure", "configured", "no_key"]
 
-MODELS: Final[Mapping[str, str]] = {
-    "gpt-4o": "openai/gpt-4o",
-    "dall-e-3": "openai/dall-e-3",
-    "whisper": "openai/whisper-1",
-    "claude-sonnet-4.5": "anthropic/claude-sonnet-4-5",
-    "claude-haiku-4.5": "anthropic/claude-haiku-4-5",
-    "gemini-1.5-pro": "google/gemini-1.5-pro",
-    "gemini-1.5-flash": "google/gemini-1.5-flash",
-    "gemini-2.5-flash": "google/gemini-2.5-flash",
-    "sonar": "perplexity/sonar",
-}
-"""The platform's models by their short names; others are named ``provider/model``."""
-MICRO: Final = 1_000_000
-"""Millionths of a dollar in one."""
 _MAX_PATIENCE: Final = 2.0
 _KEY_NAMES: Final = {
     "openai": "OPENAI_API_KEY",
@@ -50,10 +42,17 @@ class AiConfig:
       base_urls: by provider, in place of the real ones.
       protocols: by provider that speaks as OpenAI does, ``responses`` or ``chat``, where not its own.
       models: short names, added to ``MODELS`` or in their place.
-      limits: by ``provider/model`` or provider: ``requests_per_minute``, ``tokens_per_minute``, ``timeout_seconds``.
-      fallbacks: by model as asked for: the models to try while it is down or at its limit.
-      prices: by ``provider/model``, dollars: ``input`` and ``output`` for a million tokens, ``image``, ``minute``.
-      budgets_usd: by tenant, dollars a month; ``*`` is for all that are not named. Without either: no bound.
+      limits: by ``provider/model`` or provider: ``requests_per_minute``, ``tokens_per_minute``, ``timeout_seconds``
+        (of silence), ``first_seconds`` (until the first piece), ``total_seconds``.
+      fallbacks: by model as asked for, or ``provider/model``: the models to ask when it fails, or was retired.
+      end_of_life: by ``provider/model``, added to what is known or in its place; None: it does not end.
+      prices: by ``provider/model`` or ``provider/*``, dollars: ``input``, ``cached_input``, ``cache_write``, ``output``
+        for a million tokens, ``characters`` for a million, ``image`` (also ``image SIZE QUALITY``), ``minute``,
+        ``request``, ``search``.
+      unpriced_usd: what a call is booked at whose price nobody knows; None: nothing, and no budget lets it through.
+      budgets_usd: by tenant, dollars a month; ``*`` is for all that are not named. Without any budget: no bound.
+      budgets: all other budgets; each that applies to a call is kept.
+      warn_at: the share of a budget from which operators are warned.
       over_budget: ``refuse`` makes the job a dead letter, ``postpone`` asks again each hour.
       batch_wait_seconds: how long requests wait for others before they are submitted together.
       batch_within_seconds: how long a batch may take; what has no answer by then is asked at once.
@@ -66,21 +65,72 @@ class AiConfig:
     models: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fallbacks: Mapping[str, list[str]] = field(default_factory=dict)
+    end_of_life: Mapping[str, date | None] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    unpriced_usd: Decimal | None = None
     budgets_usd: Mapping[str, float] = field(default_factory=dict)
+    budgets: Sequence[Budget] = ()
+    warn_at: float = 0.8
     over_budget: Literal["refuse", "postpone"] = "refuse"
     batch_wait_seconds: float = 60.0
     batch_within_seconds: float = 86_400.0
     database: Any = None
 
+    def __post_init__(self) -> None:
+        know(self.api_keys.values())  # an SDK's error may say the one that was sent
+
     def resolve(self, model: str) -> str:
-        """``provider/model`` of a name. Raises InvalidArguments."""
-        full = self.models.get(model) or MODELS.get(model) or model
-        provider, _, name = full.partition("/")
-        if provider not in BASE_URLS or not name:
-            known = ", ".join(sorted({*MODELS, *self.models}))
-            raise InvalidArguments(f"{model!r} is no model; use PROVIDER/MODEL or one of {known}")
+        """``provider/model`` of a name; of a short name of ours whose model has ended, what succeeds it.
+
+        Raises InvalidArguments, with names that are close.
+        """
+        given = self.models.get(model, model)
+        full = MODELS.get(given)
+        if full is not None:
+            return self._living_successor(full)
+        if not is_model(given):
+            raise InvalidArguments(no_model(given, {*MODELS, *self.models}))
+        return given
+
+    def _living_successor(self, full: str) -> str:
+        seen = {full}
+        while self.has_ended(full) and (end := self.end_of(full)) and end.successor not in {"", *seen}:
+            full = end.successor
+            seen.add(full)
         return full
+
+    def living(self, model: str) -> tuple[str, ...]:
+        """``provider/model`` of the one that is asked for and then of its fallbacks, but for those that have ended.
+
+        Raises InvalidArguments: there is no such model, or none is left.
+        """
+        full = self.resolve(model)
+        others = self.fallbacks.get(model) or self.fallbacks.get(full) or ()
+        asked = dict.fromkeys((full, *map(self.resolve, others)))
+        found = tuple(one for one in asked if not self.has_ended(one))
+        if not found:
+            end = self.end_of(full)
+            assert end is not None
+            raise InvalidArguments(retired(full, end))
+        return found
+
+    def end_of(self, full: str) -> End | None:
+        """When a model is no longer to be had; None: no end is known."""
+        known = end_of(full)
+        if full not in self.end_of_life:
+            return known
+        own = self.end_of_life[full]
+        return None if own is None else End(own, known.successor if known else "")
+
+    def has_ended(self, full: str) -> bool:
+        end = self.end_of(full)
+        return end is not None and end.on <= today()
+
+    def named(self) -> list[str]:
+        """The models that the settings name."""
+        others = (one for fallbacks in self.fallbacks.values() for one in fallbacks)
+        of_tables = (one for one in (*self.limits, *self.prices) if is_model(one))
+        return sorted({*self.models.values(), *self.fallbacks, *others, *of_tables})
 
     def account(self, provider: str, timeout_seconds: float) -> Account:
         """Raises Reject: there is no key."""
@@ -95,19 +145,28 @@ class AiConfig:
         provider, _, model = full.partition("/")
         return Target(provider, model, fingerprint(self.api_keys.get(provider, "")))
 
-    def rules(self, full: str) -> Rules:
-        given = self.limits.get(full) or self.limits.get(full.partition("/")[0]) or {}
+    def rules(self, full: str, *, silence_seconds: float = 0.0) -> Rules:
+        """How calls of a model are limited, and when they are ended.
+
+        Parameters:
+          silence_seconds: for so long at least it may give no sign of life.
+        """
+        provider, _, model = full.partition("/")
+        given = self.limits.get(full) or self.limits.get(provider) or {}
+        its, told = family(provider, model), given.get("timeout_seconds")
+        silence = max(its.silence_seconds if told is None else told, silence_seconds)
+        first = given.get("first_seconds", max(its.first_seconds, silence) if told is None else None)
         return Rules(
             requests_per_minute=int(given.get("requests_per_minute", 0)),
             tokens_per_minute=int(given.get("tokens_per_minute", 0)),
-            timeout_seconds=float(given.get("timeout_seconds", 30.0)),
+            timeout_seconds=silence,
+            first_seconds=first,
+            total_seconds=given.get("total_seconds"),
             patience_seconds=_MAX_PATIENCE,
         )
 
-    def budget(self, tenant: str) -> int:
-        """Millionths of a dollar a month; -1: no bound."""
-        dollars = self.budgets_usd.get(tenant, self.budgets_usd.get("*"))
-        return -1 if dollars is None else int(dollars * MICRO)
+    def all_budgets(self) -> list[Budget]:
+        return [*monthly(self.budgets_usd), *self.budgets]
 
 
 def no_key(provider: str) -> str:
@@ -139,8 +198,14 @@ def config_of(of: Root) -> AiConfig:
         "perplexity": settings.perplexity_api_key,
         "openrouter": settings.openrouter_api_key,
     }
-    return AiConfig(
+    return replace(
+        config_from(settings.ai),
         api_keys={name: key.get_secret_value() for name, key in keys.items() if key is not None},
         database=of.part(database) if settings.ai.log_rows else None,
-        **settings.ai.model_dump(exclude={"log_rows"}),
     )
+
+
+def config_from(options: AiOptions) -> AiConfig:
+    """What FOURLANE_AI says, without keys and database."""
+    budgets = [Budget(**one.model_dump()) for one in options.budgets]
+    return AiConfig(budgets=budgets, **options.model_dump(exclude={"log_rows", "budgets"}))

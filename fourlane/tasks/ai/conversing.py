@@ -8,14 +8,14 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers import ai as providers
 from fourlane.providers.ai import Account, Answer, ChatMessage, ToolCall, Usage
 from fourlane.providers.ai.batches import request_of
 from fourlane.storage.media import AUDIO, DOCUMENTS, IMAGES, TEXTS
-from fourlane.tasks.ai.asking import Asking, tenant_of
+from fourlane.tasks.ai.asking import Asking
 from fourlane.tasks.ai.checks import check_window
 from fourlane.tasks.ai.config import configured
+from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.messages import messages_of, sources_of
 from fourlane.tasks.ai.paying import pay
 from fourlane.tasks.ai.prices import count_tokens
@@ -44,24 +44,22 @@ class Conversation:
         self._since: list[ChatMessage] = []
         self._tokens = asking.tokens
         self._functions = {one.name: one.function for one in asking.tools}
-        self._tenant = tenant_of(asking.tenant)
 
-    async def answer(self, name: str, model: str | None = None) -> Reply:
+    async def answer(self, name: str) -> Reply:
         """What the model says in the end, with what all rounds took.
 
         Parameters:
           name: of its steps: ``ai:NAME``; with tools ``ai:NAME:ROUND`` and ``ai:NAME:ROUND:tool:ID``.
-          model: another than was asked for.
 
         Raises:
           NotAccepted: an answer is not accepted, or there are too many rounds.
           as ``pay``, and what tools raise by their choice.
         """
         if not self._asking.tools:
-            return await self._say(name, model)
+            return await self._say(name)
         replies: list[Reply] = []
         for number in range(1, self._asking.max_rounds + 1):
-            reply = await self._say(f"{name}:{number}", model)
+            reply = await self._say(f"{name}:{number}")
             replies.append(reply)
             if not self._runs(reply):
                 return summed(replies)
@@ -79,14 +77,13 @@ class Conversation:
         said = (text for message in messages for text in (message.text, *(call.arguments for call in message.calls)))
         self._tokens += count_tokens(*said)
 
-    async def _say(self, name: str, model: str | None) -> Reply:
-        asking, model = self._asking, model or self._asking.model
-        tokens = self._tokens
+    async def _say(self, name: str) -> Reply:
+        asking, tokens = self._asking, self._tokens
         messages: tuple[ChatMessage, ...] = ()
 
         async def ready() -> None:
             nonlocal messages
-            messages = await self._messages_for(model, tokens)
+            messages = await self._messages_for(tokens)
 
         def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Awaitable[Answer]:
             return providers.ask(account, asking.question(messages, model, key), heard)
@@ -96,7 +93,7 @@ class Conversation:
 
         work = Work(
             operation=asking.operation,
-            model=model,
+            model=asking.model,
             ask=ask,
             most=Usage(input_tokens=tokens, output_tokens=asking.max_tokens),
             accept=asking.accept,
@@ -105,25 +102,23 @@ class Conversation:
             ready=ready,
             request=request if asking.batch else None,
         )
-        reply = await pay(configured(), work, name=name, tenant=self._tenant)
+        reply = await pay(configured(), work, name=name, tenant=self._asking.tenant)
         if reply["outcome"] == "truncated":
             log.warning("%s %s, at %d tokens", reply["model"], SAYS["truncated"], reply["output_tokens"])
         calls = tuple(ToolCall(**call) for call in reply["tool_calls"])
         self._hear([ChatMessage(role="assistant", text=reply["text"], calls=calls, raw=reply["raw"])])
         return reply
 
-    async def _messages_for(self, model: str, tokens: int) -> tuple[ChatMessage, ...]:
+    async def _messages_for(self, tokens: int) -> tuple[ChatMessage, ...]:
         """All that is asked now. Raises Reject: it can never succeed; and as ``read_media``."""
-        try:
-            check_window(configured().resolve(model), tokens)
-        except InvalidArguments as error:
-            raise Reject(str(error)) from None
+        with as_rejects():
+            check_window(configured().living(self._asking.model)[0], tokens)
         offered(self._asking.tools)
         if self._asking.wanted is not None:
             self._asking.wanted.check_ready()
         if self._begun is None:
             sources = [source.source for source in sources_of(self._asking.turns)]
-            read = read_media(sources, tenant=self._tenant, kinds=READABLE, most_bytes=_MOST_BYTES)
+            read = read_media(sources, tenant=self._asking.tenant, kinds=READABLE, most_bytes=_MOST_BYTES)
             self._begun = messages_of(self._asking.turns, await read)
         return (*self._begun, *self._since)
 

@@ -10,6 +10,8 @@ from typing import Final
 
 from fourlane.errors import RateLimited
 from fourlane.providers.ai import Answer
+from fourlane.queues.words import words_of as kept_words_of
+from fourlane.tasks.ai.prices import Charge
 from fourlane.tasks.context import current_job
 from fourlane.telling import Span, tell
 
@@ -37,12 +39,11 @@ class Seen:
     outcome: str = "ok"
     made: bool = True
 
-    def tell(self, answer: Answer, cost_usd: float | None) -> float | None:
-        """Take what came back and what it cost; gives back the latter."""
-        self.answer, self.cost_usd = answer, cost_usd
+    def tell(self, answer: Answer, charged: Charge) -> None:
+        """Take what came back and what it cost."""
+        self.answer, self.cost_usd = answer, charged.usd if charged.priced else None
         if self.outcome == "ok":
             self.outcome = answer.outcome
-        return cost_usd
 
 
 def label(tenant: str | None) -> str:
@@ -97,5 +98,5 @@ def _say(span: Span, operation: str, full: str, tenant: str | None, seen: Seen) 
 
 
 def words_of(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:1_000]
+    """What an error says, in one line, without secrets."""
+    return " ".join(kept_words_of(error).split())

@@ -12,18 +12,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypedDict, TypeVar
 
-from fourlane.errors import Reject
+from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Usage
 from fourlane.tasks.ai.asking import Asking
 from fourlane.tasks.ai.batches.asking import Parked
+from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.messages import Turn
 from fourlane.tasks.ai.parts import Part, split
+from fourlane.tasks.ai.prices import count_tokens
 from fourlane.tasks.ai.room import check_affordable, tokens_read
 from fourlane.tasks.ai.work import NotAccepted
 from fourlane.tasks.recorded import MAX_STEP_BYTES
 from fourlane.tasks.steps import step
 
-__all__ = ["ALONG", "SMALLEST", "about", "all_of", "in_many", "parts_of", "room_for_text", "told_of"]
+__all__ = ["ALONG", "SMALLEST", "about", "all_of", "check_parts", "in_many", "parts_of", "room_for_text", "told_of"]
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ ALONG: Final = 200
 SMALLEST: Final = 64
 """Tokens; a smaller part makes no sense by itself."""
 _BYTES: Final = 4  # a token, as prices.py counts
-_MOST_PARTS: Final = 800  # their steps, references alone, have room in a job
+_MOST_PARTS: Final = 1_000  # their steps, references alone, have room in a job
 _STEPS_BYTES: Final = MAX_STEP_BYTES // 2
 _AT_ONCE: Final = 4
 _UNKNOWN: Final = 100_000  # tokens that a model reads of which nobody knows it
@@ -50,6 +52,21 @@ def room_for_text(asked: Asking) -> int:
     return tokens_read(asked.model, _UNKNOWN) - asked.tokens_along - asked.max_tokens - ALONG
 
 
+def check_parts(text: str, most: int) -> None:
+    """Raises InvalidArguments: parts of ``most`` tokens are too small, or too many."""
+    tokens = count_tokens(text)
+    if tokens <= most:
+        return
+    if most < SMALLEST:
+        raise InvalidArguments(f"there is room for {max(0, most)} tokens of the text at a time; raise max_tokens")
+    if tokens > most * _MOST_PARTS:
+        raise InvalidArguments(_too_many(tokens // most))
+
+
+def _too_many(number: int) -> str:
+    return f"the text has {number:,} parts, over {_MOST_PARTS:,}; raise max_tokens, or send less at once"
+
+
 def about(asked: Asking, text: str, name: str) -> Asking:
     """The same of another text."""
     return replace(asked, turns=(Turn(role="user", text=text),), name=name)
@@ -62,14 +79,15 @@ def in_many(asked: Asking, parts: Sequence[Part]) -> Asking:
 
 async def parts_of(asked: Asking, text: str, most: int, taken: Callable[[Sequence[Part]], list[Usage]]) -> list[Part]:
     """The parts of a text, as an earlier run split it, if one did. Raises Reject: of another text, or too dear."""
-    if most < SMALLEST:
-        raise Reject(f"{asked.model} has room for {max(0, most)} tokens of the text at a time; that is too few")
+    with as_rejects():
+        check_parts(text, most)
     fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     async def plan() -> _Plan:
-        if (number := len(split(text, most * _BYTES))) > _MOST_PARTS:
-            raise Reject(f"the text has {number:,} parts, over {_MOST_PARTS:,}; raise max_tokens, or send less at once")
-        await check_affordable(asked.operation, asked.model, asked.tenant, taken(split(text, most * _BYTES)))
+        parts = split(text, most * _BYTES)
+        if len(parts) > _MOST_PARTS:
+            raise Reject(_too_many(len(parts)))
+        await check_affordable(asked.operation, asked.model, asked.tenant, taken(parts))
         return {"most_bytes": most * _BYTES, "fingerprint": fingerprint}
 
     kept: _Plan = await step.run(f"ai:{asked.name}:plan", plan)

@@ -11,24 +11,30 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
-from fourlane.providers.ai import NOTHING, Answer, is_fault_of_ours, read_error
+from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
 from fourlane.providers.ai.batches import has_batches
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.batches.asking import Batched, Parked, account_of
 from fourlane.tasks.ai.booking import Booked, Booking, Reserved
+from fourlane.tasks.ai.budget_rules import NANO
 from fourlane.tasks.ai.budgets import BudgetSpent
-from fourlane.tasks.ai.config import MICRO, AiConfig
+from fourlane.tasks.ai.config import AiConfig
+from fourlane.tasks.ai.ends import warn
 from fourlane.tasks.ai.figures import Seen, watched, words_of
 from fourlane.tasks.ai.kept import Keeper, Kept
-from fourlane.tasks.ai.prices import cost
+from fourlane.tasks.ai.prices import charge
 from fourlane.tasks.ai.reply import Reply, reply_of
 from fourlane.tasks.ai.speaking import Speaker
+from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import SAYS, NotAccepted, Work
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import health
 from fourlane.tasks.steps import step, step_key
 
 __all__ = ["pay"]
+
+_Ask = Callable[[str, Seen, Taken], Awaitable[Answer]]
+"""Has a model's answer, of ``provider/model``."""
 
 log = logging.getLogger("fourlane.ai")
 
@@ -87,8 +93,7 @@ class _Paying:
 
     async def _first_that_answers(self) -> Kept:
         """From the model that was asked, in a batch or at once, or from the first fallback that answers."""
-        asked = self.work.model
-        models = [self.config.resolve(model) for model in (asked, *self.config.fallbacks.get(asked, ()))]
+        models = list(self.config.living(self.work.model))
         failed: list[Exception] = []
         batched = self._batched(models[0])
         if batched is not None and await batched.wanted():
@@ -98,7 +103,8 @@ class _Paying:
         if models:
             await self._ready()
         for full in models:
-            if (kept := await self._try(full, self._answer_of(full, self._answer, self.booking), failed)) is not None:
+            kept = await self._try(full, self._answer_of(full, self._answer, self.booking), failed)
+            if kept is not None:
                 return kept
         raise _most_hopeful(failed)
 
@@ -114,6 +120,7 @@ class _Paying:
 
     async def _try(self, full: str, answer: Awaitable[Kept], failed: list[Exception]) -> Kept | None:
         """None: the model did not answer, and another may."""
+        warn(self.config, full)
         try:
             return await answer
         except (BudgetSpent, Parked):
@@ -128,23 +135,22 @@ class _Paying:
         if not batched.is_asked:
             await self._ready()
         half = replace(self.work, most=replace(self.work.most, half=True))
-        booking = Booking(self.config, half, self.key, self.tenant)
 
-        async def answer(full: str) -> Answer:
-            found = await batched.answer()
+        async def ask(full: str, seen: Seen, taken: Taken) -> Answer:
+            answer = taken.answered(await batched.answer())
             self.speaker.begin()
-            self.speaker.say(found.text)
-            return found
+            self.speaker.say(answer.text)
+            return answer
 
         try:
-            kept = await self._answer_of(batched.full, answer, booking)
+            kept = await self._answer_of(batched.full, ask, Booking(self.config, half, self.key, self.tenant))
         except NotAccepted:
             await batched.forget()
             raise
         await batched.forget()
         return kept
 
-    async def _answer_of(self, full: str, ask: Callable[[str], Awaitable[Answer]], booking: Booking) -> Kept:
+    async def _answer_of(self, full: str, ask: _Ask, booking: Booking) -> Kept:
         """The kept answer of a model. One that is not accepted is recorded by itself: it is paid for, and once."""
         run, refused = running.get(), self._step_of_refused(full)
         if run is not None and run.steps is not None and run.steps.has(refused):
@@ -159,46 +165,40 @@ class _Paying:
     def _step_of_refused(self, full: str) -> str:
         return f"{self.step}@{full}"
 
-    async def _pay(self, full: str, ask: Callable[[str], Awaitable[Answer]], booking: Booking) -> Kept:
+    async def _pay(self, full: str, ask: _Ask, booking: Booking) -> Kept:
+        taken = Taken(booking.most)
         with watched(self.work.operation, full, self.tenant) as seen:
-            reserved = await booking.reserve(full, seen)
+            reserved = await booking.reserve(full, seen, taken)
             try:
-                answer = await ask(full)
+                answer = await ask(full, seen, taken)
             except Parked:
                 raise  # what is reserved stays so
             except BaseException as error:
                 seen.outcome, seen.error = "error", words_of(error)
-                await asyncio.shield(self._failed(reserved, error, seen))
+                await asyncio.shield(self._failed(reserved, taken, error, seen))
                 if is_fault_of_ours(error):
                     raise Reject(f"{full}: {seen.error}") from error
                 raise
-            return await self._to_its_end(self._keep(full, reserved, answer, seen))
+            return await self._to_its_end(self._keep(reserved, taken, answer, seen))
 
-    async def _keep(self, full: str, reserved: Reserved, answer: Answer, seen: Seen) -> Kept:
+    async def _keep(self, reserved: Reserved, taken: Taken, answer: Answer, seen: Seen) -> Kept:
         """Keep and book an answer. Nothing that befalls one of these keeps the other from being done."""
-        is_accepted = answer.outcome in self.work.accept
-        dollars = seen.tell(answer, self._cost(full, answer))
+        full, is_accepted = reserved.call.model, answer.outcome in self.work.accept
+        charged = charge(self.config, full, taken.usages)
+        seen.tell(answer, charged)
+        if not charged.priced:
+            log.warning("no price is known for %s; give one in FOURLANE_AI", full)
         if not is_accepted:
             seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
         step = self.step if is_accepted else self._step_of_refused(full)
         files = self.keeper.files(step, answer.media)
-        booked = reserved.paid(answer, dollars, error=seen.error)
+        booked = reserved.paid(taken, answer, charged, outcome=answer.outcome, error=seen.error)
         try:
             return await self.keeper.keep(
-                step, {"reply": reply_of(full, answer, dollars, list(files)), "booked": booked}, files
+                step, {"reply": reply_of(full, answer, charged, list(files)), "booked": booked}, files
             )
         finally:
             await self._book(booked)
-
-    def _cost(self, full: str, answer: Answer) -> float | None:
-        try:
-            dollars = cost(self.config, full, answer.usage)
-        except Exception:
-            log.exception("what an answer of %s costs cannot be told", full)
-            return None
-        if dollars is None:
-            log.warning("no price is known for %s; give one in FOURLANE_AI", full)
-        return dollars
 
     async def _book(self, booked: Booked) -> None:
         """Book it, once Redis is there. In a job a later run may do it; elsewhere the answer counts for more."""
@@ -209,7 +209,9 @@ class _Paying:
                 break
             except RedisUnavailable as fault:
                 if time.monotonic() > until:
-                    log.error("%.6f dollars for %s are not booked: %s", booked["micro"] / MICRO, booked["full"], fault)
+                    log.error(
+                        "%.6f dollars for %s are not booked: %s", booked.get("nano", 0) / NANO, booked["full"], fault
+                    )
                     if current_job() is not None:
                         raise
                     break
@@ -225,33 +227,45 @@ class _Paying:
             await asyncio.wait([kept], timeout=_LAST_SECONDS)
             raise
 
-    async def _failed(self, reserved: Reserved, error: BaseException, seen: Seen) -> None:
-        """Book what a call cost that failed: what had come of an answer that broke off."""
+    async def _failed(self, reserved: Reserved, taken: Taken, error: BaseException, seen: Seen) -> None:
+        """Book what a call cost that failed: what its tries took."""
         answer: Answer = getattr(error, "answer", None) or Answer()
-        dollars = seen.tell(answer, cost(self.config, reserved.full, answer.usage))
-        was_called = not isinstance(error, (ProviderDown, ProviderLimited))
-        await self.booking.book(reserved.paid(answer, dollars, error=seen.error), row=was_called)
+        charged = charge(self.config, reserved.call.model, taken.usages)
+        seen.tell(answer, charged)
+        was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
+        booked = reserved.paid(taken, answer, charged, outcome="error", error=seen.error)
+        await self.booking.book_failed(booked, row=was_called)
 
-    async def _answer(self, full: str) -> Answer:
+    async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""
         provider, _, model = full.partition("/")
-        rules = self.config.rules(full)
-        rules = replace(rules, timeout_seconds=max(rules.timeout_seconds, self.work.seconds))
+        rules = self.config.rules(full, silence_seconds=self.work.seconds)
         account = self.config.account(provider, rules.timeout_seconds)
 
         async def attempt(permit: Permit) -> Answer:
+            def heard(text: str) -> None:
+                permit.heard()
+                taken.heard(text)
+                self.speaker.say(text)
+
+            if taken.usages:  # what broke off before is paid for too
+                await self.booking.reserve(full, seen, taken)
             self.speaker.begin()
+            taken.begin()
             try:
-                answer = await self.work.ask(account, model, self.key, self.speaker.say)
-            except Exception as error:
-                permit.used_tokens = getattr(getattr(error, "answer", None), "usage", NOTHING).tokens or None
+                answer = taken.answered(await self.work.ask(account, model, self.key, heard))
+            except BaseException as error:
+                permit.used_tokens = taken.broke(error).usage.tokens or None
                 raise
             permit.used_tokens = answer.usage.tokens or None
             permit.silence_ms = answer.silence_ms
             return answer
 
-        tokens = self.work.most.tokens
-        return await health.here().acall(self.config.target(full), rules, attempt, read=read_error, tokens=tokens)
+        # A job that always fails counts once, however many calls it makes.
+        caller = self.key if (job := current_job()) is None else job.id
+        return await health.here().acall(
+            self.config.target(full), rules, attempt, read=read_error, tokens=self.work.most.tokens, call_id=caller
+        )
 
 
 def _most_hopeful(failed: list[Exception]) -> Exception:

@@ -1,27 +1,74 @@
-"""What a call may take and cost, before and after it. Calls nobody."""
+"""What a call takes and costs. Calls nobody.
+
+Money is exact: Decimals, rounded once to billionths of a dollar. A call can cost less than a millionth.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from fourlane.providers.ai import Usage
-from fourlane.tasks.ai.config import MICRO, configured
+from fourlane.providers.ai import BASE_URLS, Usage
+from fourlane.tasks.ai.config import NANO, configured
+from fourlane.tasks.ai.in_tokens import in_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from genai_prices.types import ModelPrice, PriceCalculation
 
     from fourlane.tasks.ai.config import AiConfig
 
-__all__ = ["Estimate", "context_window", "cost", "count_tokens", "estimate", "prices_source"]
+__all__ = [
+    "Charge",
+    "Estimate",
+    "charge",
+    "context_window",
+    "cost",
+    "count_tokens",
+    "estimate",
+    "priced_models",
+    "prices_source",
+]
 
-# What genai-prices does not know: dollars for an image of 1024 x 1024, and for a minute of audio.
-_FLAT_PRICES: Final[Mapping[str, Mapping[str, float]]] = {
-    "openai/dall-e-3": {"image": 0.04},
-    "openai/whisper-1": {"minute": 0.006},
+_FLAT_PRICES: Final[Mapping[str, Mapping[str, str]]] = {
+    # 2026-11: what genai-prices does not know. An image's price by its size and quality.
+    "openai/dall-e-3": {
+        "image": "0.04",
+        "image 1024x1024 hd": "0.08",
+        "image 1024x1792": "0.08",
+        "image 1792x1024": "0.08",
+        "image 1024x1792 hd": "0.12",
+        "image 1792x1024 hd": "0.12",
+    },
+    "openai/omni-moderation-latest": {"input": "0"},
 }
+_BATCH: Final = {"processing": "batch"}
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What is booked for a call.
+
+    Parameters:
+      nano: billionths of a dollar.
+      known: whether the model has a price; without one it is what ``unpriced_usd`` says, else nothing.
+      estimated: the provider said nothing of what the call took.
+    """
+
+    nano: int
+    known: bool
+    estimated: bool
+
+    @property
+    def usd(self) -> float:
+        return self.nano / NANO
+
+    @property
+    def priced(self) -> bool:
+        """Whether anything is known that can be held against a budget."""
+        return self.known or self.nano > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +86,8 @@ def estimate(model: str, prompt: str, *, max_tokens: int = 1_024, system: str | 
     config = configured()
     full = config.resolve(model)
     tokens = count_tokens(prompt, system)
-    return Estimate(full, tokens, max_tokens, cost(config, full, Usage(input_tokens=tokens, output_tokens=max_tokens)))
+    most = charge(config, full, [Usage(input_tokens=tokens, output_tokens=max_tokens)])
+    return Estimate(full, tokens, max_tokens, most.usd if most.priced else None)
 
 
 def count_tokens(*texts: str | None) -> int:
@@ -48,35 +96,137 @@ def count_tokens(*texts: str | None) -> int:
     return sum(len((text or "").encode("utf-8", "replace")) for text in texts) // 4 + 8
 
 
-def cost(config: AiConfig, full: str, usage: Usage) -> float | None:
-    """Dollars; None where nobody knows the price."""
-    own = config.prices.get(full) or _FLAT_PRICES.get(full)
+def charge(config: AiConfig, full: str, usages: Iterable[Usage]) -> Charge:
+    """What is booked for a call whose tries took so much."""
+    dollars, known, estimated = Decimal(0), True, False
+    for usage in usages:
+        one = cost(config, full, usage)
+        known = known and one is not None
+        estimated = estimated or not usage.told
+        dollars += (config.unpriced_usd or Decimal(0)) if one is None else one
+    return Charge(int((dollars * NANO).to_integral_value(ROUND_HALF_UP)), known, estimated)
+
+
+def cost(config: AiConfig, full: str, usage: Usage) -> Decimal | None:
+    """Dollars: what the provider says that it bills, else usage by price; None where nobody knows the price."""
+    if usage.billed_usd is not None:
+        return usage.billed_usd
+    provider = full.partition("/")[0]
+    own = config.prices.get(full) or config.prices.get(f"{provider}/*") or _FLAT_PRICES.get(full)
     if own is not None:
-        millions = Decimal(usage.input_tokens) * Decimal(str(own.get("input", 0)))
-        millions += Decimal(usage.output_tokens) * Decimal(str(own.get("output", 0)))
-        minutes = Decimal(str(usage.audio_seconds)) / 60
-        images = usage.images * Decimal(str(own.get("image", 0)))
-        return float(millions / MICRO + images + minutes * Decimal(str(own.get("minute", 0))))
-    priced = _priced(full, usage)
-    return None if priced is None else float(priced.total_price)
+        return _by_own(own, usage)
+    return _by_package(full, usage)
 
 
-def context_window(full: str) -> int | None:
-    """Tokens that the model can read; None where nobody knows."""
-    priced = _priced(full, Usage())
-    return None if priced is None else priced.model.context_window
+def _by_own(own: Mapping[str, Any], usage: Usage) -> Decimal:
+    """By prices that were given by hand; a cached token costs as any other where nothing else is said."""
+
+    def price(*names: str) -> Decimal:
+        return next((Decimal(str(own[name])) for name in names if name in own), Decimal(0))
+
+    fresh = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+    tokens = fresh * price("input") + usage.output_tokens * price("output")
+    tokens += usage.cache_read_tokens * price("cached_input", "input")
+    tokens += usage.cache_write_tokens * price("cache_write", "input")
+    image = price(f"image {usage.image}", f"image {usage.image.partition(' ')[0]}", "image")
+    others = usage.images * image + Decimal(str(usage.audio_seconds)) * price("minute") / 60
+    others += usage.characters * price("characters") / 1_000_000
+    calls = usage.searches * price("search") + usage.requests * price("request")
+    return (tokens / 1_000_000 + others) / (2 if usage.half else 1) + calls
 
 
-def _priced(full: str, usage: Usage) -> Any:
-    """What genai-prices says of a usage of a model; None where it is not installed or does not know the model."""
+def priced_models() -> list[str]:
+    """``provider/model`` of all of our providers' that genai-prices knows; none where it is not installed."""
+    try:
+        from genai_prices import data
+    except ModuleNotFoundError:
+        return []
+    ours = (provider for provider in data.providers if provider.id in BASE_URLS)
+    return [f"{provider.id}/{model.id}" for provider in ours for model in provider.models]
+
+
+def _by_package(full: str, usage: Usage) -> Decimal | None:
+    """By genai-prices; None where it is not installed, or does not know the model or what is paid of it."""
     try:
         import genai_prices
     except ModuleNotFoundError:
         return None
     provider, _, name = full.partition("/")
-    taken = genai_prices.Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+    context = _BATCH if usage.half else None
+
+    def priced(taken: Usage) -> PriceCalculation:
+        units = genai_prices.Usage(**_units(taken))
+        return genai_prices.calc_price(units, model_ref=name, provider_id=provider, price_context=context)
+
     try:
-        return genai_prices.calc_price(taken, model_ref=name, provider_id=provider)
+        told = priced(usage)
+    except LookupError:
+        return None
+    if not _speaks_of(told.model_price, usage):
+        if not _speaks_of(told.model_price, in_tokens(provider, usage)):
+            return None
+        told = priced(in_tokens(provider, usage))
+    total = told.total_price
+    if usage.half and not any(variant.when == _BATCH for variant in told.model.price_variants or ()):
+        searches = genai_prices.Usage(web_searches=usage.searches)  # which no batch makes cheaper
+        alone = told.model.calc_price(searches, told.provider).total_price if usage.searches else Decimal(0)
+        total = (total - alone) / 2 + alone
+    return total
+
+
+def _units(usage: Usage) -> dict[str, Any]:
+    """A usage in the units of genai-prices. What counts in a part is kept below the whole, or it refuses all."""
+    read = max(usage.input_tokens, usage.cache_read_tokens + usage.cache_write_tokens)
+    written = max(usage.output_tokens, usage.reasoning_tokens, usage.output_audio_tokens, usage.output_image_tokens)
+    fresh = read - usage.cache_read_tokens - usage.cache_write_tokens
+    seconds = Decimal(str(usage.audio_seconds))
+    audio = min(usage.input_audio_tokens, fresh)
+    return {
+        "input_tokens": read,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": min(usage.cache_write_1h_tokens, usage.cache_write_tokens),
+        "input_audio_tokens": audio,
+        "input_image_tokens": min(usage.input_image_tokens, fresh - audio),
+        # Text, whatever was read from the cache: nobody says of what it was.
+        "cache_audio_read_tokens": 0,
+        "cache_image_read_tokens": 0,
+        "cache_audio_write_tokens": 0,
+        "cache_image_write_tokens": 0,
+        "output_tokens": written,
+        "output_reasoning_tokens": usage.reasoning_tokens,
+        "output_audio_tokens": usage.output_audio_tokens,
+        "output_image_tokens": usage.output_image_tokens,
+        "audio_seconds": seconds,
+        "input_audio_seconds": seconds,
+        "input_characters": usage.characters,
+        "web_searches": usage.searches,
+    }
+
+
+def _speaks_of(price: ModelPrice, usage: Usage) -> bool:
+    """Whether a model's prices speak of what a call took; without any it is free of charge."""
+    priced = [name for name, value in vars(price).items() if value is not None]
+    taken = {
+        "_mtok": usage.tokens,
+        "_hours": usage.audio_seconds,
+        "_mchars": usage.characters,
+        "_kcount": usage.searches,
+    }
+    spoken = any(name.endswith(unit) for name in priced for unit, amount in taken.items() if amount)
+    only_others = bool(usage.images or any(taken.values()))
+    return spoken or not priced or not only_others
+
+
+def context_window(full: str) -> int | None:
+    """Tokens that the model can read; None where nobody knows."""
+    try:
+        import genai_prices
+    except ModuleNotFoundError:
+        return None
+    provider, _, name = full.partition("/")
+    try:
+        return genai_prices.calc_price(genai_prices.Usage(), model_ref=name, provider_id=provider).model.context_window
     except LookupError:
         return None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from fourlane.providers.ai import Answer, Outcome
+from fourlane.tasks.ai.prices import Charge
 
 __all__ = ["Reply", "reply_of", "summed"]
 
@@ -18,10 +19,11 @@ class Reply(TypedDict):
     model: ``provider/model`` that answered, which is another than was asked when a fallback did.
     tool_calls: ``{"id", "name", "arguments"}``, the last as JSON text. citations: ``{"url", "title", …}``.
     raw: of an answer that wants tools called: its turn as the provider wants it back (``messages``), else None.
-    data: what the text holds, where a schema was asked for.
+    data: what the text holds, where a schema was asked for; the vectors of an embedding, the verdicts of a moderation.
     files: references to what was made (``fourlane.storage``): images, speech.
     output_tokens: thoughts included, which ``reasoning_tokens`` counts alone; input_tokens: cached ones included.
-    cost_usd: in dollars. cost_known: false where no price is known. cost_estimated: the provider told no usage.
+    cost_usd: in dollars, as booked. cost_known: false where no price is known. cost_estimated: the provider told no
+      usage.
     """
 
     text: str
@@ -42,8 +44,8 @@ class Reply(TypedDict):
     cost_estimated: bool
 
 
-def reply_of(full: str, answer: Answer, cost_usd: float | None, files: list[str]) -> Reply:
-    """The reply of an answer; ``cost_usd`` None: no price is known."""
+def reply_of(full: str, answer: Answer, charged: Charge, files: list[str]) -> Reply:
+    """The reply of an answer."""
     usage = answer.usage
     return {
         "text": answer.text,
@@ -56,15 +58,17 @@ def reply_of(full: str, answer: Answer, cost_usd: float | None, files: list[str]
             {"url": one.url, "title": one.title, "quote": one.quote, "start": one.start, "end": one.end}
             for one in answer.citations
         ],
-        "data": None,
+        "data": [[float(f"{number:.9g}") for number in vector] for vector in answer.vectors]
+        or [dict(verdict) for verdict in answer.verdicts]
+        or None,
         "files": files,
         "input_tokens": usage.input_tokens,
         "cached_tokens": usage.cache_read_tokens,
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
-        "cost_usd": cost_usd or 0.0,
-        "cost_known": cost_usd is not None,
-        "cost_estimated": not usage.told,
+        "cost_usd": charged.usd,
+        "cost_known": charged.known,
+        "cost_estimated": charged.estimated,
     }
 
 

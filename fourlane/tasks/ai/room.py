@@ -7,11 +7,9 @@ import uuid
 from collections.abc import Sequence
 
 from fourlane.providers.ai import Usage
-from fourlane.tasks.ai.asking import tenant_of
-from fourlane.tasks.ai.budgets import budgets, month_now, reserve
-from fourlane.tasks.ai.config import MICRO, configured
-from fourlane.tasks.ai.figures import NOBODY
-from fourlane.tasks.ai.prices import context_window, cost
+from fourlane.tasks.ai.budgets import paid_call, refuse_beyond
+from fourlane.tasks.ai.config import configured
+from fourlane.tasks.ai.prices import charge, context_window
 
 __all__ = ["check_affordable", "tokens_read"]
 
@@ -23,7 +21,7 @@ def tokens_read(model: str, unknown: int) -> int:
       unknown: where nobody knows the window.
     """
     config = configured()
-    full = config.resolve(model)
+    full = config.living(model)[0]
     window = context_window(full) or unknown
     return min(window, config.rules(full).tokens_per_minute or window)
 
@@ -35,8 +33,6 @@ async def check_affordable(operation: str, model: str, tenant: str | None, calls
       BudgetSpent, or RateLimited where ``over_budget`` says ``postpone``.
     """
     config = configured()
-    full, tenant, key = config.resolve(model), tenant_of(tenant), f"fourlane-{uuid.uuid4()}"
-    most = sum(cost(config, full, usage) or 0.0 for usage in calls)
-    month = month_now()
-    await asyncio.to_thread(reserve, config, tenant, month, key, int(most * MICRO + 1))
-    await asyncio.to_thread(budgets.here().settle, tenant or NOBODY, month, key, 0, ())
+    full = config.living(model)[0]
+    call = paid_call(f"fourlane-{uuid.uuid4()}", operation, full, tenant)
+    await asyncio.to_thread(refuse_beyond, config, call, charge(config, full, calls))

@@ -9,10 +9,10 @@ from typing import Final
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Media
 from fourlane.root import root
-from fourlane.storage.setup import inputs
+from fourlane.storage.setup import inputs, storage
 from fourlane.tasks.ai.sealed import SEALED, opened
 
-__all__ = ["MOST_SOURCES", "check_sources", "read_media"]
+__all__ = ["MOST_SOURCES", "check_sources", "read_file", "read_media"]
 
 MOST_SOURCES: Final = 500
 """With one question; providers take fewer."""
@@ -55,3 +55,11 @@ async def _read(source: str, tenant: str, kinds: Collection[str], most_bytes: in
     if blob.media_type != SEALED:
         return Media(media_type=blob.media_type, data=blob.data, name=blob.name)
     return opened(source, blob.data, kinds=kinds)
+
+
+async def read_file(ref: str) -> Media:
+    """What a reference of a reply leads to. Raises NotStored, StorageUnavailable, EncryptionError."""
+    stored = await root().part(storage).aget(ref)
+    if stored.media_type == SEALED:
+        return opened(ref, stored.data)
+    return Media(media_type=stored.media_type, data=stored.data, name=ref.rpartition("/")[2])

@@ -7,14 +7,14 @@ from typing import Any, Final, Unpack
 from fourlane.errors import InvalidArguments
 from fourlane.tasks.ai.asking import TextOptions
 from fourlane.tasks.ai.calls import call
-from fourlane.tasks.ai.checks import check_audio, check_image, check_text
+from fourlane.tasks.ai.checks import check_text
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.summaries import summarize_text
 from fourlane.tasks.ai.text_work import TextWork
-from fourlane.tasks.ai.translations import translate_text
+from fourlane.tasks.ai.translations import translate_text, translated_at_once
 from fourlane.tasks.task import task
 
-__all__ = ["analyze", "generate", "image", "summarize", "transcribe", "translate"]
+__all__ = ["analyze", "generate", "summarize", "translate"]
 
 _OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000, "timeout_ms": 600_000}
 _LONG: Final = _OPTIONS | {"timeout_ms": 3_600_000}
@@ -54,7 +54,7 @@ def _translation(to: Any) -> TextWork:
     if not isinstance(to, str) or not to.strip():
         raise InvalidArguments(f"to: the name or code of a language, not {to!r:.40}")
     told = f"Translate what the user gives into {to}. Answer with the translation alone."
-    return TextWork("translate", told, 4_096, translate_text)
+    return TextWork("translate", told, 4_096, translate_text, translated_at_once)
 
 
 def _check_translation(text: str | None = None, *, to: str, source: str | None = None, **options: Any) -> None:
@@ -100,15 +100,3 @@ async def summarize(
       **options: ``TextOptions``.
     """
     return await _summary(words).do(text, source, options)
-
-
-@task(name="fourlane.ai.image", check=check_image, **_OPTIONS)
-async def image(prompt: str, *, model: str = "dall-e-3", size: str = "1024x1024", tenant: str | None = None) -> Reply:
-    """Make an image; the text of the reply is its URL."""
-    return await call("image", prompt, model=model, tenant=tenant, size=size)
-
-
-@task(name="fourlane.ai.transcribe", check=check_audio, **_OPTIONS)
-async def transcribe(path: str, *, model: str = "whisper", tenant: str | None = None) -> Reply:
-    """The text of an audio file that the worker can read."""
-    return await call("transcribe", path, model=model, tenant=tenant)

@@ -9,9 +9,11 @@ from typing import Any, Final
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Media
 from fourlane.storage.media import TEXTS
-from fourlane.tasks.ai.answering import answer, refuse_hopeless
-from fourlane.tasks.ai.asking import Asking, asking, tenant_of
+from fourlane.tasks.ai.answering import answer
+from fourlane.tasks.ai.asking import Asking, asking
 from fourlane.tasks.ai.checks import check_asking, check_batch, check_model, refuse_classes
+from fourlane.tasks.ai.hopeless import as_rejects
+from fourlane.tasks.ai.long_texts import check_parts, room_for_text
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.shelf import Shelf
 from fourlane.tasks.ai.sources import check_sources, read_media
@@ -35,37 +37,39 @@ class TextWork:
       system: what the model is told to do; the caller's own instructions come behind it.
       max_tokens: of the answer, where the caller does not say.
       in_parts: does it with a text of any length; None: a text over the model's window is refused.
+      at_once: the tokens of a text that one of its calls takes.
     """
 
     operation: str
     system: str
     max_tokens: int = 1_024
     in_parts: Callable[[Asking, str], Awaitable[Reply]] | None = None
+    at_once: Callable[[Asking], int] = room_for_text
 
     def check(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> None:
         """The arguments of a job. Raises InvalidArguments."""
         refuse_classes(options)
         asked = self._asking(text, source, options)
         if source is not None:
-            check_sources([source], tenant=tenant_of(asked.tenant))
+            check_sources([source], tenant=asked.tenant)
         if source is None and not self._is_long(text, options):
             check_asking(asked)
         else:
             check_model(asked.model, asked.tenant)
             check_batch(asked)
+            check_parts(text or "", self.at_once(asked))
 
     async def do(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Reply:
         """Raises as ``call``."""
-        try:
+        with as_rejects():
             asked = self._asking(text, source, options)
             if source is not None:
-                text = await _text_of(source, tenant_of(asked.tenant))
+                text = await _text_of(source, asked.tenant)
                 asked = self._asking(text, None, options)
-        except InvalidArguments as error:
-            raise Reject(str(error)) from None
         if text is not None and self.in_parts is not None and self._is_long(text, options):
             return await _bounded(await self.in_parts(asked, text), asked)
-        refuse_hopeless(asked)
+        with as_rejects():
+            check_asking(asked)
         return await answer(asked)
 
     def _asking(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Asking:
@@ -86,7 +90,7 @@ async def _bounded(reply: Reply, asked: Asking) -> Reply:
     job, data = current_job(), reply["text"].encode("utf-8", "replace")
     if job is None or len(data) <= _MOST_RESULT:
         return reply
-    shelf = Shelf(tenant_of(asked.tenant) or "", job.id)
+    shelf = Shelf(asked.tenant or "", job.id)
     ref = shelf.reference(f"{asked.name}.txt")
     await shelf.put({ref: Media(media_type="text/plain", data=data)})
     return {**reply, "text": "", "files": [*reply["files"], ref]}

@@ -16,7 +16,7 @@ from fourlane.tasks.ai.reply import Reply, summed
 from fourlane.tasks.ai.speaking import Speaker
 from fourlane.tasks.ai.work import NotAccepted
 
-__all__ = ["translate_text"]
+__all__ = ["translate_text", "translated_at_once"]
 
 _CONTEXT: Final = 300  # characters of what lies before a part
 _HALVINGS: Final = 3
@@ -29,10 +29,14 @@ class _Said(NamedTuple):
     replies: tuple[Reply, ...]
 
 
+def translated_at_once(asked: Asking) -> int:
+    """Tokens: half of what may be written, for a language may take twice what another does."""
+    return min(asked.max_tokens // 2, room_for_text(asked))
+
+
 async def translate_text(asked: Asking, text: str) -> Reply:
     """The whole translation. Raises NotAccepted, which says of which part; and as ``call``."""
-    # Half of what may be written: a language may take twice what another does.
-    most = min(asked.max_tokens // 2, room_for_text(asked))
+    most = translated_at_once(asked)
     if count_tokens(text) <= most:
         return _whole(await _translated(asked, text, "", asked.name))
     parts = await parts_of(asked, text, most, lambda parts: [_taken(asked, part) for part in parts])

@@ -23,7 +23,7 @@ class Outside:
     """Looks at what the settings name, by parts that are opened when they are first looked at. Threads may share it.
 
     The outbox is looked at when DATABASE_URL is set and the table is there; event queues, which cost requests, when
-    FOURLANE_WATCH_STREAMS says so; tenants that have a budget in FOURLANE_AI.
+    FOURLANE_WATCH_STREAMS says so; the budgets of FOURLANE_AI.
     """
 
     def __init__(self, of: Root) -> None:
@@ -76,16 +76,14 @@ class Outside:
         return [Lag("stream", str(queue), operate.counts(aws, queue).waiting) for queue in queues]
 
     def _spending(self, store: Store) -> list[Spending]:
-        if not self.settings.ai.budgets_usd:
+        if not (self.settings.ai.budgets_usd or self.settings.ai.budgets):
             return []
-        from fourlane.queues.guards import Budgets
-        from fourlane.tasks.ai.budgets import dollars, month_now
+        from fourlane.tasks.ai.budget_rules import NANO
+        from fourlane.tasks.ai.config import config_of
+        from fourlane.tasks.ai.spending import uses
 
-        budgets, month = Budgets(store), month_now()
-        found = []
-        for tenant in budgets.tenants(month)[:_MOST_TENANTS]:
-            told = dollars(tenant, budgets.look(tenant, month))
-            if "budget" in told:
-                used = told.get("spent", 0.0) + told.get("reserved", 0.0)
-                found.append(Spending(tenant, used, told["budget"]))
-        return sorted(found, key=lambda one: (-one.share, one.tenant))
+        found = [use for use in uses(store, self._root.part(config_of), _MOST_TENANTS) if use.used or use.refusing]
+        return [
+            Spending(str(one.budget), one.used / NANO, one.budget.nano / NANO, one.refusing, one.warn_at)
+            for one in found
+        ]

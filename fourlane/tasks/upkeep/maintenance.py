@@ -33,11 +33,12 @@ TIMES: Final = {
     "doctor": "0 4 * * *",
     "notifications": "27 3 * * *",
     "files": "47 3 * * *",
+    "ai-books": OFF,
     "ai-batches": OFF,
     "alerts": OFF,
 }
-"""What there is, and when it runs (UTC). Alerts are for those without an Alertmanager, batches where a key is set of a
-provider that has them."""
+"""What there is, and when it runs (UTC). The books of AI calls are kept where there are budgets or rows, their batches
+where there is a key of a provider that has any; alerts are for those without an Alertmanager."""
 _EVERY_MINUTE: Final = "* * * * *"
 
 
@@ -46,8 +47,9 @@ def housekeeping(settings: Settings) -> dict[str, str]:
 
     Raises SettingsError: alerts are on and there is nobody to tell.
     """
+    has_books = settings.ai.budgets_usd or settings.ai.budgets or settings.ai.log_rows
     has_batches = settings.openai_api_key or settings.anthropic_api_key
-    on = {"alerts": settings.alerts, "ai-batches": has_batches}
+    on = {"alerts": settings.alerts, "ai-books": has_books, "ai-batches": has_batches}
     times = {name: _EVERY_MINUTE for name, wanted in on.items() if wanted} | settings.maintenance
     if times.get("alerts", "off") != "off":
         alerts.routes(settings)
@@ -90,6 +92,7 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
         "doctor": examine,
         "notifications": tidy_notifications,
         "files": prune_files,
+        "ai-books": keep_ai_books,
         "ai-batches": collect_ai_batches,
         "alerts": alert_operators,
     }
@@ -167,6 +170,23 @@ def prune_files() -> None:
         return
     if gone := kept.prune(datetime.now(UTC) - timedelta(days=days)):
         log.info("pruned stored files number=%d", gone)
+
+
+@task(name="fourlane.maintenance.ai-books", service=SERVICE, tier="scheduled", max_retries=0, timeout_ms=50_000)
+def keep_ai_books() -> None:
+    """Give back what dead jobs hold of AI budgets, and write the rows that the database did not take before."""
+    from fourlane.queues.browse import now_ms
+    from fourlane.queues.guards import Budgets
+    from fourlane.tasks.ai.config import configured
+    from fourlane.tasks.ai.rows import write_later
+
+    store = _store()
+    budgets = Budgets(store)
+    if swept := budgets.sweep(now_ms(store)):
+        log.info("gave back reservations of AI budgets number=%d", swept)
+    database = configured().database
+    if database is not None and (written := write_later(database, budgets)):
+        log.info("wrote rows of AI calls number=%d", written)
 
 
 @task(name="fourlane.maintenance.ai-batches", service=SERVICE, tier="low", max_retries=0, timeout_ms=1_800_000)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from fourlane.providers.http import TargetRefused
+from fourlane.providers.http import TargetRefused, get
 from tests.providers.http.servers import (
     OK,
     PUBLIC,
@@ -51,6 +53,16 @@ def test_a_redirect_beyond_the_limit_is_returned(serve: ServerFactory) -> None:
     response = post(server.url)
     assert (response.status, response.headers["location"]) == (307, "/hook")
     assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_get_follows_all_kinds_where_it_may(serve: ServerFactory, status: int) -> None:
+    server = serve(lambda request: OK if "/new" in request.line else redirect_to("/new", status)(request))
+    options: dict[str, Any] = {"headers": {}, "timeout_seconds": 10, "allow_private": True, "keep_body_bytes": 100}
+    assert get(server.url, **options).status == status
+    answer = get(server.url, **options, max_redirects=1)
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert [request.line for request in server.requests[1:]] == ["GET /hook HTTP/1.1", "GET /new HTTP/1.1"]
 
 
 @pytest.mark.parametrize(

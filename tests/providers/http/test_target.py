@@ -65,6 +65,6 @@ def test_no_text_is_a_url_that_breaks_the_check(text: str) -> None:
 def test_no_location_breaks_the_check(location: str) -> None:
     base = checked_url("http://hook.example/a/b")
     try:
-        redirect(base, 307, location)
+        redirect("GET", base, 307, location)
     except TargetRefused:
         pass

@@ -140,7 +140,7 @@ def test_answers_come_to_their_jobs_at_half_the_price(
     collecting()
     store = Batches(at_work.store, found[jobs[0].id].provider)
     assert not store.open()
-    assert not [one for one in doctor.examine(at_work.store) if one.level is doctor.Level.ERROR]
+    assert not [one for one in doctor.examine(at_work.store, workers=[]) if one.level is doctor.Level.ERROR]
 
 
 def test_what_cannot_wait_is_refused_where_it_is_sent(at_work: RedisBroker) -> None:

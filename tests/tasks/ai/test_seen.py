@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from examples.ai.provider import Fault, Provider
+from fourlane.tasks.ai.spending import month_now
 from tests.command import Command, run_python
 from tests.observe.pages import get, samples
 from tests.observe.receivers import Receiver
@@ -125,6 +126,18 @@ def test_the_time_that_calls_wait_for_room_is_a_figure(command: Command, provide
     assert found["fourlane_ai_call_seconds_sum", *sorted(("openai", "gpt-4o", "ok"))] >= 0.5
 
 
+def test_a_fallback_is_asked_at_once_for_a_model_that_ended(
+    command: Command, provider: Provider, tmp_path: Path
+) -> None:
+    config = {"base_urls": provider.base_urls, "fallbacks": {"openai/gpt-4": ["claude-haiku-4.5"]}}
+    command.env["FOURLANE_AI"] = json.dumps(config)
+    start(command, tmp_path / "log")
+    assert "openai/gpt-4 was retired on 2026-10-23; use openai/gpt-6.1-sol" in (tmp_path / "log").read_text()
+    run_python(command, ASK, json.dumps([{"model": "openai/gpt-4"}]))
+    eventually(lambda: provider.answered, 20)
+    assert [request["body"]["model"] for request in provider.requests] == ["claude-haiku-4-5"]
+
+
 def test_four_processes_do_not_exceed_the_providers_limit(command: Command, provider: Provider, tmp_path: Path) -> None:
     provider.rpm, provider.latency_seconds = 20, 0.05
     command.env["FOURLANE_AI"] = json.dumps(
@@ -149,13 +162,14 @@ def test_what_operators_ask(command: Command, provider: Provider, tmp_path: Path
     assert [done.returncode for done in nothing] == [0, 0]
     assert nothing[0].stdout.startswith("nothing was spent in 20")
     assert nothing[1].stdout == "no provider was called within a day\n"
-    provider.faults += [Fault("status", 500)] * 5
+    provider.faults += [Fault("status", 500)] * 20
     start(command, tmp_path / "log")
-    run_python(command, ASK, json.dumps([{"tenant": "acme"}]))  # its first try fails four times, the second once
-    state = eventually(lambda: [p for p in told(command, "providers")["providers"] if p["state"] == "open"], 30)
+    run_python(command, ASK, json.dumps([{}] * 5))  # each is tried four times at most
+    state = eventually(lambda: [p for p in told(command, "providers")["providers"] if p["opened"]], 30)
     assert {name: state[0][name] for name in ("provider", "model", "failures", "opened", "requests_per_minute")} == {
         "provider": "openai", "model": "gpt-4o", "failures": 5, "opened": 1, "requests_per_minute": 0,
     }  # fmt: skip
+    provider.faults.clear()
     run_python(command, ASK, json.dumps([{"tenant": "acme", "model": "claude-haiku-4.5"}, {"model": "gpt-4o"}]))
     spent = eventually(lambda: told(command, "spending")["tenants"].get("acme", {}).get("spent"), 20)
     words = command("ai", "spending").stdout.splitlines()
@@ -163,6 +177,8 @@ def test_what_operators_ask(command: Command, provider: Provider, tmp_path: Path
     assert next(line for line in words if line.startswith("acme")).split()[3] == "5.0000"
     of_acme = told(command, "spending", "--tenant", "acme")["tenants"]["acme"]
     assert of_acme["model:anthropic/claude-haiku-4-5"] == of_acme["task:fourlane.ai.generate"] == spent
+    assert told(command, "spending", "--by", "model")["models"]["anthropic/claude-haiku-4-5"] == {"spent": spent}
+    assert command("ai", "spending", "--model", "openai/gpt-9").stdout == f"nothing of it was spent in {month_now()}\n"
     words = command("ai", "providers").stdout.splitlines()
     assert any(line.startswith("anthropic  claude-haiku-4-5") and "1/1" in line.split() for line in words), words
 
@@ -178,10 +194,18 @@ def told(command: Command, *words: str) -> dict[str, Any]:
     ("words", "env", "message"),
     [
         (["spending", "--month", "2026-13"], {}, "'2026-13' is no month; write it as 2026-11"),
-        (["estimate", "hi", "--model", "gpt-9"], {}, "'gpt-9' is no model; use PROVIDER/MODEL or one of"),
+        (["spending", "--day", "2026-11"], {}, "'2026-11' is no day; write it as 2026-11-28"),
+        (["spending", "--check"], {}, 'set "log_rows" in FOURLANE_AI'),
+        (["estimate", "hi", "--model", "gpt-9"], {}, "'gpt-9' is no model; did you mean gpt-4o"),
         (["estimate"], {}, "give a prompt, or --file"),
         (["providers"], {"FOURLANE_AI": "{"}, "FOURLANE_AI: is not JSON"),
         (["providers"], {"FOURLANE_AI": '{"budgets_usd": {"a": -1}}'}, "budgets_usd.a: Input should be greater than"),
+        (
+            ["providers"],
+            {"FOURLANE_AI": '{"budgets": [{"usd": 1, "task": "t", "model": "p/m"}]}'},
+            "a budget is of a task or of a model; write two",
+        ),
+        (["providers"], {"FOURLANE_AI": '{"prices": {"openai/x": {"inputs": 1}}}'}, "prices.openai/x.inputs"),
         (["providers"], {"REDIS_URL": "redis://127.0.0.1:1"}, "Redis"),
     ],
 )
@@ -196,9 +220,15 @@ def test_mistakes_in_a_line(command: Command, words: list[str], env: dict[str, s
     ("prompt", "named", "env", "message"),
     [
         ("hi", {"model": "gpt-9"}, {}, "'gpt-9' is no model"),
+        ("hi", {"model": "openai/gpt-4"}, {}, "openai/gpt-4 was retired on 2026-10-23; use openai/gpt-6.1-sol"),
         ("hi", {"model": "sonar"}, {}, "there is no API key for perplexity; set PERPLEXITY_API_KEY"),
-        ("hi", {"tenant": "acme"}, {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'}, "the budget of acme is 0"),
-        ("word " * 15_000, {"model": "openai/gpt-3.5-turbo"}, {}, "shorten it"),
+        (
+            "hi",
+            {"tenant": "acme"},
+            {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'},
+            "of tenant acme per month is 0",
+        ),
+        ("word " * 15_000, {"model": "openai/text-embedding-3-small"}, {}, "shorten it"),
     ],
 )
 def test_what_can_never_succeed_is_refused_by_the_command(
@@ -209,3 +239,23 @@ def test_what_can_never_succeed_is_refused_by_the_command(
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_key_stands_in_what_is_kept_of_an_error(command: Command, tmp_path: Path) -> None:
+    """Of a task of one's own too, that never asked for the settings."""
+    key = "no-form-of-any-key-17"
+    tasks = command.module(
+        "leaking",
+        "import os, fourlane\n\n@fourlane.task(service='ai', max_retries=0)\ndef leak():\n"
+        "    raise ValueError(f\"header {('Header ' + os.environ['OPENAI_API_KEY']).encode()!r}\")\n",
+    )
+    command.env["OPENAI_API_KEY"] = f"{key}\n"
+    with (tmp_path / "log").open("wb") as stream:
+        command.start("worker", tasks, "--log-jobs", stderr=stream)
+    eventually(lambda: "ready:" in (tmp_path / "log").read_text(), 30)
+    job = run_python(command, f"import {tasks}; print({tasks}.leak.send().id)").strip()
+    eventually(lambda: '"dead"' in command("jobs", "show", job, "--json").stdout, 20)
+    shown = command("jobs", "show", job).stdout + command("dead", "list", "--json").stdout
+    for text in (shown, (tmp_path / "log").read_text()):
+        assert "header b'Header [redacted]" in text
+        assert key not in text

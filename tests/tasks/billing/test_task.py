@@ -139,10 +139,10 @@ def test_an_open_breaker_postpones_it_without_an_attempt(
     job: EnqueuedJob[Any], broker: RedisBroker, run_worker: RunWorker, stripe: Stripe
 ) -> None:
     states = ProviderStates(broker.store)
-    for _ in range(5):
+    for caller in range(5):
         states.settle(
-            "stripe", Target("stripe").name, verdict="down", second=0, extra_tokens=0, probe=False, failures=5,
-            open_ms=30_000, silence_ms=0,
+            "stripe", Target("stripe").name, caller=caller, verdict="down", second=0, extra_tokens=0, claim=0,
+            failures=5, open_ms=30_000, probe_ms=30_000, silence_ms=0,
         )  # fmt: skip
     run_worker(broker, "billing")
     eventually(lambda: job.status() is State.DELAYED, 20)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fourlane.app import App
 from fourlane.config.groups.upkeep import HOUSEKEEPING
 from fourlane.errors import InvalidSchedule
 from fourlane.queues import control, dead_letters, schedules
@@ -39,7 +43,7 @@ def stored(store: Store) -> dict[str, str]:
 def test_schedules_are_moved_and_switched_off(store: Store) -> None:
     maintenance.synchronise(store, {}, 1)
     assert stored(store) == BY_DEFAULT
-    maintenance.synchronise(store, {"limits": "5 * * * *", "doctor": "off", "notifications": "off"}, 2)
+    maintenance.synchronise(store, {"limits": "5 * * * *", "doctor": "off", "notifications": "off", "files": "off"}, 2)
     assert stored(store) == {"dead-letters": "17 2 * * *", "limits": "5 * * * *"}
     maintenance.synchronise(store, dict.fromkeys(maintenance.TIMES, "off"), 3)
     assert stored(store) == {}
@@ -79,6 +83,28 @@ def test_the_log_has_what_the_doctor_finds(store: Store, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, "fourlane.maintenance"):
         maintenance.examine()
     assert f"{store.namespace}:stranger" in caplog.text
+
+
+@pytest.mark.parametrize(("days", "left"), [("30", ["new"]), ("300", ["new", "old"]), ("0", ["new", "old"])])
+def test_old_files_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, days: str, left: list[str]
+) -> None:
+    monkeypatch.setenv("FOURLANE_STORAGE", f"disk:{tmp_path}")
+    monkeypatch.setenv("FOURLANE_STORAGE_DAYS", days)
+    for name in ("old", "new"):
+        App().storage.put(f"ai/-/j/{name}", b"x", "text/plain")
+    before = time.time() - 31 * 86_400
+    os.utime(tmp_path / "ai/-/j/old", (before, before))
+    with caplog.at_level(logging.INFO, "fourlane.maintenance"):
+        maintenance.prune_files()
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == left
+    assert ("pruned stored files number=1" in caplog.text) == (left == ["new"])
+
+
+def test_where_no_file_was_ever_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOURLANE_DATA_DIR", str(tmp_path / "data"))
+    maintenance.prune_files()
+    assert not (tmp_path / "data").exists()
 
 
 def test_they_run_as_jobs(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Any, Final, TypedDict
 
 import msgspec
@@ -161,7 +162,7 @@ class Batched:
         job, sealed = self._run.context, is_sealing()
         whose = Whose(
             job=self._steps.job_id, service=job.queue, task=job.task, operation=self._work.operation, key=self._key,
-            full=self.full, tenant=self._tenant or "", sealed=sealed,
+            day=datetime.now(UTC).strftime("%Y-%m-%d"), full=self.full, tenant=self._tenant or "", sealed=sealed,
         )  # fmt: skip
         closed = seal_file(self._ticket, body) if sealed else body
         return self._batches.add(self._model, self._ticket, packed(whose), closed)

@@ -41,6 +41,10 @@ class Looking:
             return
         found = await self._caller.latest(min(one.sent_ms for one in due.values()) - _SKEW_MS)
         by_id = {batch.id: batch for batch in found}
+        for wanted in {one.id for one in due.values() if one.id} - by_id.keys():
+            batch = await self._caller.look(wanted)  # its clock is not ours
+            if batch is not None:
+                by_id[batch.id] = batch
         for name, record in due.items():
             if record.state == "unsure":
                 await self._tell_apart(name, record, by_id)

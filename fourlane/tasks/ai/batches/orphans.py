@@ -11,12 +11,14 @@ import msgspec
 
 from fourlane.providers.ai import Account, Answer, FailedAnswer
 from fourlane.providers.ai.batches import answer_of
+from fourlane.queues.guards import PaidCall
 from fourlane.sealing import open_file
 from fourlane.tasks.ai.batches.records import Whose
 from fourlane.tasks.ai.booking import Booking, Payer, Reserved
-from fourlane.tasks.ai.budgets import month_now
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.prices import cost
+from fourlane.tasks.ai.figures import NOBODY
+from fourlane.tasks.ai.prices import charge
+from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import Work
 
 __all__ = ["book_orphan"]
@@ -34,8 +36,12 @@ async def book_orphan(config: AiConfig, ticket: str, whose: Whose, data: bytes) 
         answer = answer_of(provider, model, msgspec.json.decode(opened))
     except FailedAnswer:
         return
-    dollars = cost(config, whose.full, answer.usage)
-    booked = Reserved(whose.full, month_now(), time.monotonic()).paid(answer, dollars)
+    taken = Taken(answer.usage)
+    answer = taken.answered(answer)
+    call = PaidCall(whose.key, whose.tenant or NOBODY, whose.day, whose.task, whose.full)
+    reserved = Reserved(call, int(time.time() * 1000), time.monotonic())
+    charged = charge(config, whose.full, taken.usages)
+    booked = reserved.paid(taken, answer, charged, outcome=answer.outcome)
     booked["row"] = str(uuid.uuid5(_ROWS, whose.key))
     work = Work(operation=whose.operation, model=whose.full, ask=_never, most=answer.usage)
     booking = Booking(config, work, whose.key, whose.tenant or None, payer=Payer(whose.job, whose.task))

@@ -35,6 +35,9 @@ class Caller:
     async def cancel(self, batch_id: str) -> None:
         await self._call(lambda: batches.cancel(self.account, batch_id), _CALL_SECONDS)
 
+    async def look(self, batch_id: str) -> Batch | None:
+        return await self._call(lambda: batches.look(self.account, batch_id), _CALL_SECONDS)
+
     async def latest(self, since_ms: int) -> list[Batch]:
         """Those of the account from that time on, the newest first."""
 

@@ -12,7 +12,7 @@ __all__ = ["Open", "Whose", "packed"]
 class Whose(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whose a request is: what finds its job, and what books its answer when the job is no more.
 
-    key: of the books. full: ``provider/model``. sealed: an encrypted job's.
+    key, day: of the books. full: ``provider/model``. sealed: an encrypted job's.
     """
 
     job: str
@@ -20,6 +20,7 @@ class Whose(msgspec.Struct, frozen=True, omit_defaults=True):
     task: str
     operation: str
     key: str
+    day: str
     full: str
     tenant: str = ""
     sealed: bool = False

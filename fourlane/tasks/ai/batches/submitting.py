@@ -33,7 +33,7 @@ __all__ = ["Submitting"]
 
 log = logging.getLogger("fourlane.ai")
 
-_SKEW_MS: Final = 600_000  # between our clock and the provider's
+_SKEW_MS: Final = 3_600_000  # between our clock and the provider's
 _PLAIN: Final = b"{"
 
 

@@ -6,14 +6,17 @@ import io
 import json
 import logging
 import string
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fourlane import redact as redaction
 from fourlane.observe import logs
-from fourlane.observe.redact import redact, redact_text
+from fourlane.queues.words import trace_of, words_of
+from fourlane.redact import know, redact, redact_text, without_secrets
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=24).map(lambda word: "Qz" + word + "7")
 """Long enough to be found again, and no word of the text around it."""
@@ -244,6 +247,13 @@ def test_a_card_as_a_number() -> None:
         ("password=hunter2, user=7", "password=[redacted], user=7"),
         ('{"api_key": "abc def", "n": 1}', '{"api_key": [redacted], "n": 1}'),
         ("key sk-ant-api03-abcdefghijkl", "key [redacted]"),
+        ("key sk-or-v1-abcdefghijkl, pplx-0123456789ab", "key [redacted], [redacted]"),
+        ("Illegal header value b'Bearer sk-secret-123456\\n'", "Illegal header value b'Bearer [redacted]\\n'"),
+        (
+            "GET https://x/v1beta/models?key=AIzaSyA0123456789012345678901234567890",
+            "GET https://x/v1beta/models?key=[redacted]",
+        ),
+        ("AKIAIOSFODNN7EXAMPLE aws_secret_access_key=wJalrXUtnFEMI/K7", "[redacted] aws_secret_access_key=[redacted]"),
         ("whsec_MfKQ9r8GKYqrTwjU", "[redacted]"),
         ("mail to ada.l+x@example.org.", "mail to [email]."),
         ("card 4242 4242 4242 4242 ok", "card [card] ok"),
@@ -274,3 +284,41 @@ def test_by_key_at_any_depth() -> None:
 def test_a_long_text_is_cut_and_quick() -> None:
     assert len(redact_text("a" * 1_000_000)) < 40_000
     redact_text("a@" * 20_000 + "password" * 2_000 + "4" * 9_000)  # the timeout of the tests is the judge
+
+
+def test_what_operators_look_for_is_kept_with_errors() -> None:
+    text = "no user ada@example.org, card 4242 4242 4242 4242; password=hunter2"
+    assert without_secrets(text) == "no user ada@example.org, card 4242 4242 4242 4242; password=[redacted]"
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", ())
+    know(["Zq9/ä+x y!\n", "short1", "postgres", "Abcdefgh1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("as it is: Zq9/ä+x y!\n.", "as it is: [redacted]."),
+        ("cut: Zq9/ä+x y!.", "cut: [redacted]."),
+        (f"repr: {'Zq9/ä+x y!' + chr(10)!r}", "repr: '[redacted]'"),
+        (f"of bytes: {('Zq9/ä+x y!' + chr(10)).encode()!r}", "of bytes: b'[redacted]'"),
+        ("JSON: " + json.dumps("Zq9/ä+x y!"), 'JSON: "[redacted]"'),
+        ("URL: https://x/?a=Zq9%2F%C3%A4%2Bx%20y%21&b=1", "URL: https://x/?a=[redacted]&b=1"),
+        ("form: a=Zq9%2F%C3%A4%2Bx+y%21", "form: a=[redacted]"),
+        ("words stay: short1 postgres", "words stay: short1 postgres"),
+        ("Abcdefgh1", "[redacted]"),
+    ],
+)
+def test_values_that_are_known(told: None, text: str, shown: str) -> None:
+    assert redact_text(text) == without_secrets(text) == shown
+
+
+def test_a_megabyte_of_traceback_is_looked_at_in_a_moment() -> None:
+    for piece in ('token="', "passwordsecret", "://a:b", "-----BEGIN PRIVATE KEY-----\n", "Bearer ", "sk-a"):
+        error = RuntimeError(piece * (1_000_000 // len(piece)))
+        started = time.perf_counter()
+        trace_of(error)
+        words_of(error)
+        assert time.perf_counter() - started < 0.05, piece

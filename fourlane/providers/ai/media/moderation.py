@@ -1,0 +1,31 @@
+"""Moderation: what is wrong with texts. Nothing is billed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from fourlane.providers.ai.accounts import Account, client
+from fourlane.providers.ai.answer import Answer, CutStream
+from fourlane.providers.ai.question import header_of
+from fourlane.providers.ai.usage import Usage
+
+__all__ = ["FREE", "moderate"]
+
+FREE = Usage(billed_usd=Decimal(0))
+
+
+async def moderate(account: Account, model: str, texts: Sequence[str], *, key: str) -> Answer:
+    """A verdict for each text: whether it is flagged, and the categories with their scores."""
+    made = await client(account).moderations.create(model=model, input=list(texts), extra_headers=header_of(key))
+    if len(made.results) != len(texts):
+        raise CutStream(f"{len(made.results)} verdicts came for {len(texts)} texts", Answer(usage=FREE))
+    verdicts = tuple(
+        {
+            "flagged": one.flagged,
+            "categories": one.categories.model_dump(by_alias=True, exclude_none=True),
+            "scores": one.category_scores.model_dump(by_alias=True, exclude_none=True),
+        }
+        for one in made.results
+    )
+    return Answer(finish="stop", verdicts=verdicts, usage=FREE)

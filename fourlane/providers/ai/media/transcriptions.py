@@ -1,0 +1,56 @@
+"""Transcriptions: a sound is written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fourlane.providers.ai.accounts import Account, client
+from fourlane.providers.ai.answer import Answer
+from fourlane.providers.ai.media.wishes import HearWish
+from fourlane.providers.ai.question import header_of
+from fourlane.providers.ai.usage import NOTHING, Usage
+
+__all__ = ["transcribe"]
+
+
+async def transcribe(account: Account, model: str, wish: HearWish, *, key: str) -> Answer:
+    """The text of a sound; where the model tells speakers apart, each of their lines begins with who speaks."""
+    given: dict[str, Any] = _forms(model, wish)
+    heard = await client(account).audio.transcriptions.create(
+        model=model,
+        file=(wish.sound.name or "sound", wish.sound.data, wish.sound.media_type),
+        extra_headers=header_of(key),
+        **given,
+    )
+    segments = getattr(heard, "segments", None) if "diarize" in model else None
+    text = "\n".join(f"{one.speaker}: {one.text.strip()}" for one in segments or ()) or heard.text
+    return Answer(outcome="ok" if text.strip() else "empty", finish="stop", text=text, usage=_usage_of(heard))
+
+
+def _forms(model: str, wish: HearWish) -> dict[str, Any]:
+    """What a family of models takes: each has a form of its own that says most."""
+    given: dict[str, Any] = {"response_format": "json"}
+    if model.startswith("whisper"):
+        given["response_format"] = "verbose_json"  # which alone tells how long it was
+    elif "diarize" in model:
+        given |= {"response_format": "diarized_json", "chunking_strategy": "auto"}
+    if wish.language:
+        given |= {"languages": [wish.language]} if model.startswith("gpt-transcribe") else {"language": wish.language}
+    if wish.prompt and "diarize" not in model:
+        given["prompt"] = wish.prompt
+    return given
+
+
+def _usage_of(heard: Any) -> Usage:
+    """Seconds or tokens, as the family is billed."""
+    told: Any = getattr(heard, "usage", None)
+    seconds = float(getattr(told, "seconds", None) or getattr(heard, "duration", None) or 0)
+    if getattr(told, "type", "") == "tokens":
+        details = told.input_token_details
+        return Usage(
+            input_tokens=told.input_tokens,
+            input_audio_tokens=(details and details.audio_tokens) or 0,
+            output_tokens=told.output_tokens,
+            audio_seconds=seconds,
+        )
+    return Usage(audio_seconds=seconds) if seconds else NOTHING

@@ -1,0 +1,1 @@
+"""How providers of AI are spoken to."""
