@@ -332,7 +332,10 @@ async def ask(prompt):
 
 @fourlane.task(max_retries=0)
 async def collect_now(ahead):
-    await collect(running.get().store, configured(), who=current_job().id, now_ms=lambda: int((time.time() + ahead) * 1000))
+    def now_ms():
+        return int((time.time() + ahead) * 1000)
+
+    await collect(running.get().store, configured(), who=current_job().id, now_ms=now_ms)
 """
 
 
