@@ -51,13 +51,15 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
                 "input_tokens": told.input_tokens,
                 "output_tokens": told.output_tokens,
                 "cost_usd": cost,
+                "cost_known": told.cost_known,
                 "prices": calls.prices_source(),
             }
         )
         return
     click.echo(f"model   {told.model}")
     click.echo(f"tokens  about {told.input_tokens:,} in, at most {told.output_tokens:,} out")
-    click.echo(f"cost    {_NOT_KNOWN if cost is None else f'at most ${cost:.6f}'}")
+    by = "" if told.cost_known else ", which unpriced_usd says: no price is known"
+    click.echo(f"cost    {_NOT_KNOWN if cost is None else f'at most ${cost:.6f}{by}'}")
     click.echo(f"prices  {calls.prices_source()}")
 
 

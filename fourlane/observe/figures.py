@@ -18,11 +18,12 @@ _OTHER: Final = "other"
 
 RUN_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 WAIT_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
-CALL_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+CALL_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+TOKENS_A_SECOND: Final = (1.0, 5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0)
 
 
 class Figure(NamedTuple):
-    """One figure: what it says, its labels, and the bounds of its buckets when it is a time."""
+    """One figure: what it says, its labels, and the bounds of its buckets when it is a time, or a rate."""
 
     help: str
     labels: tuple[str, ...]
@@ -40,10 +41,24 @@ CATALOGUE: Final[dict[str, Figure]] = {
     "stale_acks": Figure("Ends of runs that were refused because the lease was lost.", ("service",)),
     "leases_lost": Figure("Times a worker lost its leases.", ("service",)),
     "ai_batch_requests": Figure("Requests of AI batches, by what became of them.", ("provider", "outcome")),
-    "ai_tokens": Figure("Tokens of AI calls, in or out.", ("provider", "model", "tenant", "direction")),
+    "ai_calls": Figure(
+        "AI calls that were made: ok, truncated, tool_calls, refused, blocked, empty, error.",
+        ("provider", "model", "tenant", "outcome"),
+    ),
+    "ai_task_calls": Figure("AI calls, by the task that made them.", ("task", "outcome")),
+    "ai_tokens": Figure(
+        "Tokens of AI calls: in, cached of these; out, reasoning of these.",
+        ("provider", "model", "tenant", "direction"),
+    ),
     "ai_cost_usd": Figure("What AI calls cost.", ("provider", "model", "tenant")),
     "ai_task_cost_usd": Figure("What AI calls cost, by the task that made them.", ("task",)),
     "ai_call_seconds": Figure("How long AI calls took.", ("provider", "model", "outcome"), CALL_SECONDS),
+    "ai_first_seconds": Figure(
+        "From the start of AI calls until the first piece of their answer.", ("provider", "model"), CALL_SECONDS
+    ),
+    "ai_tokens_a_second": Figure(
+        "How fast AI models write, from the first piece on.", ("provider", "model"), TOKENS_A_SECOND
+    ),
     "ai_budget": Figure("Budgets of tenants that calls met: warned (80 %), refused, postponed.", ("tenant", "what")),
     "provider_calls": Figure("Calls to providers: ok, down, limited, neutral.", ("provider", "model", "verdict")),
     "provider_wait_seconds": Figure(

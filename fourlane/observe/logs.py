@@ -24,6 +24,8 @@ _LEVELS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _TERMINAL: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _OURS: Final = ("fourlane", "dramatiq")
+_CHATTY: Final = ("httpx", "httpx2", "google_genai")
+"""Libraries that say each call of theirs at INFO."""
 log = logging.getLogger("fourlane.observe")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -46,6 +48,9 @@ def configure(*, level: str, json: bool, service: str, stream: IO[str] | None = 
     handler.setFormatter(_Json(service) if json else _Text(_TERMINAL))
     root.addHandler(handler)
     root.setLevel(level)
+    for logger in map(logging.getLogger, _CHATTY if level == "INFO" else ()):
+        if logger.level == logging.NOTSET:  # else the program has said what it wants of it
+            logger.setLevel(logging.WARNING)
 
 
 def hear_ours_again() -> None:

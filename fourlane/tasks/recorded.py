@@ -77,18 +77,21 @@ class Steps:
 
     async def arecord(self, name: str, value: Any) -> None:
         """As record. The work is done: it is recorded though the job is cancelled in this very moment."""
-        await asyncio.shield(asyncio.ensure_future(self._insist(name, value)))
+        try:
+            return self._check(await asyncio.shield(asyncio.wrap_future(self._save(name, value))))
+        except RedisUnavailable:
+            await asyncio.shield(asyncio.ensure_future(self._insist(name, value)))
 
     async def _insist(self, name: str, value: Any) -> None:
         # As long as Redis is away nobody else can take the job, and when it is back it says whose the job is.
         until = time.monotonic() + _PATIENCE_SECONDS
         while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
             try:
                 return self._check(await asyncio.wrap_future(self._save(name, value)))
             except RedisUnavailable:
                 if time.monotonic() > until:
                     raise
-            await asyncio.sleep(_PAUSE_SECONDS)
 
     # --------------------------------------------------------------------------------------------------------
 

@@ -28,8 +28,6 @@ LIKE_OPENAI: Final = frozenset({"openai", "perplexity", "openrouter"})
 """Those that are called by OpenAI's SDK."""
 _PROTOCOLS: Final[Mapping[str, Protocol]] = {"openai": "responses", "anthropic": "anthropic", "google": "google"}
 _CONNECT_SECONDS: Final = 30.0
-_MOST_CONNECTIONS: Final = 1_000
-_KEPT_CONNECTIONS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ def client(account: Account) -> Any:
 
 
 def http(account: Account) -> Any:
-    """A bare HTTP client, which Google is called by: its SDK makes objects of each event, at many times the work."""
+    """The HTTP client beneath. Google is called by it alone: its SDK makes objects of each event, at a great cost."""
     return _kept(_https, account, _open_http)
 
 
@@ -92,10 +90,8 @@ async def aclose() -> None:
     for clients in (_clients, _https):
         for key in [key for key in clients if key[0] is loop]:
             opened = clients.pop(key)
-            if clients is _https:
+            if clients is _https:  # the SDKs' clients have theirs from here
                 await opened.aclose()
-            elif key[1].provider != "google":  # its client has that of HTTP from us
-                await opened.close()
 
 
 def _kept(clients: dict[_Key, Any], account: Account, opens: Callable[[Account], Any]) -> Any:
@@ -123,7 +119,7 @@ def _open(account: Account) -> Any:
     given: Mapping[str, Any] = {
         "api_key": account.api_key,
         "base_url": account.base_url,
-        "timeout": _timeout(account),
+        "http_client": http(account),
         "max_retries": 0,
     }
     if account.provider == "anthropic":
@@ -138,12 +134,8 @@ def _open(account: Account) -> Any:
 def _open_http(account: Account) -> Any:
     import httpx2
 
-    limits = httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_KEPT_CONNECTIONS)
-    return httpx2.AsyncClient(base_url=account.base_url or "", timeout=_timeout(account), limits=limits)
+    from fourlane.providers.ai.lanes import open_http
 
-
-def _timeout(account: Account) -> Any:
-    """For connecting alone: answers are silent while a model thinks, and whoever calls watches that."""
-    import httpx2
-
-    return httpx2.Timeout(None, connect=min(account.timeout_seconds, _CONNECT_SECONDS))
+    # For connecting alone: answers are silent while a model thinks, and whoever calls watches that.
+    timeout = httpx2.Timeout(None, connect=min(account.timeout_seconds, _CONNECT_SECONDS))
+    return open_http(timeout, base_url=account.base_url or "")

@@ -38,7 +38,7 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     )
     async with opened:
         yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
-        reading = _Reading(account.provider, question.model)
+        reading = _ClaudeAnswer(account.provider, question.model)
         async with aclosing(events(opened.response)) as told:
             async for event in told:
                 piece = reading.piece(event)
@@ -157,7 +157,7 @@ def _part(media: Media) -> dict[str, Any]:
     return {"type": "document", "source": source, "citations": {"enabled": True}} | title
 
 
-class _Reading:
+class _ClaudeAnswer:
     """One answer as it is read, block by block."""
 
     def __init__(self, provider: str, model: str) -> None:
@@ -218,11 +218,13 @@ class _Reading:
                 block["arguments"] = text or json.dumps(block.get("input") or {})
 
     def _whole(self) -> dict[str, Any]:
-        blocks = [dict(block) for block in self._blocks.values()]
+        # A call that was cut off is none: its provider would wait for what came of it.
+        whole = (block for block in self._blocks.values() if block.get("type") != "tool_use" or "arguments" in block)
+        blocks = [dict(block) for block in whole]
         calls = []
         for block in blocks:
-            arguments = block.pop("arguments", None)
-            if block.get("type") == "tool_use" and arguments is not None:
+            if block.get("type") == "tool_use":
+                arguments = block.pop("arguments")
                 calls.append(ToolCall(id=block.get("id") or "", name=block.get("name") or "", arguments=arguments))
                 block["input"] = _json_object(arguments)
         own = any(block.get("type") != "text" for block in blocks)

@@ -42,7 +42,7 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
 
     response = await send(account, question.model, body, opened)
     async with aclosing(response):
-        reading = _Reading(account.provider, question.model)
+        reading = _GeminiAnswer(account.provider, question.model)
         async with aclosing(events(response)) as told:
             async for event in told:
                 yield reading.piece(event)
@@ -109,7 +109,7 @@ def _id(call_id: str) -> dict[str, str]:
     return {} if call_id.startswith(_OURS) else {"id": call_id}
 
 
-class _Reading:
+class _GeminiAnswer:
     """One answer as it is read."""
 
     def __init__(self, provider: str, model: str) -> None:

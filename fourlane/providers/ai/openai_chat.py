@@ -36,7 +36,7 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     )
     async with opened:
         yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
-        reading = _Reading(account.provider, question.model, () if takes.stops else question.stop)
+        reading = _ChatAnswer(account.provider, question.model, () if takes.stops else question.stop)
         async with aclosing(events(opened.response)) as told:
             async for event in told:
                 for piece in reading.pieces(event):
@@ -117,7 +117,7 @@ def _part(media: Media) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": media.name or "file.pdf", "file_data": data_url(media)}}
 
 
-class _Reading:
+class _ChatAnswer:
     """One answer as it is read: tool calls come in parts, sources and details of thoughts are gathered."""
 
     def __init__(self, provider: str, model: str, stops: Sequence[str] = ()) -> None:

@@ -58,7 +58,7 @@ class ChatMessage:
       role: ``tool``: the answer to the tool call ``call_id``.
       calls: what the assistant wanted called.
       raw: the assistant's turn as its provider gave it, which wants it back like that (signed thoughts, reasoning
-        items): ``{"provider": …, "content": …}``, JSON only; another provider's is left out.
+        items): ``{"provider": …, "model": …, "content": …}``, JSON only; another model's is left out.
     """
 
     role: Literal["user", "assistant", "tool"]

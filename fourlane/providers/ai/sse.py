@@ -10,24 +10,24 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, Protocol
 
-__all__ = ["Response", "events"]
+__all__ = ["Body", "events"]
 
 _DRAIN_SECONDS: Final = 0.1
 
 
-class Response(Protocol):
+class Body(Protocol):
     """What is read of an HTTP answer."""
 
     def aiter_bytes(self) -> AsyncIterator[bytes]: ...
 
 
-async def events(response: Response) -> AsyncGenerator[dict[str, Any], None]:
+async def events(body: Body) -> AsyncGenerator[dict[str, Any], None]:
     """The events; an empty one for a comment, which only says that the provider is there.
 
     Raises JSONDecodeError: an event is none.
     """
     rest, data = b"", bytearray()
-    chunks = response.aiter_bytes()
+    chunks = body.aiter_bytes()
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:

@@ -1,7 +1,7 @@
 """What all workers hold in common about services outside: limits, breakers, budgets, places, batches."""
 
 from fourlane.queues.guards.batches import Batches
-from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, Reservation, period_of
+from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, period_of
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
 from fourlane.queues.guards.receivers import Receivers
 
@@ -16,6 +16,5 @@ __all__ = [
     "ProviderState",
     "ProviderStates",
     "Receivers",
-    "Reservation",
     "period_of",
 ]

@@ -214,8 +214,17 @@ def _check_temperature(value: Any) -> None:
         raise InvalidArguments(f"temperature must be 0 to 2, not {value}")
 
 
+def _texts(what: str, value: Any) -> tuple[Any, ...]:
+    """One text or several."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Sequence):
+        raise InvalidArguments(f"{what}: a text or a list of them, not {value!r:.40}")
+    return tuple(value)
+
+
 def _stops(stop: Any) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    stops = _texts("stop", stop)
     for one in stops:
         _check_text("stop", one)
     if len(stops) > _MOST_STOPS:
@@ -226,7 +235,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
 def _accepted(accept: Any, otherwise: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     if accept is None:
         return otherwise
-    words = (accept,) if isinstance(accept, str) else tuple(accept)
+    words: tuple[Any, ...] = _texts("accept", accept)
     if not words:
         raise InvalidArguments("accept: is empty, so that no answer would do")
     for word in words:

@@ -132,6 +132,11 @@ class AiConfig:
         of_tables = (one for one in (*self.limits, *self.prices) if is_model(one))
         return sorted({*self.models.values(), *self.fallbacks, *others, *of_tables})
 
+    def asked(self) -> set[str]:
+        """``provider/model`` of those that have a name here or in the settings, and whose provider has a key."""
+        names = (name for name in (*MODELS, *self.models, *self.named()) if name in MODELS or is_model(name))
+        return {full for full in map(self.resolve, names) if self.api_keys.get(full.partition("/")[0])}
+
     def account(self, provider: str, timeout_seconds: float) -> Account:
         """Raises Reject: there is no key."""
         key = self.api_keys.get(provider)

@@ -53,8 +53,10 @@ class Conversation:
 
         Raises:
           NotAccepted: an answer is not accepted, or there are too many rounds.
+          Reject: a tool is not declared in this process.
           as ``pay``, and what tools raise by their choice.
         """
+        offered(self._asking.tools)  # also where the first rounds are recorded: by a worker that knew them
         if not self._asking.tools:
             return await self._say(name)
         replies: list[Reply] = []
@@ -113,7 +115,6 @@ class Conversation:
         """All that is asked now. Raises Reject: it can never succeed; and as ``read_media``."""
         with as_rejects():
             check_window(configured().living(self._asking.model)[0], tokens)
-        offered(self._asking.tools)
         if self._asking.wanted is not None:
             self._asking.wanted.check_ready()
         if self._begun is None:

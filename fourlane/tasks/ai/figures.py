@@ -11,15 +11,18 @@ from typing import Final
 from fourlane.errors import RateLimited
 from fourlane.providers.ai import Answer
 from fourlane.queues.words import words_of as kept_words_of
+from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.prices import Charge
 from fourlane.tasks.context import current_job
-from fourlane.telling import Span, tell
+from fourlane.telling import Observer, Span, tell
 
-__all__ = ["NOBODY", "Seen", "label", "watched", "words_of"]
+__all__ = ["NOBODY", "Seen", "label", "tokens_a_second", "watched", "words_of"]
 
 NOBODY: Final = "-"
 """The tenant of calls that have none."""
 _LABEL_CHARACTERS: Final = 100
+_MOST_TENANTS: Final = 100
+_LEAST_SECONDS: Final = 0.05  # of what came at once no rate can be told
 _NO_ANSWER: Final = Answer()
 
 
@@ -59,36 +62,61 @@ def watched(operation: str, full: str, tenant: str | None) -> Iterator[Seen]:
         try:
             yield seen
         except RateLimited:
-            seen.made, seen.error = False, ""  # it waits, which is no fault
+            seen.made, seen.error = bool(seen.cost_usd), ""  # it waits, which is no fault
             raise
         finally:
-            _say(span, operation, full, tenant, seen)
+            seconds = time.monotonic() - started
+            _say(span, operation, full, tenant, seen, seconds)
             if seen.made:
-                _count(operation, full, tenant, seen, time.monotonic() - started)
+                _count(operation, full, tenant, seen, seconds)
 
 
 def _count(operation: str, full: str, tenant: str | None, seen: Seen, seconds: float) -> None:
     provider, _, model = full.partition("/")
-    whose = (provider, model, label(tenant))
-    tell.counted("ai_tokens", (*whose, "in"), seen.answer.usage.input_tokens)
-    tell.counted("ai_tokens", (*whose, "out"), seen.answer.usage.output_tokens)
+    whose, usage, job = (provider, model, label(tenant)), seen.answer.usage, current_job()
+    task = operation if job is None else job.task
+    tell.counted("ai_calls", (*whose, seen.outcome))
+    tell.counted("ai_task_calls", (task, seen.outcome))
+    tell.counted("ai_tokens", (*whose, "in"), usage.input_tokens)
+    tell.counted("ai_tokens", (*whose, "cached"), usage.cache_read_tokens)
+    tell.counted("ai_tokens", (*whose, "out"), usage.output_tokens)
+    tell.counted("ai_tokens", (*whose, "reasoning"), usage.reasoning_tokens)
     tell.counted("ai_cost_usd", whose, seen.cost_usd or 0.0)
-    job = current_job()
-    tell.counted("ai_task_cost_usd", (operation if job is None else job.task,), seen.cost_usd or 0.0)
+    tell.counted("ai_task_cost_usd", (task,), seen.cost_usd or 0.0)
     tell.timed("ai_call_seconds", (provider, model, seen.outcome), seconds)
+    if seen.answer.first_ms:
+        tell.timed("ai_first_seconds", (provider, model), seen.answer.first_ms / 1000)
+    if rate := tokens_a_second(seen.answer, seconds):
+        tell.timed("ai_tokens_a_second", (provider, model), rate)
 
 
-def _say(span: Span, operation: str, full: str, tenant: str | None, seen: Seen) -> None:
+def tokens_a_second(answer: Answer, seconds: float) -> float:
+    """How fast an answer was written, of a call that took so long; 0.0 where that cannot be told."""
+    written = seconds - answer.first_ms / 1000
+    is_streamed = answer.first_ms > 0 and written >= _LEAST_SECONDS
+    return answer.usage.output_tokens / written if is_streamed else 0.0
+
+
+def _say(span: Span, operation: str, full: str, tenant: str | None, seen: Seen, seconds: float) -> None:
     provider, _, model = full.partition("/")
+    usage = seen.answer.usage
     span.say(
         {
             "operation": operation,
             "ai_provider": provider,
             "ai_model": model,
-            "ai_input_tokens": seen.answer.usage.input_tokens,
-            "ai_output_tokens": seen.answer.usage.output_tokens,
+            "ai_outcome": seen.outcome,
+            "ai_finish": seen.answer.finish,
+            "ai_input_tokens": usage.input_tokens,
+            "ai_cached_tokens": usage.cache_read_tokens,
+            "ai_output_tokens": usage.output_tokens,
+            "ai_reasoning_tokens": usage.reasoning_tokens,
         }
     )
+    if seen.answer.first_ms:
+        span.say({"ai_first_ms": seen.answer.first_ms})
+    if rate := tokens_a_second(seen.answer, seconds):
+        span.say({"ai_tokens_a_second": round(rate, 1)})
     if seen.cost_usd is not None:
         span.say({"ai_cost_usd": seen.cost_usd})
     if tenant:
@@ -100,3 +128,25 @@ def _say(span: Span, operation: str, full: str, tenant: str | None, seen: Seen) 
 def words_of(error: BaseException) -> str:
     """What an error says, in one line, without secrets."""
     return " ".join(kept_words_of(error).split())
+
+
+class _FromZero(Observer):
+    """Counters that rules look at are there from a worker's start on: of one that begins with 1, nobody sees a rise."""
+
+    def resting(self, now: float) -> float | None:
+        """Once, when a worker has nothing to do yet; who hands figures over is told again."""
+        tell.remove(self)
+        if "counted" not in tell.heard:
+            return None
+        config = configured()
+        for tenant in [*config.budgets_usd][:_MOST_TENANTS]:
+            for what in ("warned", "refused", "postponed"):
+                tell.counted("ai_budget", (label(tenant), what), 0)
+        for full in config.asked():
+            provider, _, model = full.partition("/")
+            for why in ("down", "limited"):
+                tell.counted("provider_refused", (provider, model, why), 0)
+        return now
+
+
+tell.add(_FromZero())

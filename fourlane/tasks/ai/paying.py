@@ -184,7 +184,7 @@ class _Paying:
     async def _keep(self, reserved: Reserved, taken: Taken, answer: Answer, seen: Seen) -> Kept:
         """Keep and book an answer. Nothing that befalls one of these keeps the other from being done."""
         full, is_accepted = reserved.call.model, answer.outcome in self.work.accept
-        charged = charge(self.config, full, taken.usages)
+        charged, answer = charge(self.config, full, taken.usages), replace(answer, usage=taken.total)
         seen.tell(answer, charged)
         if not charged.priced:
             log.warning("no price is known for %s; give one in FOURLANE_AI", full)
@@ -192,7 +192,7 @@ class _Paying:
             seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
         step = self.step if is_accepted else self._step_of_refused(full)
         files = self.keeper.files(step, answer.media)
-        booked = reserved.paid(taken, answer, charged, outcome=answer.outcome, error=seen.error)
+        booked = reserved.paid(answer, charged, outcome=answer.outcome, error=seen.error)
         try:
             return await self.keeper.keep(
                 step, {"reply": reply_of(full, answer, charged, list(files)), "booked": booked}, files
@@ -229,12 +229,12 @@ class _Paying:
 
     async def _failed(self, reserved: Reserved, taken: Taken, error: BaseException, seen: Seen) -> None:
         """Book what a call cost that failed: what its tries took."""
-        answer: Answer = getattr(error, "answer", None) or Answer()
+        answer = replace(getattr(error, "answer", None) or Answer(), usage=taken.total)
         charged = charge(self.config, reserved.call.model, taken.usages)
         seen.tell(answer, charged)
         was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
-        booked = reserved.paid(taken, answer, charged, outcome="error", error=seen.error)
-        await self.booking.book_failed(booked, row=was_called)
+        booked = reserved.paid(answer, charged, outcome="error", error=seen.error)
+        await self.booking.book_failed(booked, made=was_called)
 
     async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""

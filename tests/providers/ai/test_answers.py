@@ -415,9 +415,9 @@ ODD: list[dict[str, Any]] = [
 
 
 def test_odd_events_of_gateways_fail_nothing() -> None:
-    from fourlane.providers.ai.openai_chat import _Reading
+    from fourlane.providers.ai.openai_chat import _ChatAnswer
 
-    reading = _Reading("openrouter", "m")
+    reading = _ChatAnswer("openrouter", "m")
     for event in ODD:
         assert all(piece.text == "" for piece in reading.pieces(event))
     assert reading.end().calls == ()

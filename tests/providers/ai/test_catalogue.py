@@ -28,7 +28,7 @@ KINDS = [
     ("google/gemini-embedding-2", "embedding"),
     ("google/gemini-3.8-flash", "text"),
     ("openrouter/openai/gpt-5-image", "image"),
-    ("perplexity/perplexity/sonar", "text"),
+    ("perplexity/sonar", "text"),
 ]
 
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -50,16 +50,16 @@ def _answers(url: str) -> bool:
         return False
 
 
-def asked(url: str, provider: str, **options: object) -> Answer:
+def asked(url: str, provider: str, **options: Any) -> Answer:
     path, model, protocol = MODELS[provider]
     message = ChatMessage(role="user", text="What is the weather in Rome?")
-    question = Question(model=model, messages=(message,), idempotency_key="k", **options)  # type: ignore[arg-type]
+    question = Question(model=model, messages=(message,), idempotency_key="k", **options)
 
     async def run() -> Answer:
         try:
             return await ask(
                 Account(provider, "mock-key", f"{url}/{path}", 30.0, protocol), question, lambda text: None
-            )  # type: ignore[arg-type]
+            )
         finally:
             await aclose()
 

@@ -117,7 +117,7 @@ def test_each_of_several_answers_is_paid_for_once(paying: Workers, provider: Pro
     provider.faults.append(Fault("refuse"))
     paying.send("refused", "fallback", "recorded")
     assert done(paying, "fallback") == "You said: hello "
-    assert [request["path"].rpartition("/")[2] for request in provider.requests] == ["completions", "messages"]
+    assert [request["path"].rpartition("/")[2] for request in provider.requests] == ["responses", "messages"]
     provider.requests.clear()
     paying.send("many", "many", "recorded")
     assert done(paying, "many") == "6"

@@ -51,7 +51,7 @@ RESOLVED = [
     ("gemini-1.5-pro", {}, "google/gemini-3.8-flash"),
     ("gemini-1.5-flash", {}, "google/gemini-3.5-flash-lite"),
     ("claude-sonnet-4.5", {}, "anthropic/claude-sonnet-5-5"),
-    ("sonar", {}, "perplexity/perplexity/sonar"),
+    ("sonar", {}, "perplexity/sonar"),
     # When its day comes a short name leads to what succeeds; what the settings say wins.
     ("gpt-4o", {"end_of_life": {"openai/gpt-4o": PAST}}, "openai/gpt-6-luna"),
     ("gpt-4o", {"models": {"gpt-4o": "openai/gpt-4.1"}}, "openai/gpt-4.1"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from examples.ai.provider import Fault, Provider
-from fourlane.tasks.ai.spending import month_now
+from fourlane.tasks.ai.spent import month_now
 from tests.command import Command, run_python
 from tests.observe.pages import get, samples
 from tests.observe.receivers import Receiver
@@ -70,6 +70,10 @@ def test_figures_and_spans_of_calls(command: Command, provider: Provider, receiv
         {"tenant": "acme", "model": "claude-haiku-4.5"},
         {"tenant": "acme", "model": "claude-haiku-4.5"},  # one too many in this minute
     ]
+    zeros = [("ai_budget", "poor", "refused"), ("provider_refused", "anthropic", "claude-haiku-4-5", "limited")]
+    for name, *labels in zeros:  # before anybody calls
+        key = (f"fourlane_{name}_total", *sorted(labels))
+        assert eventually(lambda key=key: str(samples(get(port, "/metrics")[1]).get(key, "")), 20) == "0.0"
     for number, call in enumerate(calls):
         run_python(command, ASK, json.dumps([call]), OTEL_EXPORTER_OTLP_ENDPOINT="")
         eventually(lambda number=number: len(receiver_ends(port)) > number, 20)
@@ -86,6 +90,10 @@ def test_figures_and_spans_of_calls(command: Command, provider: Provider, receiv
     by_tenant = sum(v for name, v in found.items() if name[0] == "fourlane_ai_cost_usd_total")
     assert value("ai_task_cost_usd_total", "fourlane.ai.generate") == pytest.approx(by_tenant)
     assert value("ai_call_seconds_count", "openai", "gpt-4o", "ok") == 2
+    assert value("ai_calls_total", "openai", "gpt-4o", "sad", "blocked") == 1
+    assert value("ai_calls_total", "openai", "gpt-4o", "acme", "ok") == 1
+    assert value("ai_task_calls_total", "fourlane.ai.generate", "ok") == 3
+    assert value("ai_first_seconds_count", "openai", "gpt-4o") == 2
     assert value("ai_call_seconds_count", "openai", "gpt-4o", "blocked") == 1
     assert value("ai_budget_total", "poor", "warned") == 1
     assert value("ai_budget_total", "poor", "refused") == 1
@@ -102,8 +110,11 @@ def test_figures_and_spans_of_calls(command: Command, provider: Provider, receiv
     assert acme["attributes"]["ai_provider"] == "openai"
     assert acme["attributes"]["ai_model"] == "gpt-4o"
     assert acme["attributes"]["ai_cost_usd"] == pytest.approx(2 * 2.5e-6 + 3 * 1e-5)
+    assert acme["attributes"]["ai_outcome"] == "ok"
+    assert acme["attributes"]["ai_first_ms"] > 0
     assert acme["attributes"]["operation"] == "generate"
     assert acme["attributes"]["status"] == "ok"
+    assert "HTTP Request" not in (tmp_path / "log").read_text()
     [sad] = [span for span in told if span["attributes"].get("organization_id") == "sad"]
     assert (sad["error"], "had the content blocked" in sad["attributes"]["error_message"]) == (True, True)
 
@@ -170,6 +181,9 @@ def test_what_operators_ask(command: Command, provider: Provider, tmp_path: Path
         "provider": "openai", "model": "gpt-4o", "failures": 5, "opened": 1, "requests_per_minute": 0,
     }  # fmt: skip
     provider.faults.clear()
+    health = {one["name"]: one["health"] for one in told(command, "models")["models"]}
+    assert health["gpt-4o"].startswith(("open", "probing"))
+    assert health["claude-haiku-4.5"] is None
     run_python(command, ASK, json.dumps([{"tenant": "acme", "model": "claude-haiku-4.5"}, {"model": "gpt-4o"}]))
     spent = eventually(lambda: told(command, "spending")["tenants"].get("acme", {}).get("spent"), 20)
     words = command("ai", "spending").stdout.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import dramatiq.errors
@@ -16,6 +17,8 @@ from fourlane.errors import LeaseLost, Snooze
 from fourlane.queues import dead_letters
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.steps import step_key
+from tests.conftest import served_at
+from tests.proxy import FaultyProxy
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -302,3 +305,36 @@ def test_what_is_recorded_is_json(broker: RedisBroker, run_worker: RunWorker) ->
     keys = broker.store.service("default")
     data = broker.store.connector.command(keys.records, "HGET", keys.records, f"{job.id}|s")
     assert msgspec.json.decode(data) == {"first": {"a": [1]}}
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_work_that_is_done_is_recorded_once_redis_is_back(
+    redis_url: str, namespace: str, proxy: FaultyProxy, run_worker: RunWorker, kind: str
+) -> None:
+    calls: list[str] = []
+    away = threading.Event()
+
+    def charge() -> str:
+        calls.append("charge")
+        proxy.refuse()
+        proxy.cut()
+        away.set()
+        return "receipt"
+
+    with served_at(proxy.url(redis_url), namespace=namespace) as broker:
+
+        @fourlane.task(backoff=AT_ONCE, result_ttl_ms=10_000, broker=broker)
+        def plain() -> Any:
+            return step.call("charge", charge)
+
+        @fourlane.task(name="async", backoff=AT_ONCE, result_ttl_ms=10_000, broker=broker)
+        async def coroutine() -> Any:
+            return await step.run("charge", charge)
+
+        job: Any = broker.actors[kind].send()
+        run_worker(broker)
+        assert away.wait(10)
+        time.sleep(1)  # it is tried meanwhile
+        proxy.accept()
+        assert job.result(30) == "receipt"
+        assert calls == ["charge"]

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
+from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.question import header_of
 from fourlane.providers.ai.usage import Usage
 
@@ -38,10 +39,11 @@ def tokens_of(texts: Sequence[str]) -> int:
 
 async def embed(account: Account, model: str, texts: Sequence[str], *, dimensions: int | None, key: str) -> Answer:
     """A vector for each text, in their order. Raises CutStream: the answer has not one for each."""
-    if account.provider == "google":
-        vectors, usage = await _by_google(account, model, texts, dimensions)
-    else:
-        vectors, usage = await _by_openai(account, model, texts, dimensions, key)
+    with said_clearly(account):
+        if account.provider == "google":
+            vectors, usage = await _by_google(account, model, texts, dimensions)
+        else:
+            vectors, usage = await _by_openai(account, model, texts, dimensions, key)
     if len(vectors) != len(texts):
         raise CutStream(f"{len(vectors)} vectors came for {len(texts)} texts", Answer(usage=usage))
     return Answer(finish="stop", vectors=vectors, usage=usage)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from fourlane.providers.ai import outcomes
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, Outcome
+from fourlane.providers.ai.google import usage_of
 from fourlane.providers.ai.question import Media
-from fourlane.providers.ai.usage import NOTHING, Usage
+from fourlane.providers.ai.usage import NOTHING
 
 __all__ = ["made"]
 
@@ -26,28 +28,18 @@ async def made(account: Account, model: str, parts: list[dict[str, Any]], config
             text += part.text or ""
             if part.inline_data is not None and part.inline_data.data:
                 media.append(Media(media_type=part.inline_data.mime_type or "", data=part.inline_data.data))
-    blocked = getattr(said.prompt_feedback, "block_reason", None)
-    outcome: Outcome = "ok" if media else "blocked" if blocked or finish not in ("", "STOP", "NO_IMAGE") else "empty"
-    usage = NOTHING if said.usage_metadata is None else usage_of(said.usage_metadata)
-    return Answer(
-        outcome=outcome, finish=_word(blocked) or finish or "STOP", text=text, media=tuple(media), usage=usage
-    )
+    blocked = _word(getattr(said.prompt_feedback, "block_reason", None))
+    told = said.usage_metadata
+    usage = NOTHING if told is None else usage_of(told.model_dump(mode="json", by_alias=True, exclude_none=True))
+    outcome = _outcome(finish, blocked, has_made=bool(media))
+    return Answer(outcome=outcome, finish=blocked or finish or "STOP", text=text, media=tuple(media), usage=usage)
 
 
-def usage_of(told: Any) -> Usage:
-    """What it says that the call took."""
-    thoughts = told.thoughts_token_count or 0
-    read = {_word(one.modality): one.token_count or 0 for one in told.prompt_tokens_details or ()}
-    wrote = {_word(one.modality): one.token_count or 0 for one in told.candidates_tokens_details or ()}
-    return Usage(
-        input_tokens=told.prompt_token_count or 0,
-        input_audio_tokens=read.get("AUDIO", 0),
-        input_image_tokens=read.get("IMAGE", 0),
-        output_tokens=(told.candidates_token_count or 0) + thoughts,
-        reasoning_tokens=thoughts,
-        output_audio_tokens=wrote.get("AUDIO", 0),
-        output_image_tokens=wrote.get("IMAGE", 0),
-    )
+def _outcome(finish: str, blocked: str, *, has_made: bool) -> Outcome:
+    if has_made:
+        return "ok"
+    outcome = "blocked" if blocked else outcomes.GOOGLE.get(finish, outcomes.unknown(False)) if finish else "ok"
+    return "empty" if outcome == "ok" else outcome
 
 
 def _word(value: Any) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Final
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
 from fourlane.providers.ai.errors import status_of
+from fourlane.providers.ai.inputs import data_url
+from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.media.gemini import made
 from fourlane.providers.ai.media.wishes import ImageWish, google_size
 from fourlane.providers.ai.question import Media, header_of
@@ -24,6 +26,11 @@ _BLOCKED: Final = frozenset({"moderation_blocked", "content_policy_violation", "
 
 async def image(account: Account, model: str, wish: ImageWish, *, key: str) -> Answer:
     """Make images; they are the answer's media."""
+    with said_clearly(account):
+        return await _made(account, model, wish, key)
+
+
+async def _made(account: Account, model: str, wish: ImageWish, key: str) -> Answer:
     if account.provider == "google":
         config = {"response_modalities": ["TEXT", "IMAGE"]} | _image_config(wish)
         answer = await made(account, model, _parts(wish), config)
@@ -100,7 +107,7 @@ def _usage_of(drawn: Any, images: int, wish: ImageWish) -> Usage:
 
 
 async def _by_chat(account: Account, model: str, wish: ImageWish, key: str) -> Answer:
-    shown = [{"type": "image_url", "image_url": {"url": _data_url(one)}} for one in wish.images]
+    shown = [{"type": "image_url", "image_url": {"url": data_url(one)}} for one in wish.images]
     said = await client(account).chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": [*shown, {"type": "text", "text": wish.prompt}]}],
@@ -126,10 +133,6 @@ async def _by_chat(account: Account, model: str, wish: ImageWish, key: str) -> A
     finish = choice.finish_reason or "stop"
     outcome = "ok" if urls else "blocked" if finish == "content_filter" else "empty"
     return Answer(outcome=outcome, finish=finish, text="\n".join(links), media=media, usage=usage)  # type: ignore[arg-type]
-
-
-def _data_url(media: Media) -> str:
-    return f"data:{media.media_type};base64,{base64.b64encode(media.data).decode()}"
 
 
 def _of_data_url(url: str) -> Media:

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
+from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.question import header_of
 from fourlane.providers.ai.usage import Usage
 
@@ -17,7 +18,8 @@ FREE = Usage(billed_usd=Decimal(0))
 
 async def moderate(account: Account, model: str, texts: Sequence[str], *, key: str) -> Answer:
     """A verdict for each text: whether it is flagged, and the categories with their scores."""
-    made = await client(account).moderations.create(model=model, input=list(texts), extra_headers=header_of(key))
+    with said_clearly(account):
+        made = await client(account).moderations.create(model=model, input=list(texts), extra_headers=header_of(key))
     if len(made.results) != len(texts):
         raise CutStream(f"{len(made.results)} verdicts came for {len(texts)} texts", Answer(usage=FREE))
     verdicts = tuple(

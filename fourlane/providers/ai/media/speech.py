@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
+from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.media.gemini import made
 from fourlane.providers.ai.media.wishes import SpeechWish
 from fourlane.providers.ai.question import Media, header_of
@@ -32,9 +33,10 @@ _GOOGLE_RATE: Final = 24_000
 
 async def speak(account: Account, model: str, wish: SpeechWish, *, key: str, heard: Callable[[str], None]) -> Answer:
     """Speak a text; the sound is the answer's one file."""
-    if account.provider == "google":
-        return await _by_gemini(account, model, wish)
-    return await _by_openai(account, model, wish, key, heard)
+    with said_clearly(account):
+        if account.provider == "google":
+            return await _by_gemini(account, model, wish)
+        return await _by_openai(account, model, wish, key, heard)
 
 
 async def _by_gemini(account: Account, model: str, wish: SpeechWish) -> Answer:

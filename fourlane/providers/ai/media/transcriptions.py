@@ -6,6 +6,7 @@ from typing import Any
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer
+from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.media.wishes import HearWish
 from fourlane.providers.ai.question import header_of
 from fourlane.providers.ai.usage import NOTHING, Usage
@@ -16,12 +17,13 @@ __all__ = ["transcribe"]
 async def transcribe(account: Account, model: str, wish: HearWish, *, key: str) -> Answer:
     """The text of a sound; where the model tells speakers apart, each of their lines begins with who speaks."""
     given: dict[str, Any] = _forms(model, wish)
-    heard = await client(account).audio.transcriptions.create(
-        model=model,
-        file=(wish.sound.name or "sound", wish.sound.data, wish.sound.media_type),
-        extra_headers=header_of(key),
-        **given,
-    )
+    with said_clearly(account):
+        heard = await client(account).audio.transcriptions.create(
+            model=model,
+            file=(wish.sound.name or "sound", wish.sound.data, wish.sound.media_type),
+            extra_headers=header_of(key),
+            **given,
+        )
     segments = getattr(heard, "segments", None) if "diarize" in model else None
     text = "\n".join(f"{one.speaker}: {one.text.strip()}" for one in segments or ()) or heard.text
     return Answer(outcome="ok" if text.strip() else "empty", finish="stop", text=text, usage=_usage_of(heard))
