@@ -48,7 +48,7 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
 
 def whole(provider: str, model: str, message: dict[str, Any]) -> Iterator[Piece]:
     """The pieces of an answer that came at once: read as if it were streamed."""
-    reading = _Reading(provider, model)
+    reading = _ClaudeAnswer(provider, model)
     for event in _events_of(message):
         piece = reading.piece(event)
         if piece is not None:
