@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fourlane.commands.ai_batches import batches
 from fourlane.commands.ai_spending import spending
 from fourlane.commands.shared import Group, open_store, print_json, wants_json
 from fourlane.commands.text import human_age, short_number, table
@@ -63,6 +64,7 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
 
 
 ai.add_command(spending)
+ai.add_command(batches)
 
 
 @ai.command()

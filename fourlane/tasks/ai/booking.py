@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from fourlane.errors import Reject
-from fourlane.providers.ai import Answer
+from fourlane.providers.ai import Answer, Usage
 from fourlane.queues.guards import PaidCall
 from fourlane.tasks.ai.budgets import budgets, paid_call, reserve
 from fourlane.tasks.ai.config import AiConfig
@@ -20,7 +20,7 @@ from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import Work
 from fourlane.tasks.context import current_job
 
-__all__ = ["Booked", "Booking", "Reserved"]
+__all__ = ["Booked", "Booking", "Payer", "Reserved"]
 
 
 class Booked(TypedDict):
@@ -84,15 +84,34 @@ class Reserved:
         }
 
 
-class Booking:
-    """The books of one piece of work, whichever models are asked."""
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """The job whose call it is."""
 
-    def __init__(self, config: AiConfig, work: Work, key: str, tenant: str | None) -> None:
+    id: str
+    task: str
+
+
+class Booking:
+    """The books of one piece of work, whichever models are asked.
+
+    Parameters:
+      payer: where it is not the job that runs here.
+    """
+
+    def __init__(
+        self, config: AiConfig, work: Work, key: str, tenant: str | None, *, payer: Payer | None = None
+    ) -> None:
         self._config = config
         self._work = work
         self._key = key
         self._tenant = tenant
-        self._job = current_job()
+        self._job = payer or current_job()
+
+    @property
+    def most(self) -> Usage:
+        """What the work may take at most."""
+        return self._work.most
 
     async def reserve(self, full: str, seen: Seen, taken: Taken) -> Reserved:
         """Set aside what a call of a model may cost at most, beside what its earlier tries took.
