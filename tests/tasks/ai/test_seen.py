@@ -20,7 +20,7 @@ ASK = """
 import json, sys
 from fourlane.tasks import ai
 for given in json.loads(sys.argv[1]):
-    print(ai.generate.send("hello", **given).id)
+    print(ai.generate.send("hello", **{"model": "gpt-4o"} | given).id)
 """
 
 
