@@ -15,7 +15,7 @@ from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import Base
 from fourlane.queues import dead_letters
 from fourlane.queues.guards import ALL, Budgets
-from fourlane.tasks.ai.spent import day_now, month_now
+from fourlane.tasks.ai.money.spent import day_now, month_now
 from tests.workers import Workers, eventually
 from tests.workers import workers as workers
 

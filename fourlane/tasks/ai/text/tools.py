@@ -27,7 +27,7 @@ from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, overload
 from fourlane.errors import InvalidArguments, RedisUnavailable, Reject, Steering, StepError
 from fourlane.providers.ai import Tool
 from fourlane.tasks.ai.figures import words_of
-from fourlane.tasks.ai.schemas import check_schema
+from fourlane.tasks.ai.text.schemas import check_schema
 from fourlane.tasks.callables import is_async, name_of
 
 __all__ = ["MOST_RESULT", "Offered", "ToolFunction", "offered", "tool", "tools_of"]

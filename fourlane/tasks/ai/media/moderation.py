@@ -10,9 +10,9 @@ from fourlane.providers.ai.media import FREE
 from fourlane.providers.ai.media import moderate as ask_for
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for
-from fourlane.tasks.ai.paying import pay
+from fourlane.tasks.ai.paid.paying import pay
+from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.ai.whose import whose
-from fourlane.tasks.ai.work import Work
 from fourlane.tasks.task import task
 
 __all__ = ["MODERATION_MODEL", "Moderated", "Verdict", "moderate"]

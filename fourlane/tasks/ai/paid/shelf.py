@@ -16,7 +16,7 @@ from fourlane.storage.disk import DiskStorage
 from fourlane.storage.names import file_name, name_of, reference
 from fourlane.storage.setup import storage
 from fourlane.storage.store import Storage
-from fourlane.tasks.ai.sealed import SEALED, closed, is_sealing, opened
+from fourlane.tasks.ai.paid.sealed import SEALED, closed, is_sealing, opened
 from fourlane.tasks.context import current_job
 
 __all__ = ["HERE", "Shelf", "aside"]

@@ -12,13 +12,13 @@ from fourlane.providers.ai.media import batches, tokens_of
 from fourlane.providers.ai.media import embed as ask_for
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for
-from fourlane.tasks.ai.npy import read_npy, write_npy
-from fourlane.tasks.ai.paying import pay
-from fourlane.tasks.ai.prices import context_window
-from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.sources import read_file
+from fourlane.tasks.ai.media.npy import read_npy, write_npy
+from fourlane.tasks.ai.media.sources import read_file
+from fourlane.tasks.ai.money.prices import context_window
+from fourlane.tasks.ai.paid.paying import pay
+from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.ai.whose import whose
-from fourlane.tasks.ai.work import Work
 from fourlane.tasks.task import task
 
 __all__ = ["EMBEDDING_MODEL", "MOST_IN_RESULT", "Embedded", "embed", "vectors"]

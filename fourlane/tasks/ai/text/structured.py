@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from fourlane.errors import FourlaneError, InvalidArguments, Reject
-from fourlane.tasks.ai.schemas import check_schema
+from fourlane.tasks.ai.text.schemas import check_schema
 
 __all__ = ["Misfit", "Wanted", "corrected", "wanted"]
 

@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Sequence
 
 from fourlane.providers.ai import Usage
-from fourlane.tasks.ai.budgets import paid_call, refuse_beyond
 from fourlane.tasks.ai.config import configured
-from fourlane.tasks.ai.prices import charge, context_window
+from fourlane.tasks.ai.money.budgets import paid_call, refuse_beyond
+from fourlane.tasks.ai.money.prices import charge, context_window
 
 __all__ = ["check_affordable", "tokens_read"]
 

@@ -9,13 +9,13 @@ from typing import Any, Final, TypedDict, get_args
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import ChatMessage, Effort, Outcome, Question
-from fourlane.tasks.ai.messages import Turn, turns_of
-from fourlane.tasks.ai.models import TEXT_MODEL
-from fourlane.tasks.ai.prices import count_tokens
-from fourlane.tasks.ai.structured import Wanted, wanted
-from fourlane.tasks.ai.tools import Offered, offered, tools_of
+from fourlane.tasks.ai.models.names import TEXT_MODEL
+from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.paid.work import ACCEPTED
+from fourlane.tasks.ai.text.messages import Turn, turns_of
+from fourlane.tasks.ai.text.structured import Wanted, wanted
+from fourlane.tasks.ai.text.tools import Offered, offered, tools_of
 from fourlane.tasks.ai.whose import whose
-from fourlane.tasks.ai.work import ACCEPTED
 
 __all__ = ["Asking", "TextOptions", "asking"]
 

@@ -24,9 +24,9 @@ import msgspec
 from fourlane.errors import FourlaneError, Reject, SettingsError, StepError, StorageUnavailable
 from fourlane.providers.ai import Media
 from fourlane.storage.media import suffix_of
-from fourlane.tasks.ai.booking import Booked
-from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.shelf import HERE, Shelf, aside
+from fourlane.tasks.ai.money.booking import Booked
+from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.paid.shelf import HERE, Shelf, aside
 from fourlane.tasks.context import running
 
 __all__ = ["MOST_INLINE", "Keeper", "Kept", "cleaned"]

@@ -10,7 +10,7 @@ from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Media
 from fourlane.root import root
 from fourlane.storage.setup import inputs, storage
-from fourlane.tasks.ai.sealed import SEALED, opened
+from fourlane.tasks.ai.paid.sealed import SEALED, opened
 
 __all__ = ["MOST_SOURCES", "check_sources", "read_file", "read_media"]
 

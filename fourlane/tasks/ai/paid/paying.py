@@ -15,18 +15,18 @@ from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
 from fourlane.providers.ai.batches import has_batches
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.batches.asking import Batched, Parked, account_of
-from fourlane.tasks.ai.booking import Booked, Booking, Reserved
-from fourlane.tasks.ai.budget_rules import NANO
-from fourlane.tasks.ai.budgets import BudgetSpent
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.ends import warn
 from fourlane.tasks.ai.figures import Seen, watched, words_of
-from fourlane.tasks.ai.kept import Keeper, Kept
-from fourlane.tasks.ai.prices import charge
-from fourlane.tasks.ai.reply import Reply, reply_of
-from fourlane.tasks.ai.speaking import Speaker
-from fourlane.tasks.ai.taken import Taken
-from fourlane.tasks.ai.work import SAYS, NotAccepted, Work
+from fourlane.tasks.ai.models.ends import warn
+from fourlane.tasks.ai.money.booking import Booked, Booking, Reserved
+from fourlane.tasks.ai.money.budget_rules import NANO
+from fourlane.tasks.ai.money.budgets import BudgetSpent
+from fourlane.tasks.ai.money.prices import charge
+from fourlane.tasks.ai.money.taken import Taken
+from fourlane.tasks.ai.paid.kept import Keeper, Kept
+from fourlane.tasks.ai.paid.reply import Reply, reply_of
+from fourlane.tasks.ai.paid.speaking import Speaker
+from fourlane.tasks.ai.paid.work import SAYS, NotAccepted, Work
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import health
 from fourlane.tasks.steps import step, step_key

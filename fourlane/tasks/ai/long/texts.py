@@ -14,14 +14,14 @@ from typing import Final, TypedDict, TypeVar
 
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Usage
-from fourlane.tasks.ai.asking import Asking
 from fourlane.tasks.ai.batches.asking import Parked
 from fourlane.tasks.ai.hopeless import as_rejects
-from fourlane.tasks.ai.messages import Turn
-from fourlane.tasks.ai.parts import Part, split
-from fourlane.tasks.ai.prices import count_tokens
-from fourlane.tasks.ai.room import check_affordable, tokens_read
-from fourlane.tasks.ai.work import NotAccepted
+from fourlane.tasks.ai.long.parts import Part, split
+from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.paid.work import NotAccepted
+from fourlane.tasks.ai.text.asking import Asking
+from fourlane.tasks.ai.text.messages import Turn
+from fourlane.tasks.ai.text.room import check_affordable, tokens_read
 from fourlane.tasks.recorded import MAX_STEP_BYTES
 from fourlane.tasks.steps import step
 

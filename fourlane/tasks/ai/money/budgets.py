@@ -14,10 +14,10 @@ from fourlane.names import parse_queue
 from fourlane.queues.guards import Bound, Budgets, PaidCall
 from fourlane.queues.guards.budgets import ALL
 from fourlane.queues.store import Store
-from fourlane.tasks.ai.budget_rules import NANO, Budget, applying
 from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.figures import NOBODY, label
-from fourlane.tasks.ai.prices import Charge
+from fourlane.tasks.ai.money.budget_rules import NANO, Budget, applying
+from fourlane.tasks.ai.money.prices import Charge
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import PerStore
 from fourlane.telling import tell

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from fourlane.providers.ai import Usage
-from fourlane.tasks.ai.answering import answer
-from fourlane.tasks.ai.asking import Asking
-from fourlane.tasks.ai.long_texts import ALONG, about, all_of, in_many, parts_of, room_for_text, told_of
-from fourlane.tasks.ai.parts import Part
-from fourlane.tasks.ai.prices import count_tokens
-from fourlane.tasks.ai.reply import Reply, summed
-from fourlane.tasks.ai.work import NotAccepted
+from fourlane.tasks.ai.long.parts import Part
+from fourlane.tasks.ai.long.texts import ALONG, about, all_of, in_many, parts_of, room_for_text, told_of
+from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.paid.reply import Reply, summed
+from fourlane.tasks.ai.paid.work import NotAccepted
+from fourlane.tasks.ai.text.answering import answer
+from fourlane.tasks.ai.text.asking import Asking
 
 __all__ = ["summarize_text"]
 

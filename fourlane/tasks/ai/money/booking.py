@@ -11,13 +11,13 @@ from typing import NotRequired, TypedDict
 from fourlane.errors import Reject
 from fourlane.providers.ai import Answer, Usage
 from fourlane.queues.guards import PaidCall
-from fourlane.tasks.ai.budgets import budgets, paid_call, reserve
 from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.figures import NOBODY, Seen
-from fourlane.tasks.ai.prices import Charge, charge
-from fourlane.tasks.ai.rows import row_of, write_or_keep
-from fourlane.tasks.ai.taken import Taken
-from fourlane.tasks.ai.work import Work
+from fourlane.tasks.ai.money.budgets import budgets, paid_call, reserve
+from fourlane.tasks.ai.money.prices import Charge, charge
+from fourlane.tasks.ai.money.rows import row_of, write_or_keep
+from fourlane.tasks.ai.money.taken import Taken
+from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.context import current_job
 
 __all__ = ["Booked", "Booking", "Payer", "Reserved"]

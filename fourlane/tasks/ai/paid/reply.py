@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from fourlane.providers.ai import Answer, Outcome
-from fourlane.tasks.ai.prices import Charge
+from fourlane.tasks.ai.money.prices import Charge
 
 __all__ = ["Reply", "reply_of", "summed"]
 

@@ -13,12 +13,12 @@ from fourlane.providers.ai.media import image as make
 from fourlane.storage.media import IMAGES
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, models_for
-from fourlane.tasks.ai.paying import pay
-from fourlane.tasks.ai.prices import count_tokens
-from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.sources import check_sources, read_media
+from fourlane.tasks.ai.media.sources import check_sources, read_media
+from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.paid.paying import pay
+from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.ai.whose import whose
-from fourlane.tasks.ai.work import Work
 from fourlane.tasks.task import task
 
 __all__ = ["IMAGE_MODEL", "image"]

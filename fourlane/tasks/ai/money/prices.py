@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.providers.ai import BASE_URLS, Usage
 from fourlane.tasks.ai.config import NANO, configured
-from fourlane.tasks.ai.in_tokens import in_tokens
+from fourlane.tasks.ai.money.in_tokens import in_tokens
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice, PriceCalculation

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fourlane.providers.ai import Usage
 from fourlane.providers.ai.catalogue import End, Kind, kind_of, most_output
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.models import MODELS
-from fourlane.tasks.ai.prices import context_window, cost, priced_models
+from fourlane.tasks.ai.models.names import MODELS
+from fourlane.tasks.ai.money.prices import context_window, cost, priced_models
 
 __all__ = ["Listed", "listed"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fourlane.tasks.ai.asking import Asking
 from fourlane.tasks.ai.config import configured
-from fourlane.tasks.ai.conversing import Conversation
-from fourlane.tasks.ai.reply import Reply, summed
-from fourlane.tasks.ai.structured import Misfit, Wanted, corrected
-from fourlane.tasks.ai.work import NotAccepted
+from fourlane.tasks.ai.paid.reply import Reply, summed
+from fourlane.tasks.ai.paid.work import NotAccepted
+from fourlane.tasks.ai.text.asking import Asking
+from fourlane.tasks.ai.text.conversing import Conversation
+from fourlane.tasks.ai.text.structured import Misfit, Wanted, corrected
 
 __all__ = ["answer"]
 

@@ -12,17 +12,17 @@ from fourlane.providers import ai as providers
 from fourlane.providers.ai import Account, Answer, ChatMessage, ToolCall, Usage
 from fourlane.providers.ai.batches import request_of
 from fourlane.storage.media import AUDIO, DOCUMENTS, IMAGES, TEXTS
-from fourlane.tasks.ai.asking import Asking
 from fourlane.tasks.ai.checks import check_window
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects
-from fourlane.tasks.ai.messages import messages_of, sources_of
-from fourlane.tasks.ai.paying import pay
-from fourlane.tasks.ai.prices import count_tokens
-from fourlane.tasks.ai.reply import Reply, summed
-from fourlane.tasks.ai.sources import read_media
-from fourlane.tasks.ai.tools import offered
-from fourlane.tasks.ai.work import SAYS, NotAccepted, Work
+from fourlane.tasks.ai.media.sources import read_media
+from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.paid.paying import pay
+from fourlane.tasks.ai.paid.reply import Reply, summed
+from fourlane.tasks.ai.paid.work import SAYS, NotAccepted, Work
+from fourlane.tasks.ai.text.asking import Asking
+from fourlane.tasks.ai.text.messages import messages_of, sources_of
+from fourlane.tasks.ai.text.tools import offered
 from fourlane.tasks.steps import step
 
 __all__ = ["READABLE", "Conversation"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from fourlane.queues.guards import ALL, Account, Budgets, period_of
 from fourlane.queues.store import Store
-from fourlane.tasks.ai.budget_rules import EACH, NANO, Budget, applying
-from fourlane.tasks.ai.budgets import bounded, budgets
 from fourlane.tasks.ai.config import AiConfig, configured
 from fourlane.tasks.ai.figures import NOBODY
+from fourlane.tasks.ai.money.budget_rules import EACH, NANO, Budget, applying
+from fourlane.tasks.ai.money.budgets import bounded, budgets
 
 if TYPE_CHECKING:
     from fourlane.db.engine import Database

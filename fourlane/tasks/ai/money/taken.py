@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fourlane.providers.ai import NOTHING, Answer, Usage, was_taken
-from fourlane.tasks.ai.prices import count_tokens
+from fourlane.tasks.ai.money.prices import count_tokens
 
 __all__ = ["Taken", "counted"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai.catalogue import End
 from fourlane.tasks.ai.config import AiConfig, config_from
-from fourlane.tasks.ai.models import ends_soon, retired, today
+from fourlane.tasks.ai.models.names import ends_soon, retired, today
 from fourlane.telling.seldom import AtMostOnce
 
 if TYPE_CHECKING:

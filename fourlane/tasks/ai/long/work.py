@@ -9,14 +9,14 @@ from typing import Any, Final
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Media
 from fourlane.storage.media import TEXTS
-from fourlane.tasks.ai.answering import answer
-from fourlane.tasks.ai.asking import Asking, asking
 from fourlane.tasks.ai.checks import check_asking, check_batch, check_model, refuse_classes
 from fourlane.tasks.ai.hopeless import as_rejects
-from fourlane.tasks.ai.long_texts import check_parts, room_for_text
-from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.shelf import Shelf
-from fourlane.tasks.ai.sources import check_sources, read_media
+from fourlane.tasks.ai.long.texts import check_parts, room_for_text
+from fourlane.tasks.ai.media.sources import check_sources, read_media
+from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.paid.shelf import Shelf
+from fourlane.tasks.ai.text.answering import answer
+from fourlane.tasks.ai.text.asking import Asking, asking
 from fourlane.tasks.context import current_job
 
 __all__ = ["TextWork"]
