@@ -26,7 +26,12 @@ BASE_URLS: Final[dict[str, str | None]] = {
 """The providers, with the address where the SDK's own is not the one."""
 LIKE_OPENAI: Final = frozenset({"openai", "perplexity", "openrouter"})
 """Those that are called by OpenAI's SDK."""
-_PROTOCOLS: Final[Mapping[str, Protocol]] = {"openai": "responses", "anthropic": "anthropic", "google": "google"}
+_PROTOCOLS: Final[Mapping[str, Protocol]] = {
+    "openai": "responses",
+    "perplexity": "responses",
+    "anthropic": "anthropic",
+    "google": "google",
+}
 _CONNECT_SECONDS: Final = 30.0
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, which Perplexity, OpenRouter and many gateways speak too."""
+"""OpenAI's chat completions, which OpenRouter and many gateways speak too, those to Perplexity among them."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.providers.ai import BASE_URLS, Usage
+from fourlane.providers.ai.perplexity import model_behind
 from fourlane.tasks.ai.config import NANO, configured
 from fourlane.tasks.ai.in_tokens import in_tokens
 
@@ -115,7 +116,14 @@ def cost(config: AiConfig, full: str, usage: Usage) -> Decimal | None:
     own = config.prices.get(full) or config.prices.get(f"{provider}/*") or _FLAT_PRICES.get(full)
     if own is not None:
         return _by_own(own, usage)
-    return _by_package(full, usage)
+    return _by_package(_as_priced(config, full), usage)
+
+
+def _as_priced(config: AiConfig, full: str) -> str:
+    """By which name the table of prices has a model: Perplexity's are one, where they are not asked by chat."""
+    provider, _, name = full.partition("/")
+    is_agent = provider == "perplexity" and config.protocols.get(provider) != "chat"
+    return f"{provider}/{model_behind(name)}" if is_agent else full
 
 
 def _by_own(own: Mapping[str, Any], usage: Usage) -> Decimal:
