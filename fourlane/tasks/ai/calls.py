@@ -11,6 +11,7 @@ from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.images import image
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.sound import transcribe
+from fourlane.tasks.ai.starts import in_turn
 
 __all__ = ["call"]
 
@@ -38,6 +39,7 @@ async def call(
     if operation == "transcribe":
         heard: Reply = await transcribe(prompt or "", **options)  # type: ignore[misc]
         return heard
+    await in_turn()
     with as_rejects():
         asked = asking(operation, prompt, **options)
         check_asking(asked)

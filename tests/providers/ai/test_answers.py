@@ -31,6 +31,7 @@ from fourlane.providers.ai import (
     read_error,
     refusals,
 )
+from fourlane.providers.ai.accounts import client, streamed
 from fourlane.providers.signals import Signal
 
 DOWN = Signal("down", again=True)
@@ -440,3 +441,30 @@ def test_odd_events_of_gateways_fail_nothing() -> None:
     for event in ODD:
         assert all(piece.text == "" for piece in reading.pieces(event))
     assert reading.end().calls == ()
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "openrouter", "perplexity"])
+def test_a_request_goes_where_the_sdk_would_send_it_with_the_same_headers(provider: Provider, name: str) -> None:
+    at = Account(name, "sk-test", provider.base_urls[name], 5.0)
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "input": "hi",
+        "stream": True,
+        "max_tokens": 9,
+    }
+    path = "/v1/messages" if name == "anthropic" else "/chat/completions"
+
+    async def twice() -> None:
+        told = await client(at).post(path, cast_to=object, body=body, options={"headers": {"x-own": "1"}}, stream=False)
+        assert told is not None
+        await (await streamed(at, path, body=body, headers={"x-own": "1"})).aclose()
+        await aclose()
+
+    asyncio.run(twice())
+    by_sdk, ours = provider.requests
+    of_its_tries = ("x-stainless-retry-count", "x-stainless-read-timeout", "x-stainless-timeout")
+    sent = [{key: value for key, value in one["headers"].items() if key not in of_its_tries} for one in (by_sdk, ours)]
+    assert sent[0] == sent[1]
+    assert by_sdk["path"] == ours["path"]
+    assert by_sdk["body"] == ours["body"]
