@@ -63,7 +63,7 @@ class Account:
 _Key = tuple[asyncio.AbstractEventLoop, Account]
 _clients: dict[_Key, Any] = {}
 _https: dict[_Key, Any] = {}
-_addresses: dict[_Key, tuple[str, dict[str, str]]] = {}
+_addresses: dict[_Key, Any] = {}
 
 
 def client(account: Account) -> Any:
