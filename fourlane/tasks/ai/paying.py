@@ -22,6 +22,7 @@ from fourlane.tasks.ai.kept import Keeper, Kept
 from fourlane.tasks.ai.prices import charge
 from fourlane.tasks.ai.reply import Reply, reply_of
 from fourlane.tasks.ai.speaking import Speaker
+from fourlane.tasks.ai.starts import in_turn
 from fourlane.tasks.ai.taken import Taken
 from fourlane.tasks.ai.work import SAYS, NotAccepted, Work
 from fourlane.tasks.context import current_job, running
@@ -199,6 +200,7 @@ class _Paying:
 
             if taken.usages:  # what broke off before is paid for too
                 await self.booking.reserve(full, seen, taken)
+            await in_turn()
             self.speaker.begin()
             taken.begin()
             try:

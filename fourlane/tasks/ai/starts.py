@@ -11,10 +11,10 @@ __all__ = ["in_turn"]
 
 
 async def in_turn() -> None:
-    """Wait until it is our turn to begin: one call in each round of the event loop. Alone, nobody waits.
+    """Wait until it is our turn: one call in each round of the event loop. Alone, nobody waits.
 
-    The beginning of a call takes milliseconds. Of hundreds at once each would otherwise be in each round, and the
-    pieces of answers that come meanwhile would wait for all of them.
+    For what takes a millisecond: to check a call, to send its request. Of hundreds that begin together many would
+    otherwise come in one round, and the pieces of answers that come meanwhile would wait for all of them.
     """
     loop = asyncio.get_running_loop()
     found = _starts.get(loop)
