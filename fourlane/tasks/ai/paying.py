@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
 from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
+from fourlane.providers.ai.loading import loaded
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.booking import Booked, Booking, Reserved
 from fourlane.tasks.ai.budget_rules import NANO
@@ -191,6 +192,7 @@ class _Paying:
         provider, _, model = full.partition("/")
         rules = self.config.rules(full, silence_seconds=self.work.seconds)
         account = self.config.account(provider, rules.timeout_seconds)
+        await loaded(provider)
 
         async def attempt(permit: Permit) -> Answer:
             def heard(text: str) -> None:
