@@ -44,8 +44,8 @@ class _Form(NamedTuple):
     shown: str
 
 
-def _form(words: str, pattern: str, shown: str) -> _Form:
-    return _Form(tuple(words.split()), re.compile(pattern, re.IGNORECASE), shown)
+def _form(words: str, pattern: str, shown: str, flags: int = 0) -> _Form:
+    return _Form(tuple(words.split()), re.compile(pattern, flags), shown)
 
 
 _KEYS: Final = " ".join(f"{of}{by}key" for of in _OF_KEYS.split("|") for by in ("", "-", "_"))
@@ -61,19 +61,26 @@ def _secrets() -> tuple[_Form, ...]:
             rf"\1{REDACTED}",
         ),
         _form("://", r"""://[^\s/"'<>]{1,500}@""", f"://{REDACTED}@"),
-        _form("cookie authorization", r"""((?:cookie|authorization)\s?:\s?)[^"'\s][^"'\r\n]*""", rf"\1{REDACTED}"),
-        _form("bearer basic", r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", rf"\1{REDACTED}"),
+        _form(
+            "cookie authorization",
+            r"""((?:cookie|authorization)\s?:\s?)[^"'\s][^"'\r\n]*""",
+            rf"\1{REDACTED}",
+            re.IGNORECASE,
+        ),
+        _form("bearer basic", r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", rf"\1{REDACTED}", re.IGNORECASE),
         _form(
             f"passw passphrase secret token jwt authorization cookie credential signature session dsn {_KEYS}",
             rf"""((?:{_SECRET_WORD})[\w-]{{0,20}}["']?\s?[=:]\s?)"""
             r"""(?:\[redacted\]|(?:bearer|basic)\s+\S+|b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|[^\s,;&}\])]+)""",
             rf"\1{REDACTED}",
+            re.IGNORECASE,
         ),
-        _form("sk- sk_ pk- pk_ rk- rk_ pplx-", r"\b[a-z]{2,4}[_-][\w-]{12,}", REDACTED),
+        _form("sk- sk_ rk- rk_ pplx-", r"\b(?:sk|rk|pplx)[_-][\w-]{12,}", REDACTED),
+        _form("pk_live pk_test", r"\bpk_(?:live|test)_[\w-]{8,}", REDACTED),  # pk_orders is a constraint of a table
         _form("whsec_", r"\b\w{6}[\w+/=-]{8,}", REDACTED),
         _form("ghp_ gho_ ghs_ ghu_ ghr_ npm_", r"\b\w{24,}", REDACTED),
-        _form("glpat- re_ xox", r"\b(?:glpat-[\w-]{16,}|re_\w{16,}|xox[a-z]-[\w-]{10,})", REDACTED),
-        _form("akia asia", r"\b(?-i:A[KS]IA[0-9A-Z]{16})", REDACTED),
+        _form("glpat- re_ xox", r"\b(?:glpat-[\w-]{16,}|re_(?=\w*\d)\w{16,}|xox[a-z]-[\w-]{10,})", REDACTED),
+        _form("akia asia", r"\bA[KS]IA[0-9A-Z]{16}", REDACTED),
         _form("aiza ya29. sg.", r"\b(?:AIza[\w-]{30,}|ya29\.[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,})", REDACTED),
         _form("eyj", r"\beyJ[\w-]{8,}\.[\w-]{8,}\.?[\w-]*", REDACTED),
     )

@@ -83,7 +83,7 @@ PHONE = st.one_of(
     st.from_regex(r"\([2-9][0-9]{2}\) ?[0-9]{3}-[0-9]{4}", fullmatch=True),
 )
 PREFIXED = st.builds(
-    "{}{}".format,
+    "{}{}7".format,
     st.sampled_from(
         ["sk-", "sk-ant-api03-", "sk_live_", "rk_test_", "whsec_", "ghp_", "npm_", "glpat-", "xoxb-", "re_", "ya29."]
     ),
@@ -263,6 +263,10 @@ def test_a_card_as_a_number() -> None:
         ("IBAN DE89370400440532013000", "IBAN [iban]"),
         ("retry job=1abcDEF task=send attempt=2", "retry job=1abcDEF task=send attempt=2"),
         ("max_tokens=500", "max_tokens=500"),
+        ('unique constraint "pk_orders_customer_id"', 'unique constraint "pk_orders_customer_id"'),
+        ("in re_enqueue_all_messages", "in re_enqueue_all_messages"),
+        ("re_123456789abcDEFG pk_live_123456789abc", "[redacted] [redacted]"),
+        ("basically something_else", "basically something_else"),
         ("queue production.jobs.high.image-processing", "queue production.jobs.high.image-processing"),
     ],
 )
@@ -318,7 +322,7 @@ def test_values_that_are_known(told: None, text: str, shown: str) -> None:
 def test_a_megabyte_of_traceback_is_looked_at_in_a_moment() -> None:
     for piece in ('token="', "passwordsecret", "://a:b", "-----BEGIN PRIVATE KEY-----\n", "Bearer ", "sk-a"):
         error = RuntimeError(piece * (1_000_000 // len(piece)))
-        started = time.perf_counter()
+        started = time.thread_time()
         trace_of(error)
         words_of(error)
-        assert time.perf_counter() - started < 0.05, piece
+        assert time.thread_time() - started < 0.05, piece

@@ -11,7 +11,7 @@ from collections import Counter
 from examples.ai.provider import Provider
 
 COUNT = 30
-MODELS = ("gpt-4o", "claude-haiku-4.5", "gemini-2.5-flash")
+MODELS = ("gpt-6-luna", "claude-haiku-5.5", "gemini-3.8-flash")
 PORT = 18_417
 
 
@@ -20,7 +20,7 @@ def settings() -> dict[str, str]:
     keys = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_AI_API_KEY"), "sk-demo")
     config = {
         "base_urls": Provider(port=PORT).base_urls,
-        "fallbacks": {"gpt-4o": ["claude-haiku-4.5"]},
+        "fallbacks": {"gpt-6-luna": ["claude-haiku-5.5"]},
         "budgets_usd": {"demo": 5},
     }
     return keys | {"FOURLANE_AI": json.dumps(config)}

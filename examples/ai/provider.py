@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from examples.ai import media
+from examples.ai.batches import Batches
 from examples.ai.script import Script, said
 from examples.ai.speaks import anthropic, google, openai_chat, openai_responses, perplexity
 
@@ -50,6 +51,7 @@ class Provider:
         self.rpm = rpm
         self.port = port
         self.faults: deque[Fault] = deque()
+        self.batches = Batches()
         self.scripts: deque[Script] = deque()
         self.requests: list[dict[str, Any]] = []
         self.answered = 0
@@ -113,6 +115,10 @@ class Provider:
         headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:]) if k}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         key = headers.get("authorization") or headers.get("x-api-key") or headers.get("x-goog-api-key") or ""
+        if told := self.batches.answer(head[0], headers, body):
+            _send_raw(writer, *told)
+            await writer.drain()
+            return True
         asked = json.loads(body) if body[:1] == b"{" else {}
         self.requests.append({"path": path, "headers": headers, "body": asked, "at": time.monotonic()})
         speaks = _protocol(path)

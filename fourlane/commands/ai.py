@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fourlane.commands.ai_batches import batches
 from fourlane.commands.ai_spending import spending
 from fourlane.commands.shared import Group, open_store, print_json, wants_json
 from fourlane.commands.text import human_age, short_number, table
@@ -50,17 +51,20 @@ def estimate(prompt: str | None, file: Path | None, model: str, max_tokens: int)
                 "input_tokens": told.input_tokens,
                 "output_tokens": told.output_tokens,
                 "cost_usd": cost,
+                "cost_known": told.cost_known,
                 "prices": calls.prices_source(),
             }
         )
         return
     click.echo(f"model   {told.model}")
     click.echo(f"tokens  about {told.input_tokens:,} in, at most {told.output_tokens:,} out")
-    click.echo(f"cost    {_NOT_KNOWN if cost is None else f'at most ${cost:.6f}'}")
+    by = "" if told.cost_known else ", which unpriced_usd says: no price is known"
+    click.echo(f"cost    {_NOT_KNOWN if cost is None else f'at most ${cost:.6f}{by}'}")
     click.echo(f"prices  {calls.prices_source()}")
 
 
 ai.add_command(spending)
+ai.add_command(batches)
 
 
 @ai.command()

@@ -40,6 +40,7 @@ CATALOGUE: Final[dict[str, Figure]] = {
     "turns": Figure("Calls of the worker's turn script.", ("service",)),
     "stale_acks": Figure("Ends of runs that were refused because the lease was lost.", ("service",)),
     "leases_lost": Figure("Times a worker lost its leases.", ("service",)),
+    "ai_batch_requests": Figure("Requests of AI batches, by what became of them.", ("provider", "outcome")),
     "ai_calls": Figure(
         "AI calls that were made: ok, truncated, tool_calls, refused, blocked, empty, error.",
         ("provider", "model", "tenant", "outcome"),

@@ -13,6 +13,7 @@ from fourlane.names import check_tenant
 __all__ = [
     "LOST",
     "Held",
+    "checked_tier",
     "current_tenant",
     "refuse_late",
     "refuse_lost",
@@ -24,6 +25,10 @@ __all__ = [
 
 running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 """The run that this thread or coroutine belongs to (tasks/context.py); None outside a worker."""
+
+
+checked_tier: ContextVar[int | None] = ContextVar("fourlane_checked_tier", default=None)
+"""The tier of the job whose arguments its task's ``check`` looks at."""
 
 
 sends_sealed: ContextVar[bool] = ContextVar("fourlane_sends_sealed", default=False)

@@ -63,7 +63,11 @@ taken yet (``unwritten``, hash) begin with ``{namespace}:{{environment:budgets}}
 ``{namespace}:{{environment:budget.TENANT}}:spent:TENANT:MONTH``. What became of messages straight from SQS
 (``tries:ID``) begins with ``{namespace}:{{environment:events.sqs}}:``. Each of these has its own ``sent:ORIGIN``. A
 group of dramatiq's (``group``, hash of those of its members that are done, an hour after the last, or the barrier's
-time) begins with ``{namespace}:{{environment:group.ID}}:``.
+time) begins with ``{namespace}:{{environment:group.ID}}:``. Requests for a provider's batches begin with
+``{namespace}:{{environment:batches.NAME}}:``: ``collections`` (zset of models, by the last request), ``waiting:MODEL``
+(zset of tickets' ids, by time; 100,000), ``bodies:MODEL`` (hash of what these ask, until it is submitted; 256 MiB),
+``ticket:ID`` (hash: whose a request is and its answer, until its job took it), ``open`` (hash of batches that are not
+over) and ``members:BATCH`` (set of its tickets' ids); but for ``open``, which the collector keeps, 32 days at most.
 Beside them, per environment: ``alerts`` (hash of what is wrong and who was told, 200 fields, 7 days), ``providers``
 (zset of their states, 1 day), ``spenders`` (zset, of an earlier release, 70 days), ``services`` (set of names),
 ``presence`` (hash of worker processes, each entry dated, cleaned by readers), ``audit`` (list, 10,000 newest), ``data``
@@ -221,6 +225,27 @@ class EnvironmentKeys:
     def group(self, group_id: str) -> bytes:
         return f"{self._tagged}group.{group_id}}}:group".encode()
 
+    def collections(self, provider: str) -> bytes:
+        return self._of_batches(provider, "collections")
+
+    def waiting(self, provider: str, model: str) -> bytes:
+        return self._of_batches(provider, f"waiting:{model}")
+
+    def bodies(self, provider: str, model: str) -> bytes:
+        return self._of_batches(provider, f"bodies:{model}")
+
+    def ticket(self, provider: str, ticket: str) -> bytes:
+        return self._of_batches(provider, f"ticket:{ticket}")
+
+    def open_batches(self, provider: str) -> bytes:
+        return self._of_batches(provider, "open")
+
+    def members(self, provider: str, batch: str) -> bytes:
+        return self._of_batches(provider, f"members:{batch}")
+
+    def _of_batches(self, provider: str, name: str) -> bytes:
+        return f"{self._tagged}batches.{provider}}}:{name}".encode()
+
 
 _SERVICE_TYPES: Final = {
     r"jobs": "hash",
@@ -268,6 +293,12 @@ _SERVICE_TYPES: Final = {
     r"encrypted": "set",
     r"relayed": "zset",
     r"group": "hash",
+    r"collections": "zset",
+    r"waiting:.+": "zset",
+    r"bodies:.+": "hash",
+    r"ticket:.+": "hash",
+    r"open": "hash",
+    r"members:.+": "set",
 }
 """By a pattern of what follows the tag."""
 _ENVIRONMENT_TYPES: Final = {

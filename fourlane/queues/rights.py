@@ -42,6 +42,7 @@ hincrby K x 1
 hincrbyfloat K x 1
 hkeys K
 hmget K x
+hscan K 0
 hset K x x
 hsetnx K x x
 sadd K x

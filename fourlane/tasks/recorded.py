@@ -101,6 +101,11 @@ class Steps:
         refuse_lost(self._run)
 
     @property
+    def job_id(self) -> str:
+        """The id under which Redis has the job."""
+        return self._lease.job_id
+
+    @property
     def ran_before(self) -> bool:
         """Whether an earlier run of the job may have left something: it recorded, failed, was lost or replayed."""
         return bool(self._recorded) or has_run(self._lease.entry)

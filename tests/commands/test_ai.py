@@ -11,7 +11,8 @@ from tests.command import command as command
 def test_an_estimate_of_an_ai_call(command: Command) -> None:
     told = command("--json", "ai", "estimate", "Hello there", "--max-tokens", "100")
     assert json.loads(told.stdout) | {"prices": ""} == {
-        "model": "openai/gpt-6-luna", "input_tokens": 10, "output_tokens": 100, "cost_usd": 5.1e-05, "prices": "",
+        "model": "openai/gpt-6-luna", "input_tokens": 10, "output_tokens": 100, "cost_usd": 5.1e-05,
+        "cost_known": True, "prices": "",
     }  # fmt: skip
     for arguments in (["x", "--model", "gpt-9"], [], ["x", "--max-tokens", "0"]):
         refused = command("ai", "estimate", *arguments)
@@ -46,3 +47,10 @@ def test_models_are_listed_with_what_is_known_of_them(command: Command) -> None:
 def test_models_that_end_are_told_by_the_doctor(command: Command) -> None:
     command.env |= {"FOURLANE_AI": json.dumps({"fallbacks": {"gpt-6-luna": ["openai/dall-e-3"]}})}
     assert "openai/dall-e-3 was retired on 2026-05-12; use openai/gpt-image-2.5-flare" in command("doctor").stdout
+
+
+def test_an_estimate_without_a_price(command: Command) -> None:
+    none = command("ai", "estimate", "x", "--model", "openai/nobody-knows")
+    assert "cost    not known: give FOURLANE_AI a price, or unpriced_usd" in none.stdout
+    said = command("ai", "estimate", "x", "--model", "openai/nobody-knows", FOURLANE_AI='{"unpriced_usd": 0.02}')
+    assert "cost    at most $0.020000, which unpriced_usd says: no price is known" in said.stdout

@@ -52,6 +52,12 @@ def test_a_call_is_booked_once_in_all_accounts(budgets: Budgets, cost: int) -> N
             assert account.of == (dict.fromkeys(call(1).counted, cost) if cost else {})
 
 
+def test_a_call_that_was_not_made_is_no_call(budgets: Budgets) -> None:
+    budgets.reserve(call(1), 70, [OF_TENANT])
+    assert budgets.settle(call(1), 0, made=False)
+    assert (budgets.look("acme", MONTH).calls, budgets.look("acme", MONTH).held) == (0, {"": 0})
+
+
 def test_a_reservation_replaces_that_of_an_earlier_attempt(budgets: Budgets) -> None:
     budgets.reserve(call(1), 70, [OF_TENANT, OF_TASK])
     assert budgets.reserve(call(1), 90, [OF_TENANT]).over is None
@@ -129,7 +135,7 @@ def test_what_a_lost_call_of_no_job_holds_is_given_back_after_its_time(budgets: 
 
 def test_a_row_is_kept_until_it_is_written(budgets: Budgets) -> None:
     budgets.reserve(call(1), 40, [])
-    budgets.settle(call(1), 40, row="r1", unwritten=b"text")
+    budgets.settle(call(1), 40, row="r1", kept=b"text")
     assert budgets.unwritten() == {"r1": b"text"}
     budgets.written("r1")
     assert budgets.unwritten() == {}

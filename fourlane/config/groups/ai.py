@@ -73,6 +73,8 @@ class AiOptions(BaseModel):
     warn_at: _Share = 0.8
     budgets_usd: dict[str, Dollars] = Field(default_factory=dict)
     over_budget: Literal["refuse", "postpone"] = "refuse"
+    batch_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    batch_within_seconds: Annotated[float, Field(ge=600, le=86_400)] = 86_400.0
     log_rows: bool = False
 
 

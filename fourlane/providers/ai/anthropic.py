@@ -19,9 +19,10 @@ from fourlane.providers.ai.sse import events
 from fourlane.providers.ai.usage import Usage
 from fourlane.providers.signals import quota_silence_ms
 
-__all__ = ["body_of", "stream", "usage_of"]
+__all__ = ["body_of", "stream", "usage_of", "whole"]
 
 _CACHED: Final = {"cache_control": {"type": "ephemeral"}}
+_CITES: Final = {"type": "citations_delta"}
 _THOUGHTS: Final = ("thinking", "redacted_thinking")
 _LEAST_BUDGET: Final = 1_024
 _SHARES: Final = {"low": 0.2, "medium": 0.5, "high": 0.8}
@@ -43,6 +44,25 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
                 piece = reading.piece(event)
                 if piece is not None:
                     yield piece
+
+
+def whole(provider: str, model: str, message: dict[str, Any]) -> Iterator[Piece]:
+    """The pieces of an answer that came at once: read as if it were streamed."""
+    reading = _ClaudeAnswer(provider, model)
+    for event in _events_of(message):
+        piece = reading.piece(event)
+        if piece is not None:
+            yield piece
+
+
+def _events_of(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield {"type": "message_start", "message": message}
+    for index, block in enumerate(message.get("content") or ()):
+        yield {"type": "content_block_start", "index": index, "content_block": block}
+        for citation in block.get("citations") or ():
+            yield {"type": "content_block_delta", "index": index, "delta": _CITES | {"citation": citation}}
+        yield {"type": "content_block_stop", "index": index}
+    yield {"type": "message_delta", "delta": message, "usage": message.get("usage")}
 
 
 def body_of(provider: str, question: Question, takes: Family) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _loading: dict[str, Future[None]] = {}
 
 
 async def loaded(provider: str) -> None:
-    """Have what calls a provider loaded, once in a process. One that is not installed is for the call to complain of."""
+    """Have what calls a provider loaded, once in a process. Of one that is not installed the call complains."""
     module = _MODULES.get(provider, "openai")
     loading = _loading.get(module)
     if loading is None:

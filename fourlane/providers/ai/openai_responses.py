@@ -22,7 +22,7 @@ from fourlane.providers.ai.stops import Stops
 from fourlane.providers.ai.usage import Usage
 from fourlane.providers.signals import quota_silence_ms
 
-__all__ = ["body_of", "cache_key", "stream", "usage_of"]
+__all__ = ["body_of", "cache_key", "stream", "usage_of", "whole"]
 
 _FEWEST_TOKENS: Final = 16
 
@@ -58,6 +58,14 @@ def _path(account: Account) -> str:
     """Perplexity's address has no version of its own."""
     versioned = account.provider != "perplexity" or (account.base_url or "").rstrip("/").endswith("/v1")
     return "/responses" if versioned else "/v1/responses"
+
+
+def whole(provider: str, model: str, response: dict[str, Any]) -> Iterator[Piece]:
+    """The pieces of an answer that came at once. Raises FailedAnswer."""
+    items = (item for item in response.get("output") or () if item.get("type") == "message")
+    parts = (part for item in items for part in item.get("content") or ())
+    yield Piece(text="".join(part.get("text") or "" for part in parts if part.get("type") == "output_text"))
+    yield _end(provider, model, response)
 
 
 def body_of(provider: str, question: Question, takes: Family) -> dict[str, Any]:

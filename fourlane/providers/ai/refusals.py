@@ -17,7 +17,7 @@ from fourlane.providers.ai.errors import status_of
 from fourlane.providers.ai.families import EFFORTS, nearest
 from fourlane.providers.ai.question import Effort
 
-__all__ = ["Change", "change_of", "changed", "send"]
+__all__ = ["Change", "adapted", "change_of", "changed", "learn", "send"]
 
 log = logging.getLogger("fourlane.ai")
 
@@ -126,21 +126,37 @@ async def send(
     account: Account, model: str, body: dict[str, Any], call: Callable[[dict[str, Any]], Awaitable[_T]]
 ) -> _T:
     """Make a call; again where the provider refuses a parameter that can be left out. Raises what the call raises."""
-    learned = _known.setdefault((account.provider, account.base_url, model), [])
-    for change in learned:
-        body = changed(body, change)
+    body = adapted(account, model, body)
     for _ in range(_MOST_TRIES):
         try:
             return await call(body)
         except Exception as error:
-            found = change_of(body, str(error), _param_of(error)) if status_of(error) in (400, 422) else None
-            if found is None:
+            refused = status_of(error) in (400, 422)
+            if not refused or not learn(account, model, body, str(error), _param_of(error)):
                 raise
-            change = found
-            log.info("%s/%s refuses %s; it is asked again", account.provider, model, ".".join(change.path))
-            learned.append(change)
-            body = changed(body, change)
+            body = adapted(account, model, body)
     return await call(body)
+
+
+def adapted(account: Account, model: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A request without what the model is known to refuse."""
+    for change in _learned(account, model):
+        body = changed(body, change)
+    return body
+
+
+def learn(account: Account, model: str, body: dict[str, Any], words: str, param: str | None = None) -> bool:
+    """Remember what a request was refused for; False: it is not for a parameter that may go."""
+    change = change_of(body, words, param)
+    if change is None:
+        return False
+    log.info("%s/%s refuses %s; it is asked again", account.provider, model, ".".join(change.path))
+    _learned(account, model).append(change)
+    return True
+
+
+def _learned(account: Account, model: str) -> list[Change]:
+    return _known.setdefault((account.provider, account.base_url, model), [])
 
 
 def _param_of(error: BaseException) -> str | None:

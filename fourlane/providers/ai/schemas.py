@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fourlane.errors import FourlaneError
+
 __all__ = ["strict"]
 
 # Of these no form is known that is kept by force.
@@ -31,8 +33,8 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     return made
 
 
-class _Loose(Exception):
-    pass
+class _Loose(FourlaneError):
+    """A schema that cannot be kept strictly."""
 
 
 def _strict(schema: Any) -> Any:

@@ -1,6 +1,7 @@
-"""What all workers hold in common about services outside: limits, breakers, budgets, places."""
+"""What all workers hold in common about services outside: limits, breakers, budgets, places, batches."""
 
-from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, Reservation, period_of
+from fourlane.queues.guards.batches import Batches
+from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, period_of
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
 from fourlane.queues.guards.receivers import Receivers
 
@@ -8,12 +9,12 @@ __all__ = [
     "ALL",
     "Account",
     "Asked",
+    "Batches",
     "Bound",
     "Budgets",
     "PaidCall",
     "ProviderState",
     "ProviderStates",
     "Receivers",
-    "Reservation",
     "period_of",
 ]

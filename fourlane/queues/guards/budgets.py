@@ -17,13 +17,14 @@ import msgspec
 from fourlane.queues.redis.replies import fields, pairs
 from fourlane.queues.store import Store
 
-__all__ = ["ALL", "Account", "Asked", "Bound", "Budgets", "PaidCall", "Reservation", "period_of"]
+__all__ = ["ALL", "Account", "Asked", "Bound", "Budgets", "PaidCall", "Reservation", "SetAside", "period_of"]
 
 ALL: Final = ""
 """In the place of a tenant: the account of all calls."""
 _REMEMBERED_MS: Final = 30 * 86_400_000
 _CHUNK: Final = 500
 _EARLIER_SECONDS: Final = 60.0
+_DEPLOY_SECONDS: Final = 3_600.0
 _MOST_EARLIER: Final = 10_000
 
 
@@ -116,6 +117,14 @@ class Reservation(msgspec.Struct, frozen=True):
     held: list[tuple[str, str]] = []
 
 
+class SetAside(NamedTuple):
+    """A reservation of a call, and how it is kept: what has changed since it was seen is not given back."""
+
+    call: str
+    text: bytes
+    reservation: Reservation
+
+
 class Budgets:
     """The accounts of one environment."""
 
@@ -123,6 +132,7 @@ class Budgets:
         self._store = store
         self._keys = store.keys
         self._earlier: dict[tuple[str, str], float] = {}
+        self._deployed_by = time.monotonic() + _DEPLOY_SECONDS
 
     def reserve(self, call: PaidCall, nano: int, bounds: Sequence[Bound], *, refusing_ms: int = 0) -> Asked:
         """Set aside what a call may cost, in all its budgets or in none; again under its id: in place of the former.
@@ -145,15 +155,16 @@ class Budgets:
         return Asked(None, 0, near)
 
     def settle(
-        self, call: PaidCall, nano: int, *, unpriced: bool = False, row: str = "", unwritten: bytes = b""
+        self, call: PaidCall, nano: int, *, made: bool = True, unpriced: bool = False, row: str = "", kept: bytes = b""
     ) -> bool:
         """Book what a reserved call cost, once, however often it is called; False: it was booked before.
 
         Parameters:
-          unwritten: what is to be kept of its row until ``written(row)``.
+          made: False: nobody was called after all.
+          kept: what is to be kept of its row until ``written(row)``.
         """
         keys = (self._keys.reservations, *self._accounts(call.tenant, call.day), self._keys.unwritten)
-        words = (call.id, nano, int(unpriced), row, unwritten, *call.counted)
+        words = (call.id, nano, int(unpriced), row, kept, int(made), *call.counted)
         return bool(self._store.connector.run_once("budget_settle", keys, words, self._keys.budgets_sent, marks=True))
 
     def look(self, tenant: str, period: str) -> Account:
@@ -161,49 +172,48 @@ class Budgets:
         key = self._keys.spent(tenant, period)
         return _account(fields(self._store.connector.command(key, "HGETALL", key)))
 
-    def reservations(self) -> Iterator[tuple[str, bytes]]:
-        """Those of all calls by their ids, as they are kept; in no order."""
+    def reservations(self) -> Iterator[SetAside]:
+        """Those of all calls, in no order."""
         key = self._keys.reservations
         cursor = b"0"
         while True:
             cursor, some = self._store.connector.command(key, "HSCAN", key, cursor, "COUNT", _CHUNK)
-            yield from ((call.decode(), kept) for call, kept in pairs(some))
+            for call, text in pairs(some):
+                yield SetAside(call.decode(), text, msgspec.json.decode(text, type=Reservation, strict=False))
             if int(cursor) == 0:
                 return
 
     def sweep(self, now_ms: int) -> int:
         """Give back what calls hold that no one will settle: their job is over, or their time. Returns how many."""
-        by_service: dict[str, list[tuple[str, bytes]]] = {}
-        lost: list[tuple[str, bytes]] = []
-        for call, kept in self.reservations():
-            one = msgspec.json.decode(kept, type=Reservation, strict=False)
+        by_service: dict[str, list[SetAside]] = {}
+        lost: list[SetAside] = []
+        for held in self.reservations():
+            one = held.reservation
             if one.given_back_ms:
                 if one.given_back_ms < now_ms - _REMEMBERED_MS:
-                    self._give_back(call, kept, one, b"")
+                    self._give_back(held, b"")
             elif one.job:
-                by_service.setdefault(one.service, []).append((call, kept))
+                by_service.setdefault(one.service, []).append(held)
             elif one.until_ms < now_ms:
-                lost.append((call, kept))
+                lost.append(held)
         for service, some in by_service.items():
             lost += self._of_jobs_that_are_over(service, some)
         swept = 0
-        for call, kept in lost:
-            one = msgspec.json.decode(kept, type=Reservation, strict=False)
-            rest = {"tenant": one.tenant, "day": one.day, "given_back_ms": now_ms}
-            swept += self._give_back(call, kept, one, msgspec.json.encode(rest))
+        for held in lost:
+            rest = {"tenant": held.reservation.tenant, "day": held.reservation.day, "given_back_ms": now_ms}
+            swept += self._give_back(held, msgspec.json.encode(rest))
         return swept
 
-    def _of_jobs_that_are_over(self, service: str, some: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    def _of_jobs_that_are_over(self, service: str, some: list[SetAside]) -> Iterator[SetAside]:
         keys = self._store.service(service).all
         for first in range(0, len(some), _CHUNK):
             chunk = some[first : first + _CHUNK]
-            ids = [msgspec.json.decode(kept, type=Reservation, strict=False).job for _, kept in chunk]
-            over = self._store.connector.run("over", keys, ids)
-            yield from (one for one, is_over in zip(chunk, over, strict=True) if is_over)
+            over = self._store.connector.run("over", keys, [held.reservation.job for held in chunk])
+            yield from (held for held, is_over in zip(chunk, over, strict=True) if is_over)
 
-    def _give_back(self, call: str, seen: bytes, one: Reservation, remembered: bytes) -> int:
-        keys = (self._keys.reservations, *self._accounts(one.tenant, one.day))
-        return int(self._store.connector.run("budget_give_back", keys, (call, seen, remembered)))
+    def _give_back(self, held: SetAside, remembered: bytes) -> int:
+        keys = (self._keys.reservations, *self._accounts(held.reservation.tenant, held.reservation.day))
+        return int(self._store.connector.run("budget_give_back", keys, (held.call, held.text, remembered)))
 
     def keep_unwritten(self, row: str, text: bytes) -> None:
         """Keep a row that could not be written, until ``written``."""
@@ -217,7 +227,8 @@ class Budgets:
         self._store.connector.command(self._keys.unwritten, "HDEL", self._keys.unwritten, row)
 
     def _count_earlier(self, tenant: str, month: str) -> None:
-        """Have a tenant's month know what workers of an earlier release count, once a minute while there are any."""
+        """Have a tenant's month know what workers of an earlier release count: once a minute while there are any, and
+        in the hour in which there may be."""
         now = time.monotonic()
         if self._earlier.get((tenant, month), 0.0) > now:
             return
@@ -228,7 +239,8 @@ class Budgets:
             self._store.connector.command(account, "HSET", account, "before", nano)
         if len(self._earlier) >= _MOST_EARLIER:
             self._earlier.clear()
-        self._earlier[tenant, month] = math.inf if spent is None else now + _EARLIER_SECONDS
+        over = spent is None and now > self._deployed_by
+        self._earlier[tenant, month] = math.inf if over else now + _EARLIER_SECONDS
 
     def _accounts(self, tenant: str, day: str) -> tuple[bytes, ...]:
         """The tenant's month and day, then those of all."""

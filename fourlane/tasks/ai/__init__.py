@@ -24,7 +24,7 @@ from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
 from fourlane.tasks.ai.reply import Reply
 from fourlane.tasks.ai.sound import speak, transcribe
 from fourlane.tasks.ai.sources import read_file
-from fourlane.tasks.ai.spending import spending
+from fourlane.tasks.ai.spent import spending
 from fourlane.tasks.ai.tasks import analyze, generate, summarize, translate
 from fourlane.tasks.ai.tools import ToolFunction, tool
 from fourlane.tasks.ai.work import NotAccepted

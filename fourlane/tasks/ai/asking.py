@@ -46,6 +46,8 @@ class TextOptions(TypedDict, total=False):
       max_rounds: of calls of the model, while it wants tools called.
       accept: the outcomes that are replies; with any other a fallback is asked, then the job is dead (NotAccepted).
       cache: have the provider keep what the conversation begins with, for the next call that begins so.
+      batch: have it asked in a batch, at half the price: for jobs of P2 and P3, which wait for it, a day at most. No
+        tools are run, and the output does not come piece by piece.
       tenant: whose budget and rows; that of the job by default.
       name: of the step, where a job makes several calls of an operation.
     """
@@ -65,6 +67,7 @@ class TextOptions(TypedDict, total=False):
     max_rounds: int
     accept: Sequence[Outcome] | None
     cache: bool
+    batch: bool
     tenant: str | None
     name: str | None
 
@@ -92,6 +95,7 @@ class Asking:
     max_rounds: int
     accept: tuple[Outcome, ...]
     cache: bool
+    batch: bool
     tenant: str | None
     name: str
     silent: bool = False
@@ -147,6 +151,7 @@ def asking(
     max_rounds: int = 10,
     accept: Any = None,
     cache: bool = False,
+    batch: bool = False,
     tenant: str | None = None,
     name: str | None = None,
 ) -> Asking:
@@ -163,7 +168,7 @@ def asking(
         _check_temperature(temperature)
     if effort is not None and effort not in get_args(Effort):
         raise InvalidArguments(f"effort: one of {', '.join(get_args(Effort))}, not {effort!r}")
-    for what, flag in (("run_tools", run_tools), ("cache", cache)):
+    for what, flag in (("run_tools", run_tools), ("cache", cache), ("batch", batch)):
         if not isinstance(flag, bool):
             raise InvalidArguments(f"{what}: true or false, not {flag!r:.40}")
     want = wanted(schema)
@@ -183,6 +188,7 @@ def asking(
         max_rounds=max_rounds,
         accept=_accepted(accept, _WHOLE if operation in _MADE_WHOLE or want is not None else ACCEPTED),
         cache=cache,
+        batch=batch,
         tenant=whose(tenant),
         name=_name(name, operation),
     )
@@ -208,8 +214,17 @@ def _check_temperature(value: Any) -> None:
         raise InvalidArguments(f"temperature must be 0 to 2, not {value}")
 
 
+def _texts(what: str, value: Any) -> tuple[Any, ...]:
+    """One text or several."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Sequence):
+        raise InvalidArguments(f"{what}: a text or a list of them, not {value!r:.40}")
+    return tuple(value)
+
+
 def _stops(stop: Any) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    stops = _texts("stop", stop)
     for one in stops:
         _check_text("stop", one)
     if len(stops) > _MOST_STOPS:
@@ -220,7 +235,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
 def _accepted(accept: Any, otherwise: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     if accept is None:
         return otherwise
-    words = (accept,) if isinstance(accept, str) else tuple(accept)
+    words: tuple[Any, ...] = _texts("accept", accept)
     if not words:
         raise InvalidArguments("accept: is empty, so that no answer would do")
     for word in words:

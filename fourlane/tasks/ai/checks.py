@@ -7,7 +7,10 @@ from typing import Any, Final
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import Usage
+from fourlane.providers.ai.batches import has_batches
+from fourlane.queues import carry
 from fourlane.tasks.ai.asking import Asking, asking
+from fourlane.tasks.ai.batches.asking import account_of, refuse_hurried
 from fourlane.tasks.ai.budgets import refuse_at_once
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.messages import sources_of
@@ -17,6 +20,7 @@ from fourlane.tasks.ai.sources import check_sources
 __all__ = [
     "check",
     "check_asking",
+    "check_batch",
     "check_model",
     "check_text",
     "check_window",
@@ -57,12 +61,27 @@ def check_window(full: str, tokens: int) -> None:
 def check_asking(asked: Asking) -> None:
     """Raises InvalidArguments, with what to do."""
     check_model(asked.model, asked.tenant)
+    check_batch(asked)
     for source in sources_of(asked.turns):
         try:
             check_sources([source.source], tenant=asked.tenant)
         except InvalidArguments as error:
             raise InvalidArguments(f"{source.where}: {error}") from None
     check_window(configured().living(asked.model)[0], asked.tokens)
+
+
+def check_batch(asked: Asking) -> None:
+    """Raises InvalidArguments: it cannot be asked in a batch."""
+    if not asked.batch:
+        return
+    full = configured().living(asked.model)[0]
+    if not has_batches(account_of(configured(), full)):
+        raise InvalidArguments(f"{full} has no batches; leave batch out, or name a model of OpenAI or Anthropic")
+    if asked.run_tools and any(tool.function is not None for tool in asked.tools):
+        raise InvalidArguments("batch: each round of tools might take a day; leave it out, or give run_tools=False")
+    tier = carry.checked_tier.get()
+    if tier is not None:
+        refuse_hurried(tier)
 
 
 def check_text(prompt: str | None = None, **options: Any) -> None:

@@ -54,6 +54,8 @@ class AiConfig:
       budgets: all other budgets; each that applies to a call is kept.
       warn_at: the share of a budget from which operators are warned.
       over_budget: ``refuse`` makes the job a dead letter, ``postpone`` asks again each hour.
+      batch_wait_seconds: how long requests wait for others before they are submitted together.
+      batch_within_seconds: how long a batch may take; what has no answer by then is asked at once.
       database: for the rows of ``ai_operation_logs``; None writes none.
     """
 
@@ -70,6 +72,8 @@ class AiConfig:
     budgets: Sequence[Budget] = ()
     warn_at: float = 0.8
     over_budget: Literal["refuse", "postpone"] = "refuse"
+    batch_wait_seconds: float = 60.0
+    batch_within_seconds: float = 86_400.0
     database: Any = None
 
     def __post_init__(self) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
 from fourlane.providers import ai as providers
 from fourlane.providers.ai import Account, Answer, ChatMessage, ToolCall, Usage
+from fourlane.providers.ai.batches import request_of
 from fourlane.storage.media import AUDIO, DOCUMENTS, IMAGES, TEXTS
 from fourlane.tasks.ai.asking import Asking
 from fourlane.tasks.ai.checks import check_window
@@ -52,8 +53,10 @@ class Conversation:
 
         Raises:
           NotAccepted: an answer is not accepted, or there are too many rounds.
+          Reject: a tool is not declared in this process.
           as ``pay``, and what tools raise by their choice.
         """
+        offered(self._asking.tools)  # also where the first rounds are recorded: by a worker that knew them
         if not self._asking.tools:
             return await self._say(name)
         replies: list[Reply] = []
@@ -87,6 +90,9 @@ class Conversation:
         def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Awaitable[Answer]:
             return providers.ask(account, asking.question(messages, model, key), heard)
 
+        def request(account: Account, model: str, key: str) -> Mapping[str, Any]:
+            return request_of(account, asking.question(messages, model, key))
+
         work = Work(
             operation=asking.operation,
             model=asking.model,
@@ -96,6 +102,7 @@ class Conversation:
             silent=asking.silent,
             inline_bytes=asking.inline_bytes,
             ready=ready,
+            request=request if asking.batch else None,
         )
         reply = await pay(configured(), work, name=name, tenant=self._asking.tenant)
         if reply["outcome"] == "truncated":
@@ -108,7 +115,6 @@ class Conversation:
         """All that is asked now. Raises Reject: it can never succeed; and as ``read_media``."""
         with as_rejects():
             check_window(configured().living(self._asking.model)[0], tokens)
-        offered(self._asking.tools)
         if self._asking.wanted is not None:
             self._asking.wanted.check_ready()
         if self._begun is None:

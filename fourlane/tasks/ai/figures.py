@@ -62,7 +62,7 @@ def watched(operation: str, full: str, tenant: str | None) -> Iterator[Seen]:
         try:
             yield seen
         except RateLimited:
-            seen.made, seen.error = False, ""  # it waits, which is no fault
+            seen.made, seen.error = bool(seen.cost_usd), ""  # it waits, which is no fault
             raise
         finally:
             seconds = time.monotonic() - started

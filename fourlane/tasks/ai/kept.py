@@ -21,7 +21,7 @@ from typing import Any, Final, TypedDict, cast
 
 import msgspec
 
-from fourlane.errors import FourlaneError, Reject, StepError, StorageUnavailable
+from fourlane.errors import FourlaneError, Reject, SettingsError, StepError, StorageUnavailable
 from fourlane.providers.ai import Media
 from fourlane.storage.media import suffix_of
 from fourlane.tasks.ai.booking import Booked
@@ -91,9 +91,10 @@ class Keeper:
     async def _look(self, step: str, *, must: bool) -> Kept | None:
         try:
             return await self._found(step)
-        except StorageUnavailable as fault:
+        except (StorageUnavailable, SettingsError, ImportError) as fault:
             if must:
                 raise
+            # Whoever asks for texts alone need not have a storage that works.
             log.warning("%s; whether an earlier run kept the answer of %r is not known", fault, step)
             return None
 

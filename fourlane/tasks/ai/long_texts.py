@@ -15,6 +15,7 @@ from typing import Final, TypedDict, TypeVar
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Usage
 from fourlane.tasks.ai.asking import Asking
+from fourlane.tasks.ai.batches.asking import Parked
 from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.messages import Turn
 from fourlane.tasks.ai.parts import Part, split
@@ -104,9 +105,13 @@ async def told_of(name: str, work: Awaitable[T]) -> T:
 
 
 async def all_of(works: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """What all give, some at once. After one that raises none begins; those on their way come to their end."""
+    """What all give, some at once. After one that raises none begins; those on their way come to their end.
+
+    One that waits for a batch keeps none back, for they shall wait together.
+    """
     results: dict[int, T] = {}
     failed: list[BaseException] = []
+    parked: list[Parked] = []
     left = iter(enumerate(works))
 
     async def take() -> None:
@@ -117,10 +122,14 @@ async def all_of(works: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
                 results[place] = await work()
             except asyncio.CancelledError:
                 raise
+            except Parked as wait:
+                parked.append(wait)
             except BaseException as error:
                 failed.append(error)
 
     await asyncio.gather(*(take() for _ in range(_AT_ONCE)))
     if failed:
         raise failed[0]
+    if parked:
+        raise min(parked, key=lambda wait: wait.delay_ms)
     return [results[place] for place in range(len(works))]

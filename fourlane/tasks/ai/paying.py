@@ -6,13 +6,16 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
 from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
+from fourlane.providers.ai.batches import has_batches
 from fourlane.providers.ai.loading import loaded
 from fourlane.providers.health import Permit
+from fourlane.tasks.ai.batches.asking import Batched, Parked, account_of
 from fourlane.tasks.ai.booking import Booked, Booking, Reserved
 from fourlane.tasks.ai.budget_rules import NANO
 from fourlane.tasks.ai.budgets import BudgetSpent
@@ -31,6 +34,9 @@ from fourlane.tasks.health import health
 from fourlane.tasks.steps import step, step_key
 
 __all__ = ["pay"]
+
+_Ask = Callable[[str, Seen, Taken], Awaitable[Answer]]
+"""Has a model's answer, of ``provider/model``."""
 
 log = logging.getLogger("fourlane.ai")
 
@@ -85,32 +91,75 @@ class _Paying:
         found = await self.keeper.before(self.step, makes_files=self.work.makes_files)
         if found is not None:
             return await self.again(found)
-        if self.work.ready is not None:
-            await self.work.ready()
         return await self._first_that_answers()
 
     async def _first_that_answers(self) -> Kept:
-        """From the model that was asked, or from the first fallback that answers."""
+        """From the model that was asked, in a batch or at once, or from the first fallback that answers."""
+        models = list(self.config.living(self.work.model))
         failed: list[Exception] = []
-        for full in self.config.living(self.work.model):
-            warn(self.config, full)
-            try:
-                return await self._answer_of(full)
-            except BudgetSpent:
-                raise
-            except Exception as error:
-                log.warning("%s did not answer: %s", full, words_of(error))
-                failed.append(error)
+        batched = self._batched(models[0])
+        if batched is not None and await batched.wanted():
+            kept = await self._try(models.pop(0), self._out_of(batched), failed)
+            if kept is not None:
+                return kept
+        if models:
+            await self._ready()
+        for full in models:
+            kept = await self._try(full, self._answer_of(full, self._answer, self.booking), failed)
+            if kept is not None:
+                return kept
         raise _most_hopeful(failed)
 
-    async def _answer_of(self, full: str) -> Kept:
+    def _batched(self, full: str) -> Batched | None:
+        """None: it is asked at once, as a fallback is whose provider has no batches."""
+        if self.work.request is None or not has_batches(account_of(self.config, full)):
+            return None
+        return Batched(self.config, self.work, full, step=self.step, key=self.key, tenant=self.tenant)
+
+    async def _ready(self) -> None:
+        if self.work.ready is not None:
+            await self.work.ready()
+
+    async def _try(self, full: str, answer: Awaitable[Kept], failed: list[Exception]) -> Kept | None:
+        """None: the model did not answer, and another may."""
+        warn(self.config, full)
+        try:
+            return await answer
+        except (BudgetSpent, Parked):
+            raise
+        except Exception as error:
+            log.warning("%s did not answer: %s", full, words_of(error))
+            failed.append(error)
+            return None
+
+    async def _out_of(self, batched: Batched) -> Kept:
+        """The kept answer out of a batch. Raises Parked: it is to come."""
+        if not batched.is_asked:
+            await self._ready()
+        half = replace(self.work, most=replace(self.work.most, half=True))
+
+        async def ask(full: str, seen: Seen, taken: Taken) -> Answer:
+            answer = taken.answered(await batched.answer())
+            self.speaker.begin()
+            self.speaker.say(answer.text)
+            return answer
+
+        try:
+            kept = await self._answer_of(batched.full, ask, Booking(self.config, half, self.key, self.tenant))
+        except NotAccepted:
+            await batched.forget()
+            raise
+        await batched.forget()
+        return kept
+
+    async def _answer_of(self, full: str, ask: _Ask, booking: Booking) -> Kept:
         """The kept answer of a model. One that is not accepted is recorded by itself: it is paid for, and once."""
         run, refused = running.get(), self._step_of_refused(full)
         if run is not None and run.steps is not None and run.steps.has(refused):
             kept = await self.keeper.recall(refused, run.steps.value(refused))
             await self._book(kept["booked"])
         else:
-            kept = await self._pay(full)
+            kept = await self._pay(full, ask, booking)
             if kept["reply"]["outcome"] in self.work.accept:
                 return kept
         raise NotAccepted(kept["booked"]["error"], kept["reply"])
@@ -118,12 +167,14 @@ class _Paying:
     def _step_of_refused(self, full: str) -> str:
         return f"{self.step}@{full}"
 
-    async def _pay(self, full: str) -> Kept:
-        taken = Taken(self.work.most)
+    async def _pay(self, full: str, ask: _Ask, booking: Booking) -> Kept:
+        taken = Taken(booking.most)
         with watched(self.work.operation, full, self.tenant) as seen:
-            reserved = await self.booking.reserve(full, seen, taken)
+            reserved = await booking.reserve(full, seen, taken)
             try:
-                answer = await self._answer(full, seen, taken)
+                answer = await ask(full, seen, taken)
+            except Parked:
+                raise  # what is reserved stays so
             except BaseException as error:
                 seen.outcome, seen.error = "error", words_of(error)
                 await asyncio.shield(self._failed(reserved, taken, error, seen))
@@ -135,7 +186,7 @@ class _Paying:
     async def _keep(self, reserved: Reserved, taken: Taken, answer: Answer, seen: Seen) -> Kept:
         """Keep and book an answer. Nothing that befalls one of these keeps the other from being done."""
         full, is_accepted = reserved.call.model, answer.outcome in self.work.accept
-        charged = charge(self.config, full, taken.usages)
+        charged, answer = charge(self.config, full, taken.usages), replace(answer, usage=taken.total)
         seen.tell(answer, charged)
         if not charged.priced:
             log.warning("no price is known for %s; give one in FOURLANE_AI", full)
@@ -143,7 +194,7 @@ class _Paying:
             seen.error = f"{full} {SAYS[answer.outcome]} ({answer.finish})"
         step = self.step if is_accepted else self._step_of_refused(full)
         files = self.keeper.files(step, answer.media)
-        booked = reserved.paid(taken, answer, charged, outcome=answer.outcome, error=seen.error)
+        booked = reserved.paid(answer, charged, outcome=answer.outcome, error=seen.error)
         try:
             return await self.keeper.keep(
                 step, {"reply": reply_of(full, answer, charged, list(files)), "booked": booked}, files
@@ -180,12 +231,12 @@ class _Paying:
 
     async def _failed(self, reserved: Reserved, taken: Taken, error: BaseException, seen: Seen) -> None:
         """Book what a call cost that failed: what its tries took."""
-        answer: Answer = getattr(error, "answer", None) or Answer()
+        answer = replace(getattr(error, "answer", None) or Answer(), usage=taken.total)
         charged = charge(self.config, reserved.call.model, taken.usages)
         seen.tell(answer, charged)
         was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
-        booked = reserved.paid(taken, answer, charged, outcome="error", error=seen.error)
-        await self.booking.book_failed(booked, row=was_called)
+        booked = reserved.paid(answer, charged, outcome="error", error=seen.error)
+        await self.booking.book_failed(booked, made=was_called)
 
     async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""

@@ -77,12 +77,17 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a call may take: tokens of the prompt (4 bytes each, an approximation), and the most it may cost."""
+    """What a call may take: tokens of the prompt (4 bytes each, an approximation), and the most it may cost.
+
+    Parameters:
+      cost_usd: None: nobody knows a price. cost_known: False: no price is known, it is what ``unpriced_usd`` says.
+    """
 
     model: str
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
+    cost_known: bool = True
 
 
 def estimate(model: str, prompt: str, *, max_tokens: int = 1_024, system: str | None = None) -> Estimate:
@@ -91,7 +96,7 @@ def estimate(model: str, prompt: str, *, max_tokens: int = 1_024, system: str | 
     full = config.resolve(model)
     tokens = count_tokens(prompt, system)
     most = charge(config, full, [Usage(input_tokens=tokens, output_tokens=max_tokens)])
-    return Estimate(full, tokens, max_tokens, most.usd if most.priced else None)
+    return Estimate(full, tokens, max_tokens, most.usd if most.priced else None, most.known)
 
 
 def count_tokens(*texts: str | None) -> int:

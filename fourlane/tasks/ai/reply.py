@@ -79,6 +79,7 @@ def summed(replies: Sequence[Reply]) -> Reply:
     """The last of several replies, with what all of them took, cite and made."""
     whole: dict[str, Any] = {**replies[-1]}
     whole |= {name: sum(reply[name] for reply in replies) for name in _ADDED}
+    whole["cost_usd"] = round(whole["cost_usd"], 9)  # as it is booked, to the billionth
     whole["cost_known"] = all(reply["cost_known"] for reply in replies)
     whole["cost_estimated"] = any(reply["cost_estimated"] for reply in replies)
     for name in ("citations", "files"):

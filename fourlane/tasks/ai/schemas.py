@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from fourlane.codec import encode_value
 from fourlane.errors import InvalidArguments
 
 __all__ = ["check_schema"]
@@ -44,6 +45,7 @@ def check_schema(schema: Any, where: str = "schema") -> None:
     """
     if not isinstance(schema, Mapping):
         raise InvalidArguments(f"{where}: a JSON Schema, not {type(schema).__name__}")
+    encode_value(schema, where)
     nodes = list(_nodes(schema, where, 0))
     if not _is_valid(schema, where):
         return

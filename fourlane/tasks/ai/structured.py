@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fourlane.errors import InvalidArguments, Reject
+from fourlane.errors import FourlaneError, InvalidArguments, Reject
 from fourlane.tasks.ai.schemas import check_schema
 
 __all__ = ["Misfit", "Wanted", "corrected", "wanted"]
@@ -18,7 +18,7 @@ _MOST_FAULTS: Final = 10
 _FENCED: Final = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
 
 
-class Misfit(Exception):
+class Misfit(FourlaneError):
     """An answer does not keep the schema; in each line of it a fault with its path."""
 
 

@@ -23,20 +23,15 @@ class Taken:
         self._heard = ""
 
     @property
-    def input_tokens(self) -> int:
-        return sum(usage.input_tokens for usage in self.usages)
-
-    @property
-    def output_tokens(self) -> int:
-        return sum(usage.output_tokens for usage in self.usages)
-
-    @property
-    def cached_tokens(self) -> int:
-        return sum(usage.cache_read_tokens for usage in self.usages)
-
-    @property
-    def reasoning_tokens(self) -> int:
-        return sum(usage.reasoning_tokens for usage in self.usages)
+    def total(self) -> Usage:
+        """The tokens of all tries."""
+        return Usage(
+            input_tokens=sum(usage.input_tokens for usage in self.usages),
+            cache_read_tokens=sum(usage.cache_read_tokens for usage in self.usages),
+            output_tokens=sum(usage.output_tokens for usage in self.usages),
+            reasoning_tokens=sum(usage.reasoning_tokens for usage in self.usages),
+            told=all(usage.told for usage in self.usages),
+        )
 
     def begin(self) -> None:
         """Another try."""

@@ -11,7 +11,7 @@ from fourlane.providers.ai import Media
 from fourlane.storage.media import TEXTS
 from fourlane.tasks.ai.answering import answer
 from fourlane.tasks.ai.asking import Asking, asking
-from fourlane.tasks.ai.checks import check_asking, check_model, refuse_classes
+from fourlane.tasks.ai.checks import check_asking, check_batch, check_model, refuse_classes
 from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.long_texts import check_parts, room_for_text
 from fourlane.tasks.ai.reply import Reply
@@ -56,6 +56,7 @@ class TextWork:
             check_asking(asked)
         else:
             check_model(asked.model, asked.tenant)
+            check_batch(asked)
             check_parts(text or "", self.at_once(asked))
 
     async def do(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -41,6 +41,8 @@ class Work:
       inline_bytes: a larger answer is kept in storage; None: as one is that has the job to itself.
       ready: fetches what the question needs, before anybody is asked; not called where the answer is kept already.
       seconds: for so long at least it may give no sign of life.
+      request: what it is as a request of a batch, of an account, a model and the idempotency key: it is asked in one,
+        and ``most`` is half as dear. None: it is asked at once. Called when ``ready`` was.
     """
 
     operation: str
@@ -53,6 +55,7 @@ class Work:
     inline_bytes: int | None = None
     ready: Callable[[], Awaitable[object]] | None = None
     seconds: float = 0.0
+    request: Callable[[Account, str, str], Mapping[str, Any]] | None = None
 
 
 SAYS: Final[dict[Outcome, str]] = {

@@ -23,6 +23,7 @@ from fourlane.db.models import (
     NotificationDigestItem,
     NotificationRecord,
 )
+from fourlane.redact import without_secrets
 from fourlane.tasks.notifications import rules
 from fourlane.tasks.notifications.digests import Digests
 from fourlane.tasks.notifications.notification import Channel, InvalidNotification, Notification
@@ -194,7 +195,7 @@ class Ledger(Wishes):
             session.execute(
                 update(NotificationRecord)
                 .where(NotificationRecord.id == record_id, NotificationRecord.status.in_(["pending", "sending"]))
-                .values(status=status, error=error)
+                .values(status=status, error=without_secrets(error))
             )
 
     def knows(self, message_id: str) -> bool:

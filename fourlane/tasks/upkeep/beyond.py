@@ -80,7 +80,7 @@ class Outside:
             return []
         from fourlane.tasks.ai.budget_rules import NANO
         from fourlane.tasks.ai.config import config_of
-        from fourlane.tasks.ai.spending import uses
+        from fourlane.tasks.ai.spent import uses
 
         found = [use for use in uses(store, self._root.part(config_of), _MOST_TENANTS) if use.used or use.refusing]
         return [

@@ -34,10 +34,11 @@ TIMES: Final = {
     "notifications": "27 3 * * *",
     "files": "47 3 * * *",
     "ai-books": OFF,
+    "ai-batches": OFF,
     "alerts": OFF,
 }
-"""What there is, and when it runs (UTC). The books of AI calls are kept where there are budgets or rows; alerts are for
-those without an Alertmanager."""
+"""What there is, and when it runs (UTC). The books of AI calls are kept where there are budgets or rows, their batches
+where there is a key of a provider that has any; alerts are for those without an Alertmanager."""
 _EVERY_MINUTE: Final = "* * * * *"
 
 
@@ -47,7 +48,8 @@ def housekeeping(settings: Settings) -> dict[str, str]:
     Raises SettingsError: alerts are on and there is nobody to tell.
     """
     has_books = settings.ai.budgets_usd or settings.ai.budgets or settings.ai.log_rows
-    on = {"alerts": settings.alerts, "ai-books": has_books}
+    has_batches = settings.openai_api_key or settings.anthropic_api_key
+    on = {"alerts": settings.alerts, "ai-books": has_books, "ai-batches": has_batches}
     times = {name: _EVERY_MINUTE for name, wanted in on.items() if wanted} | settings.maintenance
     if times.get("alerts", "off") != "off":
         alerts.routes(settings)
@@ -91,6 +93,7 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
         "notifications": tidy_notifications,
         "files": prune_files,
         "ai-books": keep_ai_books,
+        "ai-batches": collect_ai_batches,
         "alerts": alert_operators,
     }
     times = {name: moved.get(name, cron) for name, cron in TIMES.items()}
@@ -184,6 +187,17 @@ def keep_ai_books() -> None:
     database = configured().database
     if database is not None and (written := write_later(database, budgets)):
         log.info("wrote rows of AI calls number=%d", written)
+
+
+@task(name="fourlane.maintenance.ai-batches", service=SERVICE, tier="low", max_retries=0, timeout_ms=1_800_000)
+async def collect_ai_batches() -> None:
+    """Hand AI requests that wait over in batches, and deliver what has come of those before."""
+    from fourlane.tasks.ai.batches.collecting import collect
+    from fourlane.tasks.ai.config import configured
+    from fourlane.tasks.context import current_job
+
+    job = current_job()
+    await collect(_store(), configured(), who="none" if job is None else job.id)
 
 
 @task(name="fourlane.maintenance.alerts", service=SERVICE, tier="high", max_retries=0, timeout_ms=50_000)

@@ -24,7 +24,7 @@ from fourlane.providers.signals import Signal
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets
 from fourlane.tasks import ai
-from fourlane.tasks.ai.spending import month_now
+from fourlane.tasks.ai.spent import month_now
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 
@@ -181,7 +181,7 @@ def test_a_long_silence_postpones_without_an_attempt_and_a_fallback_goes_on(
     job = ai.generate.send("hi")
     eventually(lambda: job.status() is State.DELAYED)
     assert job.info().attempts == 0
-    configured(fallbacks={"gpt-4o": ["claude-haiku-4.5"]})
+    configured(fallbacks={"gpt-6-luna": ["claude-haiku-4.5"]})
     assert ai.generate.send("hi").result(20)["model"] == "anthropic/claude-haiku-4-5"
     assert len(provider.requests) == 2  # OpenAI was left in peace
 
@@ -313,7 +313,7 @@ def test_a_call_is_on_behalf_of_the_jobs_tenant(
 def test_a_budget_is_reserved_before_the_call(
     configured: Any, on_broker: RedisBroker, provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    most = ai.estimate("gpt-4o", "hi", max_tokens=100).cost_usd
+    most = ai.estimate("gpt-6-luna", "hi", max_tokens=100).cost_usd
     assert most is not None
     configured(budgets_usd={"acme": most * 1.05})
 
@@ -334,7 +334,7 @@ def test_a_budget_is_reserved_before_the_call(
         ({}, {"model": "gpt-9"}, "'gpt-9' is no model"),
         ({"api_keys": {}}, {}, "set OPENAI_API_KEY"),
         ({"budgets_usd": {"*": 0}}, {}, "the budget of tenant acme per month is 0"),
-        ({}, {"prompt": "word " * 200_000}, "reads 128,000 tokens"),
+        ({}, {"prompt": "word " * 180_000, "model": "claude-haiku-4.5"}, "reads 200,000 tokens"),
         ({}, {"prompt": " "}, "the prompt is empty"),
         ({}, {"max_tokens": 0}, "max_tokens must be 1 or more"),
     ],

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -15,7 +14,7 @@ from sqlalchemy import select
 import fourlane
 from fourlane import State
 from fourlane.db import ai_rows
-from fourlane.db.engine import Database, open_database, sqlite_url
+from fourlane.db.engine import Database
 from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Account, Answer, CutStream, Usage
@@ -26,9 +25,10 @@ from fourlane.tasks.ai.checks import check_text
 from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.paying import pay
 from fourlane.tasks.ai.rows import write_later
-from fourlane.tasks.ai.spending import compared, month_now, uses
+from fourlane.tasks.ai.spent import compared, month_now, uses
 from fourlane.tasks.ai.work import Asked, NotAccepted, Work
 from tests.servers import eventually
+from tests.tasks.ai.test_ai import database as database
 from tests.worker.conftest import RunWorker
 
 T = TypeVar("T")
@@ -36,14 +36,6 @@ KEYS = dict.fromkeys(("openai", "anthropic", "google"), "sk-test")
 MOST = Usage(input_tokens=1_000, output_tokens=1_000)
 TOOK = Usage(input_tokens=1_000, output_tokens=500)
 COST = Decimal("0.0075")  # of gpt-4o
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(sqlite_url(tmp_path / "ai.db"))
-    Base.metadata.create_all(opened.engine)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -103,6 +95,36 @@ def test_a_refused_answer_and_the_fallbacks_are_both_booked(books: Budgets, data
     assert (refused.outcome, refused.status, good.outcome, good.status) == ("refused", "error", "ok", "ok")
     assert refused.cost_micro_usd == COST * 1_000_000
     assert agree(books, database) == int((COST + Decimal("0.00045")) * 10**9)
+
+
+def test_a_crash_amid_the_fallback_books_the_refused_answer_once(
+    broker: RedisBroker, books: Budgets, run_worker: RunWorker, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(database, fallbacks={"gpt-4o": ["openai/gpt-4o-mini"]})
+    refused, good = Answer(outcome="refused", finish="no", usage=TOOK), Answer(text="ok", usage=TOOK)
+    crashes = iter([True, False])
+    settle = Budgets.settle
+
+    def settle_unless_it_crashed(self: Budgets, call: Any, nano: int, **more: Any) -> bool:
+        return False if call.model.endswith("mini") and next(crashes, False) else settle(self, call, nano, **more)
+
+    monkeypatch.setattr(Budgets, "settle", settle_unless_it_crashed)
+
+    @fourlane.task(result_ttl_ms=10_000, backoff=fourlane.Backoff(1, 1))
+    async def report() -> str:
+        first = fourlane.current_job().attempt == 1  # type: ignore[union-attr]
+        answers = (refused, asyncio.CancelledError()) if first else (good,)
+        try:
+            return (await paid(given, *answers))["text"]
+        except asyncio.CancelledError:
+            raise ValueError("it crashed") from None
+
+    run_worker(broker)
+    assert report.send().result(20) == "ok"
+    whole = books.look("", month_now())
+    assert whole.of["model:openai/gpt-4o"] == COST * 10**9
+    assert whole.of["model:openai/gpt-4o-mini"] == Decimal("0.00045") * 10**9
+    assert list(books.reservations()) == []
 
 
 def test_what_the_provider_bills_is_booked(books: Budgets, database: Database) -> None:

@@ -15,7 +15,7 @@ from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import Base
 from fourlane.queues import dead_letters
 from fourlane.queues.guards import ALL, Budgets
-from fourlane.tasks.ai.spending import day_now, month_now
+from fourlane.tasks.ai.spent import day_now, month_now
 from tests.workers import Workers, eventually
 from tests.workers import workers as workers
 
@@ -25,7 +25,7 @@ from fourlane.tasks import ai
 
 @fourlane.task(max_retries=2, backoff=fourlane.Backoff(10, 10))
 async def report(tenant):
-    await ai.call("generate", "hello", tenant=tenant, max_tokens=100)
+    await ai.call("generate", "hello", model="gpt-4o", tenant=tenant, max_tokens=100)
 """
 MOST = 1_022_500  # what a call may cost, in billionths of a dollar
 
@@ -81,6 +81,9 @@ def test_killed_amid_calls_nothing_is_overspent_or_held(
     assert list(books.reservations()) == []
     spent = books.look(ALL, month).spent
     assert spent == sum(eventually(lambda: rows_of_four(database, month), 10).values()) > 0
+    check = paying.start("--check", module="spending", command="ai", until="tenant1")
+    eventually(lambda: check.poll() is not None, 20)
+    assert (check.returncode, paying.log(check).count(" ok")) == (0, 2)
 
 
 def rows_of_four(database: Database, month: str) -> dict[str, int] | None:

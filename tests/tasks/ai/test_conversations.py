@@ -134,6 +134,16 @@ def test_the_caller_may_run_tools_and_go_on(
     assert "sunny" in sent(provider, 1)
 
 
+def test_a_tool_that_the_worker_does_not_know(
+    configured: Any, on_broker: RedisBroker, run_worker: RunWorker, provider: Provider
+) -> None:
+    run_worker(on_broker, "ai")
+    job = ai.generate.send("hi", tools=["weather", "elsewhere"])
+    eventually(lambda: job.status() is State.DEAD, 40)
+    assert "no tool 'elsewhere' is declared here" in job.info().detail
+    assert provider.requests == []
+
+
 def test_rounds_have_an_end(configured: Any, on_broker: RedisBroker, provider: Provider) -> None:
     provider.scripts += [wants("Rome")] * 5
     with pytest.raises(ai.NotAccepted, match="still wants tools called after 3 rounds"):
@@ -297,6 +307,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stop": ["a"] * 5}, "stop: 4 texts at most"),
     ({"accept": ["fine"]}, "accept: of ok, truncated"),
     ({"accept": []}, "accept: is empty"),
+    ({"accept": 7}, "accept: a text or a list"),
+    ({"stop": 7}, "stop: a text or a list"),
     ({"max_tokens": True}, "max_tokens: a whole number"),
     ({"max_rounds": 0}, "max_rounds must be 1"),
     ({"cache": "yes"}, "cache: true or false"),

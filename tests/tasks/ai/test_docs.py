@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 DOCS: Final = Path(__file__).parents[3] / "docs"
-PAGES: Final = ("ai.md",)
+PAGES: Final = ("ai.md", "ai-tasks.md")
 
 
 def blocks(language: str) -> list[Any]:
@@ -44,8 +44,13 @@ def blocks(language: str) -> list[Any]:
 
 
 @pytest.fixture
-def served(broker: RedisBroker, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The platform's AI tasks, and a worker for them."""
+def served(broker: RedisBroker, run_worker: RunWorker, files: Path) -> Iterator[None]:
+    """The platform's AI tasks, a worker for them, and the files that the pages name."""
+    (files / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n and a cat")
+    (files / "report.pdf").write_bytes(b"%PDF-1.7 a report")
+    (files / "book.txt").write_text("Once upon a time. " * 100)
+    (files / "calls").mkdir()
+    (files / "calls" / "today.mp3").write_bytes(b"ID3 a call")
     tasks = [task for task in vars(ai).values() if isinstance(task, fourlane.Task)]
     before = ai.generate.broker
     with Provider() as provider:

@@ -22,9 +22,9 @@ from fourlane.root import root
 from fourlane.storage.setup import storage
 from fourlane.tasks import ai
 from fourlane.tasks.ai import shelf
-from fourlane.tasks.ai.budgets import month_now
 from fourlane.tasks.ai.kept import cleaned
 from fourlane.tasks.ai.sealed import SEALED
+from fourlane.tasks.ai.spent import month_now
 from tests.conftest import served_at
 from tests.proxy import FaultyProxy
 from tests.servers import eventually
@@ -297,9 +297,9 @@ def test_a_cancel_amid_the_keeping_leaves_books_that_are_right(
     loop.told_cancelled({job.id})
     with pytest.raises(JobCancelled):
         job.result(20)
-    spent = Budgets(broker.store).look("acme", month_now())
-    assert spent["reserved"] == 0
-    assert "model:openai/gpt-image-2.5-flare" in spent
+    books = Budgets(broker.store)
+    assert list(books.reservations()) == []
+    assert "model:openai/gpt-image-2.5-flare" in books.look("acme", month_now()).of
     assert root().part(storage).get(f"storage:ai/acme/{job.id}/image.1.png").data == png("a fox0")
 
 

@@ -83,7 +83,7 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture
 def paying(workers: Workers, provider: Provider) -> Workers:
     (workers.folder / "killed_tasks.py").write_text(TASKS)
-    config: dict[str, Any] = {"base_urls": provider.base_urls, "fallbacks": {"gpt-4o": ["claude-haiku-4.5"]}}
+    config: dict[str, Any] = {"base_urls": provider.base_urls, "fallbacks": {"gpt-6-luna": ["claude-haiku-4.5"]}}
     keys = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), "sk-test")
     workers.env |= {"FOURLANE_AI": json.dumps(config), "FOURLANE_DATA_DIR": str(workers.folder / "data")} | keys
     return workers

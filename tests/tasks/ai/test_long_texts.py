@@ -124,7 +124,7 @@ def test_nothing_is_paid_that_the_budget_cannot_pay_to_its_end(
     run_worker(on_broker, "ai")
     job = ai.translate.send(TEXT, tenant="acme", **SMALL)
     eventually(lambda: job.status() is State.DEAD, 40)
-    assert "the budget of acme" in job.info().detail
+    assert "the budget of tenant acme" in job.info().detail
     assert provider.requests == []
     assert ai.spending("acme").get("reserved", 0) == 0
 

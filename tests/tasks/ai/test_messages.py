@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from fourlane.errors import InvalidArguments
-from fourlane.providers.ai import ToolCall
+from fourlane.providers.ai import Answer, ToolCall, Usage
 from fourlane.tasks.ai.messages import Source, Turn, turns_of
+from fourlane.tasks.ai.prices import Charge
+from fourlane.tasks.ai.reply import reply_of, summed
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"id": "c1", "name": "weather", "arguments": "{}"}
@@ -80,3 +82,12 @@ REFUSED = [
 def test_what_is_refused_says_where(prompt: Any, files: Any, messages: Any, words: str) -> None:
     with pytest.raises(InvalidArguments, match=words):
         turns_of(prompt, messages, files)
+
+
+def test_replies_add_up() -> None:
+    answers = [Answer(text=text, usage=Usage(input_tokens=3, output_tokens=1)) for text in ("first", "last")]
+    charged = Charge(100_000_000, known=True, estimated=False)
+    replies = [reply_of("openai/gpt-6-luna", answer, charged, [answer.text]) for answer in answers]
+    whole = summed([*replies, replies[-1]])
+    assert (whole["text"], whole["input_tokens"], whole["output_tokens"]) == ("last", 9, 3)
+    assert (whole["cost_usd"], whole["cost_known"], whole["files"]) == (0.3, True, ["first", "last", "last"])

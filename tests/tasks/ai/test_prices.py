@@ -183,5 +183,5 @@ def test_each_try_that_a_provider_took_is_counted() -> None:
     taken.broke(_Status())  # amid the answer
     whole = taken.answered(Answer(text="ok", usage=Usage(input_tokens=90, output_tokens=3)))
     assert whole.usage.told
-    assert (taken.input_tokens, taken.output_tokens) == (290, 18 + 108 + 3)
+    assert taken.total == Usage(input_tokens=290, output_tokens=18 + 108 + 3, told=False)
     assert charge(NOTHING_OWN, "openai/gpt-4o", taken.usages).estimated

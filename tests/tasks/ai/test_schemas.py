@@ -41,6 +41,7 @@ def test_what_can_be_filled(schema: Any) -> None:
 
 BAD = [
     ("text", "schema: a JSON Schema, not str"),
+    (of(a={"default": {1, 2}}), "schema.properties.a.default: builtins.set cannot be carried as JSON"),
     ({}, "its root is an object"),
     ({"type": "array", "items": {}}, "its root is an object"),
     ({"type": "objekt"}, "schema.type: is no JSON Schema"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from examples.ai.provider import Fault, Provider
-from fourlane.tasks.ai.spending import month_now
+from fourlane.tasks.ai.spent import month_now
 from tests.command import Command, run_python
 from tests.observe.pages import get, samples
 from tests.observe.receivers import Receiver
@@ -20,7 +20,7 @@ ASK = """
 import json, sys
 from fourlane.tasks import ai
 for given in json.loads(sys.argv[1]):
-    print(ai.generate.send("hello", **given).id)
+    print(ai.generate.send("hello", **{"model": "gpt-4o"} | given).id)
 """
 
 
@@ -181,6 +181,9 @@ def test_what_operators_ask(command: Command, provider: Provider, tmp_path: Path
         "provider": "openai", "model": "gpt-4o", "failures": 5, "opened": 1, "requests_per_minute": 0,
     }  # fmt: skip
     provider.faults.clear()
+    health = {one["name"]: one["health"] for one in told(command, "models")["models"]}
+    assert health["gpt-4o"].startswith(("open", "probing"))
+    assert health["claude-haiku-4.5"] is None
     run_python(command, ASK, json.dumps([{"tenant": "acme", "model": "claude-haiku-4.5"}, {"model": "gpt-4o"}]))
     spent = eventually(lambda: told(command, "spending")["tenants"].get("acme", {}).get("spent"), 20)
     words = command("ai", "spending").stdout.splitlines()

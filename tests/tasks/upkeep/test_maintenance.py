@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from fourlane.app import App
+from fourlane.config import load_settings
 from fourlane.config.groups.upkeep import HOUSEKEEPING
 from fourlane.errors import InvalidSchedule
 from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.broker import Opened, RedisBroker
+from fourlane.queues.guards import Bound, Budgets, PaidCall
 from fourlane.queues.store import Store
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import synchronise
+from fourlane.tasks import ai
 from fourlane.tasks.upkeep import maintenance
 from tests.queues.conftest import Hand
 from tests.queues.conftest import hand as hand
@@ -59,6 +62,29 @@ def test_a_worker_without_a_scheduler_leaves_them(store: Store) -> None:
     maintenance.synchronise(store, {}, 1)
     synchronise(maintenance.examine.broker, 2)
     assert stored(store) == BY_DEFAULT
+
+
+def test_the_books_of_ai_calls_are_kept_where_there_are_any(
+    store: Store, hand: Hand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert maintenance.housekeeping(load_settings()) == {}
+    for options in ('{"budgets_usd": {"*": 5}}', '{"budgets": [{"usd": 5}]}', '{"log_rows": true}'):
+        monkeypatch.setenv("FOURLANE_AI", options)
+        assert maintenance.housekeeping(load_settings()) == {"ai-books": "* * * * *"}
+    budgets, [gone] = Budgets(store), hand.enqueue()
+    call = PaidCall("c", "acme", "2026-11-28", "t", "p/m", service="mail", job=gone)
+    budgets.reserve(call, 60, [Bound(0, "", 100, 80)])
+    ai.configure(ai.AiConfig())
+    try:
+        with caplog.at_level(logging.INFO):
+            maintenance.keep_ai_books()
+            assert budgets.look("acme", "2026-11").held == {"": 60}
+            control.cancel(store, gone, "mail")
+            maintenance.keep_ai_books()
+    finally:
+        ai.configure(None)
+    assert budgets.look("acme", "2026-11").held == {"": 0}
+    assert "gave back reservations of AI budgets number=1" in caplog.text
 
 
 def test_old_dead_letters_go(store: Store, hand: Hand) -> None:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from fourlane.queues.guards import ALL, Account, Budgets, Reservation, period_of
+from fourlane.queues.guards import ALL, Account, Budgets, period_of
 from fourlane.queues.store import Store
 from fourlane.tasks.ai.budget_rules import EACH, NANO, Budget, applying
 from fourlane.tasks.ai.budgets import bounded, budgets
@@ -89,8 +87,7 @@ def _own_budgets(config: AiConfig, tenant: str, period: str) -> list[Budget]:
 def reserved_of(of: Budgets, period: str) -> dict[str, int]:
     """What is set aside for calls under way that began in a period, by tenant."""
     found: dict[str, int] = {}
-    for _, kept in of.reservations():
-        one = msgspec.json.decode(kept, type=Reservation, strict=False)
+    for _, _, one in of.reservations():
         if one.day.startswith(period):
             found[one.tenant] = found.get(one.tenant, 0) + int(one.nano)
     return found
