@@ -88,8 +88,8 @@ HOMES = {
     "boto3": {"providers/aws.py"},
     "botocore": {"providers/aws.py"},
     "moto": {"events/local.py"},
-    "pydantic": {"config/", "events/catalogue.py", "tasks/ai/structured.py", "tasks/ai/tools.py"},
-    "jsonschema": {"tasks/ai/schemas.py", "tasks/ai/structured.py"},
+    "pydantic": {"config/", "events/catalogue.py", "tasks/ai/text/structured.py", "tasks/ai/text/tools.py"},
+    "jsonschema": {"tasks/ai/text/schemas.py", "tasks/ai/text/structured.py"},
     "pydantic_settings": {"config/load.py", "config/settings.py"},
     "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http/"},
@@ -100,7 +100,7 @@ HOMES = {
     "openai": {"providers/ai/"},
     "anthropic": {"providers/ai/"},
     "google": {"providers/ai/"},
-    "genai_prices": {"tasks/ai/prices.py"},
+    "genai_prices": {"tasks/ai/money/prices.py"},
     "sqlalchemy": {
         "commands/webhooks/",  # types only
         "tasks/billing/",

@@ -34,7 +34,7 @@ LOADED = [
     "fourlane.providers.ai",
     "fourlane.queues.browse",
     "fourlane.scheduler.ticker",
-    "fourlane.tasks.ai.prices",
+    "fourlane.tasks.ai.money.prices",
     "fourlane.worker.process.supervisor",
     "genai_prices",
 ]

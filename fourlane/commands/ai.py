@@ -13,7 +13,7 @@ from fourlane.commands.shared import Group, open_store, print_json, wants_json
 from fourlane.commands.text import human_age, short_number, table
 
 if TYPE_CHECKING:
-    from fourlane.tasks.ai.listing import Listed
+    from fourlane.tasks.ai.models.listing import Listed
 
 __all__ = ["ai"]
 
@@ -122,7 +122,7 @@ def _of(used: int, most: int) -> str:
 def models(provider: str | None, everything: bool) -> None:
     """List models: prices, context, when each ends, how it is."""
     from fourlane.tasks.ai.config import configured
-    from fourlane.tasks.ai.listing import listed
+    from fourlane.tasks.ai.models.listing import listed
 
     found = listed(configured(), provider=provider or "", everything=everything)
     health = _health()

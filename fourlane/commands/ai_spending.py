@@ -13,7 +13,7 @@ from fourlane.commands.text import table
 
 if TYPE_CHECKING:
     from fourlane.queues.guards import Account, Budgets
-    from fourlane.tasks.ai.spent import Use
+    from fourlane.tasks.ai.money.spent import Use
 
 __all__ = ["spending"]
 
@@ -42,7 +42,7 @@ def spending(
     """Tell what AI calls have cost in a month or on a day (UTC), beside the budgets."""
     from fourlane.queues.guards import ALL, Budgets
     from fourlane.tasks.ai.config import configured
-    from fourlane.tasks.ai.spent import dollars, reserved_of, uses
+    from fourlane.tasks.ai.money.spent import dollars, reserved_of, uses
 
     period = _period(month, day)
     with open_store() as store:
@@ -62,7 +62,7 @@ def spending(
 
 
 def _period(month: str | None, day: str | None) -> str:
-    from fourlane.tasks.ai.spent import is_period, month_now
+    from fourlane.tasks.ai.money.spent import is_period, month_now
 
     if month is not None and day is not None:
         raise click.UsageError("give --month or --day")
@@ -98,7 +98,7 @@ def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
     """What all have spent, and how the budgets stand now."""
     from fourlane.queues.guards import ALL
     from fourlane.tasks.ai.config import NANO
-    from fourlane.tasks.ai.spent import by_name, dollars, reserved_of
+    from fourlane.tasks.ai.money.spent import by_name, dollars, reserved_of
 
     account = budgets.look(ALL, period)
     names = [name for name, _ in by_name(account, by)]
@@ -152,7 +152,7 @@ def _as_json(use: Use) -> dict[str, Any]:
 def _check(budgets: Budgets, period: str) -> None:
     """Say where the accounts and the rows differ."""
     from fourlane.tasks.ai.config import NANO, configured
-    from fourlane.tasks.ai.spent import compared
+    from fourlane.tasks.ai.money.spent import compared
 
     database = configured().database
     if database is None:

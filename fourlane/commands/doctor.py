@@ -64,7 +64,7 @@ def _models() -> list[Finding]:
     options = load_settings().ai
     if not options.model_fields_set:
         return []
-    from fourlane.tasks.ai import ends
+    from fourlane.tasks.ai.models import ends
 
     fix = "name its successor in FOURLANE_AI"
     return [Finding(Level.WARN, "ai models", text, fix) for text in ends.warnings(options)]

@@ -97,7 +97,7 @@ def _of_models(settings: Settings) -> list[str]:
     """What is to be said of AI models that the settings name."""
     if not settings.ai.model_fields_set:
         return []
-    from fourlane.tasks.ai import ends
+    from fourlane.tasks.ai.models import ends
 
     return ends.warnings(settings.ai)
 

@@ -15,7 +15,7 @@ from fourlane.events.publisher import Publisher
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets
 from fourlane.tasks import ai
-from fourlane.tasks.ai.spent import month_now
+from fourlane.tasks.ai.money.spent import month_now
 from tests.events.conftest import Receive
 from tests.servers import eventually
 

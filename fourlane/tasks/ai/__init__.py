@@ -12,22 +12,22 @@ Each paid call
 6. leaves a row in ``ai_operation_logs``, figures and a span, also when it failed.
 """
 
-from fourlane.tasks.ai.asking import TextOptions
-from fourlane.tasks.ai.budget_rules import Budget
 from fourlane.tasks.ai.calls import call
 from fourlane.tasks.ai.config import AiConfig, configure
-from fourlane.tasks.ai.embeddings import Embedded, embed, vectors
-from fourlane.tasks.ai.images import image
-from fourlane.tasks.ai.models import MODELS
-from fourlane.tasks.ai.moderation import Moderated, moderate
-from fourlane.tasks.ai.prices import Estimate, estimate, prices_source
-from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.sound import speak, transcribe
-from fourlane.tasks.ai.sources import read_file
-from fourlane.tasks.ai.spent import spending
+from fourlane.tasks.ai.media.embeddings import Embedded, embed, vectors
+from fourlane.tasks.ai.media.images import image
+from fourlane.tasks.ai.media.moderation import Moderated, moderate
+from fourlane.tasks.ai.media.sound import speak, transcribe
+from fourlane.tasks.ai.media.sources import read_file
+from fourlane.tasks.ai.models.names import MODELS
+from fourlane.tasks.ai.money.budget_rules import Budget
+from fourlane.tasks.ai.money.prices import Estimate, estimate, prices_source
+from fourlane.tasks.ai.money.spent import spending
+from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.paid.work import NotAccepted
 from fourlane.tasks.ai.tasks import analyze, generate, summarize, translate
-from fourlane.tasks.ai.tools import ToolFunction, tool
-from fourlane.tasks.ai.work import NotAccepted
+from fourlane.tasks.ai.text.asking import TextOptions
+from fourlane.tasks.ai.text.tools import ToolFunction, tool
 
 __all__ = [
     "MODELS",

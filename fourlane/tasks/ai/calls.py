@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from fourlane.tasks.ai.answering import answer
-from fourlane.tasks.ai.asking import TextOptions, asking
 from fourlane.tasks.ai.checks import check_asking
 from fourlane.tasks.ai.hopeless import as_rejects
-from fourlane.tasks.ai.images import image
-from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.sound import transcribe
-from fourlane.tasks.ai.starts import in_turn
+from fourlane.tasks.ai.media.images import image
+from fourlane.tasks.ai.media.sound import transcribe
+from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.paid.starts import in_turn
+from fourlane.tasks.ai.text.answering import answer
+from fourlane.tasks.ai.text.asking import TextOptions, asking
 
 __all__ = ["call"]
 

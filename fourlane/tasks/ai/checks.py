@@ -9,13 +9,13 @@ from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import Usage
 from fourlane.providers.ai.batches import has_batches
 from fourlane.queues import carry
-from fourlane.tasks.ai.asking import Asking, asking
 from fourlane.tasks.ai.batches.asking import account_of, refuse_hurried
-from fourlane.tasks.ai.budgets import refuse_at_once
 from fourlane.tasks.ai.config import configured, no_key
-from fourlane.tasks.ai.messages import sources_of
-from fourlane.tasks.ai.prices import charge, context_window, count_tokens
-from fourlane.tasks.ai.sources import check_sources
+from fourlane.tasks.ai.media.sources import check_sources
+from fourlane.tasks.ai.money.budgets import refuse_at_once
+from fourlane.tasks.ai.money.prices import charge, context_window, count_tokens
+from fourlane.tasks.ai.text.asking import Asking, asking
+from fourlane.tasks.ai.text.messages import sources_of
 
 __all__ = [
     "check",

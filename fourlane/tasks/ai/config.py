@@ -15,8 +15,8 @@ from fourlane.providers.ai.catalogue import End, end_of
 from fourlane.providers.health import Rules, Target, fingerprint
 from fourlane.redact import know
 from fourlane.root import Root, root
-from fourlane.tasks.ai.budget_rules import NANO, Budget, monthly
-from fourlane.tasks.ai.models import MODELS, is_model, no_model, retired, today
+from fourlane.tasks.ai.models.names import MODELS, is_model, no_model, retired, today
+from fourlane.tasks.ai.money.budget_rules import NANO, Budget, monthly
 
 if TYPE_CHECKING:
     from fourlane.config.groups.ai import AiOptions, AiSettings

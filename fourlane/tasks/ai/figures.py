@@ -12,7 +12,7 @@ from fourlane.errors import RateLimited
 from fourlane.providers.ai import Answer
 from fourlane.queues.words import words_of as kept_words_of
 from fourlane.tasks.ai.config import configured
-from fourlane.tasks.ai.prices import Charge
+from fourlane.tasks.ai.money.prices import Charge
 from fourlane.tasks.context import current_job
 from fourlane.telling import Observer, Span, tell
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Final, Unpack
 
 from fourlane.errors import InvalidArguments
-from fourlane.tasks.ai.asking import TextOptions
 from fourlane.tasks.ai.calls import call
 from fourlane.tasks.ai.checks import check_text
-from fourlane.tasks.ai.reply import Reply
-from fourlane.tasks.ai.summaries import summarize_text
-from fourlane.tasks.ai.text_work import TextWork
-from fourlane.tasks.ai.translations import translate_text, translated_at_once
+from fourlane.tasks.ai.long.summaries import summarize_text
+from fourlane.tasks.ai.long.translations import translate_text, translated_at_once
+from fourlane.tasks.ai.long.work import TextWork
+from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.text.asking import TextOptions
 from fourlane.tasks.task import task
 
 __all__ = ["analyze", "generate", "summarize", "translate"]

@@ -78,9 +78,9 @@ class Outside:
     def _spending(self, store: Store) -> list[Spending]:
         if not (self.settings.ai.budgets_usd or self.settings.ai.budgets):
             return []
-        from fourlane.tasks.ai.budget_rules import NANO
         from fourlane.tasks.ai.config import config_of
-        from fourlane.tasks.ai.spent import uses
+        from fourlane.tasks.ai.money.budget_rules import NANO
+        from fourlane.tasks.ai.money.spent import uses
 
         found = [use for use in uses(store, self._root.part(config_of), _MOST_TENANTS) if use.used or use.refusing]
         return [

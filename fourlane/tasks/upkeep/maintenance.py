@@ -178,7 +178,7 @@ def keep_ai_books() -> None:
     from fourlane.queues.browse import now_ms
     from fourlane.queues.guards import Budgets
     from fourlane.tasks.ai.config import configured
-    from fourlane.tasks.ai.rows import write_later
+    from fourlane.tasks.ai.money.rows import write_later
 
     store = _store()
     budgets = Budgets(store)

@@ -25,6 +25,26 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+_UNCLOSED = ("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            for unclosed in _UNCLOSED:
+                item.add_marker(pytest.mark.filterwarnings(unclosed))
+
+
+@pytest.fixture(autouse=True)
+def no_clients_left() -> Iterator[None]:
+    """Those of workers, whose loops have ended: here, where the warnings of their sockets are awaited."""
+    yield
+    if clients:
+        clients.clear()
+        gc.collect()
+
+
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     with Provider() as server:
@@ -42,8 +62,6 @@ def asked(provider: Provider) -> Iterator[Any]:
     set_up()
     yield set_up
     ai.configure(None)
-    clients.clear()
-    gc.collect()
 
 
 @pytest.fixture

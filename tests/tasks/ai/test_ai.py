@@ -24,7 +24,7 @@ from fourlane.providers.signals import Signal
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Budgets
 from fourlane.tasks import ai
-from fourlane.tasks.ai.spent import month_now
+from fourlane.tasks.ai.money.spent import month_now
 from tests.servers import eventually
 from tests.worker.conftest import RunWorker
 

@@ -23,10 +23,10 @@ from fourlane.queues.guards import Budgets
 from fourlane.tasks import ai
 from fourlane.tasks.ai.checks import check_text
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.paying import pay
-from fourlane.tasks.ai.rows import write_later
-from fourlane.tasks.ai.spent import compared, month_now, uses
-from fourlane.tasks.ai.work import Asked, NotAccepted, Work
+from fourlane.tasks.ai.money.rows import write_later
+from fourlane.tasks.ai.money.spent import compared, month_now, uses
+from fourlane.tasks.ai.paid.paying import pay
+from fourlane.tasks.ai.paid.work import Asked, NotAccepted, Work
 from tests.servers import eventually
 from tests.tasks.ai.test_ai import database as database
 from tests.worker.conftest import RunWorker

@@ -15,7 +15,7 @@ from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import Base
 from fourlane.queues import dead_letters
 from fourlane.queues.guards import ALL, Budgets
-from fourlane.tasks.ai.spent import day_now, month_now
+from fourlane.tasks.ai.money.spent import day_now, month_now
 from tests.workers import Workers, eventually
 from tests.workers import workers as workers
 
@@ -48,6 +48,7 @@ def paying(workers: Workers, provider: Provider) -> Workers:
         "budgets_usd": {"*": 0.0025},
         "budgets": [{"per": "day", "usd": 0.0041}],
         "log_rows": True,
+        "limits": {"openai": {"timeout_seconds": 600}},  # those that hang are not asked again meanwhile
     }
     workers.env |= {"FOURLANE_AI": json.dumps(options), "OPENAI_API_KEY": "sk-test", "DATABASE_URL": url}
     return workers
@@ -70,7 +71,7 @@ def test_killed_amid_calls_nothing_is_overspent_or_held(
     for number in range(8):
         paying.send("report", f"tenant{number % 2}")
     eventually(lambda: dead_letters.count(paying.broker.store) == 4, 30)
-    eventually(lambda: len(provider.requests) == 4, 10)
+    eventually(lambda: len(provider.requests) == 4)
     assert books.look(ALL, month).used("") == 0  # of a month there is none for all
     assert books.look(ALL, day_now()).used("") == 4 * MOST
     assert {books.look(f"tenant{n}", month).used("") for n in (0, 1)} == {2 * MOST}

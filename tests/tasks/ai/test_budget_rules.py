@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from fourlane.tasks.ai.budget_rules import Budget, applying, monthly
+from fourlane.tasks.ai.money.budget_rules import Budget, applying, monthly
 
 
 def of(usd: float, **whose: str) -> Budget:

@@ -22,6 +22,7 @@ from fourlane.providers.ai import aclose
 from fourlane.providers.ai.accounts import _clients as clients
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks import ai
+from fourlane.tasks.ai.text import tools
 from tests.worker.conftest import RunWorker
 
 pytestmark = [
@@ -44,8 +45,9 @@ def blocks(language: str) -> list[Any]:
 
 
 @pytest.fixture
-def served(broker: RedisBroker, run_worker: RunWorker, files: Path) -> Iterator[None]:
+def served(broker: RedisBroker, run_worker: RunWorker, files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The platform's AI tasks, a worker for them, and the files that the pages name."""
+    monkeypatch.setattr(tools, "_declared", {})  # a page may declare what a test has declared
     (files / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n and a cat")
     (files / "report.pdf").write_bytes(b"%PDF-1.7 a report")
     (files / "book.txt").write_text("Once upon a time. " * 100)

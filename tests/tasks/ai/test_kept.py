@@ -21,10 +21,10 @@ from fourlane.queues.guards import Budgets
 from fourlane.root import root
 from fourlane.storage.setup import storage
 from fourlane.tasks import ai
-from fourlane.tasks.ai import shelf
-from fourlane.tasks.ai.kept import cleaned
-from fourlane.tasks.ai.sealed import SEALED
-from fourlane.tasks.ai.spent import month_now
+from fourlane.tasks.ai.money.spent import month_now
+from fourlane.tasks.ai.paid import shelf
+from fourlane.tasks.ai.paid.kept import cleaned
+from fourlane.tasks.ai.paid.sealed import SEALED
 from tests.conftest import served_at
 from tests.proxy import FaultyProxy
 from tests.servers import eventually

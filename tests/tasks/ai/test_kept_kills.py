@@ -18,7 +18,7 @@ import os
 import redis
 import fourlane
 from fourlane.tasks import ai
-from fourlane.tasks.ai import kept, shelf
+from fourlane.tasks.ai.paid import kept, shelf
 from fourlane.storage.store import Storage
 
 db = redis.Redis.from_url(os.environ["REDIS_URL"])

@@ -8,9 +8,9 @@ import pytest
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import Answer, ToolCall, Usage
-from fourlane.tasks.ai.messages import Source, Turn, turns_of
-from fourlane.tasks.ai.prices import Charge
-from fourlane.tasks.ai.reply import reply_of, summed
+from fourlane.tasks.ai.money.prices import Charge
+from fourlane.tasks.ai.paid.reply import reply_of, summed
+from fourlane.tasks.ai.text.messages import Source, Turn, turns_of
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"id": "c1", "name": "weather", "arguments": "{}"}

@@ -10,9 +10,11 @@ import pytest
 from fourlane.config.groups.ai import AiOptions
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai.catalogue import End, end_of, kind_of
-from fourlane.tasks.ai import MODELS, AiConfig, ends, models
-from fourlane.tasks.ai.models import ends_soon
-from fourlane.tasks.ai.prices import context_window
+from fourlane.tasks.ai import MODELS, AiConfig
+from fourlane.tasks.ai.models import ends
+from fourlane.tasks.ai.models import names as models
+from fourlane.tasks.ai.models.names import ends_soon
+from fourlane.tasks.ai.money.prices import context_window
 
 TODAY = datetime.now(UTC).date()
 PAST, SOON, LATER = (TODAY + timedelta(days=days) for days in (-1, 3, 90))

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from fourlane.tasks.ai.npy import read_npy, write_npy
+from fourlane.tasks.ai.media.npy import read_npy, write_npy
 
 ROWS = [[0.5, -1.25, 3.0], [0.0, 1e-3, 2.0**20]]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fourlane.tasks.ai.parts import Part, split
+from fourlane.tasks.ai.long.parts import Part, split
 
 FAMILY = "👨‍👩‍👧‍👦"  # 25 bytes, one sign
 ROWS = [

@@ -10,8 +10,8 @@ import pytest
 
 from fourlane.providers.ai import Answer, Usage
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.prices import charge, cost
-from fourlane.tasks.ai.taken import Taken, counted
+from fourlane.tasks.ai.money.prices import charge, cost
+from fourlane.tasks.ai.money.taken import Taken, counted
 
 NOTHING_OWN = AiConfig()
 

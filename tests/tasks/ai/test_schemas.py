@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from fourlane.errors import InvalidArguments
-from fourlane.tasks.ai.schemas import check_schema
-from fourlane.tasks.ai.structured import Misfit, wanted
+from fourlane.tasks.ai.text.schemas import check_schema
+from fourlane.tasks.ai.text.structured import Misfit, wanted
 
 
 def of(**properties: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from examples.ai.provider import Fault, Provider
-from fourlane.tasks.ai.spent import month_now
+from fourlane.tasks.ai.money.spent import month_now
 from tests.command import Command, run_python
 from tests.observe.pages import get, samples
 from tests.observe.receivers import Receiver

@@ -8,7 +8,7 @@ import base64
 import pytest
 
 from fourlane.errors import InvalidArguments, Reject
-from fourlane.tasks.ai.sources import check_sources, read_media
+from fourlane.tasks.ai.media.sources import check_sources, read_media
 
 PNG = b"\x89PNG\r\n\x1a\nthe rest"
 PICTURE = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"

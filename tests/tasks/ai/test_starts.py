@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fourlane.tasks.ai.starts import in_turn
+from fourlane.tasks.ai.paid.starts import in_turn
 
 
 def test_one_begins_in_each_round_of_the_event_loop() -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fourlane.errors import InvalidArguments, Reject, Snooze
 from fourlane.tasks import ai
-from fourlane.tasks.ai.tools import MOST_RESULT, offered, tools_of
+from fourlane.tasks.ai.text.tools import MOST_RESULT, offered, tools_of
 
 
 @ai.tool

@@ -20,8 +20,8 @@ from fourlane.sealing import open_file, seal_file
 from fourlane.tasks.ai.batches.records import Whose, packed
 from fourlane.tasks.ai.batches.rules import MOST_REQUEST_BYTES, may_wait_again, ticket_of
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.sealed import is_sealing
-from fourlane.tasks.ai.work import Work
+from fourlane.tasks.ai.paid.sealed import is_sealing
+from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.context import running
 
 __all__ = ["BatchRefused", "Batched", "Parked", "account_of", "refuse_hurried"]

@@ -14,12 +14,12 @@ from fourlane.providers.ai.batches import answer_of
 from fourlane.queues.guards import PaidCall
 from fourlane.sealing import open_file
 from fourlane.tasks.ai.batches.records import Whose
-from fourlane.tasks.ai.booking import Booking, Payer, Reserved
 from fourlane.tasks.ai.config import AiConfig
 from fourlane.tasks.ai.figures import NOBODY
-from fourlane.tasks.ai.prices import charge
-from fourlane.tasks.ai.taken import Taken
-from fourlane.tasks.ai.work import Work
+from fourlane.tasks.ai.money.booking import Booking, Payer, Reserved
+from fourlane.tasks.ai.money.prices import charge
+from fourlane.tasks.ai.money.taken import Taken
+from fourlane.tasks.ai.paid.work import Work
 
 __all__ = ["book_orphan"]
 
