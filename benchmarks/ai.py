@@ -15,7 +15,7 @@ from typing import Any
 PIECES_A_SECOND = 3
 
 CALLER = """
-import asyncio, json, sys, threading, time
+import asyncio, gc, json, sys, threading, time
 import dramatiq, fourlane
 import openai, genai_prices
 from fourlane.names import Tier, Queue
@@ -45,6 +45,9 @@ loop = Loop(broker, [Queue("ai", tier) for tier in Tier], name="bench", slots=1)
 threading.Thread(target=loop.run, daemon=True).start()
 for _ in range(20):
     ai.generate.send("warm up").result(60)
+gc.set_threshold(25_000, 10, 10)  # as in a worker's process
+gc.collect()
+gc.freeze()
 idle, cpu, started = mb(), time.process_time(), time.monotonic()
 watched = lags.send(int(seconds / 0.02)) if seconds else None
 jobs = ai.generate.send_many([{"prompt": f"question {n}"} for n in range(count)])

@@ -1,4 +1,4 @@
-"""A stand-in for AI providers on this machine: it speaks as OpenAI, Anthropic and Google do, streamed.
+"""A stand-in for AI providers on this machine: it speaks as OpenAI, Anthropic, Google and Perplexity do, streamed.
 
 It answers with the prompt's words or what the next of ``scripts`` says, counts tokens, refuses parameters that a model
 does not take, and misbehaves as told (``faults``). With ``rpm`` its OpenAI limits requests a minute for each key.
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from examples.ai import media
 from examples.ai.batches import Batches
 from examples.ai.script import Script, said
-from examples.ai.speaks import anthropic, google, openai_chat, openai_responses
+from examples.ai.speaks import anthropic, google, openai_chat, openai_responses, perplexity
 
 __all__ = ["Fault", "Provider", "Script"]
 
@@ -40,6 +40,7 @@ class Fault(NamedTuple):
 
 _REFUSALS = {openai_chat: Script(pieces=(), finish="content_filter"), anthropic: Script(pieces=(), refusal="no")}
 _REFUSALS |= {google: Script(refusal="no"), openai_responses: Script(pieces=(), finish="content_filter")}
+_REFUSALS |= {perplexity: Script(pieces=(), finish="content_filter")}
 
 
 class Provider:
@@ -67,8 +68,8 @@ class Provider:
     @property
     def base_urls(self) -> dict[str, str]:
         """What to give to Fourlane as ``base_urls``."""
-        like_openai = dict.fromkeys(("openai", "perplexity", "openrouter"), f"{self.url}/v1")
-        return like_openai | {"anthropic": self.url, "google": self.url}
+        like_openai = dict.fromkeys(("openai", "openrouter"), f"{self.url}/v1")
+        return like_openai | {"anthropic": self.url, "google": self.url, "perplexity": f"{self.url}/perplexity"}
 
     def __enter__(self) -> Provider:
         self._thread = threading.Thread(target=self._run, name="ai-provider", daemon=True)
@@ -188,7 +189,9 @@ def _protocol(path: str) -> ModuleType:
         return google
     if path.endswith("/messages"):
         return anthropic
-    return openai_responses if path.endswith("/responses") else openai_chat
+    if path.endswith("/responses"):
+        return perplexity if path.startswith("/perplexity") else openai_responses
+    return openai_chat
 
 
 def _send(writer: asyncio.StreamWriter, status: int, data: Any, headers: tuple[tuple[str, str], ...] = ()) -> None:

@@ -10,7 +10,7 @@ from examples.ai.script import Asked, Refused, Said
 from examples.ai.speaks.families import refused_by_openai
 from examples.ai.speaks.openai_chat import error
 
-__all__ = ["broken", "error", "failed", "read", "refused", "say"]
+__all__ = ["broken", "error", "events", "failed", "read", "refused", "say"]
 
 _KNOWN = {
     "model", "input", "instructions", "max_output_tokens", "temperature", "reasoning", "text", "tools", "tool_choice",
@@ -52,11 +52,11 @@ def failed(word: str) -> str:
 def say(said: Said) -> list[str]:
     return [
         f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n"
-        for number, event in enumerate(_events(said))
+        for number, event in enumerate(events(said))
     ]
 
 
-def _events(said: Said) -> Iterator[dict[str, Any]]:
+def events(said: Said) -> Iterator[dict[str, Any]]:
     script = said.script
     yield {"type": "response.created", "response": _response("in_progress", [], None)}
     for _ in range(script.pings):

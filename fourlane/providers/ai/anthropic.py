@@ -33,13 +33,13 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     """The pieces of an answer."""
     body = body_of(account.provider, question, family(account.provider, question.model))
     headers = header_of(question.idempotency_key)
-    opened = await send(
+    response = await send(
         account, question.model, body, lambda body: streamed(account, "/v1/messages", body=body, headers=headers)
     )
-    async with opened:
-        yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
+    async with aclosing(response):
+        yield Piece(silence_ms=quota_silence_ms(response.headers))
         reading = _ClaudeAnswer(account.provider, question.model)
-        async with aclosing(events(opened.response)) as told:
+        async with aclosing(events(response)) as told:
             async for event in told:
                 piece = reading.piece(event)
                 if piece is not None:

@@ -132,8 +132,6 @@ _ENDS: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
         ("2026-12-01", "gemini-3.5-flash-lite", "gemini-2.5-flash"),
         ("2027-05-07", "gemini-3.5-flash-lite", "gemini-3.1-flash-lite"),
     ),
-    # docs.perplexity.ai, "Migrate from Sonar to the Agent API": chat completions ended. The others go by that API.
-    "perplexity": (("2025-12-15", "sonar", "sonar-reasoning"), ("2026-09-27", "sonar", "sonar-deep-research")),
 }
 """By provider: the last day's date, what succeeds, and who ends."""
 

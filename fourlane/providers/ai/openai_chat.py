@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, which Perplexity, OpenRouter and many gateways speak too."""
+"""OpenAI's chat completions, which OpenRouter and many gateways speak too, those to Perplexity among them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     takes = family(account.provider, question.model)
     body = body_of(account.provider, question, takes)
     headers = header_of(question.idempotency_key)
-    opened = await send(
+    response = await send(
         account, question.model, body, lambda body: streamed(account, "/chat/completions", body=body, headers=headers)
     )
-    async with opened:
-        yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
+    async with aclosing(response):
+        yield Piece(silence_ms=quota_silence_ms(response.headers))
         reading = _ChatAnswer(account.provider, question.model, () if takes.stops else question.stop)
-        async with aclosing(events(opened.response)) as told:
+        async with aclosing(events(response)) as told:
             async for event in told:
                 for piece in reading.pieces(event):
                     yield piece

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API."""
+"""OpenAI's Responses API, whose form Perplexity's Agent API has too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing
 from decimal import Decimal
 from typing import Any, Final
 
-from fourlane.providers.ai import outcomes
+from fourlane.providers.ai import outcomes, perplexity
 from fourlane.providers.ai.accounts import Account, streamed
 from fourlane.providers.ai.answer import Citation, FailedAnswer
 from fourlane.providers.ai.families import Family, family, nearest
@@ -25,25 +25,19 @@ from fourlane.providers.signals import quota_silence_ms
 __all__ = ["body_of", "cache_key", "stream", "usage_of", "whole"]
 
 _FEWEST_TOKENS: Final = 16
-_PERPLEXITY: Final[Mapping[str, Mapping[str, str]]] = {
-    "sonar": {"model": "perplexity/sonar"},
-    "sonar-pro": {"model": "perplexity/sonar", "preset": "fast"},
-    "sonar-reasoning-pro": {"model": "perplexity/sonar", "preset": "low"},
-}
-"""What Perplexity's models are called by this protocol, where they are called otherwise."""
 
 
 async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, None]:
     """The pieces of an answer."""
     body = body_of(account.provider, question, family(account.provider, question.model))
     headers = header_of(question.idempotency_key)
-    opened = await send(
+    response = await send(
         account, question.model, body, lambda body: streamed(account, _path(account), body=body, headers=headers)
     )
-    async with opened:
-        yield Piece(silence_ms=quota_silence_ms(opened.response.headers))
+    async with aclosing(response):
+        yield Piece(silence_ms=quota_silence_ms(response.headers))
         thinking, stops = False, Stops(question.stop)  # this API takes no stop words
-        async with aclosing(events(opened.response)) as told:
+        async with aclosing(events(response)) as told:
             async for event in told:
                 kind = event.get("type", "")
                 if kind in ("response.output_item.added", "response.output_item.done"):
@@ -56,8 +50,8 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
                     yield _end(account.provider, question.model, event.get("response") or {})
                 elif kind == "error":
                     raise _failed(event.get("error") or event)
-                elif thinking:
-                    yield Piece(alive=True)  # it keeps the connection while the model thinks
+                elif thinking or kind.startswith("response.reasoning"):
+                    yield Piece(alive=True)  # it keeps the connection while the model thinks, or searches
 
 
 def _path(account: Account) -> str:
@@ -105,11 +99,7 @@ def body_of(provider: str, question: Question, takes: Family) -> dict[str, Any]:
         body["text"] = {"format": form | {"strict": kept is not None}}
     if question.cache and provider == "openai":
         body["prompt_cache_key"] = cache_key(question)
-    if provider == "perplexity":
-        # Its models search the web here only where they are told that they may.
-        body |= _PERPLEXITY.get(question.model, {})
-        body.setdefault("tools", []).append({"type": "web_search"})
-    return body
+    return perplexity.agent_body(body) if provider == "perplexity" else body
 
 
 def cache_key(question: Question) -> str:
@@ -172,13 +162,14 @@ def _end(provider: str, model: str, response: dict[str, Any]) -> Piece:
             for item in output
             if item.get("type") == "function_call" and item.get("status") != "incomplete"
         ),
-        citations=(*_citations(parts), *_sources(output)),
-        raw={"provider": provider, "model": model, "content": output} if _has_own(output) else None,
+        citations=(*perplexity.sources(output),) or (*_citations(parts),),
+        raw={"provider": provider, "model": model, "content": output} if _has_own(provider, output) else None,
     )
 
 
-def _has_own(output: list[dict[str, Any]]) -> bool:
-    return any(item.get("type") != "message" for item in output)
+def _has_own(provider: str, output: list[dict[str, Any]]) -> bool:
+    """Whether there is more than words and calls, for the model to read again. Perplexity takes nothing else back."""
+    return provider != "perplexity" and any(item.get("type") != "message" for item in output)
 
 
 def _citations(parts: list[dict[str, Any]]) -> Iterator[Citation]:
@@ -196,14 +187,6 @@ def _citations(parts: list[dict[str, Any]]) -> Iterator[Citation]:
             elif note.get("type") in ("file_citation", "container_file_citation"):
                 yield Citation(title=note.get("filename") or note.get("file_id") or "")
         before += len(part.get("text") or "")
-
-
-def _sources(output: list[dict[str, Any]]) -> Iterator[Citation]:
-    """What Perplexity found."""
-    for item in output:
-        for found in (item.get("results") or ()) if item.get("type") == "search_results" else ():
-            quote = found.get("snippet") or ""
-            yield Citation(url=found.get("url") or "", title=found.get("title") or "", quote=quote)
 
 
 def _failed(error: dict[str, Any]) -> FailedAnswer:

@@ -9,6 +9,7 @@ from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.media.images import image
 from fourlane.tasks.ai.media.sound import transcribe
 from fourlane.tasks.ai.paid.reply import Reply
+from fourlane.tasks.ai.paid.starts import in_turn
 from fourlane.tasks.ai.text.answering import answer
 from fourlane.tasks.ai.text.asking import TextOptions, asking
 
@@ -38,6 +39,7 @@ async def call(
     if operation == "transcribe":
         heard: Reply = await transcribe(prompt or "", **options)  # type: ignore[misc]
         return heard
+    await in_turn()
     with as_rejects():
         asked = asking(operation, prompt, **options)
         check_asking(asked)

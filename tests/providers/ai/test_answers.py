@@ -20,6 +20,7 @@ from fourlane.providers.ai import (
     CutStream,
     EmptyAccount,
     FailedAnswer,
+    Media,
     Question,
     Tool,
     Unsendable,
@@ -30,6 +31,7 @@ from fourlane.providers.ai import (
     read_error,
     refusals,
 )
+from fourlane.providers.ai.accounts import client, streamed
 from fourlane.providers.signals import Signal
 
 DOWN = Signal("down", again=True)
@@ -169,12 +171,30 @@ def test_perplexity_names_its_sources_beside_the_answer(provider: Provider) -> N
     assert answer.text == "hello"
 
 
-def test_perplexity_by_the_responses_api(provider: Provider) -> None:
-    provider.scripts.append(Script(usage={"cost": {"total_cost": 0.0065, "currency": "USD"}}))
-    at = Account("perplexity", "sk", provider.url, 5.0, "responses")
-    answer = asked_of(at, question("responses", model="sonar"))
-    assert (answer.text, answer.usage.billed_usd) == ("You said: hi ", Decimal("0.0065"))
-    assert provider.requests[0]["path"] == "/v1/responses"
+def test_perplexity_by_its_agent_api(provider: Provider) -> None:
+    bill = {"cost": {"total_cost": 0.0065, "currency": "USD"}}
+    provider.scripts.append(Script(citations=(("https://a.b", "A"), ("https://c.d", "C")), usage=bill))
+    at = Account("perplexity", "sk", provider.base_urls["perplexity"], 5.0)
+    options: dict[str, Any] = {"effort": "low", "stop": ("END",), "temperature": 0.3, "cache": True}
+    answer = asked_of(at, question("responses", model="sonar-reasoning-pro", **options))
+    assert (answer.text, answer.outcome, answer.usage.billed_usd) == ("You said: hi ", "ok", Decimal("0.0065"))
+    assert answer.usage.searches == 1
+    assert answer.citations[0] == Citation(url="https://a.b", title="A", quote="of A")
+    assert [citation.url for citation in answer.citations] == ["https://a.b", "https://c.d"]
+    assert answer.raw is None  # what was found is not for it to read again
+    [request] = provider.requests
+    assert request["path"] == "/perplexity/v1/responses"
+
+
+def test_perplexity_keeps_a_schema_and_takes_images(provider: Provider) -> None:
+    at = Account("perplexity", "sk", provider.base_urls["perplexity"], 5.0)
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    picture = Media(media_type="image/png", data=b"\x89PNG")
+    asked = replace(
+        question("responses", model="sonar", schema=schema),
+        messages=(ChatMessage(role="user", text="hi", media=(picture,)),),
+    )
+    assert asked_of(at, asked).text == '{"city": "word"}'
 
 
 ENDS = [
@@ -383,7 +403,7 @@ def test_stop_words_hold_for_models_that_take_none(provider: Provider, speaks: s
 def test_what_a_new_model_refuses_is_left_out_and_remembered(provider: Provider) -> None:
     """A model that ``families`` takes for one that does not think."""
 
-    at = Account("perplexity", "sk", provider.base_urls["perplexity"], 5.0)
+    at = Account("perplexity", "sk", provider.base_urls["perplexity"], 5.0, "chat")
     for _ in range(2):
         options: dict[str, Any] = {"model": "o9", "temperature": 0.1, "stop": ("x",), "max_tokens": 7}
         assert asked_of(at, question("chat", **options)).text == "You said: hi "
@@ -421,3 +441,30 @@ def test_odd_events_of_gateways_fail_nothing() -> None:
     for event in ODD:
         assert all(piece.text == "" for piece in reading.pieces(event))
     assert reading.end().calls == ()
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "openrouter", "perplexity"])
+def test_a_request_goes_where_the_sdk_would_send_it_with_the_same_headers(provider: Provider, name: str) -> None:
+    at = Account(name, "sk-test", provider.base_urls[name], 5.0)
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "input": "hi",
+        "stream": True,
+        "max_tokens": 9,
+    }
+    path = "/v1/messages" if name == "anthropic" else "/chat/completions"
+
+    async def twice() -> None:
+        told = await client(at).post(path, cast_to=object, body=body, options={"headers": {"x-own": "1"}}, stream=False)
+        assert told is not None
+        await (await streamed(at, path, body=body, headers={"x-own": "1"})).aclose()
+        await aclose()
+
+    asyncio.run(twice())
+    by_sdk, ours = provider.requests
+    of_its_tries = ("x-stainless-retry-count", "x-stainless-read-timeout", "x-stainless-timeout")
+    sent = [{key: value for key, value in one["headers"].items() if key not in of_its_tries} for one in (by_sdk, ours)]
+    assert sent[0] == sent[1]
+    assert by_sdk["path"] == ours["path"]
+    assert by_sdk["body"] == ours["body"]

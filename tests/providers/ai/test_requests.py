@@ -129,9 +129,41 @@ def test_openrouter_is_told_efforts_and_asked_what_it_bills() -> None:
     assert body["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral"}
 
 
-def test_perplexity_by_the_responses_api_searches_the_web() -> None:
-    body = responses(question("sonar-pro"), "perplexity")
-    assert (body["model"], body["preset"], body["tools"]) == ("perplexity/sonar", "fast", [{"type": "web_search"}])
+SEARCH = {"type": "web_search"}
+AGENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("sonar", {}, {"model": "perplexity/sonar", "preset": None, "tools": [SEARCH], "tool_choice": SEARCH}),
+    ("sonar-pro", {}, {"model": "perplexity/sonar", "preset": "fast", "tools": None, "tool_choice": None}),
+    ("sonar-reasoning", {}, {"model": "perplexity/sonar", "preset": "low"}),
+    ("sonar-reasoning-pro", {}, {"model": "perplexity/sonar", "preset": "low", "include": None}),
+    ("sonar-deep-research", {}, {"model": "perplexity/sonar", "preset": "medium", "include": None}),
+    ("perplexity/glm-5.3", {}, {"model": "perplexity/glm-5.3", "preset": None, "tools": [SEARCH]}),
+    (
+        "sonar",
+        {"schema": CITY},
+        {
+            "text": None,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": CITY, "strict": True},
+            },
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "options", "said"), AGENTS)
+def test_perplexity_is_asked_by_its_agent_api(model: str, options: dict[str, Any], said: dict[str, Any]) -> None:
+    body = responses(question(model, **options), "perplexity")
+    assert {name: body.get(name) for name in said} == said
+
+
+def test_perplexity_may_search_beside_the_tools_of_a_job() -> None:
+    body = responses(question("sonar", tools=(WEATHER,), must_call=True), "perplexity")
+    assert [tool["type"] for tool in body["tools"]] == ["function", "web_search"]
+    assert body["tool_choice"] == "required"
+    assert [tool["type"] for tool in responses(question("sonar-pro", tools=(WEATHER,)), "perplexity")["tools"]] == [
+        "function"
+    ]
 
 
 CONVERSATION = (

@@ -80,7 +80,8 @@ def test_an_answer_costs_what_the_table_of_prices_reads_in_it(
         # What the provider bills, whatever the tables say.
         ("perplexity/sonar", Usage(input_tokens=1_000, output_tokens=500, billed_usd=Decimal("0.0065")), "0.0065"),
         ("openrouter/nobody/knows", Usage(input_tokens=9, billed_usd=Decimal("0.00000125")), "0.00000125"),
-        ("perplexity/sonar", Usage(input_tokens=1_000, output_tokens=500), "0.0135"),  # it does not say: the highest
+        ("perplexity/sonar", Usage(input_tokens=1_000, output_tokens=500, searches=1), "0.004"),  # it does not say
+        ("perplexity/sonar-pro", Usage(input_tokens=1_000, output_tokens=500, searches=1), "0.004"),  # the same model
         ("openai/whisper-1", Usage(audio_seconds=90.0), "0.009"),
         ("openai/gpt-transcribe", Usage(audio_seconds=3_600.0), "0.27"),
         ("openai/tts-1", Usage(characters=1_000), "0.015"),

@@ -5,13 +5,16 @@ Money is exact: Decimals, rounded once to billionths of a dollar. A call can cos
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 from fourlane.providers.ai import BASE_URLS, Usage
+from fourlane.providers.ai.perplexity import model_behind
 from fourlane.tasks.ai.config import NANO, configured
 from fourlane.tasks.ai.money.in_tokens import in_tokens
 
@@ -44,6 +47,7 @@ _FLAT_PRICES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "openai/omni-moderation-latest": {"input": "0"},
 }
+_KEPT_SECONDS: Final = 60
 _BATCH: Final = {"processing": "batch"}
 
 
@@ -120,7 +124,14 @@ def cost(config: AiConfig, full: str, usage: Usage) -> Decimal | None:
     own = config.prices.get(full) or config.prices.get(f"{provider}/*") or _FLAT_PRICES.get(full)
     if own is not None:
         return _by_own(own, usage)
-    return _by_package(full, usage)
+    return _by_package(_as_priced(config, full), usage, _now())
+
+
+def _as_priced(config: AiConfig, full: str) -> str:
+    """By which name the table of prices has a model: Perplexity's are one, where they are not asked by chat."""
+    provider, _, name = full.partition("/")
+    is_agent = provider == "perplexity" and config.protocols.get(provider) != "chat"
+    return f"{provider}/{model_behind(name)}" if is_agent else full
 
 
 def _by_own(own: Mapping[str, Any], usage: Usage) -> Decimal:
@@ -150,7 +161,14 @@ def priced_models() -> list[str]:
     return [f"{provider.id}/{model.id}" for provider in ours for model in provider.models]
 
 
-def _by_package(full: str, usage: Usage) -> Decimal | None:
+def _now() -> int:
+    """For so long what genai-prices says is kept: a look takes it as long as all else of a small call. Prices may be
+    other ones at another time of the day."""
+    return int(time.monotonic() // _KEPT_SECONDS)
+
+
+@lru_cache(maxsize=4_096)
+def _by_package(full: str, usage: Usage, now: int) -> Decimal | None:
     """By genai-prices; None where it is not installed, or does not know the model or what is paid of it."""
     try:
         import genai_prices
@@ -225,6 +243,11 @@ def _speaks_of(price: ModelPrice, usage: Usage) -> bool:
 
 def context_window(full: str) -> int | None:
     """Tokens that the model can read; None where nobody knows."""
+    return _window(full, _now())
+
+
+@lru_cache(maxsize=256)
+def _window(full: str, now: int) -> int | None:
     try:
         import genai_prices
     except ModuleNotFoundError:

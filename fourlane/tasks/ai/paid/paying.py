@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
 from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
 from fourlane.providers.ai.batches import has_batches
+from fourlane.providers.ai.loading import loaded
 from fourlane.providers.health import Permit
 from fourlane.tasks.ai.batches.asking import Batched, Parked, account_of
 from fourlane.tasks.ai.config import AiConfig
@@ -26,6 +27,7 @@ from fourlane.tasks.ai.money.taken import Taken
 from fourlane.tasks.ai.paid.kept import Keeper, Kept
 from fourlane.tasks.ai.paid.reply import Reply, reply_of
 from fourlane.tasks.ai.paid.speaking import Speaker
+from fourlane.tasks.ai.paid.starts import in_turn
 from fourlane.tasks.ai.paid.work import SAYS, NotAccepted, Work
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import health
@@ -241,6 +243,7 @@ class _Paying:
         provider, _, model = full.partition("/")
         rules = self.config.rules(full, silence_seconds=self.work.seconds)
         account = self.config.account(provider, rules.timeout_seconds)
+        await loaded(provider)
 
         async def attempt(permit: Permit) -> Answer:
             def heard(text: str) -> None:
@@ -250,6 +253,7 @@ class _Paying:
 
             if taken.usages:  # what broke off before is paid for too
                 await self.booking.reserve(full, seen, taken)
+            await in_turn()
             self.speaker.begin()
             taken.begin()
             try:
