@@ -18,7 +18,7 @@ A call goes like this:
 attempt. A call that was made and failed raises its own error, also where the breaker opened meanwhile.
 
 The breaker counts calls, not tries: one that fails again and again, by its retries here and in a job's later
-attempts, counts once until another succeeds, so it takes the provider from nobody else. An open breaker lets one call
+attempts, counts once, so it takes the provider from nobody else. An open breaker lets one call
 through, the probe, and closes at its first sign of life: a stream of a minute does not hold the others up.
 """
 
@@ -66,7 +66,6 @@ class States(Protocol):
         tokens: int,
         claim_ms: int,
         ramp_ms: int,
-        failures: int,
     ) -> tuple[str, int, int]: ...
 
     def settle(
@@ -271,7 +270,6 @@ class HealthGuard:
             tokens=tokens,
             claim_ms=_ms(rules.limits.until_first) + _PROBE_MARGIN_MS,
             ramp_ms=_ms(rules.ramp_seconds),
-            failures=rules.failures,
         )
         waited = time.monotonic() - began
         if word in ("go", "probe"):

@@ -49,7 +49,6 @@ def state(states: ProviderStates) -> tuple[str, int]:
 def reserve(states: ProviderStates, caller: int, *, claim_ms: int = 5_000) -> tuple[str, int]:
     word, number, _ = states.reserve(
         "p", "m", caller=caller, requests_per_minute=0, tokens_per_minute=0, tokens=0, claim_ms=claim_ms, ramp_ms=0,
-        failures=5,
     )  # fmt: skip
     return word, number
 
@@ -97,7 +96,8 @@ def probe(states: ProviderStates, caller: int, *, claim_ms: int = 5_000) -> int:
         ("abcde", ("open", 5)),
         ("ababacadae", ("open", 5)),
         ("aabb+ccdd+aabb+", ("closed", 0)),  # + succeeds
-        ("abcd+abcd", ("closed", 4)),  # and then all count anew
+        ("abcd+abcd", ("closed", 0)),  # those that failed before say nothing new
+        ("abcd+efgh", ("closed", 4)),
     ],
 )
 def test_five_other_calls_open_it(
@@ -121,7 +121,9 @@ def test_what_is_kept_of_failed_calls_is_bounded(states: ProviderStates, store: 
     all_fail(states, 100, open_ms=60_000, probe_ms=60_000)
     assert state(states) == ("open", 100)
     kept = store.connector.command(key := store.keys.health("p", "m"), "HKEYS", key)
-    assert sorted(name for name in kept if name.startswith(b"failed")) == [b"failed%d" % i for i in range(1, 6)]
+    assert sorted(name for name in kept if name.startswith(b"failed")) == sorted(
+        [b"failed", *(b"failed%d" % i for i in range(1, 33))]
+    )
 
 
 # Who may probe ----------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from tests.queues.conftest import Hand
 
 T = TypeVar("T")
 LIMITS: Final[dict[str, int]] = {"requests_per_minute": 10, "tokens_per_minute": 1_000, "tokens": 100}
-RESERVED: Final = LIMITS | {"caller": 1, "claim_ms": 60_000, "ramp_ms": 1, "failures": 5}
+RESERVED: Final = LIMITS | {"caller": 1, "claim_ms": 60_000, "ramp_ms": 1}
 
 
 class Caller:

@@ -53,12 +53,11 @@ class ProviderStates:
         tokens: int,
         claim_ms: int,
         ramp_ms: int,
-        failures: int,
     ) -> tuple[str, int, int]:
         """Ask for a call (lua/provider_reserve.lua): its word, a number, the second."""
         self._index.announce(f"{provider}|{name}")
         key = self._store.keys.health(provider, name)
-        args = (requests_per_minute, tokens_per_minute, tokens, claim_ms, ramp_ms, caller, failures)
+        args = (requests_per_minute, tokens_per_minute, tokens, claim_ms, ramp_ms, caller)
         sent = self._store.keys.health_sent(provider)
         word, number, second = self._store.connector.run_once("provider_reserve", (key,), args, sent, marks=True)
         return word.decode(), int(number), int(second)

@@ -2,7 +2,7 @@
 -- KEYS  1 the target's state, 2 what the caller's connection sent last
 -- ARGV  1 the call's number there, 2 requests a minute, 3 tokens a minute (0: no limit), 4 tokens that it may take
 --       5 milliseconds within which a probe gives a sign of life or ends, 6 milliseconds of the ramp after a breaker
---       closed, 7 who calls, a number that is the same for all tries of a call, 8 failures that open the breaker
+--       closed, 7 who calls, a number that is the same for all tries of a call
 -- Reply word, number, second
 --       "go": it may start; 0, the second under which its tokens are booked
 --       "probe": it may start, though the breaker is open; its claim to be the only one, the second
@@ -14,8 +14,9 @@
 
 local STATE, SENT = KEYS[1], KEYS[2]
 local call, requests, tokens, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local claim_ms, ramp_ms, caller, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local claim_ms, ramp_ms, caller = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local KEEP_MS, KEPT_ANEW_MS = 86400000, 3600000
+local REMEMBERED = 32
 local WINDOW = 60
 
 local now = now_ms()
@@ -42,9 +43,9 @@ if #gone > 0 then redis.call('HDEL', STATE, unpack(gone)) end
 
 local function at(number) return string.format('%.0f', number) end
 
--- Whether this call is one of those that failed in a row (settled by provider_settle.lua).
+-- Whether this call is one of those that failed lately (settled by provider_settle.lua).
 local function failed()
-    for i = 1, math.min(state.failures or 0, most) do
+    for i = 1, math.min(state.failed or 0, REMEMBERED) do
         if state['failed' .. i] == caller then return true end
     end
     return false

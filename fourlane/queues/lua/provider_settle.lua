@@ -18,13 +18,14 @@ local call, verdict, second, extra = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]
 local claim, most, open_ms, silence = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local caller, probe_ms = tonumber(ARGV[9]), tonumber(ARGV[10])
 local KEEP_MS = 86400000
+local REMEMBERED = 32
 
 local now = now_ms()
 local read = redis.call('HMGET', STATE, 't:' .. second, 'failures', 'strikes', 'opened_until', 'silent_until', 'opened',
-    'probe_until', 'probe_ms', 'closed_at')
+    'probe_until', 'probe_ms', 'closed_at', 'failed')
 local function number(place) return tonumber(read[place] or 0) or 0 end
 local failures, strikes, opened_until, silent_until, opened = number(2), number(3), number(4), number(5), number(6)
-local probe_until, probed_ms, closed_at = number(7), number(8), number(9)
+local probe_until, probed_ms, closed_at, failed = number(7), number(8), number(9), number(10)
 -- Its first sign of life settles a probe, and one that took too long may have been followed by another.
 local probe = claim > 0 and claim == probe_until
 
@@ -34,15 +35,16 @@ local function book(field, value)
     booked[#booked + 1] = string.format('%.0f', value)
 end
 
--- Those that failed in a row lie in failed1, failed2 … of which only the last `most` are kept; what lies behind the
--- first `failures` is from before. Each counts once, however often it fails. Returns whether this one is new.
+-- The last that failed lie in failed1, failed2 … A call counts once, however often it fails, and also when others
+-- succeeded meanwhile: what fails alone, again and again, is at fault itself. Returns whether this one is new.
 local function count()
     local places = {}
-    for i = 1, math.min(failures, most) do places[i] = 'failed' .. i end
-    for _, one in ipairs(places[1] and redis.call('HMGET', STATE, unpack(places)) or {}) do
+    for i = 1, REMEMBERED do places[i] = 'failed' .. i end
+    for _, one in ipairs(redis.call('HMGET', STATE, unpack(places))) do
         if tonumber(one or -1) == caller then return false end
     end
-    book('failed' .. failures % most + 1, caller)
+    book('failed' .. failed % REMEMBERED + 1, caller)
+    book('failed', failed + 1)
     failures = failures + 1
     book('failures', failures)
     return true
