@@ -45,8 +45,10 @@ hmget K x
 hscan K 0
 hset K x x
 hsetnx K x x
+hstrlen K x
 sadd K x
 scard K
+sismember K x
 smembers K
 smismember K x
 srandmember K 1
@@ -71,6 +73,7 @@ xread STREAMS K 0
 xrevrange K + - COUNT 1
 set K x PX 5000
 get K
+type K
 del K
 """
 
