@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from examples.ai.provider import Provider
-from fourlane.providers.ai.accounts import _clients as clients
+from fourlane.providers.ai import accounts
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks import ai
 
@@ -40,8 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_clients_left() -> Iterator[None]:
     """Those of workers, whose loops have ended: here, where the warnings of their sockets are awaited."""
     yield
-    if clients:
-        clients.clear()
+    opened = (accounts._clients, accounts._https, accounts._addresses)
+    if any(opened):
+        for kept in opened:
+            kept.clear()
         gc.collect()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import uuid
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -73,9 +72,6 @@ def configured(provider: Provider, database: Database) -> Iterator[Any]:
     set_up()
     yield set_up
     ai.configure(None)
-    # Those of workers, whose loops have ended: here, where the warnings of their sockets are awaited.
-    clients.clear()
-    gc.collect()
 
 
 @pytest.fixture

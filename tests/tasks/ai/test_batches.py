@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import gc
 import itertools
 import json
 import os
@@ -24,7 +23,6 @@ from fourlane import State, crypto
 from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, JobFailed
-from fourlane.providers.ai.accounts import _clients as clients
 from fourlane.queues import control, doctor
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.guards import Batches, Receivers
@@ -72,8 +70,6 @@ def set_up(provider: Provider, database: Database) -> Iterator[Callable[..., Non
     to()
     yield to
     ai.configure(None)
-    clients.clear()
-    gc.collect()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import gc
 import inspect
 import json
 import re
@@ -19,7 +18,6 @@ import fourlane
 from examples.ai.provider import Provider
 from fourlane.config.groups.ai import AiOptions
 from fourlane.providers.ai import aclose
-from fourlane.providers.ai.accounts import _clients as clients
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks import ai
 from fourlane.tasks.ai.text import tools
@@ -65,8 +63,6 @@ def served(broker: RedisBroker, run_worker: RunWorker, files: Path, monkeypatch:
         for task in tasks:
             task.broker = before
         ai.configure(None)
-        clients.clear()
-        gc.collect()
 
 
 @pytest.mark.parametrize("text", blocks("python"))
