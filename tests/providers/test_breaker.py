@@ -218,10 +218,46 @@ def test_a_claim_that_ran_out_belongs_to_the_next(states: ProviderStates) -> Non
     late = probe(states, 10, claim_ms=30)
     mine = probe(states, 11)
     settle(states, 10, "down", claim=late)
-    settle(states, 10, "ok", claim=late)
+    settle(states, 10, "neutral", claim=late)
     assert reserve(states, 12)[0] == "open"  # neither has taken the claim of the other
     settle(states, 11, "alive", claim=mine)
     assert state(states) == ("closed", 0)
+
+
+@pytest.mark.parametrize("verdict", ["alive", "ok"])
+def test_a_probe_that_is_answered_late_closes_it_all_the_same(states: ProviderStates, verdict: str) -> None:
+    all_fail(states, 5)
+    late = probe(states, 10, claim_ms=30)
+    probe(states, 11)
+    settle(states, 10, verdict, claim=late)
+    assert state(states) == ("closed", 0)
+
+
+def test_a_probe_that_is_not_answered_holds_the_others_up_no_longer_than_the_breaker(
+    guard: HealthGuard, states: ProviderStates
+) -> None:
+    rules = dataclasses.replace(ONCE, open_seconds=0.4, first_seconds=600.0)
+    fails(guard, *"abcde", rules=rules)
+    eventually(lambda: state(states)[0] == "probing")
+    hangs = guard.reserve(TARGET, rules)
+    with pytest.raises(ProviderDown):
+        guard.reserve(TARGET, rules)
+    time.sleep(0.45)
+    other = guard.reserve(TARGET, rules)
+    assert (bool(hangs.claim), bool(other.claim)) == (True, True)
+    other.heard()
+    eventually(lambda: state(states) == ("closed", 0))
+
+
+def test_the_end_of_a_probe_that_was_heard_closes_nothing_that_opened_since(
+    guard: HealthGuard, states: ProviderStates
+) -> None:
+    probing = opened(guard)
+    probing.heard()
+    eventually(lambda: state(states) == ("closed", 0))
+    fails(guard, *"ghijk", rules=dataclasses.replace(ONCE, ramp_seconds=0.0))
+    guard.settle(probing, OK)
+    assert state(states)[0] != "closed"
 
 
 def test_an_answer_to_a_call_from_before_closes_nothing(states: ProviderStates) -> None:

@@ -1,7 +1,7 @@
 -- Ask whether a call to a provider may start now, and reserve its request and tokens.
 -- KEYS  1 the target's state, 2 what the caller's connection sent last
 -- ARGV  1 the call's number there, 2 requests a minute, 3 tokens a minute (0: no limit), 4 tokens that it may take
---       5 milliseconds within which a probe gives a sign of life or ends, 6 milliseconds of the ramp after a breaker
+--       5 milliseconds for which a probe without a sign of life holds the others up, 6 milliseconds of the ramp after a breaker
 --       closed, 7 who calls, a number that is the same for all tries of a call
 -- Reply word, number, second
 --       "go": it may start; 0, the second under which its tokens are booked

@@ -26,7 +26,7 @@ local read = redis.call('HMGET', STATE, 't:' .. second, 'failures', 'strikes', '
 local function number(place) return tonumber(read[place] or 0) or 0 end
 local failures, strikes, opened_until, silent_until, opened = number(2), number(3), number(4), number(5), number(6)
 local probe_until, probed_ms, closed_at, failed = number(7), number(8), number(9), number(10)
--- Its first sign of life settles a probe, and one that took too long may have been followed by another.
+-- One that took too long may have been followed by another, which its end leaves alone.
 local probe = claim > 0 and claim == probe_until
 
 local booked = {}
@@ -72,8 +72,9 @@ end
 if extra ~= 0 and read[1] then book('t:' .. second, number(1) + extra) end
 if verdict == 'ok' or verdict == 'alive' then
     if strikes > 0 then book('strikes', 0) end
-    -- Only the probe closes it: an answer to a call from before says nothing of now.
-    if probe then close() end
+    -- Only a probe closes it, also one that took so long that another followed: an answer to a call from before says
+    -- nothing of now.
+    if claim > 0 and opened_until > 0 then close() end
     if failures > 0 and opened_until == 0 then
         failures = 0
         book('failures', 0)
