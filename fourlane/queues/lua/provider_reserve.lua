@@ -16,7 +16,7 @@ local STATE, SENT = KEYS[1], KEYS[2]
 local call, requests, tokens, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local claim_ms, ramp_ms, caller = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local KEEP_MS, KEPT_ANEW_MS = 86400000, 3600000
-local REMEMBERED = 32
+local REMEMBERED = 64
 local WINDOW = 60
 
 local now = now_ms()
@@ -54,8 +54,8 @@ end
 -- Milliseconds until an open breaker lets this call through; 0: it is the probe.
 local function closed_for(opened_until)
     local claimed = (state.probe_until or 0) - now
-    -- The others come back after a second, then each time after twice as long: soon for a probe that is answered soon.
-    if claimed > 0 then return math.min(claimed, math.max(1000, claim_ms - claimed)) end
+    -- The others come back soon, then each time after twice as long: soon for a probe that is answered soon.
+    if claimed > 0 then return math.min(claimed, math.max(250, claim_ms - claimed)) end
     -- One that failed before says least of the provider: it may be its own fault.
     local due = not failed() and state.probe_at or opened_until
     return math.max(0, math.min(due, opened_until) - now)

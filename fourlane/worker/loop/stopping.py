@@ -27,7 +27,7 @@ _AGAIN_SECONDS: Final = 0.020
 
 
 class Stopping:
-    """1. Give back what has not begun. 2. Let runs end within the grace. 3. Abandon the rest. 4. Leave, when it has cleaned up."""
+    """1. Give back what has not begun. 2. Let runs end within the grace. 3. Cut the rest. 4. Leave."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Stopping:
             self._waits.sleep_deaf(0 if ready else max(0.0, min(_LISTEN_SECONDS, self.grace_ends_at - now)))
 
     def leave(self) -> None:
-        """Give back what did not end, and say so to Redis."""
+        """Give back what did not end, say so to Redis, and let it clean up."""
         for run in self._executor.abandon():
             tell.abandoned(run)
             run.service.give_back(run)
