@@ -18,6 +18,7 @@ local claim_ms, ramp_ms, caller = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber
 local KEEP_MS, KEPT_ANEW_MS = 86400000, 3600000
 local REMEMBERED = 64
 local WINDOW = 60
+local COLON = 58
 
 local now = now_ms()
 local second = math.floor(now / 1000)
@@ -25,15 +26,14 @@ local second = math.floor(now / 1000)
 local state, gone, used_requests, used_tokens, seconds = {}, {}, 0, 0, {}
 local raw = redis.call('HGETALL', STATE)
 for i = 1, #raw, 2 do
-    local kind, at = string.match(raw[i], '^([rt]):(%d+)$')
-    local value = tonumber(raw[i + 1])
-    if not kind then
-        state[raw[i]] = value
-    elseif tonumber(at) + WINDOW < second then -- all of that second lies more than a minute back
-        gone[#gone + 1] = raw[i]
+    local name, value = raw[i], tonumber(raw[i + 1])
+    local at = string.byte(name, 2) == COLON and tonumber(string.sub(name, 3)) -- r:SECOND, t:SECOND
+    if not at then
+        state[name] = value
+    elseif at + WINDOW < second then -- all of that second lies more than a minute back
+        gone[#gone + 1] = name
     else
-        at = tonumber(at)
-        local one = seconds[at] or { at = at, r = 0, t = 0 }
+        local kind, one = string.sub(name, 1, 1), seconds[at] or { at = at, r = 0, t = 0 }
         one[kind] = value
         seconds[at] = one
         if kind == 'r' then used_requests = used_requests + value else used_tokens = used_tokens + value end
