@@ -198,7 +198,7 @@ class HealthGuard:
                 verdict=verdict,
                 second=permit.second,
                 extra_tokens=permit.used_tokens - permit.tokens if ends and permit.used_tokens is not None else 0,
-                claim=permit.claim,
+                claim=0 if ends and permit.signs.first is not None else permit.claim,  # which its first sign settled
                 failures=rules.failures,
                 open_ms=_ms(rules.open_seconds),
                 probe_ms=_ms(rules.probe_seconds),
@@ -268,7 +268,8 @@ class HealthGuard:
             requests_per_minute=rules.requests_per_minute,
             tokens_per_minute=rules.tokens_per_minute,
             tokens=tokens,
-            claim_ms=_ms(rules.limits.until_first) + _PROBE_MARGIN_MS,
+            # One that is not answered holds the others up no longer than the breaker would.
+            claim_ms=min(_ms(rules.limits.until_first) + _PROBE_MARGIN_MS, _ms(rules.open_seconds)),
             ramp_ms=_ms(rules.ramp_seconds),
         )
         waited = time.monotonic() - began

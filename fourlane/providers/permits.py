@@ -63,7 +63,7 @@ class Rules:
     tokens_per_minute: int = 0
     failures: int = 5
     open_seconds: float = 30.0
-    probe_seconds: float = 1.0
+    probe_seconds: float = 0.25
     ramp_seconds: float = 10.0
     retries_ms: tuple[int, ...] = (100, 200, 400)
     timeout_seconds: float = 30.0

@@ -122,7 +122,7 @@ def test_what_is_kept_of_failed_calls_is_bounded(states: ProviderStates, store: 
     assert state(states) == ("open", 100)
     kept = store.connector.command(key := store.keys.health("p", "m"), "HKEYS", key)
     assert sorted(name for name in kept if name.startswith(b"failed")) == sorted(
-        [b"failed", *(b"failed%d" % i for i in range(1, 33))]
+        [b"failed", *(b"failed%d" % i for i in range(1, 65))]
     )
 
 
@@ -167,6 +167,13 @@ def test_a_failed_call_that_probes_and_fails_again_holds_nobody_up_for_longer(
     settle(states, 4, "down", claim=probe(states, 4))
     assert states.look()[0].failures == 5
     assert probe_ms(store, "p", "m") == 100
+
+
+def test_after_a_failed_call_probed_in_vain_another_may_try_at_once(states: ProviderStates) -> None:
+    all_fail(states, 5, open_ms=150, probe_ms=100)
+    settle(states, 4, "down", claim=probe(states, 4), open_ms=60_000, probe_ms=60_000)
+    assert reserve(states, 4)[0] == "open"
+    assert reserve(states, 9)[0] == "probe"
 
 
 # What closes it ---------------------------------------------------------------------------------------------------
@@ -218,10 +225,46 @@ def test_a_claim_that_ran_out_belongs_to_the_next(states: ProviderStates) -> Non
     late = probe(states, 10, claim_ms=30)
     mine = probe(states, 11)
     settle(states, 10, "down", claim=late)
-    settle(states, 10, "ok", claim=late)
+    settle(states, 10, "neutral", claim=late)
     assert reserve(states, 12)[0] == "open"  # neither has taken the claim of the other
     settle(states, 11, "alive", claim=mine)
     assert state(states) == ("closed", 0)
+
+
+@pytest.mark.parametrize("verdict", ["alive", "ok"])
+def test_a_probe_that_is_answered_late_closes_it_all_the_same(states: ProviderStates, verdict: str) -> None:
+    all_fail(states, 5)
+    late = probe(states, 10, claim_ms=30)
+    probe(states, 11)
+    settle(states, 10, verdict, claim=late)
+    assert state(states) == ("closed", 0)
+
+
+def test_a_probe_that_is_not_answered_holds_the_others_up_no_longer_than_the_breaker(
+    guard: HealthGuard, states: ProviderStates
+) -> None:
+    rules = dataclasses.replace(ONCE, open_seconds=0.4, first_seconds=600.0)
+    fails(guard, *"abcde", rules=rules)
+    eventually(lambda: state(states)[0] == "probing")
+    hangs = guard.reserve(TARGET, rules)
+    with pytest.raises(ProviderDown):
+        guard.reserve(TARGET, rules)
+    time.sleep(0.45)
+    other = guard.reserve(TARGET, rules)
+    assert (bool(hangs.claim), bool(other.claim)) == (True, True)
+    other.heard()
+    eventually(lambda: state(states) == ("closed", 0))
+
+
+def test_the_end_of_a_probe_that_was_heard_closes_nothing_that_opened_since(
+    guard: HealthGuard, states: ProviderStates
+) -> None:
+    probing = opened(guard)
+    probing.heard()
+    eventually(lambda: state(states) == ("closed", 0))
+    fails(guard, *"ghijk", rules=dataclasses.replace(ONCE, ramp_seconds=0.0))
+    guard.settle(probing, OK)
+    assert state(states)[0] != "closed"
 
 
 def test_an_answer_to_a_call_from_before_closes_nothing(states: ProviderStates) -> None:
@@ -281,6 +324,23 @@ def test_where_it_opens_again_soon_it_goes_on_where_it_was(guard: HealthGuard, s
     time.sleep(time.monotonic() - began)
     fails(guard, *"ghijk")
     assert probe_ms(store) == 200
+
+
+def test_where_calls_ended_well_meanwhile_bad_ones_that_open_it_again_hold_the_others_up_for_less(
+    states: ProviderStates, store: Store
+) -> None:
+    times = {"open_ms": 60_000, "probe_ms": 10}
+    all_fail(states, 5, **times)
+    for caller, wait_ms in (20, 20), (21, 40), (22, 80):
+        settle(states, caller, "down", claim=probe(states, caller), **times)
+        assert probe_ms(store, "p", "m") == wait_ms
+    settle(states, 23, "ok", claim=probe(states, 23), **times)
+    for first, wait_ms in (30, 40), (40, 20), (50, 10), (60, 10):
+        settle(states, 24, "ok", **times)
+        for caller in range(first, first + 5):
+            settle(states, caller, "down", **times)
+        assert probe_ms(store, "p", "m") == wait_ms
+        settle(states, 25, "ok", claim=probe(states, 25), **times)
 
 
 def test_the_state_that_older_workers_left_is_read(states: ProviderStates, store: Store) -> None:

@@ -1,7 +1,7 @@
 -- Ask whether a call to a provider may start now, and reserve its request and tokens.
 -- KEYS  1 the target's state, 2 what the caller's connection sent last
 -- ARGV  1 the call's number there, 2 requests a minute, 3 tokens a minute (0: no limit), 4 tokens that it may take
---       5 milliseconds within which a probe gives a sign of life or ends, 6 milliseconds of the ramp after a breaker
+--       5 milliseconds for which a probe without a sign of life holds the others up, 6 milliseconds of the ramp after a breaker
 --       closed, 7 who calls, a number that is the same for all tries of a call
 -- Reply word, number, second
 --       "go": it may start; 0, the second under which its tokens are booked
@@ -16,8 +16,9 @@ local STATE, SENT = KEYS[1], KEYS[2]
 local call, requests, tokens, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local claim_ms, ramp_ms, caller = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local KEEP_MS, KEPT_ANEW_MS = 86400000, 3600000
-local REMEMBERED = 32
+local REMEMBERED = 64
 local WINDOW = 60
+local COLON = 58
 
 local now = now_ms()
 local second = math.floor(now / 1000)
@@ -25,15 +26,14 @@ local second = math.floor(now / 1000)
 local state, gone, used_requests, used_tokens, seconds = {}, {}, 0, 0, {}
 local raw = redis.call('HGETALL', STATE)
 for i = 1, #raw, 2 do
-    local kind, at = string.match(raw[i], '^([rt]):(%d+)$')
-    local value = tonumber(raw[i + 1])
-    if not kind then
-        state[raw[i]] = value
-    elseif tonumber(at) + WINDOW < second then -- all of that second lies more than a minute back
-        gone[#gone + 1] = raw[i]
+    local name, value = raw[i], tonumber(raw[i + 1])
+    local at = string.byte(name, 2) == COLON and tonumber(string.sub(name, 3)) -- r:SECOND, t:SECOND
+    if not at then
+        state[name] = value
+    elseif at + WINDOW < second then -- all of that second lies more than a minute back
+        gone[#gone + 1] = name
     else
-        at = tonumber(at)
-        local one = seconds[at] or { at = at, r = 0, t = 0 }
+        local kind, one = string.sub(name, 1, 1), seconds[at] or { at = at, r = 0, t = 0 }
         one[kind] = value
         seconds[at] = one
         if kind == 'r' then used_requests = used_requests + value else used_tokens = used_tokens + value end
@@ -54,8 +54,8 @@ end
 -- Milliseconds until an open breaker lets this call through; 0: it is the probe.
 local function closed_for(opened_until)
     local claimed = (state.probe_until or 0) - now
-    -- The others come back after a second, then each time after twice as long: soon for a probe that is answered soon.
-    if claimed > 0 then return math.min(claimed, math.max(1000, claim_ms - claimed)) end
+    -- The others come back soon, then each time after twice as long: soon for a probe that is answered soon.
+    if claimed > 0 then return math.min(claimed, math.max(250, claim_ms - claimed)) end
     -- One that failed before says least of the provider: it may be its own fault.
     local due = not failed() and state.probe_at or opened_until
     return math.max(0, math.min(due, opened_until) - now)

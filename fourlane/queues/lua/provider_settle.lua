@@ -18,15 +18,15 @@ local call, verdict, second, extra = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]
 local claim, most, open_ms, silence = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local caller, probe_ms = tonumber(ARGV[9]), tonumber(ARGV[10])
 local KEEP_MS = 86400000
-local REMEMBERED = 32
+local REMEMBERED = 64 -- of so many at a time that always fail; a look at the state reads them all
 
 local now = now_ms()
 local read = redis.call('HMGET', STATE, 't:' .. second, 'failures', 'strikes', 'opened_until', 'silent_until', 'opened',
-    'probe_until', 'probe_ms', 'closed_at', 'failed')
+    'probe_until', 'probe_ms', 'closed_at', 'failed', 'well_at')
 local function number(place) return tonumber(read[place] or 0) or 0 end
 local failures, strikes, opened_until, silent_until, opened = number(2), number(3), number(4), number(5), number(6)
-local probe_until, probed_ms, closed_at, failed = number(7), number(8), number(9), number(10)
--- Its first sign of life settles a probe, and one that took too long may have been followed by another.
+local probe_until, probed_ms, closed_at, failed, well_at = number(7), number(8), number(9), number(10), number(11)
+-- One that took too long may have been followed by another, which its end leaves alone.
 local probe = claim > 0 and claim == probe_until
 
 local booked = {}
@@ -50,15 +50,26 @@ local function count()
     return true
 end
 
--- Anyone may probe after open_ms; who is none of those that failed, after wait_ms.
-local function open(wait_ms)
-    wait_ms = math.min(wait_ms, open_ms)
+-- Anyone may probe after open_ms.
+local function open()
     opened_until = now + open_ms
     book('opened_until', opened_until)
     book('opened', opened + 1)
     book('probe_until', 0)
+end
+
+-- Who is none of those that failed may probe after wait_ms.
+local function hold(wait_ms)
+    wait_ms = math.min(wait_ms, open_ms)
     book('probe_ms', wait_ms)
     book('probe_at', now + wait_ms)
+end
+
+-- How long at first, when it opens.
+local function first_wait()
+    if closed_at + open_ms < now then return probe_ms end
+    -- Soon after it closed it goes on where it was: the provider was not yet well. Or it was, to others than those.
+    return well_at < closed_at and math.max(probed_ms, probe_ms) * 2 or math.max(probed_ms / 2, probe_ms)
 end
 
 local function close()
@@ -72,22 +83,25 @@ end
 if extra ~= 0 and read[1] then book('t:' .. second, number(1) + extra) end
 if verdict == 'ok' or verdict == 'alive' then
     if strikes > 0 then book('strikes', 0) end
-    -- Only the probe closes it: an answer to a call from before says nothing of now.
-    if probe then close() end
+    -- Only a probe closes it, also one that took so long that another followed: an answer to a call from before says
+    -- nothing of now.
+    if claim > 0 and opened_until > 0 then close() end
+    -- Calls end well since it closed: the provider is well, whatever fails next to them.
+    if claim == 0 and opened_until == 0 and well_at < closed_at then book('well_at', now) end
     if failures > 0 and opened_until == 0 then
         failures = 0
         book('failures', 0)
     end
 elseif verdict == 'down' then
-    local new, longer = count(), math.max(probed_ms, probe_ms) * 2
+    local new = count()
     if probe then
-        -- One that had failed before may be at fault itself: the others need not wait for longer.
-        open(new and longer or longer / 2)
+        open()
+        -- One that had failed before may be at fault itself: the others need not wait for it.
+        if new then hold(math.max(probed_ms, probe_ms) * 2) end
     elseif failures >= most and opened_until == 0 then
-        -- Soon after it closed, it goes on where it was: the provider was not yet well.
-        local anew = closed_at + open_ms < now
-        if anew then book('opened_at', now) end
-        open(anew and probe_ms or longer)
+        if closed_at + open_ms < now then book('opened_at', now) end
+        open()
+        hold(first_wait())
     end
 elseif probe then
     book('probe_until', 0) -- the next call may probe

@@ -21,13 +21,13 @@ __all__ = ["Stopping"]
 
 log = logging.getLogger("fourlane.worker")
 
-_LAST_SECONDS: Final = 5.0  # for what is still to be settled when the grace is over
+_LAST_SECONDS: Final = 5.0  # when the grace is over: for what is still to be settled, and what cut coroutines book
 _LISTEN_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 0.020
 
 
 class Stopping:
-    """1. Give back what has not begun. 2. Let runs end within the grace. 3. Abandon the rest. 4. Leave."""
+    """1. Give back what has not begun. 2. Let runs end within the grace. 3. Cut the rest. 4. Leave."""
 
     def __init__(
         self,
@@ -81,16 +81,17 @@ class Stopping:
             self._waits.sleep_deaf(0 if ready else max(0.0, min(_LISTEN_SECONDS, self.grace_ends_at - now)))
 
     def leave(self) -> None:
-        """Give back what did not end, and say so to Redis."""
+        """Give back what did not end, say so to Redis, and let it clean up."""
         for run in self._executor.abandon():
             tell.abandoned(run)
             run.service.give_back(run)
-        self._settle_last()
+        deadline = time.monotonic() + _LAST_SECONDS
+        self._settle_last(deadline)
+        self._executor.let_clean_up(deadline)
         self._tell_gone()
 
-    def _settle_last(self) -> None:
-        """Settle all that is left, as far as Redis takes it in a few seconds."""
-        deadline = time.monotonic() + _LAST_SECONDS
+    def _settle_last(self, deadline: float) -> None:
+        """Settle all that is left, as far as Redis takes it until then."""
         while left := [service for service in self._services if service.has_ended()]:
             now = time.monotonic()
             if now >= deadline:

@@ -278,6 +278,11 @@ class Executor:
             run.abandoned = True
         return [run for run in left if not run.ended_at]
 
+    def let_clean_up(self, deadline: float) -> None:
+        """Wait for what coroutines that were cut have yet to do, as to book what they paid for."""
+        while self._coroutines.clean_up() and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
     def _interrupt(self, run: Run, kind: type[BaseException]) -> None:
         if run.plan.is_async or not self._slots.interrupt(run, kind):
             self._coroutines.interrupt(run, kind)

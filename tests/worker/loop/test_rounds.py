@@ -274,6 +274,28 @@ def test_what_is_given_back_does_not_come_to_its_end_here(broker: RedisBroker, r
     assert job.status() is State.READY
 
 
+def test_a_stop_waits_for_what_a_cut_coroutine_books(broker: RedisBroker, run_worker: RunWorker) -> None:
+    begun, booked = [], []
+
+    @fourlane.task
+    async def pays() -> None:
+        begun.append(1)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.to_thread(time.sleep, 0.3)
+            booked.append(1)
+
+    for _ in range(3):
+        pays.send()
+    loop = run_worker(broker, grace_seconds=0.1)
+    eventually(lambda: len(begun) == 3)
+    loop.stop()
+    eventually(lambda: loop.executor.stopping)
+    assert len(booked) == 3
+    assert browse.unfinished(broker.store, "default") == 3  # given back
+
+
 def test_jobs_that_redis_refused_to_count_as_done_are_not_counted(broker: RedisBroker, run_worker: RunWorker) -> None:
     """Its lease was lost, and it ran again: that is one job."""
     let, ran = threading.Semaphore(0), []
