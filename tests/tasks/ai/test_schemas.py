@@ -186,7 +186,7 @@ class Holding(BaseModel):
 
 @pytest.mark.parametrize("model", [Older, Compiled, Holding])
 def test_a_model_whose_patterns_may_take_for_ever(model: type[BaseModel]) -> None:
-    with pytest.raises(InvalidArguments, match="schema: .* by Python's re"):
+    with pytest.raises(InvalidArguments, match=r"schema: .* by Python's re"):
         wanted(model)
 
 

@@ -62,9 +62,10 @@ def wanted(schema: Any) -> Wanted | None:
     # By its method, and not its base: who only enqueues does not load pydantic.
     if not hasattr(schema, "model_json_schema"):
         raise InvalidArguments(f"schema: a JSON Schema or a pydantic model, not the class {schema.__name__}")
-    described = schema.model_json_schema()
+    model: Any = schema
+    described = model.model_json_schema()
     check_schema(described)
-    if _uses_re(schema.__pydantic_core_schema__):
+    if _uses_re(model.__pydantic_core_schema__):
         raise InvalidArguments(
             f"schema: {schema.__name__} judges texts by Python's re, which may take for ever; "
             "give pattern= a text, and leave regex_engine='python-re' out"
