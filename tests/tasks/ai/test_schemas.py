@@ -26,6 +26,8 @@ NODE = {
     "required": ["next"],
 }
 
+SLOW = r"^([a-zA-Z0-9_.-]+)+@example.com$"
+CHAIN = {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(3_000)} | {"3000": {"type": "null"}}
 CIRCLE = {"type": "object", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}}
 
 GOOD = [
@@ -78,6 +80,9 @@ BAD = [
     (of(a={"unevaluatedProperties": False, "patternProperties": {"x": True}}), "use additionalProperties"),
     (of(a={"$dynamicRef": "#"}), "use \\$ref"),
     (CIRCLE | {"properties": {"a": {"$ref": "#/$defs/a"}}}, "leads back to itself"),
+    (of(a={"$ref": "#/x/y"}) | {"x": {"y": {"pattern": SLOW}}}, "leads to what is no schema; put it into"),
+    (of(a={"$id": "https://example.com/a"}), r"\$id changes where references lead"),
+    (of(a={"$ref": "#/$defs/0"}) | {"$defs": CHAIN}, "its references lead too deep"),
     (CIRCLE, r"defs.a: leads back to itself"),
     (of(a={"$ref": "#/$defs/m"}) | {"$defs": {"m": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/m"}]}}}, "back to"),
     (DEEP, "nested deeper than 50"),
@@ -150,7 +155,6 @@ def test_a_class_that_is_no_model() -> None:
         wanted(dict)
 
 
-SLOW = r"^([a-zA-Z0-9_.-]+)+@example.com$"
 TREE = of(a={"$ref": "#/$defs/n"}) | {
     "$defs": {"n": {"anyOf": [of(n={"$ref": "#/$defs/n"}), of(n={"$ref": "#/$defs/n"}), {"type": "null"}]}}
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from fourlane.codec import encode_value
@@ -22,7 +22,10 @@ _RANGES: Final = (
     ("minItems", "maxItems"),
     ("minProperties", "maxProperties"),
 )
-_HOLD_ONE: Final = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else")
+_HOLD_ONE: Final = (
+    *("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else"),
+    *("unevaluatedItems", "unevaluatedProperties"),
+)
 _HOLD_LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _HOLD_NAMED: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _OTHER_WAYS: Final = frozenset({"$ref", "anyOf", "oneOf", "allOf", "patternProperties", "if"})
@@ -50,13 +53,24 @@ def check_schema(schema: Any, where: str = "schema") -> None:
     nodes = list(_nodes(schema, where, 0))
     if not _is_valid(schema, where):
         return
-    circles = _Circles(schema)
+    try:
+        _check_nodes(schema, nodes, where)
+    except RecursionError:
+        raise InvalidArguments(f"{where}: its references lead too deep; describe it with fewer") from None
+
+
+def _check_nodes(schema: Node, nodes: Sequence[tuple[str, Node]], where: str) -> None:
+    circles, known = _Circles(schema), {id(node) for _, node in nodes}
     uses_both = {"unevaluatedProperties", "patternProperties"} <= {name for _, node in nodes for name in node}
     if uses_both:
         raise InvalidArguments(f"{where}: unevaluatedProperties beside patternProperties; use additionalProperties")
     for path, node in nodes:
         for fault in (*_faults(schema, node), *circles.at(node)):
             raise InvalidArguments(f"{path}: {fault}")
+        if "$ref" in node and id(_referred(schema, node["$ref"])) not in known:
+            raise InvalidArguments(f"{path}: $ref {node['$ref']!r} leads to what is no schema; put it into $defs")
+        if "$id" in node and node is not schema:
+            raise InvalidArguments(f"{path}: $id changes where references lead; leave it out")
     if _resolved(schema).get("type") != "object":
         raise InvalidArguments(f"{where}: its root is an object; put the value that you want into a property of one")
     if endless := _Endless(schema).at(schema, where, ()):
