@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
@@ -13,8 +13,10 @@ from fourlane.names import check_tenant
 __all__ = [
     "LOST",
     "Held",
+    "checked_tenant",
     "checked_tier",
     "current_tenant",
+    "look",
     "refuse_late",
     "refuse_lost",
     "running",
@@ -29,6 +31,22 @@ running: ContextVar[Any] = ContextVar("fourlane_running", default=None)
 
 checked_tier: ContextVar[int | None] = ContextVar("fourlane_checked_tier", default=None)
 """The tier of the job whose arguments its task's ``check`` looks at."""
+
+
+checked_tenant: ContextVar[str | None] = ContextVar("fourlane_checked_tenant", default=None)
+"""The tenant of the job whose arguments its task's ``check`` looks at; empty for none. None: no job is looked at."""
+
+
+def look(
+    check: Callable[..., None], tier: int, options: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Have a task's check look at a job's arguments, and know the job's tier and tenant. Raises what it raises."""
+    before, earlier = checked_tier.set(tier), checked_tenant.set(options.get("tenant", ""))
+    try:
+        check(*args, **kwargs)
+    finally:
+        checked_tier.reset(before)
+        checked_tenant.reset(earlier)
 
 
 sends_sealed: ContextVar[bool] = ContextVar("fourlane_sends_sealed", default=False)

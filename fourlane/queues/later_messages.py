@@ -13,6 +13,7 @@ from fourlane import codec
 from fourlane.errors import InvalidArguments, InvalidName, InvalidOption
 from fourlane.names import check_tenant
 from fourlane.options import check_sent
+from fourlane.queues import carry
 
 __all__ = ["checked_messages"]
 
@@ -34,30 +35,31 @@ def checked_messages(task: str, actor: Any, options: Options, actors: Mapping[st
       InvalidArguments, InvalidOption, InvalidName, and what the ``check`` of a message's task raises.
     """
     try:
-        return _options(options, actor, actors, "options")
+        return _options(options, actor, actors, "options", options.get("tenant", ""))
     except RecursionError:
         raise InvalidArguments(f"{task}: its later messages are nested too deep, or contain themselves") from None
 
 
-def _options(options: Options, actor: Any, actors: Mapping[str, Any], path: str) -> Options:
+def _options(options: Options, actor: Any, actors: Mapping[str, Any], path: str, tenant: str) -> Options:
+    """``tenant``: of the job, which those that follow it have too."""
     if codec.MESSAGES.isdisjoint(options):
         return options
     target, callbacks = options.get("pipe_target"), options.get("group_completion_callbacks")
     kept = dict(options)
     if target is not None:
         adds_result = not getattr(actor, "options", {}).get("pipe_ignore")
-        kept["pipe_target"] = _message(target, actors, f"{path}.pipe_target", adds_result)
+        kept["pipe_target"] = _message(target, actors, f"{path}.pipe_target", tenant, adds_result)
     if callbacks is not None:
         place = f"{path}.group_completion_callbacks"
         if not isinstance(callbacks, (list, tuple)):
             raise InvalidOption(f"{place} must be a list of messages, not {callbacks!r:.100}")
         kept["group_completion_callbacks"] = [
-            _message(each, actors, f"{place}[{number}]", False) for number, each in enumerate(callbacks)
+            _message(each, actors, f"{place}[{number}]", tenant, False) for number, each in enumerate(callbacks)
         ]
     return kept
 
 
-def _message(given: Any, actors: Mapping[str, Any], path: str, adds_result: bool) -> dict[str, Any]:
+def _message(given: Any, actors: Mapping[str, Any], path: str, tenant: str, adds_result: bool) -> dict[str, Any]:
     """``adds_result``: it gets the result of the message before it, unless it says no."""
     message = _fields(given, path)
     name, args, kwargs, options = (message[part] for part in ("actor_name", "args", "kwargs", "options"))
@@ -65,9 +67,12 @@ def _message(given: Any, actors: Mapping[str, Any], path: str, adds_result: bool
     options = _sent(options, path)
     actor = actors.get(name)
     check = getattr(actor, "check", None)
-    if check is not None and (options.get("pipe_ignore") or not adds_result):  # else one argument is not known yet
-        check(*args, **kwargs)
-    return {**message, "options": _options(options, actor, actors, f"{path}.options")}
+    if (
+        actor is not None and check is not None and (options.get("pipe_ignore") or not adds_result)
+    ):  # else one argument is not known yet
+        carry.look(check, int(actor.tier), {"tenant": tenant, **options}, args, kwargs)
+    tenant = options.get("tenant", tenant)
+    return {**message, "options": _options(options, actor, actors, f"{path}.options", tenant)}
 
 
 def _fields(given: Any, path: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
           EncryptionError: there are no keys.
         """
         if self.check is not None:
-            _look(self.check, int(job_id[:1]), args, kwargs)
+            carry.look(self.check, int(job_id[:1]), self.options, args, kwargs)
         options = self.options
         if self.sealed:
             from fourlane.sealing import seal_job
@@ -63,15 +63,6 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
             args, options = seal_job(job_id, self.task, args, kwargs, options)
             kwargs = {}
         return codec.encode(self.task, args, kwargs, options, enqueued_ms=enqueued_ms, call=call, max_bytes=max_bytes)
-
-
-def _look(check: Callable[..., None], tier: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Have a task's check look at a job's arguments, and know the job's tier."""
-    before = carry.checked_tier.set(tier)
-    try:
-        check(*args, **kwargs)
-    finally:
-        carry.checked_tier.reset(before)
 
 
 def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str, Any]) -> Draft:
@@ -128,7 +119,7 @@ def enqueue_many(
     bodies: list[bytes] = []
     for args, kwargs in calls:  # as Draft.body: a call for each would be felt
         if check is not None:
-            _look(check, int(queue.tier), args, kwargs)
+            carry.look(check, int(queue.tier), options, args, kwargs)
         bodies.append(encode(task, args, kwargs, options, max_bytes=max_bytes))
     return store.enqueue_new(queue.service, int(queue.tier), bodies, now_ms)
 

@@ -15,7 +15,7 @@ from fourlane import job
 from fourlane.errors import DuplicateJob, Reject
 from fourlane.names import Queue, Tier
 from fourlane.options import Encrypt, check_declared, check_encrypt, check_given
-from fourlane.queues import make
+from fourlane.queues import carry, make
 from fourlane.queues.broker import Defaults, RedisBroker
 from fourlane.queues.dramatiq_errors import closed_to_dramatiq
 from fourlane.queues.limit import Limit
@@ -231,7 +231,7 @@ class Task(dramatiq.Actor[P, R]):
         delay = None if when is None else when.delay_ms(now)
         if self._stub:
             if self.check is not None:
-                self.check(*args, **kwargs)
+                carry.look(self.check, int(queue.tier), made.options, args, kwargs)
             self.broker.declare_queue(message.queue_name)
         self.broker.enqueue(message, delay=delay)
         return message.message_id

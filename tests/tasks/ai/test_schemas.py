@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fourlane.errors import InvalidArguments
 from fourlane.tasks.ai.text.schemas import check_schema
@@ -25,7 +26,15 @@ NODE = {
     "required": ["next"],
 }
 
+SLOW = r"^([a-zA-Z0-9_.-]+)+@example.com$"
+CHAIN = {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(3_000)} | {"3000": {"type": "null"}}
+CIRCLE = {"type": "object", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}}
+
 GOOD = [
+    of(
+        day={"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"},
+        mail={"pattern": r"^[A-Za-z0-9_.+-]{1,64}@[a-z.-]{1,255}$"},
+    ),
     of(name={"type": "string"}, age={"type": "integer", "minimum": 0, "maximum": 0}),
     {"$ref": "#/$defs/n", "$defs": {"n": NODE}},  # a list has an end
     {"type": "object", "properties": {"again": {"$ref": "#"}}},  # not required
@@ -60,6 +69,22 @@ BAD = [
     ({"$ref": "#/$defs/n", "$defs": {"n": of(next={"$ref": "#/$defs/n"})}}, "needs itself"),
     (of(a={"type": "array", "minItems": 1, "items": {"$ref": "#"}}), "needs itself"),
     (of(a={"pattern": "("}), "pattern: is no JSON Schema"),
+    (of(a={"pattern": "(?=x)"}), "a: pattern .*look-around.*write one without look-around"),
+    (of(a={"pattern": r"(x)\1"}), "pattern .*backreferences"),
+    (of(a={"patternProperties": {"(?!x)": True}}), "pattern .*look-around"),
+    (of(a={"pattern": "((a{100}){100}){5}"}), "pattern .* is too large"),
+    (of(a={"pattern": r"\w{1,600}"}), "pattern .* is too large"),
+    (of(a={"pattern": "a" * 2_000}), "is too large"),
+    (of(a={"pattern": "(" * 900 + ")" * 900}), "is no JSON Schema that can be read"),
+    (of(a={"pattern": "a{99999999999}"}), "schema: is no JSON Schema that can be read"),
+    (of(a={"unevaluatedProperties": False, "patternProperties": {"x": True}}), "use additionalProperties"),
+    (of(a={"$dynamicRef": "#"}), "use \\$ref"),
+    (CIRCLE | {"properties": {"a": {"$ref": "#/$defs/a"}}}, "leads back to itself"),
+    (of(a={"$ref": "#/x/y"}) | {"x": {"y": {"pattern": SLOW}}}, "leads to what is no schema; put it into"),
+    (of(a={"$id": "https://example.com/a"}), r"\$id changes where references lead"),
+    (of(a={"$ref": "#/$defs/0"}) | {"$defs": CHAIN}, "its references lead too deep"),
+    (CIRCLE, r"defs.a: leads back to itself"),
+    (of(a={"$ref": "#/$defs/m"}) | {"$defs": {"m": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/m"}]}}}, "back to"),
     (DEEP, "nested deeper than 50"),
 ]
 
@@ -128,3 +153,61 @@ def test_a_model_has_rules_of_its_own() -> None:
 def test_a_class_that_is_no_model() -> None:
     with pytest.raises(InvalidArguments, match="not the class dict"):
         wanted(dict)
+
+
+TREE = of(a={"$ref": "#/$defs/n"}) | {
+    "$defs": {"n": {"anyOf": [of(n={"$ref": "#/$defs/n"}), of(n={"$ref": "#/$defs/n"}), {"type": "null"}]}}
+}
+NESTED = '{"a": ' + '{"n": ' * 60 + "1" + "}" * 61
+SLOW_TO_JUDGE = [
+    (of(a={"pattern": SLOW}), '{"a": "' + "a" * 50_000 + '"}', "does not match"),
+    (of(a={"patternProperties": {SLOW: False}}), '{"a": {"' + "a" * 48 + '": 1}}', ""),
+    (
+        of(a={"patternProperties": {SLOW: True}, "additionalProperties": False}),
+        '{"a": {"' + "a" * 48 + '": 1}}',
+        r"\$.a: Additional properties are not allowed",
+    ),
+    (of(a={"uniqueItems": True}), '{"a": [' + "[{}, 1], " * 3_000 + "1]}", "has an item twice"),
+    (of(a={"uniqueItems": True}), '{"a": [' + ", ".join(f'{{"b": {n}}}' for n in range(20_000)) + "]}", ""),
+    (of(a={"uniqueItems": True}), '{"a": [1, true, "1", [1], [true], {"b": 1}, null]}', ""),
+    (of(a={"uniqueItems": True}), '{"a": [1, 1.0]}', "has an item twice"),
+    (TREE, NESTED, "too large, or nested too deep"),
+]
+
+
+class Older(BaseModel):
+    model_config = ConfigDict(regex_engine="python-re")
+    mail: str = Field(pattern=SLOW)
+
+
+class Compiled(BaseModel):
+    mail: str = Field(pattern=re.compile(SLOW))
+
+
+class Holding(BaseModel):
+    olds: list[Older]
+
+
+@pytest.mark.parametrize("model", [Older, Compiled, Holding])
+def test_a_model_whose_patterns_may_take_for_ever(model: type[BaseModel]) -> None:
+    with pytest.raises(InvalidArguments, match=r"schema: .* by Python's re"):
+        wanted(model)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("schema", "text", "words"), SLOW_TO_JUDGE)
+def test_judging_has_an_end(schema: Any, text: str, words: str) -> None:
+    want = wanted(schema)
+    assert want is not None
+    if not words:
+        want.read(text)
+        return
+    with pytest.raises(Misfit, match=words):
+        want.read(text)
+
+
+def test_an_answer_that_is_nested_too_deep_does_not_fit() -> None:
+    want = wanted({"type": "object", "properties": {"n": {"$ref": "#"}}})
+    assert want is not None
+    with pytest.raises(Misfit, match="nested too deep"):
+        want.read('{"n": ' * 500 + "{}" + "}" * 500)

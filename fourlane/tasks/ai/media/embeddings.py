@@ -59,7 +59,7 @@ def _check(
 ) -> None:
     """Raises InvalidArguments."""
     given = check_texts(texts, _MOST_TEXTS)
-    models = models_for("embed", model, "each text is looked at below", tenant)
+    models = models_for("embed", model, "each text is looked at below", whose(tenant))
     for other in models[1:]:
         if other.rpartition("/")[2] != models[0].rpartition("/")[2]:
             raise InvalidArguments(f"{other} is a fallback of {models[0]}: vectors of two models cannot be compared")
@@ -90,8 +90,8 @@ async def embed(
       dimensions: of each vector, where the model can have fewer than its own.
       name: of the steps; give one where a job embeds several lists.
     """
-    tenant = whose(tenant)
     with as_rejects():
+        tenant = whose(tenant)
         _check(texts, model=model, dimensions=dimensions, tenant=tenant)
         parts = list(batches(configured().resolve(model).partition("/")[0], texts))
     in_files = len(texts) > MOST_IN_RESULT

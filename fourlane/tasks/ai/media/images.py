@@ -48,6 +48,7 @@ def _wish(
 def _check(prompt: str, **options: Any) -> None:
     given = {"model": IMAGE_MODEL, "images": None, "tenant": None} | options
     given.pop("name", None)
+    given["tenant"] = whose(given["tenant"])
     _wish(prompt, **given)
 
 
@@ -74,8 +75,8 @@ async def image(
       images: sources of images that are edited: URLs, storage references, paths.
       name: of the step; give one where a job makes several calls.
     """
-    tenant = whose(tenant)
     with as_rejects():
+        tenant = whose(tenant)
         wish, sources = _wish(
             prompt,
             model=model,

@@ -40,7 +40,7 @@ class Moderated(TypedDict):
 
 def _check(texts: Sequence[str], *, model: str = MODERATION_MODEL, tenant: str | None = None, **_: Any) -> None:
     """Raises InvalidArguments."""
-    models_for("moderate", model, check_texts(texts, _MOST_TEXTS)[0], tenant)
+    models_for("moderate", model, check_texts(texts, _MOST_TEXTS)[0], whose(tenant))
 
 
 @task(name="fourlane.ai.moderate", check=_check, service="ai", result_ttl_ms=86_400_000, timeout_ms=600_000)
@@ -52,8 +52,8 @@ async def moderate(
     Parameters:
       name: of the steps; give one where a job moderates several lists.
     """
-    tenant = whose(tenant)
     with as_rejects():
+        tenant = whose(tenant)
         _check(texts, model=model, tenant=tenant)
     parts = [texts[first : first + _IN_ONE_REQUEST] for first in range(0, len(texts), _IN_ONE_REQUEST)]
     results: list[Verdict] = []

@@ -36,6 +36,7 @@ _OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000,
 
 def _check_sound(source: str, *, model: str = HEARING_MODEL, tenant: str | None = None, **_: Any) -> None:
     """Raises InvalidArguments."""
+    tenant = whose(tenant)
     models_for("transcribe", model, source, tenant)
     check_sources([source], tenant=tenant)
 
@@ -58,8 +59,8 @@ async def transcribe(
       prompt: what it is about, names that occur in it.
       name: of the step; give one where a job makes several calls.
     """
-    tenant = whose(tenant)
     with as_rejects():
+        tenant = whose(tenant)
         _check_sound(source, model=model, tenant=tenant)
     sound: tuple[Any, ...] = ()
 
@@ -93,6 +94,7 @@ def _speech(text: str, *, model: str, tenant: str | None, **options: str) -> Spe
 def _check_speech(text: str, **options: Any) -> None:
     given = {"model": SPEAKING_MODEL, "tenant": None} | options
     given.pop("name", None)
+    given["tenant"] = whose(given["tenant"])
     _speech(text, **given)
 
 
@@ -115,8 +117,8 @@ async def speak(
       instructions: how to speak.
       name: of the step; give one where a job makes several calls.
     """
-    tenant = whose(tenant)
     with as_rejects():
+        tenant = whose(tenant)
         wish = _speech(text, model=model, tenant=tenant, voice=voice, format=format, instructions=instructions)
 
     async def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Answer:

@@ -157,9 +157,8 @@ def asking(
 ) -> Asking:
     """Check the options of a call. Raises InvalidArguments; TypeError of one that there is not."""
     _check_text("model", model)
-    for what, text in (("system", system), ("tenant", tenant)):
-        if text is not None and not isinstance(text, str):
-            raise InvalidArguments(f"{what}: text, not {type(text).__name__}")
+    if system is not None and not isinstance(system, str):
+        raise InvalidArguments(f"system: text, not {type(system).__name__}")
     _check_whole("max_tokens", max_tokens, 1)
     _check_whole("max_rounds", max_rounds, 1, 100)
     if seed is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from fourlane.codec import encode_value
 from fourlane.errors import InvalidArguments
+from fourlane.tasks.ai.text.judging import refused_pattern
 
 __all__ = ["check_schema"]
 
@@ -21,7 +22,10 @@ _RANGES: Final = (
     ("minItems", "maxItems"),
     ("minProperties", "maxProperties"),
 )
-_HOLD_ONE: Final = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else")
+_HOLD_ONE: Final = (
+    *("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else"),
+    *("unevaluatedItems", "unevaluatedProperties"),
+)
 _HOLD_LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _HOLD_NAMED: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _OTHER_WAYS: Final = frozenset({"$ref", "anyOf", "oneOf", "allOf", "patternProperties", "if"})
@@ -49,9 +53,24 @@ def check_schema(schema: Any, where: str = "schema") -> None:
     nodes = list(_nodes(schema, where, 0))
     if not _is_valid(schema, where):
         return
+    try:
+        _check_nodes(schema, nodes, where)
+    except RecursionError:
+        raise InvalidArguments(f"{where}: its references lead too deep; describe it with fewer") from None
+
+
+def _check_nodes(schema: Node, nodes: Sequence[tuple[str, Node]], where: str) -> None:
+    circles, known = _Circles(schema), {id(node) for _, node in nodes}
+    uses_both = {"unevaluatedProperties", "patternProperties"} <= {name for _, node in nodes for name in node}
+    if uses_both:
+        raise InvalidArguments(f"{where}: unevaluatedProperties beside patternProperties; use additionalProperties")
     for path, node in nodes:
-        for fault in _faults(schema, node):
+        for fault in (*_faults(schema, node), *circles.at(node)):
             raise InvalidArguments(f"{path}: {fault}")
+        if "$ref" in node and id(_referred(schema, node["$ref"])) not in known:
+            raise InvalidArguments(f"{path}: $ref {node['$ref']!r} leads to what is no schema; put it into $defs")
+        if "$id" in node and node is not schema:
+            raise InvalidArguments(f"{path}: $id changes where references lead; leave it out")
     if _resolved(schema).get("type") != "object":
         raise InvalidArguments(f"{where}: its root is an object; put the value that you want into a property of one")
     if endless := _Endless(schema).at(schema, where, ()):
@@ -69,6 +88,8 @@ def _is_valid(schema: Node, where: str) -> bool:
     except SchemaError as error:
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
         raise InvalidArguments(f"{where}{path}: is no JSON Schema: {error.message:.200}") from None
+    except (RecursionError, OverflowError) as error:  # of a pattern
+        raise InvalidArguments(f"{where}: is no JSON Schema that can be read: {error!s:.200}") from None
     return True
 
 
@@ -105,6 +126,11 @@ def _faults(root: Node, node: Node) -> Iterator[str]:
     """Why nothing can be as a valid schema says; rules that are cheap to know."""
     if "$ref" in node and _referred(root, node["$ref"]) is None:
         yield f"$ref {node['$ref']!r} leads to nothing in the schema"
+    if "$dynamicRef" in node:
+        yield "$dynamicRef: use $ref"
+    for pattern in (*([node["pattern"]] if "pattern" in node else ()), *(node.get("patternProperties") or ())):
+        if refused := refused_pattern(pattern):
+            yield f"pattern {pattern[:100]!r}: {refused}"
     least: Any
     most: Any
     for low, high in _RANGES:
@@ -125,6 +151,37 @@ def _faults(root: Node, node: Node) -> Iterator[str]:
             yield f"{name!r} is required, and properties do not have it"
         if properties.get(name) is False:
             yield f"{name!r} is required, and may not be there"
+
+
+class _Circles:
+    """Finds where a schema leads back to itself for one and the same value, so that judging it has no end."""
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+        self._ended: set[int] = set()
+
+    def at(self, node: Node) -> Iterator[str]:
+        if self._returns(node, frozenset()):
+            yield "leads back to itself, and describes nothing; describe the value, or leave it out"
+
+    def _returns(self, node: Any, through: frozenset[int]) -> bool:
+        if not isinstance(node, Mapping) or id(node) in self._ended:
+            return False
+        if id(node) in through:
+            return True
+        if any(self._returns(one, through | {id(node)}) for one in self._same_value(node)):
+            return True
+        self._ended.add(id(node))
+        return False
+
+    def _same_value(self, node: Node) -> Iterator[Any]:
+        """Schemas that are asked about the value that this is asked about."""
+        if "$ref" in node:
+            yield _referred(self._root, node["$ref"])
+        yield from (node.get(name) for name in ("not", "if", "then", "else"))
+        for name in ("anyOf", "oneOf", "allOf"):
+            yield from node.get(name) or ()
+        yield from (node.get("dependentSchemas") or {}).values()
 
 
 class _Endless:

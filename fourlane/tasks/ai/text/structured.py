@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from fourlane.errors import FourlaneError, InvalidArguments, Reject
+from fourlane.tasks.ai.text.judging import TooMuch, faults_of
 from fourlane.tasks.ai.text.schemas import check_schema
 
 __all__ = ["Misfit", "Wanted", "corrected", "wanted"]
@@ -38,14 +40,13 @@ class Wanted:
 
     def read(self, text: str) -> Any:
         """What an answer holds. Raises Misfit."""
-        from jsonschema import Draft202012Validator
-
         value = _json_of(text)
-        faults = [
-            f"{error.json_path}: {error.message:.200}" for error in Draft202012Validator(self.schema).iter_errors(value)
-        ]
-        if not faults and self.model is not None:
-            faults = _faults_by_model(self.model, value)
+        try:
+            faults = list(islice(faults_of(self.schema, value), _MOST_FAULTS))
+            if not faults and self.model is not None:
+                faults = _faults_by_model(self.model, value)
+        except (TooMuch, RecursionError):
+            raise Misfit("$: is too large, or nested too deep, to be judged; answer with less") from None
         if faults:
             raise Misfit("\n".join(faults[:_MOST_FAULTS]))
         return value
@@ -61,9 +62,26 @@ def wanted(schema: Any) -> Wanted | None:
     # By its method, and not its base: who only enqueues does not load pydantic.
     if not hasattr(schema, "model_json_schema"):
         raise InvalidArguments(f"schema: a JSON Schema or a pydantic model, not the class {schema.__name__}")
-    described = schema.model_json_schema()
+    model: Any = schema
+    described = model.model_json_schema()
     check_schema(described)
+    if _uses_re(model.__pydantic_core_schema__):
+        raise InvalidArguments(
+            f"schema: {schema.__name__} judges texts by Python's re, which may take for ever; "
+            "give pattern= a text, and leave regex_engine='python-re' out"
+        )
     return Wanted(described, schema)
+
+
+def _uses_re(node: Any) -> bool:
+    """Whether pydantic judges by Python's ``re``, whose patterns go back and forth in a text."""
+    if isinstance(node, (list, tuple)):
+        return any(map(_uses_re, node))
+    if not isinstance(node, Mapping):
+        return False
+    if node.get("regex_engine") == "python-re" or isinstance(node.get("pattern"), re.Pattern):
+        return True
+    return any(map(_uses_re, node.values()))
 
 
 def corrected(faults: str) -> str:
