@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fourlane.errors import InvalidArguments
@@ -13,12 +13,12 @@ from fourlane.tasks.ai.batches.asking import account_of, refuse_hurried
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.media.sources import check_sources
 from fourlane.tasks.ai.money.budgets import refuse_at_once
-from fourlane.tasks.ai.money.prices import charge, context_window, count_tokens
+from fourlane.tasks.ai.money.prices import charge, context_window
+from fourlane.tasks.ai.options import speaking_for
 from fourlane.tasks.ai.text.asking import Asking, asking
 from fourlane.tasks.ai.text.messages import sources_of
 
 __all__ = [
-    "check",
     "check_asking",
     "check_batch",
     "check_model",
@@ -28,16 +28,6 @@ __all__ = [
 ]
 
 _SOME: Final = Usage(input_tokens=1_000, output_tokens=1_000, characters=1, audio_seconds=1.0, images=1)
-
-
-def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: str | None = None) -> None:
-    """Raises InvalidArguments, with what to do."""
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise InvalidArguments("the prompt is empty")
-    if max_tokens < 1:
-        raise InvalidArguments(f"max_tokens must be 1 or more, not {max_tokens}")
-    check_model(model, tenant)
-    check_window(configured().living(model)[0], count_tokens(prompt, system))
 
 
 def check_model(model: str, tenant: str | None) -> None:
@@ -84,6 +74,7 @@ def check_batch(asked: Asking) -> None:
         refuse_hurried(tier)
 
 
+@speaking_for("generate")
 def check_text(prompt: str | None = None, **options: Any) -> None:
     """The arguments of a task that asks for text."""
     refuse_classes(options)
@@ -94,6 +85,9 @@ def refuse_classes(options: Mapping[str, Any]) -> None:
     """What goes to a job is JSON. Raises InvalidArguments, with what to give in its place."""
     if isinstance(options.get("schema"), type):
         raise InvalidArguments(f"schema: give a job {options['schema'].__name__}.model_json_schema(), which is JSON")
-    for one in options.get("tools") or ():
+    tools = options.get("tools")
+    for one in tools if isinstance(tools, Sequence) else ():
         if callable(one):
-            raise InvalidArguments(f"tools: name the tool to a job: {getattr(one, 'name', one.__name__)!r}")
+            raise InvalidArguments(
+                f"tools: name the tool to a job: {getattr(one, 'name', None) or getattr(one, '__name__', one)!r}"
+            )
