@@ -17,7 +17,6 @@ from fourlane.tasks.ai.options import (
     check_whole,
     check_words,
     refuse_unknown,
-    several,
     step_name,
 )
 from fourlane.tasks.ai.paid.work import ACCEPTED
@@ -212,7 +211,9 @@ def _texts(what: str, value: Any) -> tuple[Any, ...]:
     """One text or several."""
     if isinstance(value, str):
         return (value,)
-    return tuple(several(what, value))
+    if not isinstance(value, Sequence):
+        raise InvalidArguments(f"{what}: a text or a list of them, not {value!r:.40}")
+    return tuple(value)
 
 
 def _stops(stop: Any) -> tuple[str, ...]:
