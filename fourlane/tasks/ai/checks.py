@@ -8,10 +8,12 @@ from typing import Any, Final
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import Usage
 from fourlane.providers.ai.batches import has_batches
+from fourlane.providers.ai.catalogue import most_output
 from fourlane.queues import carry
 from fourlane.tasks.ai.batches.asking import account_of, refuse_hurried
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.media.sources import check_sources
+from fourlane.tasks.ai.models.kinds import refuse_wordless
 from fourlane.tasks.ai.money.budgets import refuse_at_once
 from fourlane.tasks.ai.money.prices import charge, context_window
 from fourlane.tasks.ai.options import speaking_for
@@ -24,6 +26,7 @@ __all__ = [
     "check_model",
     "check_text",
     "check_window",
+    "check_writer",
     "refuse_classes",
 ]
 
@@ -41,6 +44,17 @@ def check_model(model: str, tenant: str | None) -> None:
     refuse_at_once(config, full, tenant, None, priced=charge(config, full, [_SOME]).priced)
 
 
+def check_writer(asked: Asking) -> None:
+    """As ``check_model``, and all of them write text, the first one so much. Raises InvalidArguments."""
+    check_model(asked.model, asked.tenant)
+    models = configured().living(asked.model)
+    for full in models:
+        refuse_wordless(full)
+    most = most_output(models[0])
+    if most is not None and asked.max_tokens > most:
+        raise InvalidArguments(f"max_tokens: {models[0]} says {most:,} at most, not {asked.max_tokens:,}")
+
+
 def check_window(full: str, tokens: int) -> None:
     """Raises InvalidArguments: the model cannot read so much."""
     window = context_window(full)
@@ -50,7 +64,7 @@ def check_window(full: str, tokens: int) -> None:
 
 def check_asking(asked: Asking) -> None:
     """Raises InvalidArguments, with what to do."""
-    check_model(asked.model, asked.tenant)
+    check_writer(asked)
     check_batch(asked)
     for source in sources_of(asked.turns):
         try:

@@ -9,6 +9,7 @@ from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai.media import Ability, refuse_unable
 from fourlane.tasks.ai.checks import check_model, check_window
 from fourlane.tasks.ai.config import configured
+from fourlane.tasks.ai.models.kinds import known_kind
 from fourlane.tasks.ai.money.prices import count_tokens
 from fourlane.tasks.ai.options import check_text, check_words, several, step_name
 
@@ -33,7 +34,7 @@ def models_for(
     check_window(config.living(model)[0], count_tokens(*texts.values()))
     models = [config.resolve(one) for one in (model, *config.fallbacks.get(model, ()))]
     for full in models:
-        refuse_unable(ability, full)
+        refuse_unable(ability, full, known_kind(full))
     return models
 
 

@@ -112,3 +112,47 @@ def test_an_option_that_there_is_not_is_told_of_the_task(
         task.check(*args, top_p=1)
     with pytest.raises(TypeError, match=rf"^{name}\(\) takes .* positional argument"):
         task.check(*args, "another", "and one")
+
+
+WORDLESS = ["text-embedding-3-small", "gpt-transcribe", "gemini-3.8-flash-tts", "gpt-image-2.5-flare"]
+WORDLESS += ["openai/dall-e-4", "openai/gpt-4o-mini-tts", "omni-moderation-latest", "google/gemini-embedding-2"]
+OF_TEXT = ["gpt-6-luna", "gpt-4o", "openai/gpt-6.1-sol", "gemini-3.8-flash", "google/gemini-2.5-pro"]
+
+
+@pytest.mark.parametrize("model", WORDLESS)
+def test_a_model_that_writes_no_text_is_not_asked_for_any(asked: Any, model: str) -> None:
+    for task in (ai.generate, ai.analyze, ai.summarize):
+        with pytest.raises(InvalidArguments, match=r"answers no prompt; use gpt-6-luna"):
+            task.check("hi", model=model)
+    with pytest.raises(InvalidArguments, match=r"answers no prompt"):
+        ai.translate.check(source="https://example.com/a.txt", to="German", model=model)
+
+
+@pytest.mark.parametrize("model", OF_TEXT)
+def test_a_model_of_text_is_asked_for_nothing_else(asked: Any, model: str) -> None:
+    others = [(ai.image, "a fox"), (ai.speak, "hi"), (ai.transcribe, SOUND), (ai.embed, ["a"]), (ai.moderate, ["a"])]
+    for task, args in others:
+        with pytest.raises(InvalidArguments, match=r"cannot (make images|speak|transcribe|embed|moderate); use \w+/"):
+            task.check(args, model=model)
+
+
+def test_a_model_that_nobody_knows_may_be_asked(asked: Any) -> None:
+    ai.image.check("a fox", model="openai/of-next-month")
+    ai.embed.check(["a"], model="openrouter/baai/bge-m3")
+    ai.generate.check("hi", model="openai/of-next-month")
+    ai.generate.check("hi", model="google/gemini-3.1-flash-image")
+
+
+def test_a_fallback_can_do_it_too(asked: Any) -> None:
+    asked(fallbacks={"gpt-6-luna": ["gpt-transcribe"]})
+    with pytest.raises(InvalidArguments, match="openai/gpt-transcribe is for transcriptions"):
+        ai.generate.check("hi")
+
+
+@pytest.mark.parametrize(
+    ("model", "most"), [("claude-haiku-4.5", 64_000), ("claude-opus-5.5", 128_000), ("gpt-6-luna", 10_000_000)]
+)
+def test_no_more_tokens_than_the_model_says(asked: Any, model: str, most: int) -> None:
+    ai.generate.check("hi", model=model, max_tokens=most)
+    with pytest.raises(InvalidArguments, match=rf"max_tokens.* {most:,}"):
+        ai.generate.check("hi", model=model, max_tokens=most + 1)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Media
 from fourlane.storage.media import TEXTS
-from fourlane.tasks.ai.checks import check_asking, check_batch, check_model, refuse_classes
+from fourlane.tasks.ai.checks import check_asking, check_batch, check_writer, refuse_classes
 from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.long.texts import check_parts, room_for_text
 from fourlane.tasks.ai.media.sources import check_sources, read_media
@@ -56,7 +56,7 @@ class TextWork:
         if source is None and not self._is_long(text, options):
             check_asking(asked)
         else:
-            check_model(asked.model, asked.tenant)
+            check_writer(asked)
             check_batch(asked)
             check_parts(text or "", self.at_once(asked))
 

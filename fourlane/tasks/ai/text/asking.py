@@ -30,6 +30,8 @@ __all__ = ["Asking", "TextOptions", "asking"]
 _TOKENS: Final = {"image": 1_500, "file": 3_000, "audio": 2_000}
 """About what a source takes whose size is not known yet."""
 _MOST_STOPS: Final = 4
+_MOST_TOKENS: Final = 10_000_000
+"""More than any model says; a figure beside it is a slip."""
 _WHOLE: Final[tuple[Outcome, ...]] = ("ok", "tool_calls")
 _MADE_WHOLE: Final = frozenset({"analyze", "translate", "summarize"})
 """The operations of which a part is of no use."""
@@ -167,7 +169,7 @@ def asking(
     refuse_unknown(operation, unknown)
     check_text("model", model)
     check_words(system="" if system is None else system, tenant="" if tenant is None else tenant)
-    check_whole("max_tokens", max_tokens, 1)
+    check_whole("max_tokens", max_tokens, 1, _MOST_TOKENS)
     check_whole("max_rounds", max_rounds, 1, 100)
     if seed is not None:
         check_whole("seed", seed, 0, 2**31 - 1)
