@@ -101,9 +101,18 @@ def json_object(fix: str) -> WrapValidator:
 def _parsed(text: str) -> Any:
     """What JSON says. Raises ValueError."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once_each)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} is written twice; write it once")
+        found[key] = value
+    return found
 
 
 def _clean_key(given: Any) -> Any:

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import Usage
 from fourlane.providers.ai.batches import has_batches
+from fourlane.providers.ai.catalogue import most_output
 from fourlane.queues import carry
 from fourlane.tasks.ai.batches.asking import account_of, refuse_hurried
 from fourlane.tasks.ai.config import configured, no_key
 from fourlane.tasks.ai.media.sources import check_sources
+from fourlane.tasks.ai.models.kinds import refuse_wordless
 from fourlane.tasks.ai.money.budgets import refuse_at_once
-from fourlane.tasks.ai.money.prices import charge, context_window, count_tokens
+from fourlane.tasks.ai.money.prices import charge, context_window
+from fourlane.tasks.ai.options import speaking_for
 from fourlane.tasks.ai.text.asking import Asking, asking
 from fourlane.tasks.ai.text.messages import sources_of
 
 __all__ = [
-    "check",
     "check_asking",
     "check_batch",
     "check_model",
     "check_text",
     "check_window",
+    "check_writer",
     "refuse_classes",
 ]
 
 _SOME: Final = Usage(input_tokens=1_000, output_tokens=1_000, characters=1, audio_seconds=1.0, images=1)
-
-
-def check(model: str, prompt: str, max_tokens: int, tenant: str | None, system: str | None = None) -> None:
-    """Raises InvalidArguments, with what to do."""
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise InvalidArguments("the prompt is empty")
-    if max_tokens < 1:
-        raise InvalidArguments(f"max_tokens must be 1 or more, not {max_tokens}")
-    check_model(model, tenant)
-    check_window(configured().living(model)[0], count_tokens(prompt, system))
 
 
 def check_model(model: str, tenant: str | None) -> None:
@@ -51,6 +44,17 @@ def check_model(model: str, tenant: str | None) -> None:
     refuse_at_once(config, full, tenant, None, priced=charge(config, full, [_SOME]).priced)
 
 
+def check_writer(asked: Asking) -> None:
+    """As ``check_model``, and all of them write text, the first one so much. Raises InvalidArguments."""
+    check_model(asked.model, asked.tenant)
+    models = configured().living(asked.model)
+    for full in models:
+        refuse_wordless(full)
+    most = most_output(models[0])
+    if most is not None and asked.max_tokens > most:
+        raise InvalidArguments(f"max_tokens: {models[0]} says {most:,} at most, not {asked.max_tokens:,}")
+
+
 def check_window(full: str, tokens: int) -> None:
     """Raises InvalidArguments: the model cannot read so much."""
     window = context_window(full)
@@ -60,7 +64,7 @@ def check_window(full: str, tokens: int) -> None:
 
 def check_asking(asked: Asking) -> None:
     """Raises InvalidArguments, with what to do."""
-    check_model(asked.model, asked.tenant)
+    check_writer(asked)
     check_batch(asked)
     for source in sources_of(asked.turns):
         try:
@@ -84,6 +88,7 @@ def check_batch(asked: Asking) -> None:
         refuse_hurried(tier)
 
 
+@speaking_for("generate")
 def check_text(prompt: str | None = None, **options: Any) -> None:
     """The arguments of a task that asks for text."""
     refuse_classes(options)
@@ -94,6 +99,9 @@ def refuse_classes(options: Mapping[str, Any]) -> None:
     """What goes to a job is JSON. Raises InvalidArguments, with what to give in its place."""
     if isinstance(options.get("schema"), type):
         raise InvalidArguments(f"schema: give a job {options['schema'].__name__}.model_json_schema(), which is JSON")
-    for one in options.get("tools") or ():
+    tools = options.get("tools")
+    for one in tools if isinstance(tools, Sequence) else ():
         if callable(one):
-            raise InvalidArguments(f"tools: name the tool to a job: {getattr(one, 'name', one.__name__)!r}")
+            raise InvalidArguments(
+                f"tools: name the tool to a job: {getattr(one, 'name', None) or getattr(one, '__name__', one)!r}"
+            )

@@ -15,6 +15,7 @@ from fourlane.providers.ai.catalogue import End, end_of
 from fourlane.providers.health import Rules, Target, fingerprint
 from fourlane.redact import know
 from fourlane.root import Root, root
+from fourlane.tasks.ai.models.meant import followed, meant
 from fourlane.tasks.ai.models.names import MODELS, is_model, no_model, retired, today
 from fourlane.tasks.ai.money.budget_rules import NANO, Budget, monthly
 
@@ -211,6 +212,8 @@ def config_of(of: Root) -> AiConfig:
 
 
 def config_from(options: AiOptions) -> AiConfig:
-    """What FOURLANE_AI says, without keys and database."""
+    """What FOURLANE_AI says, without keys and database. Raises SettingsError: a name in it is of nothing."""
     budgets = [Budget(**one.model_dump()) for one in options.budgets]
-    return AiConfig(budgets=budgets, **options.model_dump(exclude={"log_rows", "budgets"}))
+    given = options.model_dump(exclude={"log_rows", "budgets"}) | {"models": followed(options.models)}
+    config = AiConfig(budgets=budgets, **given)
+    return replace(config, **meant(options, config.resolve))

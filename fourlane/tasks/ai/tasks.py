@@ -10,6 +10,7 @@ from fourlane.tasks.ai.checks import check_text
 from fourlane.tasks.ai.long.summaries import summarize_text
 from fourlane.tasks.ai.long.translations import translate_text, translated_at_once
 from fourlane.tasks.ai.long.work import TextWork
+from fourlane.tasks.ai.options import speaking_for
 from fourlane.tasks.ai.paid.reply import Reply
 from fourlane.tasks.ai.text.asking import TextOptions
 from fourlane.tasks.task import task
@@ -35,6 +36,7 @@ _ANALYSIS: Final = TextWork(
 )
 
 
+@speaking_for("analyze")
 def _check_analysis(text: str | None = None, *, source: str | None = None, **options: Any) -> None:
     _ANALYSIS.check(text, source, options)
 
@@ -57,6 +59,7 @@ def _translation(to: Any) -> TextWork:
     return TextWork("translate", told, 4_096, translate_text, translated_at_once)
 
 
+@speaking_for("translate")
 def _check_translation(text: str | None = None, *, to: str, source: str | None = None, **options: Any) -> None:
     _translation(to).check(text, source, options)
 
@@ -85,6 +88,7 @@ def _summary(words: Any) -> TextWork:
     return TextWork("summarize", f"Summarize what the user gives in at most {words} words.", in_parts=in_parts)
 
 
+@speaking_for("summarize")
 def _check_summary(text: str | None = None, *, words: int = 100, source: str | None = None, **options: Any) -> None:
     _summary(words).check(text, source, options)
 

@@ -145,7 +145,7 @@ def test_texts_are_moderated(media_tasks: RedisBroker, run_worker: RunWorker, pr
 
 
 REFUSED = [
-    (ai.image, ("",), {}, "prompt is empty"),
+    (ai.image, ("",), {}, "prompt: text that is not empty"),
     (ai.image, ("a fox",), {"model": "claude-haiku-4.5"}, "cannot make images; use openai/"),
     (ai.image, ("a fox",), {"size": "1x1"}, "size '1x1'"),
     (ai.image, ("a fox",), {"images": ["none.png"]}, "is not there"),
@@ -154,7 +154,7 @@ REFUSED = [
     (ai.transcribe, ("none.wav",), {}, "is not there"),
     (ai.transcribe, ("https://127.0.0.1/a.wav",), {}, "127.0.0.1"),
     (ai.transcribe, ("https://example.com/a.wav",), {"model": "sonar"}, "cannot transcribe"),
-    (ai.speak, (" ",), {}, "prompt is empty"),
+    (ai.speak, (" ",), {}, "text: text that is not empty"),
     (ai.speak, ("hello",), {"voice": "nobody"}, "voice 'Nobody'"),
     (ai.embed, ([],), {}, "no texts"),
     (ai.embed, ("hello",), {}, "are a list"),

@@ -52,6 +52,16 @@ def test_what_is_taken(prompt: str | None, files: list[str], messages: Any, turn
     assert list(turns_of(prompt, messages, files)) == turns
 
 
+def wants(**given: Any) -> list[dict[str, Any]]:
+    """A conversation whose call of a tool is otherwise."""
+    return [USER, WANTS | {"tool_calls": [CALL | given]}, {"role": "tool", "id": "c1", "content": "rain"}]
+
+
+def answered(raw: Any) -> list[dict[str, Any]]:
+    return [USER, WANTS | {"raw": raw}, {"role": "tool", "id": "c1", "content": "rain"}]
+
+
+RAW = {"provider": "openai", "model": "gpt-6-luna", "content": [{"type": "reasoning"}]}
 REFUSED = [
     (None, [], None, "the prompt is empty"),
     (" ", [], None, "the prompt is empty"),
@@ -75,6 +85,29 @@ REFUSED = [
     (None, [], [USER, {"role": "assistant", "content": "The"}], "do not go on with a beginning of theirs"),
     (None, [], [USER, WANTS, USER], "the tool call 'c1' has no answer"),
     (None, [], [USER, {"role": "tool", "id": "c1", "content": "x"}], "'c1' is to no call before it"),
+    (None, [], [{"role": [], "content": "x"}], r"messages\[0\].role: user"),
+    (None, [], [USER, WANTS | {"tool_calls": 7}], r"messages\[1\].tool_calls: a list, not int"),
+    (None, [], [USER, WANTS | {"tool_calls": {}}], r"messages\[1\].tool_calls: a list, not dict"),
+    (None, [], wants(type="function"), r"messages\[1\].tool_calls\[0\]: 'type' means nothing"),
+    *(
+        (None, [], wants(arguments=arguments), r"messages\[1\].tool_calls\[0\].arguments: are not JSON")
+        for arguments in ('{"a"', '{"a":NaN}', '{"a": 1} x', "[" * 20_000)
+    ),
+    *(
+        (None, [], wants(arguments=arguments), r"messages\[1\].tool_calls\[0\].arguments: a JSON object")
+        for arguments in ("[1]", "null", "7", '"x"')
+    ),
+    *((None, [], wants(arguments=arguments), r"arguments: text that is") for arguments in (None, {}, {"a": 1}, "")),
+    *((None, [], answered(raw), r"messages\[1\].raw: an object") for raw in ({}, [], 7, "x", RAW | {"more": 1})),
+    *((None, [], answered(RAW | {"model": model}), r"messages\[1\].raw.model: text") for model in (None, 7, "")),
+    *(
+        (None, [], answered(RAW | {"content": content}), r"messages\[1\].raw.content: a list of objects")
+        for content in ("x", ["x"], None, [[1]], {"a": 1}, [], {"reasoning_details": "x"}, {"reasoning_details": [1]})
+    ),
+    *(
+        (None, [], [{"role": "user", "content": [part | {"detail": 1}]}], r"content\[0\]: 'detail' means nothing")
+        for part in (image("https://x/y.png"), {"type": "text", "text": "x"})
+    ),
 ]
 
 
@@ -82,6 +115,12 @@ REFUSED = [
 def test_what_is_refused_says_where(prompt: Any, files: Any, messages: Any, words: str) -> None:
     with pytest.raises(InvalidArguments, match=words):
         turns_of(prompt, messages, files)
+
+
+@pytest.mark.parametrize("content", [RAW["content"], {"reasoning_details": [{"type": "reasoning.text"}]}])
+def test_a_turn_goes_back_as_its_answer_gave_it(content: Any) -> None:
+    raw = RAW | {"content": content}
+    assert turns_of(None, answered(raw), ())[1].raw == raw
 
 
 def test_replies_add_up() -> None:

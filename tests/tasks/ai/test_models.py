@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from fourlane.config.groups.ai import AiOptions
-from fourlane.errors import InvalidArguments
+from fourlane.errors import InvalidArguments, SettingsError
 from fourlane.providers.ai.catalogue import End, end_of, kind_of
 from fourlane.tasks.ai import MODELS, AiConfig
+from fourlane.tasks.ai.config import config_from
 from fourlane.tasks.ai.models import ends
 from fourlane.tasks.ai.models import names as models
 from fourlane.tasks.ai.models.names import ends_soon
@@ -139,7 +141,47 @@ def test_ends_of_what_the_settings_name_are_told() -> None:
         f"FOURLANE_AI: openai/b was retired on {PAST}; use another model",
         f"FOURLANE_AI: openai/d will be retired on {SOON}; use another model",
     ]
-    assert "'gtp' is no model" in ends.warnings(AiOptions(models={"x": "gtp"}))[0]
+
+
+MEANT: list[tuple[dict[str, Any], str, Any]] = [
+    ({"models": {"a": "b", "b": "gpt-4o"}}, "models", {"a": "gpt-4o", "b": "gpt-4o"}),
+    ({"limits": {"sonar": {"requests_per_minute": 1}}}, "limits", {"perplexity/sonar": {"requests_per_minute": 1}}),
+    ({"limits": {"openai/*": {"requests_per_minute": 1}}}, "limits", {"openai": {"requests_per_minute": 1}}),
+    ({"prices": {"gpt-4o": {"input": 9}}}, "prices", {"openai/gpt-4o": {"input": 9}}),
+    ({"prices": {"openai": {"input": 9}}}, "prices", {"openai/*": {"input": 9}}),
+    ({"models": {"m": "openai/x"}, "prices": {"m": {"input": 9}}}, "prices", {"openai/x": {"input": 9}}),
+    ({"end_of_life": {"dall-e-3": None}}, "end_of_life", {"openai/dall-e-3": None}),
+]
+
+
+@pytest.mark.parametrize(("given", "field", "meant"), MEANT)
+def test_short_names_in_the_settings(given: dict[str, Any], field: str, meant: Any) -> None:
+    assert getattr(config_from(AiOptions.model_validate(given)), field) == meant
+
+
+MEANINGLESS: list[tuple[dict[str, Any], str]] = [
+    ({"models": {"x": "gtp"}}, "models.x: 'gtp' is no model"),
+    ({"models": {"a": "b", "b": "a"}}, "models.a: leads to itself (a to b); name PROVIDER/MODEL"),
+    ({"models": {"a": "a"}}, "models.a: leads to itself"),
+    ({"models": {"a": "azure/x"}}, "models.a: 'azure/x' is no model: there is no provider 'azure'"),
+    ({"fallbacks": {"gpt-4o": ["nix"]}}, "fallbacks.gpt-4o: 'nix' is no model"),
+    ({"fallbacks": {"nix": ["gpt-4o"]}}, "fallbacks.nix: 'nix' is no model"),
+    ({"limits": {"gpt4o": {"requests_per_minute": 1}}}, "limits.gpt4o: 'gpt4o' is no model; did you mean gpt-4o"),
+    ({"limits": {"azure/*": {"requests_per_minute": 1}}}, "limits.azure/*: 'azure/*' is no model"),
+    ({"prices": {"*": {"input": 1}}}, "prices.*: '*' is no model"),
+    ({"prices": {"gpt-4o": {"input": 1}, "openai/gpt-4o": {"input": 2}}}, "openai/gpt-4o, as gpt-4o does; write one"),
+    ({"end_of_life": {"openai": None}}, "end_of_life.openai: 'openai' is no model"),
+    ({"end_of_life": {"openai/*": None}}, "end_of_life.openai/*: 'openai/*' is no model"),
+    ({"budgets": [{"usd": 1, "model": "azure/x"}]}, "budgets.0.model: 'azure/x' is no model"),
+]
+
+
+@pytest.mark.parametrize(("given", "says"), MEANINGLESS)
+def test_a_name_in_the_settings_that_is_of_nothing(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        ends.warnings(AiOptions.model_validate(given))
+    assert str(caught.value).startswith("FOURLANE_AI: ")
+    assert says in str(caught.value)
 
 
 def test_a_model_that_is_asked_is_warned_of_once_a_day(caplog: pytest.LogCaptureFixture) -> None:

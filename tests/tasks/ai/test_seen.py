@@ -242,7 +242,7 @@ def test_mistakes_in_a_line(command: Command, words: list[str], env: dict[str, s
             {"FOURLANE_AI": '{"budgets_usd": {"acme": 0}}'},
             "of tenant acme per month is 0",
         ),
-        ("word " * 15_000, {"model": "openai/text-embedding-3-small"}, {}, "shorten it"),
+        ("hi", {"model": "openai/text-embedding-3-small"}, {}, "is for embeddings (ai.embed) and answers no prompt"),
     ],
 )
 def test_what_can_never_succeed_is_refused_by_the_command(

@@ -1,4 +1,5 @@
-"""Which provider can do what, beside conversations. Models of next month need no release: only providers are known."""
+"""Who can do what, beside conversations. Models of next month need no release: of one that nobody knows its provider
+decides."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from fourlane.errors import InvalidArguments
+from fourlane.providers.ai.catalogue import Kind
 
 __all__ = ["Ability", "refuse_unable"]
 
@@ -29,9 +31,22 @@ _ABLE: Final[Mapping[Ability, Mapping[str, str]]] = {
 }
 
 
-def refuse_unable(ability: Ability, full: str) -> None:
-    """Raises InvalidArguments: the provider of a model (``provider/model``) has nothing of the kind."""
+_KINDS: Final[Mapping[Ability, Kind]] = {
+    "make images": "image",
+    "transcribe": "transcription",
+    "speak": "speech",
+    "embed": "embedding",
+    "moderate": "moderation",
+}
+
+
+def refuse_unable(ability: Ability, full: str, kind: Kind | None = None) -> None:
+    """Raises InvalidArguments: a model (``provider/model``) is of another kind, or its provider has none of this.
+
+    Parameters:
+      kind: of the model, where it is known.
+    """
     able = _ABLE[ability]
-    if full.partition("/")[0] not in able:
+    if full.partition("/")[0] not in able or kind not in (None, _KINDS[ability]):
         those = " or ".join(f"{provider}/{model}" for provider, model in able.items())
         raise InvalidArguments(f"{full} cannot {ability}; use {those}")

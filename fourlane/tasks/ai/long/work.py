@@ -9,10 +9,11 @@ from typing import Any, Final
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Media
 from fourlane.storage.media import TEXTS
-from fourlane.tasks.ai.checks import check_asking, check_batch, check_model, refuse_classes
+from fourlane.tasks.ai.checks import check_asking, check_batch, check_writer, refuse_classes
 from fourlane.tasks.ai.hopeless import as_rejects
 from fourlane.tasks.ai.long.texts import check_parts, room_for_text
 from fourlane.tasks.ai.media.sources import check_sources, read_media
+from fourlane.tasks.ai.options import check_text, check_words
 from fourlane.tasks.ai.paid.reply import Reply
 from fourlane.tasks.ai.paid.shelf import Shelf
 from fourlane.tasks.ai.text.answering import answer
@@ -55,7 +56,7 @@ class TextWork:
         if source is None and not self._is_long(text, options):
             check_asking(asked)
         else:
-            check_model(asked.model, asked.tenant)
+            check_writer(asked)
             check_batch(asked)
             check_parts(text or "", self.at_once(asked))
 
@@ -75,7 +76,10 @@ class TextWork:
     def _asking(self, text: str | None, source: str | None, options: Mapping[str, Any]) -> Asking:
         if text is not None and source is not None:
             raise InvalidArguments("give a text or a source of it, not both")
+        if source is not None:
+            check_text("source", source)
         told = options.get("system")
+        check_words(system="" if told is None else told)
         system = self.system if told is None else f"{self.system}\n{told}"
         given = {"max_tokens": self.max_tokens, **options, "system": system}
         return asking(self.operation, text if source is None else _NOT_READ, **given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
 from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import Account, Answer, Media, Usage
@@ -15,6 +15,7 @@ from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for
 from fourlane.tasks.ai.media.npy import read_npy, write_npy
 from fourlane.tasks.ai.media.sources import read_file
 from fourlane.tasks.ai.money.prices import context_window
+from fourlane.tasks.ai.options import speaking_for
 from fourlane.tasks.ai.paid.paying import pay
 from fourlane.tasks.ai.paid.reply import Reply
 from fourlane.tasks.ai.paid.work import Work
@@ -49,17 +50,18 @@ class Embedded(TypedDict):
     cost_estimated: bool
 
 
+@speaking_for("embed")
 def _check(
     texts: Sequence[str],
     *,
     model: str = EMBEDDING_MODEL,
     dimensions: int | None = None,
     tenant: str | None = None,
-    **_: Any,
+    name: str | None = None,
 ) -> None:
     """Raises InvalidArguments."""
     given = check_texts(texts, _MOST_TEXTS)
-    models = models_for("embed", model, "each text is looked at below", whose(tenant))
+    models = models_for("embed", model, {}, tenant=whose(tenant), name=name)
     for other in models[1:]:
         if other.rpartition("/")[2] != models[0].rpartition("/")[2]:
             raise InvalidArguments(f"{other} is a fallback of {models[0]}: vectors of two models cannot be compared")
@@ -92,7 +94,7 @@ async def embed(
     """
     with as_rejects():
         tenant = whose(tenant)
-        _check(texts, model=model, dimensions=dimensions, tenant=tenant)
+        _check(texts, model=model, dimensions=dimensions, tenant=tenant, name=name)
         parts = list(batches(configured().resolve(model).partition("/")[0], texts))
     in_files = len(texts) > MOST_IN_RESULT
     replies = []

@@ -15,6 +15,7 @@ from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, models_for
 from fourlane.tasks.ai.media.sources import check_sources, read_media
 from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.options import check_text, several, speaking_for
 from fourlane.tasks.ai.paid.paying import pay
 from fourlane.tasks.ai.paid.reply import Reply
 from fourlane.tasks.ai.paid.work import Work
@@ -33,23 +34,36 @@ _TOKENS_SHOWN: Final = 1_600
 _SQUARE: Final = 1_024 * 1_024
 
 
+@speaking_for("image")
 def _wish(
-    prompt: str, *, model: str, images: Sequence[str] | None, tenant: str | None, **options: Any
+    prompt: str,
+    *,
+    model: str = IMAGE_MODEL,
+    size: str = "auto",
+    quality: str = "auto",
+    format: str = "png",
+    background: str = "auto",
+    n: int = 1,
+    images: Sequence[str] | None = None,
+    tenant: str | None = None,
+    name: str | None = None,
 ) -> tuple[ImageWish, Sequence[str]]:
     """What is wished for, and the sources of images to edit. Raises InvalidArguments."""
-    wish = ImageWish(prompt=prompt, **options)
-    for full in models_for("make images", model, prompt, tenant):
+    for what, value in {"size": size, "quality": quality, "format": format, "background": background}.items():
+        check_text(what, value)
+    sources = () if images is None else several("images", images)
+    for place, source in enumerate(sources):
+        check_text(f"images[{place}]", source)
+    models = models_for("make images", model, {"prompt": prompt}, tenant=tenant, name=name)
+    wish = ImageWish(prompt=prompt, size=size, quality=quality, format=format, background=background, n=n)
+    for full in models:
         check_image(full, wish)
-    sources = images or ()
     check_sources(sources, tenant=tenant, most=_MOST_SOURCES)
     return wish, sources
 
 
-def _check(prompt: str, **options: Any) -> None:
-    given = {"model": IMAGE_MODEL, "images": None, "tenant": None} | options
-    given.pop("name", None)
-    given["tenant"] = whose(given["tenant"])
-    _wish(prompt, **given)
+def _check(*args: Any, **options: Any) -> None:
+    _wish(*args, **options | {"tenant": whose(options.get("tenant"))})
 
 
 @task(name="fourlane.ai.image", check=_check, service="ai", result_ttl_ms=86_400_000, timeout_ms=900_000)
@@ -80,13 +94,14 @@ async def image(
         wish, sources = _wish(
             prompt,
             model=model,
-            images=images,
-            tenant=tenant,
             size=size,
             quality=quality,
             format=format,
             background=background,
             n=n,
+            images=images,
+            tenant=tenant,
+            name=name,
         )
     shown: tuple[Any, ...] = ()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
 from fourlane.providers.ai import Account, Answer
 from fourlane.providers.ai.media import FREE
 from fourlane.providers.ai.media import moderate as ask_for
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for
+from fourlane.tasks.ai.options import speaking_for
 from fourlane.tasks.ai.paid.paying import pay
 from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.ai.whose import whose
@@ -38,9 +39,12 @@ class Moderated(TypedDict):
     model: str
 
 
-def _check(texts: Sequence[str], *, model: str = MODERATION_MODEL, tenant: str | None = None, **_: Any) -> None:
+@speaking_for("moderate")
+def _check(
+    texts: Sequence[str], *, model: str = MODERATION_MODEL, tenant: str | None = None, name: str | None = None
+) -> None:
     """Raises InvalidArguments."""
-    models_for("moderate", model, check_texts(texts, _MOST_TEXTS)[0], whose(tenant))
+    models_for("moderate", model, {"texts[0]": check_texts(texts, _MOST_TEXTS)[0]}, tenant=whose(tenant), name=name)
 
 
 @task(name="fourlane.ai.moderate", check=_check, service="ai", result_ttl_ms=86_400_000, timeout_ms=600_000)
@@ -54,7 +58,7 @@ async def moderate(
     """
     with as_rejects():
         tenant = whose(tenant)
-        _check(texts, model=model, tenant=tenant)
+        _check(texts, model=model, tenant=tenant, name=name)
     parts = [texts[first : first + _IN_ONE_REQUEST] for first in range(0, len(texts), _IN_ONE_REQUEST)]
     results: list[Verdict] = []
     for number, part in enumerate(parts, 1):

@@ -14,6 +14,7 @@ from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, models_for
 from fourlane.tasks.ai.media.sources import check_sources, read_media
 from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.options import check_words, speaking_for
 from fourlane.tasks.ai.paid.paying import pay
 from fourlane.tasks.ai.paid.reply import Reply
 from fourlane.tasks.ai.paid.work import ACCEPTED, Work
@@ -34,10 +35,20 @@ _TOKENS_A_CHARACTER: Final = 2  # of speech, at about 15 characters and 25 token
 _OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000, "timeout_ms": 900_000}
 
 
-def _check_sound(source: str, *, model: str = HEARING_MODEL, tenant: str | None = None, **_: Any) -> None:
+@speaking_for("transcribe")
+def _check_sound(
+    source: str,
+    *,
+    model: str = HEARING_MODEL,
+    language: str = "",
+    prompt: str = "",
+    tenant: str | None = None,
+    name: str | None = None,
+) -> None:
     """Raises InvalidArguments."""
+    check_words(language=language, prompt=prompt)
     tenant = whose(tenant)
-    models_for("transcribe", model, source, tenant)
+    models_for("transcribe", model, {"source": source}, tenant=tenant, name=name)
     check_sources([source], tenant=tenant)
 
 
@@ -61,7 +72,7 @@ async def transcribe(
     """
     with as_rejects():
         tenant = whose(tenant)
-        _check_sound(source, model=model, tenant=tenant)
+        _check_sound(source, model=model, language=language, prompt=prompt, tenant=tenant, name=name)
     sound: tuple[Any, ...] = ()
 
     async def ready() -> None:
@@ -83,19 +94,28 @@ async def transcribe(
     return await pay(configured(), work, name=name or "transcribe", tenant=tenant)
 
 
-def _speech(text: str, *, model: str, tenant: str | None, **options: str) -> SpeechWish:
-    """Raises InvalidArguments."""
-    wish = SpeechWish(text=text, **options)
-    for full in models_for("speak", model, text, tenant):
+@speaking_for("speak")
+def _speech(
+    text: str,
+    *,
+    model: str = SPEAKING_MODEL,
+    voice: str = "",
+    format: str = "",
+    instructions: str = "",
+    tenant: str | None = None,
+    name: str | None = None,
+) -> SpeechWish:
+    """What is wished for. Raises InvalidArguments."""
+    check_words(voice=voice, format=format, instructions=instructions)
+    models = models_for("speak", model, {"text": text}, tenant=tenant, name=name)
+    wish = SpeechWish(text=text, voice=voice, format=format, instructions=instructions)
+    for full in models:
         check_speech(full, wish)
     return wish
 
 
-def _check_speech(text: str, **options: Any) -> None:
-    given = {"model": SPEAKING_MODEL, "tenant": None} | options
-    given.pop("name", None)
-    given["tenant"] = whose(given["tenant"])
-    _speech(text, **given)
+def _check_speech(*args: Any, **options: Any) -> None:
+    _speech(*args, **options | {"tenant": whose(options.get("tenant"))})
 
 
 @task(name="fourlane.ai.speak", check=_check_speech, **_OPTIONS)
@@ -119,7 +139,9 @@ async def speak(
     """
     with as_rejects():
         tenant = whose(tenant)
-        wish = _speech(text, model=model, tenant=tenant, voice=voice, format=format, instructions=instructions)
+        wish = _speech(
+            text, model=model, voice=voice, format=format, instructions=instructions, tenant=tenant, name=name
+        )
 
     async def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Answer:
         return await say(account, model, check_speech(f"{account.provider}/{model}", wish), key=key, heard=heard)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
-from fourlane.errors import InvalidArguments
 from fourlane.providers.ai.catalogue import End
 from fourlane.tasks.ai.config import AiConfig, config_from
 from fourlane.tasks.ai.models.names import ends_soon, retired, today
@@ -24,17 +23,13 @@ _DAY_SECONDS: Final = 86_400.0
 
 
 def warnings(options: AiOptions) -> list[str]:
-    """A line for each model that the settings name, and that is none, has ended, or ends soon."""
+    """A line for each model of the settings that has ended, or ends soon. Raises SettingsError: one is none."""
     return [*_warnings(config_from(options), today())]
 
 
 def _warnings(config: AiConfig, day: date) -> Iterator[str]:
     for name in config.named():
-        try:
-            full = config.resolve(name)
-        except InvalidArguments as error:
-            yield f"FOURLANE_AI: {error}"
-            continue
+        full = config.resolve(name)
         end = config.end_of(full)
         if end is not None and (end.on <= day or ends_soon(end, day)):
             yield f"FOURLANE_AI: {say(full, end, day)}"

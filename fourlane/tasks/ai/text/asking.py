@@ -11,6 +11,14 @@ from fourlane.errors import InvalidArguments
 from fourlane.providers.ai import ChatMessage, Effort, Outcome, Question
 from fourlane.tasks.ai.models.names import TEXT_MODEL
 from fourlane.tasks.ai.money.prices import count_tokens
+from fourlane.tasks.ai.options import (
+    check_flag,
+    check_text,
+    check_whole,
+    check_words,
+    refuse_unknown,
+    step_name,
+)
 from fourlane.tasks.ai.paid.work import ACCEPTED
 from fourlane.tasks.ai.text.messages import Turn, turns_of
 from fourlane.tasks.ai.text.structured import Wanted, wanted
@@ -22,7 +30,8 @@ __all__ = ["Asking", "TextOptions", "asking"]
 _TOKENS: Final = {"image": 1_500, "file": 3_000, "audio": 2_000}
 """About what a source takes whose size is not known yet."""
 _MOST_STOPS: Final = 4
-_MOST_NAME: Final = 100
+_MOST_TOKENS: Final = 10_000_000
+"""More than any model says; a figure beside it is a slip."""
 _WHOLE: Final[tuple[Outcome, ...]] = ("ok", "tool_calls")
 _MADE_WHOLE: Final = frozenset({"analyze", "translate", "summarize"})
 """The operations of which a part is of no use."""
@@ -154,22 +163,22 @@ def asking(
     batch: bool = False,
     tenant: str | None = None,
     name: str | None = None,
+    **unknown: Any,
 ) -> Asking:
     """Check the options of a call. Raises InvalidArguments; TypeError of one that there is not."""
-    _check_text("model", model)
-    if system is not None and not isinstance(system, str):
-        raise InvalidArguments(f"system: text, not {type(system).__name__}")
-    _check_whole("max_tokens", max_tokens, 1)
-    _check_whole("max_rounds", max_rounds, 1, 100)
+    refuse_unknown(operation, unknown)
+    check_text("model", model)
+    check_words(system="" if system is None else system, tenant="" if tenant is None else tenant)
+    check_whole("max_tokens", max_tokens, 1, _MOST_TOKENS)
+    check_whole("max_rounds", max_rounds, 1, 100)
     if seed is not None:
-        _check_whole("seed", seed, 0, 2**31 - 1)
+        check_whole("seed", seed, 0, 2**31 - 1)
     if temperature is not None:
         _check_temperature(temperature)
     if effort is not None and effort not in get_args(Effort):
         raise InvalidArguments(f"effort: one of {', '.join(get_args(Effort))}, not {effort!r}")
     for what, flag in (("run_tools", run_tools), ("cache", cache), ("batch", batch)):
-        if not isinstance(flag, bool):
-            raise InvalidArguments(f"{what}: true or false, not {flag!r:.40}")
+        check_flag(what, flag)
     want = wanted(schema)
     return Asking(
         operation=operation,
@@ -189,21 +198,8 @@ def asking(
         cache=cache,
         batch=batch,
         tenant=whose(tenant),
-        name=_name(name, operation),
+        name=step_name(name, operation),
     )
-
-
-def _check_text(what: str, value: Any) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidArguments(f"{what}: text that is not empty, not {value!r:.40}")
-
-
-def _check_whole(what: str, value: Any, least: int, most: int | None = None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidArguments(f"{what}: a whole number, not {value!r:.40}")
-    if value < least or (most is not None and value > most):
-        upper = " or more" if most is None else f" to {most:,}"
-        raise InvalidArguments(f"{what} must be {least}{upper}, not {value}")
 
 
 def _check_temperature(value: Any) -> None:
@@ -225,7 +221,7 @@ def _texts(what: str, value: Any) -> tuple[Any, ...]:
 def _stops(stop: Any) -> tuple[str, ...]:
     stops = _texts("stop", stop)
     for one in stops:
-        _check_text("stop", one)
+        check_text("stop", one)
     if len(stops) > _MOST_STOPS:
         raise InvalidArguments(f"stop: {_MOST_STOPS} texts at most, not {len(stops)}")
     return stops
@@ -241,12 +237,3 @@ def _accepted(accept: Any, otherwise: tuple[Outcome, ...]) -> tuple[Outcome, ...
         if word not in get_args(Outcome):
             raise InvalidArguments(f"accept: of {', '.join(get_args(Outcome))}, not {word!r}")
     return words
-
-
-def _name(name: Any, otherwise: str) -> str:
-    if name is None:
-        return otherwise
-    _check_text("name", name)
-    if len(name) > _MOST_NAME:
-        raise InvalidArguments(f"name: {_MOST_NAME} characters at most, not {len(name)}")
-    return str(name)

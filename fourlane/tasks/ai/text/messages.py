@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
+
+import msgspec
 
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import ChatMessage, Media, ToolCall
@@ -19,6 +21,8 @@ _FIELDS: Final[Mapping[Role, frozenset[str]]] = {
     "assistant": frozenset({"role", "content", "tool_calls", "raw"}),
     "tool": frozenset({"role", "content", "id"}),
 }
+_CALL: Final = ("id", "name", "arguments")
+_RAW: Final = frozenset({"provider", "model", "content"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +102,23 @@ def _sources(files: Any) -> tuple[Source, ...]:
 def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
         raise InvalidArguments(f'{where}: an object {{"role", "content"}}, not {type(message).__name__}')
-    role: Any = message.get("role")
-    if role in ("system", "developer"):
+    said = message.get("role")
+    if said in ("system", "developer"):
         raise InvalidArguments(f"{where}.role: instructions are given as system=")
-    if role not in _FIELDS:
-        raise InvalidArguments(f"{where}.role: user, assistant or tool, not {role!r}")
-    if unknown := message.keys() - _FIELDS[role]:
-        raise InvalidArguments(
-            f"{where}: {sorted(unknown)[0]!r} means nothing here; {', '.join(sorted(_FIELDS[role]))} do"
-        )
+    role: Role | None = next((one for one in _FIELDS if one == said), None)
+    if role is None:
+        raise InvalidArguments(f"{where}.role: user, assistant or tool, not {said!r}")
+    _refuse_unknown(message, _FIELDS[role], where)
     text, sources = _content(message.get("content"), role, f"{where}.content")
-    calls = tuple(_call(one, f"{where}.tool_calls[{n}]") for n, one in enumerate(message.get("tool_calls") or ()))
+    wanted = message.get("tool_calls")
+    if wanted is not None and not _is_list(wanted):
+        raise InvalidArguments(f"{where}.tool_calls: a list, not {type(wanted).__name__}")
+    calls = tuple(_call(one, f"{where}.tool_calls[{place}]") for place, one in enumerate(wanted or ()))
     if role != "tool" and not text.strip() and not sources and not calls:
         raise InvalidArguments(f"{where}.content: is empty")
     raw = message.get("raw")
-    if raw is not None and not isinstance(raw, Mapping):
-        raise InvalidArguments(f"{where}.raw: what a reply's raw holds, not {type(raw).__name__}")
+    if raw is not None:
+        _check_raw(raw, f"{where}.raw")
     call_id = _text(message.get("id"), f"{where}.id") if role == "tool" else ""
     return Turn(role=role, text=text, sources=sources, calls=calls, call_id=call_id, raw=raw)
 
@@ -141,19 +146,47 @@ def _content(content: Any, role: Role, where: str) -> tuple[str, tuple[Source, .
 def _part(part: Any, where: str) -> str | Source:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text":
+        _refuse_unknown(part, {"type", "text"}, where)
         if not isinstance(part.get("text"), str):
             raise InvalidArguments(f"{where}.text: text, not {type(part.get('text')).__name__}")
         return cast("str", part["text"])
     if kind not in _KINDS:
         raise InvalidArguments(f"{where}.type: text, {', '.join(_KINDS)}, not {kind!r}")
+    _refuse_unknown(part, {"type", "source"}, where)
     return Source(kind, _text(part.get("source"), f"{where}.source"), f"{where}.source")
 
 
 def _call(call: Any, where: str) -> ToolCall:
     if not isinstance(call, Mapping):
         raise InvalidArguments(f'{where}: an object {{"id", "name", "arguments"}}, not {type(call).__name__}')
-    texts = (_text(call.get(name), f"{where}.{name}") for name in ("id", "name", "arguments"))
-    return ToolCall(**dict(zip(("id", "name", "arguments"), texts, strict=True)))
+    _refuse_unknown(call, _CALL, where)
+    made = ToolCall(**{name: _text(call.get(name), f"{where}.{name}") for name in _CALL})
+    try:
+        given = msgspec.json.decode(made.arguments)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise InvalidArguments(f"{where}.arguments: are not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise InvalidArguments(f"{where}.arguments: a JSON object as text, not {made.arguments:.40}")
+    return made
+
+
+def _check_raw(raw: Any, where: str) -> None:
+    """It is of the form that answers have. Raises InvalidArguments."""
+    said = "as the reply of that turn has it"
+    if not isinstance(raw, Mapping) or raw.keys() != _RAW:
+        raise InvalidArguments(f"{where}: an object {{{', '.join(sorted(_RAW))}}}, {said}")
+    for name in ("provider", "model"):
+        _text(raw[name], f"{where}.{name}")
+    content = raw["content"]
+    if isinstance(content, Mapping) and content.keys() == {"reasoning_details"}:  # of the protocol of chat
+        content = content["reasoning_details"]
+    if not _is_list(content) or not content or not all(isinstance(one, Mapping) for one in content):
+        raise InvalidArguments(f"{where}.content: a list of objects, {said}")
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    if unknown := given.keys() - set(known):
+        raise InvalidArguments(f"{where}: {min(map(str, unknown))!r} means nothing here; {', '.join(sorted(known))} do")
 
 
 def _merged(turns: Sequence[Turn]) -> list[Turn]:
