@@ -39,10 +39,10 @@ def _add(database: Database, columns: Mapping[str, Any]) -> None:
             session.add(AiOperationLog(**columns))
 
 
-def spent(database: Database, period: str) -> dict[str, int]:
-    """Billionths of a dollar by tenant (``-``: none) in a day or month like ``2026-11``. Raises DatabaseUnavailable."""
+def spent(database: Database, period: str) -> dict[str | None, int]:
+    """Billionths of a dollar by tenant (None: calls without one) in a day or month like ``2026-11``. Raises DatabaseUnavailable."""
     first, end = _bounds(period)
-    whose = func.coalesce(AiOperationLog.tenant, "-")
+    whose = AiOperationLog.tenant
     wanted = select(whose, func.sum(AiOperationLog.cost_micro_usd)).group_by(whose)
     wanted = wanted.where(AiOperationLog.created_at >= first, AiOperationLog.created_at < end)
     try:

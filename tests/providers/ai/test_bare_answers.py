@@ -94,7 +94,7 @@ def test_an_answer_without_all_it_is_for_broke_off(
 
 def test_events_of_speech_that_lack_their_fields(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = base64.b64encode(b"sound").decode()
-    events = [{}, {"type": "speech.audio.delta"}, {"type": "speech.audio.delta", "audio": sound}]
+    events: list[dict[str, Any]] = [{}, {"type": "speech.audio.delta"}, {"type": "speech.audio.delta", "audio": sound}]
     events.append({"type": "speech.audio.done", "usage": {"input_tokens": None}})
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
     monkeypatch.setattr(media, "make", lambda *_: media.Made(200, body, "text/event-stream"))
