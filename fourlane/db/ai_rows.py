@@ -40,7 +40,10 @@ def _add(database: Database, columns: Mapping[str, Any]) -> None:
 
 
 def spent(database: Database, period: str) -> dict[str | None, int]:
-    """Billionths of a dollar by tenant (None: no tenant) in a day or month like ``2026-11``. Raises DatabaseUnavailable."""
+    """Billionths of a dollar by tenant (None: no tenant) in a day or month like ``2026-11``.
+
+    Raises DatabaseUnavailable.
+    """
     first, end = _bounds(period)
     whose = AiOperationLog.tenant
     wanted = select(whose, func.sum(AiOperationLog.cost_micro_usd)).group_by(whose)
