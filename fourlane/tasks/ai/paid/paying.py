@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 from fourlane.errors import ProviderDown, ProviderLimited, RateLimited, RedisUnavailable, Reject
 from fourlane.providers.ai import Answer, is_fault_of_ours, read_error
@@ -241,7 +240,7 @@ class _Paying:
 
     def _key_of(self, full: str) -> str:
         """The idempotency key of a model: a fallback is asked something else, as those who honour keys see it."""
-        return self.key if full == self.config.resolve(self.work.model) else f"{self.key}@{quote(full, safe='/:')}"
+        return self.key if full == self.config.resolve(self.work.model) else f"{self.key}@{full}"
 
     async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""
