@@ -116,7 +116,7 @@ def _tell_all(budgets: Budgets, period: str, by: str, used: list[Use]) -> None:
     rows = [(name, *_money(told, columns)) for name, told in found.items()]
     table([word.upper() for word in (by, *columns)], rows, f"nothing was spent in {period}")
     if account.unpriced:
-        click.echo(f"{account.unpriced:,} calls without a price")
+        click.echo(f"{account.unpriced:,} {'call' if account.unpriced == 1 else 'calls'} without a price")
     if used:
         click.echo()
         rows = [(str(use.budget), *_stands(use)) for use in used[:_MOST_BUDGETS]]

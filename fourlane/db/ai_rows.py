@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from fourlane.db.engine import Database, unavailable
@@ -14,6 +14,8 @@ from fourlane.db.models import AiOperationLog
 from fourlane.errors import DatabaseUnavailable
 
 __all__ = ["spent", "write"]
+
+_MOST_MS: Final = 2_000
 
 
 def write(database: Database, columns: Mapping[str, Any]) -> None:
@@ -31,14 +33,19 @@ def write(database: Database, columns: Mapping[str, Any]) -> None:
 
 def _add(database: Database, columns: Mapping[str, Any]) -> None:
     with database.begin() as session:
+        if database.dialect == "postgresql":  # a table that is locked is not waited for
+            session.execute(text(f"SET LOCAL lock_timeout = {_MOST_MS}; SET LOCAL statement_timeout = {_MOST_MS}"))
         if session.get(AiOperationLog, columns["id"]) is None:
             session.add(AiOperationLog(**columns))
 
 
-def spent(database: Database, period: str) -> dict[str, int]:
-    """Billionths of a dollar by tenant (``-``: none) in a day or month like ``2026-11``. Raises DatabaseUnavailable."""
+def spent(database: Database, period: str) -> dict[str | None, int]:
+    """Billionths of a dollar by tenant (None: no tenant) in a day or month like ``2026-11``.
+
+    Raises DatabaseUnavailable.
+    """
     first, end = _bounds(period)
-    whose = func.coalesce(AiOperationLog.tenant, "-")
+    whose = AiOperationLog.tenant
     wanted = select(whose, func.sum(AiOperationLog.cost_micro_usd)).group_by(whose)
     wanted = wanted.where(AiOperationLog.created_at >= first, AiOperationLog.created_at < end)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final
@@ -75,10 +75,16 @@ class Steps:
             with _refusing_altered():
                 self._take(await asyncio.wrap_future(self._journal.load(self._lease)))
 
-    async def arecord(self, name: str, value: Any) -> None:
-        """As record. The work is done: it is recorded though the job is cancelled in this very moment."""
+    def arecord(self, name: str, value: Any) -> Coroutine[Any, Any, None]:
+        """As record. The work is done: it is recorded though the job is cancelled in this very moment.
+
+        It is on its way when this returns, before the event loop turns to others.
+        """
+        return self._arecorded(name, value, self._save(name, value))
+
+    async def _arecorded(self, name: str, value: Any, saving: Future[bytes | bool | None]) -> None:
         try:
-            return self._check(await asyncio.shield(asyncio.wrap_future(self._save(name, value))))
+            return self._check(await asyncio.shield(asyncio.wrap_future(saving)))
         except RedisUnavailable:
             await asyncio.shield(asyncio.ensure_future(self._insist(name, value)))
 

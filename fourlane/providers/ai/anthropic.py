@@ -32,9 +32,11 @@ _SHARES: Final = {"low": 0.2, "medium": 0.5, "high": 0.8}
 async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, None]:
     """The pieces of an answer."""
     body = body_of(account.provider, question, family(account.provider, question.model))
-    headers = header_of(question.idempotency_key)
     response = await send(
-        account, question.model, body, lambda body: streamed(account, "/v1/messages", body=body, headers=headers)
+        account,
+        question,
+        body,
+        lambda body, key: streamed(account, "/v1/messages", body=body, headers=header_of(key)),
     )
     async with aclosing(response):
         yield Piece(silence_ms=quota_silence_ms(response.headers))

@@ -33,14 +33,14 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     headers = {"x-goog-api-key": account.api_key}
     path = f"/v1beta/models/{quote(question.model.removeprefix('models/'), safe='')}:streamGenerateContent?alt=sse"
 
-    async def opened(body: dict[str, Any]) -> Any:
+    async def opened(body: dict[str, Any], _: str) -> Any:
         client = http(account)
         response = await client.send(client.build_request("POST", path, json=body, headers=headers), stream=True)
         if response.status_code >= 400:
             raise GoogleRefused(response, await response.aread())
         return response
 
-    response = await send(account, question.model, body, opened)
+    response = await send(account, question, body, opened)
     async with aclosing(response):
         reading = _GeminiAnswer(account.provider, question.model)
         async with aclosing(events(response)) as told:

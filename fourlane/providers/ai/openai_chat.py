@@ -30,9 +30,11 @@ async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, 
     """The pieces of an answer."""
     takes = family(account.provider, question.model)
     body = body_of(account.provider, question, takes)
-    headers = header_of(question.idempotency_key)
     response = await send(
-        account, question.model, body, lambda body: streamed(account, "/chat/completions", body=body, headers=headers)
+        account,
+        question,
+        body,
+        lambda body, key: streamed(account, "/chat/completions", body=body, headers=header_of(key)),
     )
     async with aclosing(response):
         yield Piece(silence_ms=quota_silence_ms(response.headers))

@@ -30,9 +30,11 @@ _FEWEST_TOKENS: Final = 16
 async def stream(account: Account, question: Question) -> AsyncGenerator[Piece, None]:
     """The pieces of an answer."""
     body = body_of(account.provider, question, family(account.provider, question.model))
-    headers = header_of(question.idempotency_key)
     response = await send(
-        account, question.model, body, lambda body: streamed(account, _path(account), body=body, headers=headers)
+        account,
+        question,
+        body,
+        lambda body, key: streamed(account, _path(account), body=body, headers=header_of(key)),
     )
     async with aclosing(response):
         yield Piece(silence_ms=quota_silence_ms(response.headers))

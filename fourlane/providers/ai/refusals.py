@@ -7,6 +7,7 @@ how an answer is made may be left out; never what is asked: the messages, the to
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fourlane.providers.ai.accounts import Account
 from fourlane.providers.ai.errors import status_of
 from fourlane.providers.ai.families import EFFORTS, nearest
-from fourlane.providers.ai.question import Effort
+from fourlane.providers.ai.question import Effort, Question
 
 __all__ = ["Change", "adapted", "change_of", "changed", "learn", "send"]
 
@@ -123,19 +124,31 @@ _known: dict[tuple[str, str | None, str], list[Change]] = {}
 
 
 async def send(
-    account: Account, model: str, body: dict[str, Any], call: Callable[[dict[str, Any]], Awaitable[_T]]
+    account: Account, question: Question, body: dict[str, Any], call: Callable[[dict[str, Any], str], Awaitable[_T]]
 ) -> _T:
-    """Make a call; again where the provider refuses a parameter that can be left out. Raises what the call raises."""
-    body = adapted(account, model, body)
+    """Make a call; again where the provider refuses a parameter that can be left out. Raises what the call raises.
+
+    Parameters:
+      call: of a request and its idempotency key: another request has another one, as those who honour keys want it.
+    """
+    model, asked = question.model, body
+    body = adapted(account, model, asked)
     for _ in range(_MOST_TRIES):
         try:
-            return await call(body)
+            return await call(body, _key_of(question, account, asked, body))
         except Exception as error:
             refused = status_of(error) in (400, 422)
             if not refused or not learn(account, model, body, str(error), _param_of(error)):
                 raise
             body = adapted(account, model, body)
-    return await call(body)
+    return await call(body, _key_of(question, account, asked, body))
+
+
+def _key_of(question: Question, account: Account, asked: dict[str, Any], body: dict[str, Any]) -> str:
+    if body == asked:
+        return question.idempotency_key
+    left_out = repr(_learned(account, question.model)).encode()
+    return f"{question.idempotency_key}~{hashlib.sha256(left_out).hexdigest()[:8]}"
 
 
 def adapted(account: Account, model: str, body: dict[str, Any]) -> dict[str, Any]:

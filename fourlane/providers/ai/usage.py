@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 
 __all__ = ["Usage"]
@@ -53,6 +53,11 @@ class Usage:
     def tokens(self) -> int:
         """What counts against a limit of tokens a minute."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is all zeros, as gateways send it that do not count."""
+        return replace(self, half=False, told=True) == Usage()
 
     def newer(self, later: Usage) -> Usage:
         """This, with all that a later word of the same answer says in its place."""

@@ -13,13 +13,12 @@ from fourlane.providers.ai import Answer
 from fourlane.queues.words import words_of as kept_words_of
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.money.prices import Charge
+from fourlane.tasks.ai.whose import account_name
 from fourlane.tasks.context import current_job
 from fourlane.telling import Observer, Span, tell
 
-__all__ = ["NOBODY", "Seen", "label", "tokens_a_second", "watched", "words_of"]
+__all__ = ["Seen", "label", "tokens_a_second", "watched", "words_of"]
 
-NOBODY: Final = "-"
-"""The tenant of calls that have none."""
 _LABEL_CHARACTERS: Final = 100
 _MOST_TENANTS: Final = 100
 _LEAST_SECONDS: Final = 0.05  # of what came at once no rate can be told
@@ -51,7 +50,7 @@ class Seen:
 
 def label(tenant: str | None) -> str:
     """A tenant as a label of figures: one line, not too long."""
-    return " ".join((tenant or "").split())[:_LABEL_CHARACTERS] or NOBODY
+    return account_name(" ".join((tenant or "").split())[:_LABEL_CHARACTERS])
 
 
 @contextmanager

@@ -410,6 +410,9 @@ def test_what_a_new_model_refuses_is_left_out_and_remembered(provider: Provider)
     bodies = [request["body"] for request in provider.requests]
     assert len(bodies) == 4 + 1
     assert bodies[-1] == bodies[-2]
+    keys = [request["headers"]["idempotency-key"] for request in provider.requests]
+    assert len(set(keys)) == 4  # one for each request that is another
+    assert keys[-1] == keys[-2]
     assert bodies[-1]["max_completion_tokens"] == 7
     assert not {"temperature", "stop", "max_tokens"} & bodies[-1].keys()
 

@@ -97,6 +97,19 @@ def test_a_refused_answer_and_the_fallbacks_are_both_booked(books: Budgets, data
     assert agree(books, database) == int((COST + Decimal("0.00045")) * 10**9)
 
 
+def test_each_model_is_asked_under_an_idempotency_key_of_its_own(books: Budgets) -> None:
+    keys: list[str] = []
+
+    async def ask(account: Account, model: str, key: str, heard: Callable[[str], None]) -> Answer:
+        keys.append(key)
+        return Answer(outcome="refused" if len(keys) < 3 else "ok", text="x", finish="stop", usage=TOOK)
+
+    given = config(None, fallbacks={"gpt-4o": ["openai/gpt-4o-mini", "openai/gpt-5:x"]})
+    asked = Work(operation="generate", model="gpt-4o", ask=ask, most=MOST)
+    run(pay(given, asked, name="x", tenant="acme"))
+    assert keys[1:] == [f"{keys[0]}@openai/gpt-4o-mini", f"{keys[0]}@openai/gpt-5:x"]
+
+
 def test_a_crash_amid_the_fallback_books_the_refused_answer_once(
     broker: RedisBroker, books: Budgets, run_worker: RunWorker, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fourlane.providers.ai import Answer, Usage
-from fourlane.tasks.ai.figures import NOBODY, label, tokens_a_second
+from fourlane.tasks.ai.figures import label, tokens_a_second
+from fourlane.tasks.ai.whose import NOBODY
 
 RATES = [
     # tokens, first piece after, seconds in all, tokens a second

@@ -8,8 +8,9 @@ from typing import Any, Final
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
 from fourlane.providers.ai.media.faults import said_clearly
+from fourlane.providers.ai.openai_chat import usage_of
 from fourlane.providers.ai.question import header_of
-from fourlane.providers.ai.usage import Usage
+from fourlane.providers.ai.usage import NOTHING, Usage
 
 __all__ = ["batches", "embed", "tokens_of"]
 
@@ -45,7 +46,7 @@ async def embed(account: Account, model: str, texts: Sequence[str], *, dimension
         else:
             vectors, usage = await _by_openai(account, model, texts, dimensions, key)
     if len(vectors) != len(texts):
-        raise CutStream(f"{len(vectors)} vectors came for {len(texts)} texts", Answer(usage=usage))
+        raise CutStream(f"{len(vectors)} vectors came for {len(texts)} texts", Answer(finish="stop", usage=usage))
     return Answer(finish="stop", vectors=vectors, usage=usage)
 
 
@@ -54,11 +55,16 @@ async def _by_openai(
 ) -> tuple[tuple[tuple[float, ...], ...], Usage]:
     given = {"dimensions": dimensions} if dimensions else {}
     # Without a format the SDK has them sent as bytes, a fourth of what numbers in JSON take.
-    made = await client(account).embeddings.create(
-        model=model, input=list(texts), extra_headers=header_of(key), **given
-    )
-    in_order = sorted(made.data, key=lambda one: one.index)
-    return tuple(tuple(one.embedding) for one in in_order), Usage(input_tokens=made.usage.prompt_tokens or 0)
+    try:
+        made = await client(account).embeddings.create(
+            model=model, input=list(texts), extra_headers=header_of(key), **given
+        )
+    except ValueError as error:  # of the SDK: the answer holds none
+        raise CutStream(f"{account.provider}/{model}: {error}", Answer()) from error
+    in_order = sorted(made.data, key=lambda one: getattr(one, "index", None) or 0)
+    told = getattr(made, "usage", None)
+    usage = NOTHING if told is None else usage_of(told.model_dump())
+    return tuple(tuple(getattr(one, "embedding", None) or ()) for one in in_order), usage
 
 
 async def _by_google(
@@ -70,5 +76,5 @@ async def _by_google(
         model=model, contents=[{"parts": [{"text": text}]} for text in texts], config=config
     )
     told = made.usage_metadata and made.usage_metadata.prompt_token_count
-    usage = Usage(input_tokens=told or tokens_of(texts), told=bool(told))
+    usage = Usage(input_tokens=told) if told else NOTHING
     return tuple(tuple(one.values or ()) for one in made.embeddings or ()), usage

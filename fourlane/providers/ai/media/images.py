@@ -15,6 +15,7 @@ from fourlane.providers.ai.inputs import data_url
 from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.media.gemini import made
 from fourlane.providers.ai.media.wishes import ImageWish, google_size
+from fourlane.providers.ai.openai_chat import usage_of
 from fourlane.providers.ai.question import Media, header_of
 from fourlane.providers.ai.usage import NOTHING, Usage
 
@@ -91,7 +92,7 @@ def _usage_of(drawn: Any, images: int, wish: ImageWish) -> Usage:
     told = drawn.usage
     if told is None:
         return Usage(images=images, image=kind, told=False)
-    wrote = told.output_tokens_details
+    wrote, cost = told.output_tokens_details, getattr(told, "cost", None)
     return Usage(
         input_tokens=told.input_tokens or 0,
         input_image_tokens=(told.input_tokens_details and told.input_tokens_details.image_tokens) or 0,
@@ -100,6 +101,8 @@ def _usage_of(drawn: Any, images: int, wish: ImageWish) -> Usage:
         output_image_tokens=(wrote.image_tokens if wrote is not None else told.output_tokens) or 0,
         images=images,
         image=kind,
+        billed_usd=None if cost is None else Decimal(str(cost)),
+        told=bool(told.input_tokens or told.output_tokens or cost is not None),
     )
 
 
@@ -107,29 +110,23 @@ def _usage_of(drawn: Any, images: int, wish: ImageWish) -> Usage:
 
 
 async def _by_chat(account: Account, model: str, wish: ImageWish, key: str) -> Answer:
-    shown = [{"type": "image_url", "image_url": {"url": data_url(one)}} for one in wish.images]
+    given = [{"type": "image_url", "image_url": {"url": data_url(one)}} for one in wish.images]
     said = await client(account).chat.completions.create(
         model=model,
-        messages=[{"role": "user", "content": [*shown, {"type": "text", "text": wish.prompt}]}],
+        messages=[{"role": "user", "content": [*given, {"type": "text", "text": wish.prompt}]}],
         extra_body={"modalities": ["image", "text"], "usage": {"include": True}} | _image_config(wish),
         extra_headers=header_of(key),
     )
     choice = said.choices[0] if said.choices else None
     if choice is None:
         raise CutStream(f"{account.provider}/{model}: the answer holds nothing", Answer())
-    urls = [one["image_url"]["url"] for one in getattr(choice.message, "images", None) or ()]
+    shown = [(one.get("image_url") or {}).get("url") for one in getattr(choice.message, "images", None) or ()]
+    urls = [url for url in shown if url]
     media = tuple(_of_data_url(url) for url in urls if url.startswith("data:"))
     links = [url for url in urls if not url.startswith("data:")]
-    told, usage = said.usage, NOTHING
-    if told is not None:
-        cost = getattr(told, "cost", None)
-        usage = Usage(
-            input_tokens=told.prompt_tokens or 0,
-            output_tokens=told.completion_tokens or 0,
-            images=len(urls),
-            image=f"{wish.size} auto",
-            billed_usd=None if cost is None else Decimal(str(cost)),
-        )
+    usage = NOTHING
+    if said.usage is not None:
+        usage = replace(usage_of(said.usage.model_dump()), images=len(urls), image=f"{wish.size} auto")
     finish = choice.finish_reason or "stop"
     outcome = "ok" if urls else "blocked" if finish == "content_filter" else "empty"
     return Answer(outcome=outcome, finish=finish, text="\n".join(links), media=media, usage=usage)  # type: ignore[arg-type]

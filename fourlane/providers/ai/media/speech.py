@@ -99,15 +99,15 @@ async def _events(spoken: Any, sound: list[bytes], usage: Usage, heard: Callable
         if not line.startswith("data:"):
             continue
         event = json.loads(line.removeprefix("data:"))
-        if event["type"] == "speech.audio.delta":
-            sound.append(base64.b64decode(event["audio"]))
+        if event.get("type") == "speech.audio.delta":
+            sound.append(base64.b64decode(event.get("audio") or ""))
             heard("")
-        elif event["type"] == "speech.audio.done":
+        elif event.get("type") == "speech.audio.done":
             told = event.get("usage") or {}
             return Usage(
-                input_tokens=told.get("input_tokens", 0),
-                output_tokens=told.get("output_tokens", 0),
-                output_audio_tokens=told.get("output_tokens", 0),
+                input_tokens=told.get("input_tokens") or 0,
+                output_tokens=told.get("output_tokens") or 0,
+                output_audio_tokens=told.get("output_tokens") or 0,
                 characters=usage.characters,
                 told=bool(told),
             )

@@ -25,7 +25,11 @@ async def transcribe(account: Account, model: str, wish: HearWish, *, key: str) 
             **given,
         )
     segments = getattr(heard, "segments", None) if "diarize" in model else None
-    text = "\n".join(f"{one.speaker}: {one.text.strip()}" for one in segments or ()) or heard.text
+    spoken = [(getattr(one, "speaker", None) or "?", getattr(one, "text", None) or "") for one in segments or ()]
+    # A gateway that gives bare text has it come as that.
+    text = "\n".join(f"{speaker}: {words.strip()}" for speaker, words in spoken) or (
+        heard if isinstance(heard, str) else getattr(heard, "text", None) or ""
+    )
     return Answer(outcome="ok" if text.strip() else "empty", finish="stop", text=text, usage=_usage_of(heard))
 
 
@@ -48,11 +52,10 @@ def _usage_of(heard: Any) -> Usage:
     told: Any = getattr(heard, "usage", None)
     seconds = float(getattr(told, "seconds", None) or getattr(heard, "duration", None) or 0)
     if getattr(told, "type", "") == "tokens":
-        details = told.input_token_details
         return Usage(
-            input_tokens=told.input_tokens,
-            input_audio_tokens=(details and details.audio_tokens) or 0,
-            output_tokens=told.output_tokens,
+            input_tokens=getattr(told, "input_tokens", None) or 0,
+            input_audio_tokens=getattr(getattr(told, "input_token_details", None), "audio_tokens", None) or 0,
+            output_tokens=getattr(told, "output_tokens", None) or 0,
             audio_seconds=seconds,
         )
     return Usage(audio_seconds=seconds) if seconds else NOTHING

@@ -15,11 +15,11 @@ from fourlane.queues.guards import PaidCall
 from fourlane.sealing import open_file
 from fourlane.tasks.ai.batches.records import Whose
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.figures import NOBODY
 from fourlane.tasks.ai.money.booking import Booking, Payer, Reserved
 from fourlane.tasks.ai.money.prices import charge
 from fourlane.tasks.ai.money.taken import Taken
 from fourlane.tasks.ai.paid.work import Work
+from fourlane.tasks.ai.whose import account_name
 
 __all__ = ["book_orphan"]
 
@@ -38,7 +38,7 @@ async def book_orphan(config: AiConfig, ticket: str, whose: Whose, data: bytes) 
         return
     taken = Taken(answer.usage)
     answer = taken.answered(answer)
-    call = PaidCall(whose.key, whose.tenant or NOBODY, whose.day, whose.task, whose.full)
+    call = PaidCall(whose.key, account_name(whose.tenant), whose.day, whose.task, whose.full)
     reserved = Reserved(call, int(time.time() * 1000), time.monotonic())
     charged = charge(config, whose.full, taken.usages)
     booked = reserved.paid(answer, charged, outcome=answer.outcome)

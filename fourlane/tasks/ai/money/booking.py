@@ -12,12 +12,13 @@ from fourlane.errors import Reject
 from fourlane.providers.ai import Answer, Usage
 from fourlane.queues.guards import PaidCall
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.figures import NOBODY, Seen
+from fourlane.tasks.ai.figures import Seen
 from fourlane.tasks.ai.money.budgets import budgets, paid_call, reserve
 from fourlane.tasks.ai.money.prices import Charge, charge
 from fourlane.tasks.ai.money.rows import row_of, write_or_keep
 from fourlane.tasks.ai.money.taken import Taken
 from fourlane.tasks.ai.paid.work import Work
+from fourlane.tasks.ai.whose import account_name
 from fourlane.tasks.context import current_job
 
 __all__ = ["Booked", "Booking", "Payer", "Reserved"]
@@ -154,7 +155,7 @@ class Booking:
         wanted = made and self._config.database is not None
         line = row_of(booked, operation=self._work.operation, task=task, tenant=self._tenant, job=job)
         if "day" in booked:  # one that an earlier release recorded is in its books
-            call = PaidCall(self._id(full), self._tenant or NOBODY, booked["day"], task, full)
+            call = PaidCall(self._id(full), account_name(self._tenant), booked["day"], task, full)
             text = line.packed() if wanted and not recorded else b""
             unpriced = not booked.get("known", True)
             kept.settle(call, booked["nano"], made=made, unpriced=unpriced, row=booked["row"], kept=text)

@@ -15,9 +15,10 @@ from fourlane.queues.guards import Bound, Budgets, PaidCall
 from fourlane.queues.guards.budgets import ALL
 from fourlane.queues.store import Store
 from fourlane.tasks.ai.config import AiConfig
-from fourlane.tasks.ai.figures import NOBODY, label
+from fourlane.tasks.ai.figures import label
 from fourlane.tasks.ai.money.budget_rules import NANO, Budget, applying
 from fourlane.tasks.ai.money.prices import Charge
+from fourlane.tasks.ai.whose import account_name, tenant_of
 from fourlane.tasks.context import current_job, running
 from fourlane.tasks.health import PerStore
 from fourlane.telling import tell
@@ -65,7 +66,7 @@ def paid_call(call_id: str, operation: str, full: str, tenant: str | None) -> Pa
     if run is not None and run.steps is not None and job is not None:
         whose = {"service": parse_queue(job.queue, run.store.environment).service, "job": job.id}
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    return PaidCall(call_id, tenant or NOBODY, day, operation if job is None else job.task, full, **whose)
+    return PaidCall(call_id, account_name(tenant), day, operation if job is None else job.task, full, **whose)
 
 
 def refuse_at_once(config: AiConfig, full: str, tenant: str | None, task: str | None, *, priced: bool) -> None:
@@ -84,7 +85,7 @@ def reserve(config: AiConfig, call: PaidCall, most: Charge) -> None:
     Raises:
       BudgetSpent, or RateLimited where ``over_budget`` says ``postpone``: it would pass one.
     """
-    tenant = "" if call.tenant == NOBODY else call.tenant
+    tenant = tenant_of(call.tenant)
     found = applying(config.all_budgets(), tenant, call.task, call.model)
     if found and not most.priced:
         raise BudgetSpent(_NO_PRICE.format(full=call.model))
@@ -103,7 +104,7 @@ def reserve(config: AiConfig, call: PaidCall, most: Charge) -> None:
 
 def refuse_beyond(config: AiConfig, call: PaidCall, most: Charge) -> None:
     """Refuse what the budgets have no room for now; nothing is set aside. Raises as reserve does."""
-    tenant = "" if call.tenant == NOBODY else call.tenant
+    tenant = tenant_of(call.tenant)
     found = applying(config.all_budgets(), tenant, call.task, call.model)
     if found and not most.priced:
         raise BudgetSpent(_NO_PRICE.format(full=call.model))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fourlane.errors import DatabaseUnavailable
+from fourlane.tasks.ai.money.row_writer import writer_of
 
 if TYPE_CHECKING:
     from fourlane.db.engine import Database
@@ -94,10 +95,10 @@ def row_of(booked: Mapping[str, Any], *, operation: str, task: str, tenant: str 
 
 def write_or_keep(database: Database, row: Row, kept: Budgets) -> bool:
     """Write a row, once for each id; where the database does not take it now, keep it for ``write_later``."""
-    from fourlane.db.ai_rows import write
-
+    writer = writer_of(database)
     try:
-        write(database, row.columns())
+        if writer.write(row.columns()):
+            writer.aside(lambda: write_later(database, kept))
         return True
     except DatabaseUnavailable as fault:
         # The answer is paid for and recorded: a database that is away does not undo that.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from fourlane.queues.guards import ALL, Account, Budgets, period_of
 from fourlane.queues.store import Store
 from fourlane.tasks.ai.config import AiConfig, configured
-from fourlane.tasks.ai.figures import NOBODY
 from fourlane.tasks.ai.money.budget_rules import EACH, NANO, Budget, applying
 from fourlane.tasks.ai.money.budgets import bounded, budgets
+from fourlane.tasks.ai.whose import account_name, tenant_of
 
 if TYPE_CHECKING:
     from fourlane.db.engine import Database
@@ -56,7 +56,11 @@ class Use:
 
 def spending(tenant: str, month: str | None = None) -> dict[str, float]:
     """Dollars that a tenant spent in a month (``2026-11``; this one by default) or a day (``2026-11-28``): ``spent``,
-    ``reserved``, and by ``model:…`` and ``task:…``; ``budget`` where it has one of its own for such a time."""
+    ``reserved``, and by ``model:…`` and ``task:…``; ``budget`` where it has one of its own for such a time.
+
+    Parameters:
+      tenant: ``-``: calls without one; ``%2D``: a tenant that is named ``-``.
+    """
     books, period = budgets.here(), month or month_now()
     books.sweep()
     return dollars(books.budgets, tenant, period, reserved_of(books.budgets, period))
@@ -71,7 +75,7 @@ def dollars(of: Budgets, tenant: str, period: str, reserved: Mapping[str, int]) 
     account = of.look(tenant, period)
     found = {name: nano / NANO for name, nano in account.of.items() if not name.startswith("tenant:")}
     found |= {"spent": account.spent / NANO, "reserved": reserved.get(tenant, 0) / NANO}
-    for budget in _own_budgets(configured(), "" if tenant == NOBODY else tenant, period):
+    for budget in _own_budgets(configured(), tenant_of(tenant), period):
         found["budget"] = budget.nano / NANO
     return found
 
@@ -114,7 +118,7 @@ def uses(store: Store, config: AiConfig, most: int = 1_000) -> list[Use]:
     for budget in config.all_budgets():
         period = period_of(day, budget.per)
         for one in _each(budget, config.all_budgets(), look(ALL, period), most):
-            account, name = look(ALL if one.tenant is None else one.tenant or NOBODY, period), bounded(one)
+            account, name = look(ALL if one.tenant is None else account_name(one.tenant), period), bounded(one)
             warn_at = config.warn_at if one.warn_at is None else one.warn_at
             found[str(one)] = Use(one, account.used(name), account.refusing.get(name, 0) > now_ms, warn_at)
     return sorted(found.values(), key=lambda use: (not use.refusing, -use.share, str(use.budget)))
@@ -128,7 +132,7 @@ def _each(budget: Budget, budgets: list[Budget], account: Account, most: int) ->
         yield budget
         return
     for name, _ in by_name(account, star)[:most]:
-        whose[star] = "" if star == "tenant" and name == NOBODY else name
+        whose[star] = tenant_of(name) if star == "tenant" else name
         if budget.named(**whose) in applying(budgets, **whose):  # and not one of its own
             yield budget.named(**whose)
 
@@ -164,6 +168,7 @@ def compared(of: Budgets, database: Database, period: str) -> list[Compared]:
     """The accounts of a day or month beside the rows, the largest difference first. Raises DatabaseUnavailable."""
     from fourlane.db.ai_rows import spent
 
-    accounts, rows = dict(by_name(of.look(ALL, period), "tenant")), spent(database, period)
+    accounts = dict(by_name(of.look(ALL, period), "tenant"))
+    rows = {account_name(tenant): nano for tenant, nano in spent(database, period).items()}
     found = [Compared(tenant, accounts.get(tenant, 0), rows.get(tenant, 0)) for tenant in accounts.keys() | rows.keys()]
     return sorted(found, key=lambda one: (-abs(one.accounts - one.rows), one.tenant))

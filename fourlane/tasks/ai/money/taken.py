@@ -7,7 +7,7 @@ from dataclasses import replace
 from fourlane.providers.ai import NOTHING, Answer, Usage, was_taken
 from fourlane.tasks.ai.money.prices import count_tokens
 
-__all__ = ["Taken", "counted"]
+__all__ = ["Taken", "completed", "counted"]
 
 
 class Taken:
@@ -43,7 +43,7 @@ class Taken:
 
     def answered(self, answer: Answer) -> Answer:
         """An answer came whole; gives it back with what it took."""
-        usage = answer.usage if answer.usage.told else counted(self._most, answer)
+        usage = completed(self._most, answer) if answer.usage.told else counted(self._most, answer)
         self.usages.append(usage)
         return replace(answer, usage=usage)
 
@@ -53,7 +53,9 @@ class Taken:
         if not had_come.text and self._heard:
             had_come = replace(had_come, text=self._heard)
         usage = had_come.usage
-        if not usage.told and (had_come.text or had_come.calls or was_taken(error)):
+        if usage.told:
+            usage = completed(self._most, had_come)
+        elif had_come.text or had_come.calls or was_taken(error):
             usage = counted(self._most, had_come)
         if usage is NOTHING or usage == NOTHING:
             return had_come
@@ -67,5 +69,28 @@ def counted(most: Usage, answer: Answer) -> Usage:
     Parameters:
       most: what it may take at most: what goes in is known of that.
     """
-    written = count_tokens(answer.text, *(call.arguments for call in answer.calls)) if most.output_tokens else 0
-    return replace(most, output_tokens=min(written, most.output_tokens), told=False)
+    return replace(most, output_tokens=_written(most, answer), told=False)
+
+
+def completed(most: Usage, answer: Answer) -> Usage:
+    """What a provider said that an answer took, with an estimate of what it left out.
+
+    An answer that broke off was counted to where its provider last said so, which may be its begin: what came counts
+    then, beside the thoughts that were told. Never less than the provider said.
+    """
+    usage, written = answer.usage, _written(most, answer)
+    if usage.billed_usd is not None:
+        return usage
+    if usage.says_nothing:
+        return counted(most, answer) if written or answer.vectors or answer.media else usage
+    in_other_units = usage.audio_seconds or usage.characters or usage.images
+    if answer.finish and (usage.output_tokens or not written or in_other_units):
+        return usage
+    wrote = max(usage.output_tokens, written + usage.reasoning_tokens)
+    return replace(usage, input_tokens=usage.input_tokens or most.input_tokens, output_tokens=wrote, told=False)
+
+
+def _written(most: Usage, answer: Answer) -> int:
+    if not most.output_tokens or not (answer.text or answer.calls):
+        return 0
+    return min(count_tokens(answer.text, *(call.arguments for call in answer.calls)), most.output_tokens)

@@ -238,11 +238,15 @@ class _Paying:
         booked = reserved.paid(answer, charged, outcome="error", error=seen.error)
         await self.booking.book_failed(booked, made=was_called)
 
+    def _key_of(self, full: str) -> str:
+        """The idempotency key of a model: a fallback is asked something else, as those who honour keys see it."""
+        return self.key if full == self.config.resolve(self.work.model) else f"{self.key}@{full}"
+
     async def _answer(self, full: str, seen: Seen, taken: Taken) -> Answer:
         """Ask, when health and limits let it through."""
         provider, _, model = full.partition("/")
         rules = self.config.rules(full, silence_seconds=self.work.seconds)
-        account = self.config.account(provider, rules.timeout_seconds)
+        account, key = self.config.account(provider, rules.timeout_seconds), self._key_of(full)
         await loaded(provider)
 
         async def attempt(permit: Permit) -> Answer:
@@ -257,7 +261,7 @@ class _Paying:
             self.speaker.begin()
             taken.begin()
             try:
-                answer = taken.answered(await self.work.ask(account, model, self.key, heard))
+                answer = taken.answered(await self.work.ask(account, model, key, heard))
             except BaseException as error:
                 permit.used_tokens = taken.broke(error).usage.tokens or None
                 raise
