@@ -105,7 +105,7 @@ def _turn(message: Any, where: str) -> Turn:
     role: Any = message.get("role")
     if role in ("system", "developer"):
         raise InvalidArguments(f"{where}.role: instructions are given as system=")
-    if not isinstance(role, str) or role not in _FIELDS:
+    if role not in list(_FIELDS):  # it may be no key of anything
         raise InvalidArguments(f"{where}.role: user, assistant or tool, not {role!r}")
     _refuse_unknown(message, _FIELDS[role], where)
     text, sources = _content(message.get("content"), role, f"{where}.content")
