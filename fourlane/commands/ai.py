@@ -97,18 +97,21 @@ def providers() -> None:
     if wants_json():
         print_json({"providers": found})
         return
+    rows = [
+        (
+            one["provider"], one["model"], one["key"], one["state"], one["failures"], one["opened"],
+            human_age(one["wait_ms"]) if one["wait_ms"] else "",
+            _of(one["requests"], one["requests_per_minute"]), _of(one["tokens"], one["tokens_per_minute"]),
+        )
+        for one in found
+    ]  # fmt: skip
+    heads = ["PROVIDER", "MODEL", "KEY", "BREAKER", "FAILURES", "OPENED", "WAITS", "REQUESTS", "TOKENS"]
+    told = [place for place in range(len(heads)) if any(row[place] for row in rows)]  # all would pass 80 columns
     table(
-        ["PROVIDER", "MODEL", "KEY", "BREAKER", "FAILURES", "OPENED", "WAITS", "REQUESTS", "TOKENS"],
-        [
-            (
-                one["provider"], one["model"], one["key"], one["state"], one["failures"], one["opened"],
-                human_age(one["wait_ms"]) if one["wait_ms"] else "",
-                _of(one["requests"], one["requests_per_minute"]), _of(one["tokens"], one["tokens_per_minute"]),
-            )
-            for one in found
-        ],
+        [heads[place] for place in told],
+        [[row[place] for place in told] for row in rows],
         "no provider was called within a day",
-    )  # fmt: skip
+    )
 
 
 def _of(used: int, most: int) -> str:

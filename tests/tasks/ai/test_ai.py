@@ -332,7 +332,7 @@ def test_a_budget_is_reserved_before_the_call(
         ({"budgets_usd": {"*": 0}}, {}, "the budget of tenant acme per month is 0"),
         ({}, {"prompt": "word " * 180_000, "model": "claude-haiku-4.5"}, "reads 200,000 tokens"),
         ({}, {"prompt": " "}, "the prompt is empty"),
-        ({}, {"max_tokens": 0}, "max_tokens must be 1 or more"),
+        ({}, {"max_tokens": 0}, "max_tokens must be 1 to 10,000,000, not 0"),
     ],
 )
 def test_bad_input_is_refused_at_enqueue(

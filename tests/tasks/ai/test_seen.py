@@ -209,6 +209,9 @@ def told(command: Command, *words: str) -> dict[str, Any]:
     [
         (["spending", "--month", "2026-13"], {}, "'2026-13' is no month; write it as 2026-11"),
         (["spending", "--day", "2026-11"], {}, "'2026-11' is no day; write it as 2026-11-28"),
+        (["spending", "--day", "2026-02-30"], {}, "'2026-02-30' is no day; write it as 2026-11-28"),
+        (["estimate", "hi", "--model", "openai/gpt-4"], {}, "openai/gpt-4 was retired on 2026-10-23; use openai/gpt-6"),
+        (["estimate", " "], {}, "prompt: text that is not empty"),
         (["spending", "--check"], {}, 'set "log_rows" in FOURLANE_AI'),
         (["estimate", "hi", "--model", "gpt-9"], {}, "'gpt-9' is no model; did you mean gpt-4o"),
         (["estimate"], {}, "give a prompt, or --file"),

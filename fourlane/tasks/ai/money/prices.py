@@ -17,6 +17,7 @@ from fourlane.providers.ai import BASE_URLS, Usage
 from fourlane.providers.ai.perplexity import model_behind
 from fourlane.tasks.ai.config import NANO, configured
 from fourlane.tasks.ai.money.in_tokens import in_tokens
+from fourlane.tasks.ai.options import check_text, check_whole
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice, PriceCalculation
@@ -91,9 +92,12 @@ class Estimate:
 
 
 def estimate(model: str, prompt: str, *, max_tokens: int = 1_024, system: str | None = None) -> Estimate:
-    """Estimate before running; calls nobody. Raises InvalidArguments: unknown model."""
+    """Estimate before running; calls nobody. Raises InvalidArguments: what could not be asked."""
+    check_text("model", model)
+    check_text("prompt", prompt)
+    check_whole("max_tokens", max_tokens, 1)
     config = configured()
-    full = config.resolve(model)
+    full = config.living(model)[0]
     tokens = count_tokens(prompt, system)
     most = charge(config, full, [Usage(input_tokens=tokens, output_tokens=max_tokens)])
     return Estimate(full, tokens, max_tokens, most.usd if most.priced else None, most.known)

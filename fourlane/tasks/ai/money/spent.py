@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
 from fourlane.queues.guards import ALL, Account, Budgets, period_of
@@ -147,7 +147,13 @@ def month_now() -> str:
 
 def is_period(text: str) -> bool:
     """Whether it is a month like ``2026-11``, or a day like ``2026-11-28``."""
-    return _PERIOD.fullmatch(text) is not None
+    if not _PERIOD.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(text if len(text) > len("2026-11") else f"{text}-01")
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

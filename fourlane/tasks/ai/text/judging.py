@@ -9,6 +9,8 @@ from functools import cache, lru_cache
 from math import prod
 from typing import Any, Final
 
+from fourlane.errors import FourlaneError
+
 __all__ = ["TooMuch", "faults_of", "refused_pattern"]
 
 _MOST_STEPS: Final = 200_000
@@ -21,7 +23,7 @@ _TOO_LARGE: Final = r"is too large; write a shorter one, with smaller counts, an
 _COUNTED: Final = re.compile(r"(\))?\{(\d*),?(\d*)\}")
 
 
-class TooMuch(Exception):
+class TooMuch(FourlaneError):
     """There is more to look at than the steps allow."""
 
 
