@@ -37,6 +37,10 @@ BEGUN = Usage(input_tokens=100, output_tokens=1)
             Answer(text=TEXT, finish="stop", usage=Usage(input_tokens=100)),
             Usage(input_tokens=100, output_tokens=WROTE, told=False),
         ),
+        (
+            Answer(text=TEXT, finish="stop", usage=Usage(output_tokens=1)),
+            replace(MOST, output_tokens=WROTE, told=False),
+        ),
         (Answer(text=TEXT, finish="stop", usage=Usage(audio_seconds=2.0)), Usage(audio_seconds=2.0)),
         (Answer(vectors=((0.5,),), finish="stop", usage=Usage()), replace(MOST, output_tokens=0, told=False)),
         (Answer(outcome="empty", finish="stop", usage=Usage()), Usage()),

@@ -84,7 +84,7 @@ def completed(most: Usage, answer: Answer) -> Usage:
     if usage.says_nothing:
         return counted(most, answer) if written or answer.vectors or answer.media else usage
     in_other_units = usage.audio_seconds or usage.characters or usage.images
-    if answer.finish and (usage.output_tokens or not written or in_other_units):
+    if answer.finish and ((usage.input_tokens and usage.output_tokens) or not written or in_other_units):
         return usage
     wrote = max(usage.output_tokens, written + usage.reasoning_tokens)
     return replace(usage, input_tokens=usage.input_tokens or most.input_tokens, output_tokens=wrote, told=False)
