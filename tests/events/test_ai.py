@@ -18,6 +18,7 @@ from fourlane.tasks import ai
 from fourlane.tasks.ai.money.spent import month_now
 from tests.events.conftest import Receive
 from tests.servers import eventually
+from tests.tasks.ai.conftest import no_clients_left as no_clients_left
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -181,7 +181,7 @@ def test_each_try_that_a_provider_took_is_counted() -> None:
     taken.begin()
     taken.heard("x" * 400)
     taken.broke(_Status())  # amid the answer
-    whole = taken.answered(Answer(text="ok", usage=Usage(input_tokens=90, output_tokens=3)))
+    whole = taken.answered(Answer(text="ok", finish="stop", usage=Usage(input_tokens=90, output_tokens=3)))
     assert whole.usage.told
     assert taken.total == Usage(input_tokens=290, output_tokens=18 + 108 + 3, told=False)
     assert charge(NOTHING_OWN, "openai/gpt-4o", taken.usages).estimated
