@@ -10,6 +10,7 @@ from typing import Any, Final
 from fourlane.providers.ai import outcomes
 from fourlane.providers.ai.accounts import Account, streamed
 from fourlane.providers.ai.answer import Citation, FailedAnswer
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.families import Family, family, nearest
 from fourlane.providers.ai.inputs import base64_of, own_turn, turns, with_texts
 from fourlane.providers.ai.pieces import Piece
@@ -254,15 +255,16 @@ def _citation(told: dict[str, Any]) -> Citation:
     )
 
 
-def usage_of(told: dict[str, Any]) -> Usage:
+def usage_of(told: Any) -> Usage:
     """What it says that the call took; its count of the input leaves out what the cache held."""
-    read, written = told.get("cache_read_input_tokens") or 0, told.get("cache_creation_input_tokens") or 0
+    said = Counts(told)
+    read, written = said.of("cache_read_input_tokens"), said.of("cache_creation_input_tokens")
     return Usage(
-        input_tokens=(told.get("input_tokens") or 0) + read + written,
+        input_tokens=said.of("input_tokens") + read + written,
         cache_read_tokens=read,
         cache_write_tokens=written,
-        cache_write_1h_tokens=(told.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
-        output_tokens=told.get("output_tokens") or 0,
-        reasoning_tokens=(told.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
-        searches=(told.get("server_tool_use") or {}).get("web_search_requests") or 0,
+        cache_write_1h_tokens=said.part("cache_creation").of("ephemeral_1h_input_tokens"),
+        output_tokens=said.of("output_tokens"),
+        reasoning_tokens=said.part("output_tokens_details").of("thinking_tokens"),
+        searches=said.part("server_tool_use").of("web_search_requests"),
     )

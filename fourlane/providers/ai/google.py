@@ -12,6 +12,7 @@ from urllib.parse import quote
 from fourlane.providers.ai import outcomes
 from fourlane.providers.ai.accounts import Account, http
 from fourlane.providers.ai.answer import Citation, FailedAnswer
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.errors import GoogleRefused
 from fourlane.providers.ai.families import Family, family, nearest
 from fourlane.providers.ai.inputs import base64_of, own_turn, turns, with_texts
@@ -187,19 +188,20 @@ def _citation(web: dict[str, Any], **where: Any) -> Citation:
     return Citation(url=web.get("uri") or "", title=web.get("title") or "", **where)
 
 
-def usage_of(told: dict[str, Any]) -> Usage:
+def usage_of(told: Any) -> Usage:
     """What it says that the call took: thoughts are output, and what its tools found is input."""
-    thoughts = told.get("thoughtsTokenCount") or 0
+    said = Counts(told)
     read, wrote = (
-        {one.get("modality"): one.get("tokenCount") or 0 for one in told.get(name) or ()}
+        {str(one.word("modality")): one.of("tokenCount") for one in said.parts(name)}
         for name in ("promptTokensDetails", "candidatesTokensDetails")
     )
+    thoughts = said.of("thoughtsTokenCount")
     return Usage(
-        input_tokens=(told.get("promptTokenCount") or 0) + (told.get("toolUsePromptTokenCount") or 0),
-        cache_read_tokens=told.get("cachedContentTokenCount") or 0,
+        input_tokens=said.of("promptTokenCount") + said.of("toolUsePromptTokenCount"),
+        cache_read_tokens=said.of("cachedContentTokenCount"),
         input_audio_tokens=read.get("AUDIO", 0),
         input_image_tokens=read.get("IMAGE", 0),
-        output_tokens=(told.get("candidatesTokenCount") or 0) + thoughts,
+        output_tokens=said.of("candidatesTokenCount") + thoughts,
         reasoning_tokens=thoughts,
         output_audio_tokens=wrote.get("AUDIO", 0),
         output_image_tokens=wrote.get("IMAGE", 0),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from decimal import Decimal
 from typing import Any
 
 from fourlane.providers.ai import outcomes
 from fourlane.providers.ai.accounts import Account, streamed
 from fourlane.providers.ai.answer import Citation, FailedAnswer
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.families import Family, family, nearest
 from fourlane.providers.ai.inputs import audio_format, base64_of, data_url, own_turn, with_texts
 from fourlane.providers.ai.openai_responses import cache_key
@@ -191,22 +191,20 @@ class _ChatAnswer:
         )
 
 
-def usage_of(told: dict[str, Any]) -> Usage:
+def usage_of(told: Any) -> Usage:
     """What it says that the call took."""
-    read, wrote = told.get("prompt_tokens_details") or {}, told.get("completion_tokens_details") or {}
-    cost = told.get("cost")
-    billed = cost.get("total_cost") if isinstance(cost, dict) else cost
+    said = Counts(told)
+    read, wrote = said.part("prompt_tokens_details"), said.part("completion_tokens_details")
     return Usage(
-        input_tokens=told.get("prompt_tokens") or 0,
-        # DeepSeek's own word
-        cache_read_tokens=read.get("cached_tokens") or told.get("prompt_cache_hit_tokens") or 0,
-        cache_write_tokens=read.get("cache_write_tokens") or 0,
-        input_audio_tokens=read.get("audio_tokens") or 0,
-        input_image_tokens=read.get("image_tokens") or 0,
-        output_tokens=told.get("completion_tokens") or 0,
-        reasoning_tokens=wrote.get("reasoning_tokens") or told.get("reasoning_tokens") or 0,
-        output_audio_tokens=wrote.get("audio_tokens") or 0,
-        output_image_tokens=wrote.get("image_tokens") or 0,
-        searches=told.get("num_search_queries") or (told.get("server_tool_use") or {}).get("web_search_requests") or 0,
-        billed_usd=None if billed is None else Decimal(str(billed)),
+        input_tokens=said.of("prompt_tokens"),
+        cache_read_tokens=read.of("cached_tokens") or said.of("prompt_cache_hit_tokens"),  # DeepSeek's own word
+        cache_write_tokens=read.of("cache_write_tokens"),
+        input_audio_tokens=read.of("audio_tokens"),
+        input_image_tokens=read.of("image_tokens"),
+        output_tokens=said.of("completion_tokens"),
+        reasoning_tokens=wrote.of("reasoning_tokens") or said.of("reasoning_tokens"),
+        output_audio_tokens=wrote.of("audio_tokens"),
+        output_image_tokens=wrote.of("image_tokens"),
+        searches=said.of("num_search_queries") or said.part("server_tool_use").of("web_search_requests"),
+        billed_usd=said.billed(),
     )

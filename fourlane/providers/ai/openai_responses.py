@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from decimal import Decimal
 from typing import Any, Final
 
 from fourlane.providers.ai import outcomes, perplexity
 from fourlane.providers.ai.accounts import Account, streamed
 from fourlane.providers.ai.answer import Citation, FailedAnswer
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.families import Family, family, nearest
 from fourlane.providers.ai.inputs import audio_format, base64_of, data_url, own_turn, with_texts
 from fourlane.providers.ai.pieces import Piece
@@ -196,21 +196,21 @@ def _failed(error: dict[str, Any]) -> FailedAnswer:
     return FailedAnswer(f"the answer failed: {error.get('message') or word}", word)
 
 
-def usage_of(told: dict[str, Any] | None, searches: int = 0) -> Usage | None:
+def usage_of(told: Any, searches: int = 0) -> Usage | None:
     """What it says that the call took."""
     if not told:
         return None
-    read, wrote = told.get("input_tokens_details") or {}, told.get("output_tokens_details") or {}
-    billed = (told.get("cost") or {}).get("total_cost") if isinstance(told.get("cost"), dict) else told.get("cost")
+    said = Counts(told)
+    read, wrote = said.part("input_tokens_details"), said.part("output_tokens_details")
     return Usage(
-        input_tokens=told.get("input_tokens") or 0,
-        cache_read_tokens=read.get("cached_tokens") or 0,
-        cache_write_tokens=read.get("cache_write_tokens") or 0,
-        input_audio_tokens=read.get("audio_tokens") or 0,
-        input_image_tokens=read.get("image_tokens") or 0,
-        output_tokens=told.get("output_tokens") or 0,
-        reasoning_tokens=wrote.get("reasoning_tokens") or 0,
-        output_audio_tokens=wrote.get("audio_tokens") or 0,
+        input_tokens=said.of("input_tokens"),
+        cache_read_tokens=read.of("cached_tokens"),
+        cache_write_tokens=read.of("cache_write_tokens"),
+        input_audio_tokens=read.of("audio_tokens"),
+        input_image_tokens=read.of("image_tokens"),
+        output_tokens=said.of("output_tokens"),
+        reasoning_tokens=wrote.of("reasoning_tokens"),
+        output_audio_tokens=wrote.of("audio_tokens"),
         searches=searches,
-        billed_usd=None if billed is None else Decimal(str(billed)),
+        billed_usd=said.billed(),
     )

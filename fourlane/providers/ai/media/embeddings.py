@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.openai_chat import usage_of
 from fourlane.providers.ai.question import header_of
@@ -75,6 +76,6 @@ async def _by_google(
     made = await client(account).aio.models.embed_content(
         model=model, contents=[{"parts": [{"text": text}]} for text in texts], config=config
     )
-    told = made.usage_metadata and made.usage_metadata.prompt_token_count
+    told = Counts(made.usage_metadata).of("prompt_token_count")
     usage = Usage(input_tokens=told) if told else NOTHING
     return tuple(tuple(one.values or ()) for one in made.embeddings or ()), usage

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.errors import status_of
 from fourlane.providers.ai.inputs import data_url
 from fourlane.providers.ai.media.faults import said_clearly
@@ -92,17 +93,19 @@ def _usage_of(drawn: Any, images: int, wish: ImageWish) -> Usage:
     told = drawn.usage
     if told is None:
         return Usage(images=images, image=kind, told=False)
-    wrote, cost = told.output_tokens_details, getattr(told, "cost", None)
+    said = Counts(told)
+    wrote, cost = said.part("output_tokens_details"), said.billed()
+    read, written = said.of("input_tokens"), said.of("output_tokens")
     return Usage(
-        input_tokens=told.input_tokens or 0,
-        input_image_tokens=(told.input_tokens_details and told.input_tokens_details.image_tokens) or 0,
-        output_tokens=told.output_tokens or 0,
+        input_tokens=read,
+        input_image_tokens=said.part("input_tokens_details").of("image_tokens"),
+        output_tokens=written,
         # Without details all that it wrote are images.
-        output_image_tokens=(wrote.image_tokens if wrote is not None else told.output_tokens) or 0,
+        output_image_tokens=wrote.of("image_tokens") if wrote else written,
         images=images,
         image=kind,
-        billed_usd=None if cost is None else Decimal(str(cost)),
-        told=bool(told.input_tokens or told.output_tokens or cost is not None),
+        billed_usd=cost,
+        told=bool(read or written or cost is not None),
     )
 
 

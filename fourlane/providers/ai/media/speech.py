@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer, CutStream
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.media.gemini import made
 from fourlane.providers.ai.media.wishes import SpeechWish
@@ -103,12 +104,12 @@ async def _events(spoken: Any, sound: list[bytes], usage: Usage, heard: Callable
             sound.append(base64.b64decode(event.get("audio") or ""))
             heard("")
         elif event.get("type") == "speech.audio.done":
-            told = event.get("usage") or {}
+            said = Counts(event.get("usage"))
             return Usage(
-                input_tokens=told.get("input_tokens") or 0,
-                output_tokens=told.get("output_tokens") or 0,
-                output_audio_tokens=told.get("output_tokens") or 0,
+                input_tokens=said.of("input_tokens"),
+                output_tokens=said.of("output_tokens"),
+                output_audio_tokens=said.of("output_tokens"),
                 characters=usage.characters,
-                told=bool(told),
+                told=bool(said),
             )
     raise CutStream("the speech broke off", Answer(usage=usage))

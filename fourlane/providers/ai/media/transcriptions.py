@@ -6,6 +6,7 @@ from typing import Any
 
 from fourlane.providers.ai.accounts import Account, client
 from fourlane.providers.ai.answer import Answer
+from fourlane.providers.ai.counts import Counts
 from fourlane.providers.ai.media.faults import said_clearly
 from fourlane.providers.ai.media.wishes import HearWish
 from fourlane.providers.ai.question import header_of
@@ -49,13 +50,14 @@ def _forms(model: str, wish: HearWish) -> dict[str, Any]:
 
 def _usage_of(heard: Any) -> Usage:
     """Seconds or tokens, as the family is billed."""
-    told: Any = getattr(heard, "usage", None)
-    seconds = float(getattr(told, "seconds", None) or getattr(heard, "duration", None) or 0)
+    told = getattr(heard, "usage", None)
+    said = Counts(told)
+    seconds = said.seconds("seconds") or Counts(heard).seconds("duration")
     if getattr(told, "type", "") == "tokens":
         return Usage(
-            input_tokens=getattr(told, "input_tokens", None) or 0,
-            input_audio_tokens=getattr(getattr(told, "input_token_details", None), "audio_tokens", None) or 0,
-            output_tokens=getattr(told, "output_tokens", None) or 0,
+            input_tokens=said.of("input_tokens"),
+            input_audio_tokens=said.part("input_token_details").of("audio_tokens"),
+            output_tokens=said.of("output_tokens"),
             audio_seconds=seconds,
         )
     return Usage(audio_seconds=seconds) if seconds else NOTHING

@@ -22,7 +22,7 @@ from fourlane.tasks.ai.models.ends import warn
 from fourlane.tasks.ai.money.booking import Booked, Booking, Reserved
 from fourlane.tasks.ai.money.budget_rules import NANO
 from fourlane.tasks.ai.money.budgets import BudgetSpent
-from fourlane.tasks.ai.money.prices import charge
+from fourlane.tasks.ai.money.prices import Charge, charge
 from fourlane.tasks.ai.money.taken import Taken
 from fourlane.tasks.ai.paid.kept import Keeper, Kept
 from fourlane.tasks.ai.paid.reply import Reply, reply_of
@@ -186,7 +186,7 @@ class _Paying:
     async def _keep(self, reserved: Reserved, taken: Taken, answer: Answer, seen: Seen) -> Kept:
         """Keep and book an answer. Nothing that befalls one of these keeps the other from being done."""
         full, is_accepted = reserved.call.model, answer.outcome in self.work.accept
-        charged, answer = charge(self.config, full, taken.usages), replace(answer, usage=taken.total)
+        charged, answer = self._charged(full, taken), replace(answer, usage=taken.total)
         seen.tell(answer, charged)
         if not charged.priced:
             log.warning("no price is known for %s; give one in FOURLANE_AI", full)
@@ -202,21 +202,34 @@ class _Paying:
         finally:
             await self._book(booked)
 
+    def _charged(self, full: str, taken: Taken) -> Charge:
+        """What it cost. A table of prices that fails on it does not undo what is paid for."""
+        try:
+            return charge(self.config, full, taken.usages)
+        except Exception:
+            log.exception("what a call of %s cost cannot be told", full)
+            return Charge(0, known=False, estimated=True)
+
     async def _book(self, booked: Booked) -> None:
-        """Book it, once Redis is there. In a job a later run may do it; elsewhere the answer counts for more."""
-        until = time.monotonic() + _BOOKING_SECONDS
+        """Book an answer. In a job a later run may do what Redis does not take; elsewhere the answer counts for more."""
+        fault = await self._booked(lambda: self.booking.book(booked), booked, _BOOKING_SECONDS)
+        if fault is not None and current_job() is not None:
+            raise fault
+
+    async def _booked(
+        self, book: Callable[[], Awaitable[None]], booked: Booked, patience_seconds: float
+    ) -> RedisUnavailable | None:
+        """Book, once Redis is there; why not, where it stays away."""
+        until = time.monotonic() + patience_seconds
         while True:
             try:
-                await self.booking.book(booked)
-                break
+                await book()
+                return None
             except RedisUnavailable as fault:
                 if time.monotonic() > until:
-                    log.error(
-                        "%.6f dollars for %s are not booked: %s", booked.get("nano", 0) / NANO, booked["full"], fault
-                    )
-                    if current_job() is not None:
-                        raise
-                    break
+                    dollars = booked.get("nano", 0) / NANO
+                    log.error("%.6f dollars for %s are not booked: %s", dollars, booked["full"], fault)
+                    return fault
             await asyncio.sleep(1)
 
     async def _to_its_end(self, keeping: Coroutine[Any, Any, T]) -> T:
@@ -232,11 +245,13 @@ class _Paying:
     async def _failed(self, reserved: Reserved, taken: Taken, error: BaseException, seen: Seen) -> None:
         """Book what a call cost that failed: what its tries took."""
         answer = replace(getattr(error, "answer", None) or Answer(), usage=taken.total)
-        charged = charge(self.config, reserved.call.model, taken.usages)
+        charged = self._charged(reserved.call.model, taken)
         seen.tell(answer, charged)
         was_called = bool(taken.usages) or not isinstance(error, (ProviderDown, ProviderLimited, BudgetSpent))
         booked = reserved.paid(answer, charged, outcome="error", error=seen.error)
-        await self.booking.book_failed(booked, made=was_called)
+        # What the provider said counts for more than what befalls the books.
+        patience_seconds = _BOOKING_SECONDS if taken.usages else 0.0
+        await self._booked(lambda: self.booking.book_failed(booked, made=was_called), booked, patience_seconds)
 
     def _key_of(self, full: str) -> str:
         """The idempotency key of a model: a fallback is asked something else, as those who honour keys see it."""
