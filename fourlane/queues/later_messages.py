@@ -67,9 +67,8 @@ def _message(given: Any, actors: Mapping[str, Any], path: str, tenant: str, adds
     options = _sent(options, path)
     actor = actors.get(name)
     check = getattr(actor, "check", None)
-    if (
-        actor is not None and check is not None and (options.get("pipe_ignore") or not adds_result)
-    ):  # else one argument is not known yet
+    knows_all = options.get("pipe_ignore") or not adds_result  # else one argument is not known yet
+    if actor is not None and check is not None and knows_all:
         carry.look(check, int(actor.tier), {"tenant": tenant, **options}, args, kwargs)
     tenant = options.get("tenant", tenant)
     return {**message, "options": _options(options, actor, actors, f"{path}.options", tenant)}

@@ -142,8 +142,10 @@ class Connector:
                 link.close()
             raise
         finally:
-            if link.is_open and len(links) < MOST_IDLE:
+            if link.is_open:
                 links.append(link)  # also after a refusal: it is as good as before
+                if len(links) > MOST_IDLE:  # looked at behind it: threads that end together do not keep more
+                    self._idle.close_oldest(links)
             else:
                 link.close()
 

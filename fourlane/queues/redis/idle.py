@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 
 from fourlane.queues.redis.link import Link
 
@@ -27,6 +28,11 @@ class IdleLinks:
         if links is None:
             links = self._by_server.setdefault(server, deque())
         return links
+
+    def close_oldest(self, links: deque[Link]) -> None:
+        """Of one that is too many. Others may have taken it meanwhile."""
+        with suppress(IndexError):
+            links.popleft().close()
 
     def close(self) -> None:
         for links in list(self._by_server.values()):

@@ -259,7 +259,7 @@ class Coroutines:
         self.loop.call_soon_threadsafe(stop)
         done.wait(_LAST_STEP_SECONDS)  # longer than that a coroutine blocks it
 
-    def clean_up(self) -> bool:
+    def are_cleaning_up(self) -> bool:
         """Whether any that was abandoned has not come to its end."""
         return self.keeper.is_open() and any(run.task is not None for run in list(self.runs.values()))
 

@@ -280,7 +280,7 @@ class Executor:
 
     def let_clean_up(self, deadline: float) -> None:
         """Wait for what coroutines that were cut have yet to do, as to book what they paid for."""
-        while self._coroutines.clean_up() and time.monotonic() < deadline:
+        while self._coroutines.are_cleaning_up() and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_SECONDS)
 
     def _interrupt(self, run: Run, kind: type[BaseException]) -> None:
