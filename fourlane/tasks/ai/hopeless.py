@@ -18,7 +18,7 @@ __all__ = ["as_rejects", "check_texts", "models_for"]
 
 def models_for(
     ability: Ability, model: str, texts: Mapping[str, str], *, tenant: str | None, name: str | None
-) -> list[str]:
+) -> tuple[str, ...]:
     """``provider/model`` of the model and its fallbacks, which all can do it. Raises InvalidArguments.
 
     Parameters:
@@ -30,9 +30,8 @@ def models_for(
     check_words(tenant="" if tenant is None else tenant)
     step_name(name, ability)
     check_model(model, tenant)
-    config = configured()
-    check_window(config.living(model)[0], count_tokens(*texts.values()))
-    models = [config.resolve(one) for one in (model, *config.fallbacks.get(model, ()))]
+    models = configured().living(model)
+    check_window(models[0], count_tokens(*texts.values()))
     for full in models:
         refuse_unable(ability, full, known_kind(full))
     return models

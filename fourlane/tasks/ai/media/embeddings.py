@@ -14,6 +14,7 @@ from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for
 from fourlane.tasks.ai.media.npy import read_npy, write_npy
 from fourlane.tasks.ai.media.sources import read_file
+from fourlane.tasks.ai.models.names import EMBEDDING_MODEL
 from fourlane.tasks.ai.money.prices import context_window
 from fourlane.tasks.ai.options import speaking_for
 from fourlane.tasks.ai.paid.paying import pay
@@ -22,9 +23,8 @@ from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.ai.whose import whose
 from fourlane.tasks.task import task
 
-__all__ = ["EMBEDDING_MODEL", "MOST_IN_RESULT", "Embedded", "embed", "vectors"]
+__all__ = ["MOST_IN_RESULT", "Embedded", "embed", "vectors"]
 
-EMBEDDING_MODEL: Final = "openai/text-embedding-3-small"
 MOST_IN_RESULT: Final = 16
 """Of so many texts the vectors stand in the result; of more they are files."""
 _MOST_TEXTS: Final = 100_000

@@ -14,6 +14,7 @@ from fourlane.storage.media import IMAGES
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, models_for
 from fourlane.tasks.ai.media.sources import check_sources, read_media
+from fourlane.tasks.ai.models.names import IMAGE_MODEL
 from fourlane.tasks.ai.money.prices import count_tokens
 from fourlane.tasks.ai.options import check_text, several, speaking_for
 from fourlane.tasks.ai.paid.paying import pay
@@ -22,9 +23,8 @@ from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.ai.whose import whose
 from fourlane.tasks.task import task
 
-__all__ = ["IMAGE_MODEL", "image"]
+__all__ = ["image"]
 
-IMAGE_MODEL: Final = "openai/gpt-image-2.5-flare"
 _MOST_SOURCES: Final = 16
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _SECONDS: Final = 300.0

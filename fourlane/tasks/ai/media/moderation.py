@@ -10,15 +10,15 @@ from fourlane.providers.ai.media import FREE
 from fourlane.providers.ai.media import moderate as ask_for
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, check_texts, models_for
+from fourlane.tasks.ai.models.names import MODERATION_MODEL
 from fourlane.tasks.ai.options import speaking_for
 from fourlane.tasks.ai.paid.paying import pay
 from fourlane.tasks.ai.paid.work import Work
 from fourlane.tasks.ai.whose import whose
 from fourlane.tasks.task import task
 
-__all__ = ["MODERATION_MODEL", "Moderated", "Verdict", "moderate"]
+__all__ = ["Moderated", "Verdict", "moderate"]
 
-MODERATION_MODEL: Final = "openai/omni-moderation-latest"
 _MOST_TEXTS: Final = 1_000
 _IN_ONE_REQUEST: Final = 32
 

@@ -13,6 +13,7 @@ from fourlane.storage.media import AUDIO
 from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.hopeless import as_rejects, models_for
 from fourlane.tasks.ai.media.sources import check_sources, read_media
+from fourlane.tasks.ai.models.names import SPEECH_MODEL, TRANSCRIPTION_MODEL
 from fourlane.tasks.ai.money.prices import count_tokens
 from fourlane.tasks.ai.options import check_words, speaking_for
 from fourlane.tasks.ai.paid.paying import pay
@@ -21,10 +22,8 @@ from fourlane.tasks.ai.paid.work import ACCEPTED, Work
 from fourlane.tasks.ai.whose import whose
 from fourlane.tasks.task import task
 
-__all__ = ["HEARING_MODEL", "SPEAKING_MODEL", "speak", "transcribe"]
+__all__ = ["speak", "transcribe"]
 
-HEARING_MODEL: Final = "openai/gpt-transcribe"
-SPEAKING_MODEL: Final = "google/gemini-3.8-flash-tts"
 _MOST_SOUND_BYTES: Final = 25 * 1024 * 1024
 _KINDS: Final = AUDIO | {"video/mp4", "video/webm"}
 _HEARING_SECONDS: Final = 300.0
@@ -39,7 +38,7 @@ _OPTIONS: Final[dict[str, Any]] = {"service": "ai", "result_ttl_ms": 86_400_000,
 def _check_sound(
     source: str,
     *,
-    model: str = HEARING_MODEL,
+    model: str = TRANSCRIPTION_MODEL,
     language: str = "",
     prompt: str = "",
     tenant: str | None = None,
@@ -56,7 +55,7 @@ def _check_sound(
 async def transcribe(
     source: str,
     *,
-    model: str = HEARING_MODEL,
+    model: str = TRANSCRIPTION_MODEL,
     language: str = "",
     prompt: str = "",
     tenant: str | None = None,
@@ -98,7 +97,7 @@ async def transcribe(
 def _speech(
     text: str,
     *,
-    model: str = SPEAKING_MODEL,
+    model: str = SPEECH_MODEL,
     voice: str = "",
     format: str = "",
     instructions: str = "",
@@ -122,7 +121,7 @@ def _check_speech(*args: Any, **options: Any) -> None:
 async def speak(
     text: str,
     *,
-    model: str = SPEAKING_MODEL,
+    model: str = SPEECH_MODEL,
     voice: str = "",
     format: str = "",
     instructions: str = "",
