@@ -42,6 +42,8 @@ async def ask(account: Account, question: Question, on_piece: Callable[[str], No
                 text = gathered.add(piece)
                 if text or piece.alive:
                     on_piece(text)
+        if rest := gathered.rest():
+            on_piece(rest)
     except BaseException as error:  # one that is cancelled too: what had come is paid for
         fault = told(error, account.provider)
         fault.answer = gathered.answer()  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ class Family:
       thinking: how one tells them: ``effort`` alone, ``adaptive``, ``always`` (adaptive, and never off), by a ``level``
         or by a ``budget`` of tokens.
       forced: they take it that a tool must be called.
+      hears: they take sound.
       first_seconds: how long they may be silent before the first piece of an answer.
       silence_seconds: between two of them.
     """
@@ -42,6 +43,7 @@ class Family:
     stops: bool = True
     thinking: Literal["effort", "adaptive", "always", "level", "budget"] = "effort"
     forced: bool = True
+    hears: bool = True
     first_seconds: float = 30.0
     silence_seconds: float = 30.0
 
@@ -55,7 +57,7 @@ _FROM_NONE: Final = replace(_REASONS, efforts=("none", *_LOW_TO_HIGH), samples="
 _XHIGH: Final = replace(_FROM_NONE, efforts=("none", *_LOW_TO_HIGH, "xhigh"))
 _CODEX: Final = replace(_REASONS, efforts=(*_LOW_TO_HIGH, "xhigh"))
 
-_CLAUDE: Final = replace(_REASONS, samples=True, stops=True, reasons=False, thinking="adaptive")
+_CLAUDE: Final = replace(_REASONS, hears=False, samples=True, stops=True, reasons=False, thinking="adaptive")
 _CLAUDE_BUDGET: Final = replace(_CLAUDE, thinking="budget", first_seconds=120.0, silence_seconds=60.0)
 _CLAUDE_XHIGH: Final = replace(_CLAUDE, efforts=(*_LOW_TO_HIGH, "xhigh", "max"), samples=False)
 _CLAUDE_THINKS: Final = replace(_CLAUDE_XHIGH, reasons=True)

@@ -79,11 +79,17 @@ class Gathered:
         whole = text[: len(text) - len(self._half)]
         return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
+    def rest(self) -> str:
+        """What is left of the text when no more comes: the half of a letter, as U+FFFD."""
+        if not self._half:
+            return ""
+        self._half = ""
+        self._texts.append("\ufffd")
+        return "\ufffd"
+
     def answer(self) -> Answer:
         """All of it; ``finish`` is empty where it broke off."""
-        if self._half:
-            self._half = ""
-            self._texts.append("\ufffd")
+        self.rest()
         text = "".join(self._texts)
         outcome = self._outcome or ("ok" if not self._finish else unknown(bool(text.strip() or self._calls)))
         if outcome == "ok":

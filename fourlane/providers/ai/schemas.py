@@ -22,6 +22,8 @@ _DROPPED: Final = frozenset(
 def strict(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """The schema as OpenAI keeps it by force: each object has all of its properties and no other.
 
+    So one that may be left out must be one that may be null, or the model would have to invent it.
+
     What keeps it keeps the schema itself too, but for words that OpenAI does not know. None: it cannot be said so.
     """
     if schema.get("type") != "object" or "anyOf" in schema:
@@ -53,6 +55,14 @@ def _strict(schema: Any) -> Any:
     if made.get("type") == "object" or "properties" in made:
         if made.get("additionalProperties") or "properties" not in made:
             raise _Loose  # a mapping of any names
+        optional = made["properties"].keys() - set(made.get("required", ()))
+        if not all(_takes_null(made["properties"][name]) for name in optional):
+            raise _Loose
         made["additionalProperties"] = False
         made["required"] = list(made["properties"])
     return made
+
+
+def _takes_null(schema: Mapping[str, Any]) -> bool:
+    kinds = schema.get("type")
+    return "null" in (kinds if isinstance(kinds, list) else [kinds]) or any(map(_takes_null, schema.get("anyOf", ())))

@@ -26,10 +26,13 @@ async def events(body: Body) -> AsyncGenerator[dict[str, Any], None]:
 
     Raises JSONDecodeError: an event is none.
     """
-    rest, data = b"", bytearray()
+    rest, data = bytearray(), bytearray()
     chunks = body.aiter_bytes()
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
+        rest += chunk
+        if b"\n" not in chunk:
+            continue  # a line of megabytes is not looked through again for each of its chunks
+        *lines, rest = rest.split(b"\n")
         for line in lines:
             line = line.rstrip(b"\r")
             if line.startswith(b"data:"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fourlane.errors import InvalidArguments
-from fourlane.providers.ai import Usage
+from fourlane.providers.ai import Usage, family
 from fourlane.providers.ai.batches import has_batches
 from fourlane.providers.ai.catalogue import most_output
 from fourlane.queues import carry
@@ -36,12 +36,12 @@ _SOME: Final = Usage(input_tokens=1_000, output_tokens=1_000, characters=1, audi
 def check_model(model: str, tenant: str | None) -> None:
     """The model is one, it and its fallbacks can be called, and there is a budget. Raises InvalidArguments."""
     config = configured()
-    for full in config.living(model):
+    models = config.living(model)
+    for full in models:
         provider = full.partition("/")[0]
         if not config.api_keys.get(provider):
             raise InvalidArguments(no_key(provider))
-    full = config.living(model)[0]
-    refuse_at_once(config, full, tenant, None, priced=charge(config, full, [_SOME]).priced)
+    refuse_at_once(config, models[0], tenant, None, priced=charge(config, models[0], [_SOME]).priced)
 
 
 def check_writer(asked: Asking) -> None:
@@ -66,7 +66,12 @@ def check_asking(asked: Asking) -> None:
     """Raises InvalidArguments, with what to do."""
     check_writer(asked)
     check_batch(asked)
+    deaf = [full for full in configured().living(asked.model) if not family(*full.split("/", 1)).hears]
     for source in sources_of(asked.turns):
+        if source.kind == "audio" and deaf:
+            raise InvalidArguments(
+                f"{source.where}: {deaf[0]} takes no sound; transcribe it before, or name another model"
+            )
         try:
             check_sources([source.source], tenant=asked.tenant)
         except InvalidArguments as error:

@@ -312,7 +312,7 @@ def test_a_letter_torn_over_two_events(provider: Provider, speaks: str) -> None:
     heard: list[str] = []
     answer = asked(provider, speaks, heard=heard)
     assert answer.text == "hello 😀 and \ufffd"
-    assert "".join(heard) == "hello 😀 and "
+    assert "".join(heard) == answer.text
 
 
 FAILURES = [

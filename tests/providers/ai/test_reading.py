@@ -162,7 +162,7 @@ def test_every_word_of_the_sdks_for_an_end_is_known() -> None:
 
 SCHEMAS: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
     (
-        {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3, "default": "x"}}},
+        {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3, "default": "x"}}, "required": ["a"]},
         {
             "type": "object",
             "properties": {"a": {"type": "string"}},
@@ -174,7 +174,7 @@ SCHEMAS: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
         {
             "type": "object",
             "properties": {"of": {"anyOf": [{"$ref": "#/$defs/T"}, {"type": "null"}]}},
-            "$defs": {"T": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+            "$defs": {"T": {"type": "object", "properties": {"n": {"type": ["integer", "null"]}}}},
         },
         {
             "type": "object",
@@ -184,13 +184,14 @@ SCHEMAS: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
             "$defs": {
                 "T": {
                     "type": "object",
-                    "properties": {"n": {"type": "integer"}},
+                    "properties": {"n": {"type": ["integer", "null"]}},
                     "required": ["n"],
                     "additionalProperties": False,
                 }
             },
         },
     ),
+    ({"type": "object", "properties": {"a": {"type": "string", "default": "x"}}}, None),  # it would be invented
     ({"type": "array", "items": {"type": "string"}}, None),
     ({"type": "object", "additionalProperties": {"type": "string"}}, None),
     ({"type": "object", "properties": {"a": {"type": "object"}}}, None),

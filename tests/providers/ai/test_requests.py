@@ -278,7 +278,7 @@ def test_files_in_the_words_of_each_protocol() -> None:
 
 
 def test_a_schema_in_the_words_of_each_protocol() -> None:
-    loose = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}}
+    loose = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"]}
     asked = question("gpt-4o", schema=loose)
     form = {"type": "json_schema", "name": "answer", "schema": CITY, "strict": True}
     assert responses(asked)["text"] == {"format": form}

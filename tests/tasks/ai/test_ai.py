@@ -324,6 +324,9 @@ def test_a_budget_is_reserved_before_the_call(
     assert list(Budgets(on_broker.store).reservations()) == []
 
 
+SOUND = [{"role": "user", "content": [{"type": "audio", "source": "https://example.com/a.mp3"}]}]
+
+
 @pytest.mark.parametrize(
     ("options", "arguments", "words"),
     [
@@ -332,6 +335,7 @@ def test_a_budget_is_reserved_before_the_call(
         ({"budgets_usd": {"*": 0}}, {}, "the budget of tenant acme per month is 0"),
         ({}, {"prompt": "word " * 180_000, "model": "claude-haiku-4.5"}, "reads 200,000 tokens"),
         ({}, {"prompt": " "}, "the prompt is empty"),
+        ({}, {"prompt": None, "messages": SOUND, "model": "claude-haiku-4.5"}, "haiku-4-5 takes no sound"),
         ({}, {"max_tokens": 0}, "max_tokens must be 1 to 10,000,000, not 0"),
     ],
 )

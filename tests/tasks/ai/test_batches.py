@@ -7,7 +7,9 @@ import copy
 import itertools
 import json
 import os
+import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -389,3 +391,18 @@ def test_requests_and_answers_of_encrypted_jobs_lie_sealed(
 def test_one_round_at_a_time(at_work: RedisBroker, collecting: Round) -> None:
     Receivers(at_work.store).hold("maintenance", "ai-batches", "another", places=1, hold_ms=10_000)
     assert not collecting()
+
+
+def test_what_the_page_shows_runs(collecting: Round, provider: Provider) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "ai-batches.md").read_text()
+    [shown] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    asking = threading.Thread(target=exec, args=(shown, names), daemon=True)
+    asking.start()
+    for _ in range(20):
+        if "job" in names:
+            collecting()
+        asking.join(0.5)
+        if not asking.is_alive():
+            break
+    assert names["job"].result(1)["text"] == "You said: Hello "

@@ -62,6 +62,7 @@ BAD = [
     (of(a={"exclusiveMinimum": 2, "maximum": 2}), "exclusiveMinimum 2 leaves nothing"),
     (of(a={"type": "array", "items": {"minLength": 5, "maxLength": 4}}), "schema.properties.a.items: minLength 5"),
     ({"type": "object", "properties": {}, "required": ["a"]}, "schema: 'a' is required, and properties do not have it"),
+    (of(a={"not": {}}), "not: nothing is left"),
     (of(a=False), "'a' is required, and may not be there"),
     (of(a={"$ref": "#/$defs/none"}), r"schema.properties.a: \$ref '#/\$defs/none' leads to nothing"),
     (of(a={"$ref": "https://example.com/s.json"}), "leads to nothing in the schema"),

@@ -211,7 +211,7 @@ class _Paying:
             return Charge(0, known=False, estimated=True)
 
     async def _book(self, booked: Booked) -> None:
-        """Book an answer. In a job a later run may do what Redis does not take; elsewhere the answer counts for more."""
+        """Book an answer. In a job a later run may do it, where Redis is away; elsewhere the answer counts for more."""
         fault = await self._booked(lambda: self.booking.book(booked), booked, _BOOKING_SECONDS)
         if fault is not None and current_job() is not None:
             raise fault

@@ -139,6 +139,8 @@ def _faults(root: Node, node: Node) -> Iterator[str]:
             continue
         if least > most or (least == most and "exclusive" in low + high):
             yield f"{low} {least} leaves nothing up to {high} {most}"
+    if node.get("not") == {} or node.get("not") is True:
+        yield "not: nothing is left that an answer could be"
     choices = node.get("enum", [node["const"]] if "const" in node else None)
     if choices is not None:
         if not choices:
