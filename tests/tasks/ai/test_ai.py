@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 import fourlane
 from examples.ai.provider import Fault, Provider
+from examples.ai.script import Script
 from fourlane import State
 from fourlane.db.engine import Database, open_database, sqlite_url
 from fourlane.db.models import AiOperationLog, Base, Organization
@@ -180,6 +181,21 @@ def test_a_long_silence_postpones_without_an_attempt_and_a_fallback_goes_on(
     configured(fallbacks={"gpt-6-luna": ["claude-haiku-4.5"]})
     assert ai.generate.send("hi").result(20)["model"] == "anthropic/claude-haiku-4-5"
     assert len(provider.requests) == 2  # OpenAI was left in peace
+
+
+@pytest.mark.parametrize("model", ["gpt-6-luna", "sonar", "claude-haiku-4.5", "gemini-2.5-flash"])
+def test_a_stream_is_ended_by_silence_and_not_by_its_length(
+    configured: Any, on_broker: RedisBroker, run_worker: RunWorker, provider: Provider, model: str
+) -> None:
+    brief = {"timeout_seconds": 1.0}
+    configured(limits=dict.fromkeys(KEYS, brief))
+    run_worker(on_broker, "ai")
+    provider.scripts.append(Script(pieces=("word ",) * 10, pause_seconds=0.2))  # two seconds in all
+    assert ai.generate.send("hi", model=model).result(20)["text"] == "word " * 10
+    assert len(provider.requests) == 1
+    configured(limits=dict.fromkeys(KEYS, brief | {"total_seconds": 0.7}), fallbacks={model: ["gpt-4o"]})
+    provider.scripts += [Script(pieces=("word ",) * 10, pause_seconds=0.2)] * 4
+    assert ai.generate.send("hi", model=model).result(20)["model"] == "openai/gpt-4o"
 
 
 @pytest.mark.parametrize(

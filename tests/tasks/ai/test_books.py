@@ -19,7 +19,7 @@ from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, Reject
 from fourlane.providers.ai import Account, Answer, CutStream, Usage
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.guards import Budgets
+from fourlane.queues.guards import Bound, Budgets, PaidCall
 from fourlane.tasks import ai
 from fourlane.tasks.ai.checks import check_text
 from fourlane.tasks.ai.config import AiConfig
@@ -224,6 +224,15 @@ def test_budgets_that_refuse_and_spent_nothing_are_seen(books: Budgets) -> None:
         "tenant acme per day": (7_500_000, False, 0.5),
         "model openai/gpt-4o per month": (7_500_000, False, 0.5),
     }
+
+
+def test_what_a_job_holds_that_is_no_more_refuses_nobody(books: Budgets) -> None:
+    """Its worker was killed amid the call, and nobody settles: a dollar's hundredth of two is taken, the call may cost
+    more than the other."""
+    gone = PaidCall("gone", "acme", f"{month_now()}-01", "t", "openai/gpt-4o", service="mail", job="1P7Xgone")
+    assert books.reserve(gone, 10_000_000, [Bound(0, "", 20_000_000, 20_000_000)]).over is None
+    assert run(paid(config(None, budgets_usd={"acme": 0.02}), Answer(text="ok", finish="stop", usage=TOOK)))
+    assert books.look("acme", month_now()).held == {"": 0}
 
 
 def test_without_a_budget_it_is_called_and_counted(books: Budgets, database: Database) -> None:
