@@ -54,13 +54,13 @@ end
 -- and not leased; a line feed behind a body says that it names lines.
 local NAMES_LINES = 10
 local function sort(found, void)
-    local entries, bodies, any_lines = {}, {}, false
+    local entries, bodies, any_lines, byte = {}, {}, false, string.byte
     for i, entry in ipairs(popped) do
         local body = found[i]
         if body and body ~= '' then
             entries[#entries + 1] = entry
             bodies[#bodies + 1] = body
-            any_lines = any_lines or string.byte(body, -1) == NAMES_LINES
+            if byte(body, -1) == NAMES_LINES then any_lines = true end
         elseif body then
             void[#void + 1] = entry
         else
@@ -120,7 +120,7 @@ local MOST_LOOKED_AT = 300
 
 -- Lease into `leased`. Returns the control where it is new: then nothing was leased.
 local function fill(leased, want, tiers, first_share, control, limits)
-    local entries, bodies, looked_at = leased.jobs[1], leased.jobs[2], 0
+    local entries, bodies, looked_at = {}, {}, 0
     repeat
         leased.more = pop(want - #entries, tiers, first_share, limits)
         local found, found_control = read_bodies()
@@ -137,11 +137,16 @@ local function fill(leased, want, tiers, first_share, control, limits)
         end
         touched, its_type = LEASED, 'set'
         if #some > 0 then all('SADD', LEASED, some) end
-        for i = 1, #some do
-            entries[#entries + 1], bodies[#bodies + 1] = some[i], their_bodies[i]
+        if #entries == 0 then
+            entries, bodies = some, their_bodies
+        else
+            for i = 1, #some do
+                entries[#entries + 1], bodies[#bodies + 1] = some[i], their_bodies[i]
+            end
         end
         looked_at, first_share = looked_at + #popped, ''
     until parked == 0 or #entries >= want or looked_at >= MOST_LOOKED_AT
+    leased.jobs = { entries, bodies }
     return nil
 end
 
@@ -149,7 +154,7 @@ end
 -- any has some }: the service's control lies beside the bodies. Or { refused }: what to say of a key of another type.
 local function lease(want, tiers, first_share, control)
     local limits = control and read_limits(control)
-    local leased = { jobs = { {}, {} }, void = {} }
+    local leased = { void = {} }
     local done, fault = pcall(function()
         local new_control = fill(leased, want, tiers, first_share, control, limits)
         if new_control then
