@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: help run test ci test-servers chaos compat check format bench bench-quick bench-events profile clean
+.PHONY: help run test ci test-servers chaos compat check format bench bench-quick bench-events hostile profile clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
@@ -64,6 +64,9 @@ bench-quick: $(STAMP) ## Fourlane beside bare Redis loops, under a minute
 
 bench-events: $(STAMP) ## event streams beside plain boto3 loops and dramatiq-sqs, five minutes
 	$(BIN)/python -m benchmarks.events $(ARGS)
+
+hostile: $(STAMP) ## one organization does its worst beside another, four minutes; ARGS="--quiet 10 --seconds 30 --only rows,receivers,events"
+	$(BIN)/python -m benchmarks.hostile $(ARGS)
 
 profile: $(BENCH) ## where a worker's time goes
 	$(BIN)/python -m benchmarks.profile

@@ -54,7 +54,7 @@ _HOSTILE: Final[dict[str, list[Any]]] = {
 _BY_CALL: Final = ("args", "kwargs", "run_at", "order_key", "id", "organization_id", "service", "tier", "task")
 
 
-def flood(url: str, folder: Path, seconds: float, *, threads: int = 4) -> Counter[str]:
+def flood(url: str, folder: Path, seconds: float, *, threads: int = 2) -> Counter[str]:
     """Do it for so long; what was taken and what was refused, by its SQLSTATE."""
     heard: Counter[str] = Counter()
     lock = threading.Lock()
