@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fourlane.root import root
@@ -35,19 +35,7 @@ def application(receiver: Receiver, *, proxies: int = 0) -> ASGI:
       proxies: how many proxies of ours add to ``X-Forwarded-For``; with 0 the header is not believed.
     """
 
-    room = _Room(_MOST_BYTES)
-
-    async def serve(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-        elif scope["type"] == "http" and (answer := await _answer(receiver, scope, receive, room, proxies)) is not None:
-            headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(answer)]
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": answer.body})
-
-    return serve
+    return _Endpoint(receiver, proxies, _Room(_MOST_BYTES))
 
 
 def from_settings() -> ASGI:
@@ -64,32 +52,55 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-async def _answer(receiver: Receiver, scope: Message, receive: Receive, room: _Room, proxies: int) -> Answer | None:
-    """None when the sender left in the middle."""
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    headers = _headers(scope)
-    length = headers.get("content-length", "")
-    answer = misdirected(scope["method"], path, length)
-    if answer is not None:
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    receiver: Receiver
+    proxies: int
+    room: _Room
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        elif scope["type"] == "http" and (answer := await self._answer(scope, receive)) is not None:
+            headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(answer)]
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Message, receive: Receive) -> Answer | None:
+        """None when the sender left in the middle."""
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        headers = _headers(scope)
+        length, provider = headers.get("content-length", ""), path.removeprefix(PATH)
+        address = sender((scope.get("client") or ("",))[0], headers.get("x-forwarded-for", ""), self.proxies)
+        answer = misdirected(scope["method"], path, length) or await asyncio.to_thread(
+            self.receiver.admit, provider, address=address, length=length_of(length)
+        )
+        if answer is not None:
+            return _last(answer, scope, headers)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                if not await _read(receive, body, self.receiver.max_bytes, self.room):
+                    return None
+            answer = await asyncio.to_thread(self.receiver.take, provider, headers, bytes(body), address=address)
+            return _last(answer, scope, headers) if len(body) > self.receiver.max_bytes else answer
+        except TimeoutError:
+            late = await asyncio.to_thread(self.receiver.gave_up, provider, BODY_SECONDS, address=address)
+            return _last(late, scope, headers)
+        except _Full:
+            return _last(answer_of(503, _AGAIN_SECONDS), scope, headers)
+        finally:
+            self.room.left += len(body)
+
+
+def _last(answer: Answer, scope: Message, headers: Mapping[str, str]) -> Answer:
+    """An answer with which the connection ends: what is left of the body is not read."""
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if not has_body or not scope.get("http_version", "").startswith("1"):
         return answer
-    provider = path.removeprefix(PATH)
-    address = sender((scope.get("client") or ("",))[0], headers.get("x-forwarded-for", ""), proxies)
-    answer = await asyncio.to_thread(receiver.admit, provider, address=address, length=length_of(length))
-    if answer is not None:
-        return answer
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            whole = await _read(receive, body, receiver.max_bytes, room)
-        if not whole:
-            return None
-        return await asyncio.to_thread(receiver.take, provider, headers, bytes(body), address=address)
-    except TimeoutError:
-        return await asyncio.to_thread(receiver.gave_up, provider, BODY_SECONDS, address=address)
-    except _Full:
-        return answer_of(503, _AGAIN_SECONDS)
-    finally:
-        room.left += len(body)
+    return replace(answer, headers=(*answer.headers, ("Connection", "close")))
 
 
 def _headers(scope: Message) -> dict[str, str]:

@@ -180,7 +180,7 @@ def _with_traces(refused: Refused, raw_body: bytes) -> Refused:
     found = _ID.search(raw_body[:4_096])
     name = f"id {found[1].decode()}, " if found else ""
     digest = hashlib.sha256(raw_body).hexdigest()[:16]
-    return Refused(refused.reason, f"{refused.detail} ({name}{len(raw_body):,} bytes, SHA-256 {digest}…)")
+    return Refused(refused.reason, f"{refused.detail} ({name}{len(raw_body):,} bytes, SHA-256 {digest})")
 
 
 # One text for each status: which gate it was is for our log, not for a forger.

@@ -14,7 +14,7 @@ from fourlane.webhooks.address import sender
 from fourlane.webhooks.endpoint import BODY_SECONDS, PATH, headers_of, length_of, misdirected
 from fourlane.webhooks.receive import Answer, Receiver, answer_of
 from fourlane.webhooks.setup import receiver
-from fourlane.webhooks.wsgi_body import Broken, read
+from fourlane.webhooks.wsgi_body import Broken, leave, read
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -47,13 +47,13 @@ def from_settings() -> WSGI:
 def _reply(receiver: Receiver, environ: WSGIEnvironment, proxies: int) -> Answer:
     path = environ.get("PATH_INFO", "")
     length = str(environ.get("CONTENT_LENGTH") or "")
-    answer = misdirected(environ["REQUEST_METHOD"], path, length)
-    if answer is not None:
-        return answer
     provider = path.removeprefix(PATH)
     address = sender(str(environ.get("REMOTE_ADDR", "")), str(environ.get("HTTP_X_FORWARDED_FOR", "")), proxies)
-    answer = receiver.admit(provider, address=address, length=length_of(length))
+    answer = misdirected(environ["REQUEST_METHOD"], path, length) or receiver.admit(
+        provider, address=address, length=length_of(length)
+    )
     if answer is not None:
+        leave(environ)
         return answer
     try:
         body = read(environ, length_of(length), receiver.max_bytes, BODY_SECONDS)

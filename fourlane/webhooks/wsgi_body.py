@@ -2,7 +2,8 @@
 
 A WSGI server's stream waits as long as it likes for the next piece. gunicorn shows us the connection, so its reading
 can be ended from outside; with other servers the clock is looked at between pieces, and the server, or the proxy before
-it, must know how long one may take.
+it, must know how long one may take. A body that we do not want is ended likewise: gunicorn would have a thread read it
+to its end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Broken", "read"]
+__all__ = ["Broken", "leave", "read"]
 
 _PIECE: Final = 65_536
 
@@ -51,7 +52,16 @@ def read(environ: WSGIEnvironment, length: int | None, most: int, seconds: float
                 break
     if length is not None and len(body) < wanted:
         raise Broken
+    if len(body) > most:
+        leave(environ)
     return bytes(body)
+
+
+def leave(environ: WSGIEnvironment) -> None:
+    """What is not read of the body shall not be."""
+    connection = environ.get("gunicorn.socket")
+    if connection is not None and (environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")):
+        _end_reading(connection)
 
 
 @contextmanager
