@@ -22,7 +22,7 @@ from fourlane.providers import http
 from fourlane.queues.broker import RedisBroker
 from fourlane.webhooks.certificates import Certificates
 from fourlane.webhooks.paypal import PayPal
-from fourlane.webhooks.receive import Answer, Receiver
+from fourlane.webhooks.receive import Answer, Receiver, Refusal
 from fourlane.webhooks.verify import Senders
 from tests.webhooks.certificates import Authority, make_authority, make_leaf, paypal_headers
 from tests.webhooks.test_receive import broker as broker
@@ -124,14 +124,15 @@ def paypals() -> tuple[Authority, Any, bytes]:
 @pytest.fixture
 def taker(broker: RedisBroker) -> Iterator[Receiver]:
     authority, _, pem = paypals()
+    told: list[Refusal] = []
     senders = Senders(
         stripe_secrets=[STRIPE],
         paypal=PayPal("W1", Certificates(roots_pem=authority.pem)),
         supabase_secrets=[SHARED],
         supabase_hook_secrets=[HOOK],
     )
-    with mock.patch.object(http, "get", lambda *_, **__: http.Response(200, {}, pem, 1.0)):
-        yield Receiver(senders, per_minute=0)
+    with mock.patch.object(http, "get", return_value=http.Response(200, {}, pem, 1.0)):
+        yield Receiver(senders, per_minute=0, report=told.append)
 
 
 def signed(provider: str, body: bytes) -> dict[str, str]:

@@ -30,11 +30,13 @@ SECRET = "whsec_test_of_this_suite"
 
 @pytest.fixture
 def broker(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisBroker]:
-    with _broker(redis_url, namespace, monkeypatch) as opened:
+    with opened_there(redis_url, namespace, monkeypatch) as opened:
         yield opened
 
 
-class _broker:
+class opened_there:
+    """A broker, and the task of this module there."""
+
     def __init__(self, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made = RedisBroker(url=url, namespace=namespace)
         self.before = dramatiq.broker.global_broker
@@ -280,7 +282,7 @@ def test_with_redis_away_the_sender_shall_come_again(
 ) -> None:
     server: Server = start_server()
     body = event()
-    with _broker(server.url, "x", monkeypatch):
+    with opened_there(server.url, "x", monkeypatch):
         server.stop()
         assert receiver().receive("stripe", headers(body), body).status == 503
         server.start()
