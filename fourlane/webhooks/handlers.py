@@ -117,11 +117,17 @@ def on_webhook(
             return _run(made, function, Event(**event))
 
         title = name or f"{function.__module__}.{getattr(function, '__qualname__', '') or name_of(function)}"
-        made = task(name=title, service=service, **_RETRIES | options)(run_async if is_async(function) else run)
+        made = task(name=title, service=service, **_retries(options))(run_async if is_async(function) else run)
         _handlers.append(_Handler(provider, pattern, made))
         return made
 
     return declare
+
+
+def _retries(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with the usual retries where they do not say otherwise."""
+    own_times = not options.keys().isdisjoint(("min_backoff", "max_backoff"))
+    return {name: value for name, value in _RETRIES.items() if not (own_times and name == "backoff")} | options
 
 
 def forward_webhook(provider: str, pattern: str, event_name: str, **options: Any) -> Task[Any, Any]:

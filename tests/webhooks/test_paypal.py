@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,7 @@ def test_so_is_a_host_that_is_away(authority: Authority, monkeypatch: pytest.Mon
 
 
 def test_names_at_will_cost_few_calls(authority: Authority, fetched: dict[str, Any]) -> None:
-    key, pem = make_leaf(authority)
+    key, _ = make_leaf(authority)
     sender = PayPal("W1", Certificates(roots_pem=authority.pem))
     senders, headers = Senders(paypal=sender), signed(key)
     told: list[Refusal] = []
@@ -347,12 +348,11 @@ def test_a_kept_certificate_outlives_a_bad_hour(
     monkeypatch.setattr(http, "get", away)
     for _ in range(3):
         assert check("paypal", signed(key), PAYPAL_EVENT, time.time(), paypal=sender).id == "WH-1"
-    monkeypatch.setattr(certificates, "_STALE_SECONDS", 0)
     monkeypatch.setattr(http, "get", get)
     del fetched[CERTIFICATE_URL]
-    sender.certificates._kept[CERTIFICATE_URL] = sender.certificates._kept[CERTIFICATE_URL].__class__(
-        sender.certificates._kept[CERTIFICATE_URL].certificate, 0.0, 0.0
-    )
+    with sender.certificates._fetching:  # as if the minute were over for which it stands
+        kept = sender.certificates._kept
+        kept[CERTIFICATE_URL] = replace(kept[CERTIFICATE_URL], fresh_until=0.0)
     assert refusal("paypal", signed(key), PAYPAL_EVENT, time.time(), paypal=sender) == "signature", "it was withdrawn"
 
 
