@@ -1,4 +1,7 @@
-"""Whatever comes, the receiver answers: no exception, and nothing but the statuses that it has for what is wrong."""
+"""Whatever comes, the receiver answers: no exception, and nothing but the statuses that it has for what is wrong.
+
+Longer: ``pytest tests/webhooks/test_fuzz.py --hypothesis-profile fuzz``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,15 +29,14 @@ from fourlane.webhooks.verify import Senders
 from tests.webhooks.certificates import Authority, make_authority, make_leaf, paypal_headers
 from tests.webhooks.test_receive import broker as broker
 
+pytestmark = pytest.mark.timeout(1_800)
+
 STRIPE, SHARED = "whsec_test_of_this_suite", "s3cret"
 HOOK = "v1,whsec_" + base64.b64encode(bytes(range(32))).decode()
 CERTIFICATE = "https://api.paypal.com/v1/notifications/certs/CERT-1"
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
-"""Of each test; 20,000 take some minutes."""
-
 REFUSALS = {400, 401, 403, 404, 413, 429}
 fuzzed = settings(
-    max_examples=EXAMPLES,
+    max_examples=settings.default.max_examples if settings.get_current_profile_name() == "fuzz" else 150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
