@@ -379,3 +379,11 @@ def test_a_fault_of_ours_is_no_exception(broker: RedisBroker, monkeypatch: pytes
     body = event()
     answer = receiver().receive("stripe", headers(body), body)
     assert (answer.status, answer.headers) == (503, (("Retry-After", "10"),))
+
+
+@pytest.mark.parametrize("given", [{"Stripe-Signature": 7}, {7: "x"}, None])
+def test_headers_that_are_none(broker: RedisBroker, given: Any) -> None:
+    """As a framework may hand them on."""
+    told: list[Refusal] = []
+    assert receiver(report=told.append).receive("stripe", given, b"{}").status == 400
+    assert [refusal.reason for refusal in told] == ["malformed"]
