@@ -145,7 +145,8 @@ class Receiver:
 
     def _refuse(self, provider: str, sender: str, refused: Refused) -> Answer:
         self._refusals.tell(provider, sender, refused)
-        return answer_of(STATUS[refused.reason], refused.after_seconds)
+        status = STATUS[refused.reason]
+        return answer_of(status, refused.after_seconds or (_AGAIN_SECONDS if status == 503 else 0))
 
 
 def _known_senders() -> KnownSenders:
