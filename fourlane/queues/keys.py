@@ -38,6 +38,10 @@ once:KEY       string    the id of the job that was accepted under this key     
 latest:KEY     string    the time of the latest event handled of one thing       its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
 breaker:KEY    string    there while a receiver is left alone                    its ttl
+rate:SENDER    string    when the requests of who sends webhooks would all have  until then, a minute
+                         come evenly
+seen:KEY       string    a digest of the body that first came with a webhook's   its ttl
+                         transmission id
 taken:N        set       ids of jobs that events made, or that were handled      its ttl
                          without one, on one day: N is a number of days
 claim:ID       string    who handles it without a job, straight from SQS         its ttl
@@ -182,6 +186,12 @@ class ServiceKeys:
     def breaker(self, key: str) -> bytes:
         return self._key(f"breaker:{key}")
 
+    def rate(self, sender: str) -> bytes:
+        return self._key(f"rate:{sender}")
+
+    def seen(self, key: str) -> bytes:
+        return self._key(f"seen:{key}")
+
     def taken(self, day: int) -> list[bytes]:
         """Where the ids of this day are, then the day before's and the next one's: clocks differ."""
         return [self._key(f"taken:{n}") for n in (day, day - 1, day + 1)]
@@ -289,6 +299,8 @@ _SERVICE_TYPES: Final = {
     r"latest:.+": "string",
     r"places:.+": "zset",
     r"breaker:.+": "string",
+    r"rate:.+": "string",
+    r"seen:.+": "string",
     r"taken:\d+": "set",
     r"claim:.+": "string",
     r"sent:.+": "string",

@@ -46,6 +46,7 @@ def senders(settings: WebhookSettings) -> Senders:
 
 
 def _paypal_webhooks(settings: WebhookSettings) -> PayPal | None:
+    from fourlane.webhooks.certificates import Certificates
     from fourlane.webhooks.paypal import PayPal
 
     if settings.paypal_webhook_id is None:
@@ -53,10 +54,9 @@ def _paypal_webhooks(settings: WebhookSettings) -> PayPal | None:
     sandbox = ".sandbox" if settings.paypal_sandbox else ""
     return PayPal(
         settings.paypal_webhook_id,
-        certificate_host=f"api{sandbox}.paypal.com",
-        certificate_name=f"messageverificationcerts{sandbox}.paypal.com",
+        Certificates(f"api{sandbox}.paypal.com", f"messageverificationcerts{sandbox}.paypal.com"),
         way=settings.paypal_webhook_way,
-        api=paypal_api(settings) if settings.paypal_webhook_way == "postback" else None,
+        api=None if settings.paypal_webhook_way == "offline" else paypal_api(settings),
     )
 
 

@@ -87,7 +87,7 @@ class Pages:
 
 def _body(environ: dict[str, Any]) -> bytes:
     length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
+    if not (length.isascii() and length.isdecimal() and len(length) < 19) or int(length) > _MAX_BODY_BYTES:
         raise feedback.Unreadable("a Content-Length of at most 1 MB is needed")
     body: bytes = environ["wsgi.input"].read(int(length))
     return body
