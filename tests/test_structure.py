@@ -87,7 +87,7 @@ HOMES = {
     "hiredis": {"queues/redis/"},
     "boto3": {"providers/aws.py"},
     "botocore": {"providers/aws.py"},
-    "moto": {"events/local.py"},
+    "moto": {"events/local_server.py"},
     "pydantic": {
         "config/",
         "events/catalogue.py",

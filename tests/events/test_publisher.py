@@ -18,6 +18,7 @@ from fourlane.events import envelope, hooks, offload
 from fourlane.events.aws import Aws
 from fourlane.events.buffer import Buffer
 from fourlane.events.envelope import Envelope
+from fourlane.events.local import LocalSqs
 from fourlane.events.names import EventQueue, parse_event
 from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
@@ -187,7 +188,9 @@ def test_refusals_say_what_to_do(
     assert proxy.calls["SendMessageBatch"] == 1
 
 
-def test_a_missing_queue_and_a_wrong_region(publisher: Publisher, queue: EventQueue, event: str, moto: str) -> None:
+def test_a_missing_queue_and_a_wrong_region(
+    publisher: Publisher, queue: EventQueue, event: str, moto: LocalSqs
+) -> None:
     with pytest.raises(NoSuchEventQueue, match=r"no such queue in the region us-east-1.*fourlane events provision"):
         publisher.publish("platform.nowhere", {})
     elsewhere = Publisher(Aws(region="eu-central-1"), environment="local", source="/tests")
