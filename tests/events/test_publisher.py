@@ -22,6 +22,7 @@ from fourlane.events.local import LocalSqs
 from fourlane.events.names import EventQueue, parse_event
 from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
+from fourlane.events.reading import read
 from tests.events import fault_proxy as faults
 from tests.events.conftest import drain, queue_of
 from tests.events.fault_proxy import FaultProxy
@@ -226,7 +227,7 @@ def test_large_data_goes_to_s3(aws: Aws, queue: EventQueue, event: str) -> None:
     publisher = Publisher(aws, environment="local", source="/tests", bucket="large")
     publisher.publish(event, {"text": "x" * 1_048_576})
     [message] = drain(aws, queue)
-    received = envelope.read(message.body)
+    received = read(message.body)
     assert received.dataref.startswith(f"s3://large/local/events/platform/{event.split('.')[1]}/")
     assert not received.json_data
     assert json.loads(offload.fetch(aws, "large", received).json_data) == {"text": "x" * 1_048_576}
