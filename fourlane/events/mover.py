@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from fourlane.errors import EncryptionError, InvalidEvent, RedisUnavailable
 from fourlane.events import catalogue, messages
 from fourlane.events.aws import BATCH, Aws
+from fourlane.events.burials import Burials
 from fourlane.events.catalogue import Handler
 from fourlane.events.envelope import Envelope, wire
 from fourlane.events.hand import Gate, Hand
@@ -56,6 +57,7 @@ class Mover:
         self.hand = hand or Hand()
         self.tries = Tries(store)
         self._gate = Gate()
+        self._burials = Burials(aws)
 
     def room(self, queue: EventQueue) -> int:
         return BATCH
@@ -68,7 +70,7 @@ class Mover:
             self._take(queue, [message for message in received if message not in suspects], suspect=False)
             for message in suspects:
                 if tried[message.id].is_poison:
-                    messages.bury(self.aws, queue, message, POISON)
+                    self._burials.bury(queue, message, POISON)
                 else:
                     self._take(queue, [message], suspect=True)
             for message_id in () if self.stopping.is_set() else tried:
@@ -95,7 +97,7 @@ class Mover:
             try:
                 good.append((message, checked(queue, message)))
             except InvalidEvent as error:
-                messages.bury(self.aws, queue, message, str(error))
+                self._burials.bury(queue, message, str(error))
         if good and self._accepted(queue, good):
             messages.delete(self.aws, queue, [message for message, _ in good])
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fourlane.errors import EventsUnavailable
-from fourlane.events.aws import Aws
+from fourlane.events.aws import Aws, failure_of_entry
 from fourlane.events.names import EventQueue
 from fourlane.telling import tell
 
@@ -56,11 +56,6 @@ class Sender:
             )
         except EventsUnavailable as error:
             return dict.fromkeys(entries, error)
-        refused = {
-            int(one["Id"]): EventsUnavailable(
-                f"SQS {queue.sqs_name}: {one.get('Code')}: {one.get('Message', '')}", passing=not one.get("SenderFault")
-            )
-            for one in reply.get("Failed", ())
-        }
+        refused = {int(one["Id"]): failure_of_entry(queue, one) for one in reply.get("Failed", ())}
         tell.published(queue.sqs_name, len(entries) - len(refused), number, time.monotonic() - began)
         return refused
