@@ -109,8 +109,8 @@ def _random() -> int:
 def _ask_kernel() -> int:
     global _numbers
     numbers = iter(_STORED_NUMBERS.unpack(os.urandom(_STORED_NUMBERS.size)))
-    first, _numbers = next(numbers), numbers
-    return first
+    _numbers = numbers
+    return int(next(numbers))
 
 
 def _forget_numbers() -> None:

@@ -305,3 +305,16 @@ def test_dev_starts_a_server_of_its_own(command: Command, module: str, event: st
     assert dev.wait(20) == 0
     assert "Traceback" not in (command.folder / "log").read_text()
     assert "start `fourlane dev`" in command("events", "list").stderr
+
+
+def test_a_folder_that_another_user_holds_is_told(command: Command, module: str, event: str, tmp_path: Path) -> None:
+    """The receivers wait, and not in silence; once it is free, they start."""
+    taken = tmp_path / f"fourlane-{os.getuid()}"
+    taken.mkdir(mode=0o777)
+    command.env |= {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+    with (command.folder / "log").open("wb") as log:
+        worker = command.start("worker", module, stderr=log)
+    eventually(lambda: "waits: [Errno 13] others have a right to it" in (command.folder / "log").read_text(), 30)
+    assert not receivers(worker)
+    taken.rmdir()
+    eventually(lambda: len(receivers(worker)) == 2, 30)
