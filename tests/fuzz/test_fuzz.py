@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
 from datetime import UTC, datetime
 from functools import cache
 from types import SimpleNamespace
@@ -219,7 +220,7 @@ def test_a_command_s_arguments(line: tuple[click.Command, str, list[str]]) -> No
     """They are only read: what it would do is not done."""
     command, path, words = line
     parent = click.Context(main, info_name="fourlane")
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), patch("sys.stdout"):
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(io.StringIO()):
         try:
             with command.make_context(path, list(words), parent=parent):
                 pass
