@@ -176,7 +176,7 @@ class Aws:
         failure = self._account.failure(error, about)
         if failure.passing:
             return EventsUnavailable(failure.text, passing=True)
-        return EventsRefused(failure.text)
+        return EventsRefused(failure.text, contents=code in _OF_CONTENTS)
 
 
 def failure_of_entry(queue: EventQueue, failed: Mapping[str, Any]) -> EventsUnavailable:

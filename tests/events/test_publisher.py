@@ -404,6 +404,18 @@ def test_one_that_is_refused_for_good_does_not_hold_up_those_behind_it(
     assert "InvalidMessageContents" in why
 
 
+def test_a_batch_that_is_refused_for_one_of_its_events(
+    aws: Aws, publisher: Publisher, queue: EventQueue, event: str, proxy: FaultProxy
+) -> None:
+    aws.url(queue)
+    refuse = faults.refuse("InvalidMessageContents")
+    proxy.always("SendMessageBatch", lambda call: refuse(call) if b"bad" in call.body else call.forward())
+    with pytest.raises(EventsRefused, match=r"1 of 4 events were not accepted: .*made by a test") as told:
+        publisher.publish_many(event, ["a", "bad", "b", "c"])
+    assert told.value.unsent == [1]
+    assert sorted(b["data"] for b in bodies(aws, queue)) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("where", ["data", "key", "id", "tenant", "name"])
 def test_half_a_letter_is_told_as_our_error(publisher: Publisher, event: str, where: str) -> None:
     given: dict[str, Any] = {"name": event, "data": {}} | {where: event + "\ud800" if where == "name" else "a\ud800"}
