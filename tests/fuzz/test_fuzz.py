@@ -95,9 +95,7 @@ def test_a_row_of_the_outbox(row: dict[str, Any]) -> None:
     keys()
     try:
         made = written.job_of(SimpleNamespace(**row), {"sealed"}, last_ms=2**42)
-    except UnicodeError:
-        raise  # half a letter is told in our words
-    except (FourlaneError, ValueError):
+    except (FourlaneError, ValueError):  # which its relay writes to the row
         return
     codec.decode(made.body)
 
