@@ -70,7 +70,7 @@ def local_sqs(settings: Settings) -> Iterator[None]:
     elif settings.environment != "local":
         click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
     elif running := local.find(settings.data_dir):
-        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
+        click.echo(f"sqs: {running.endpoint}, of another `fourlane dev` here", err=True)
     elif not local.is_installed():
         click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
     else:

@@ -17,9 +17,12 @@ __all__ = ["Buffer", "Buffered"]
 
 _MAX_BYTES: Final = 256 * 1_048_576
 _BUSY_SECONDS: Final = 10.0
+_MOST_REFUSED: Final = 1_000
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS events"
-    " (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, entry TEXT NOT NULL, bytes INTEGER NOT NULL)"
+    " (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, entry TEXT NOT NULL, bytes INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS refused"
+    " (seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, entry TEXT NOT NULL, why TEXT NOT NULL)",
 )
 
 
@@ -41,10 +44,11 @@ class Buffer:
     def __init__(self, folder: Path, most: int) -> None:
         self.path = folder / "events.sqlite"
         self.most = most
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._open() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(_SCHEMA)
+            for statement in _SCHEMA:
+                connection.execute(statement)
         os.chmod(self.path, 0o600)
 
     @contextmanager
@@ -102,6 +106,25 @@ class Buffer:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("DELETE FROM events WHERE seq = ?", [(event.seq,) for event in events])
             connection.execute("COMMIT")
+
+    def set_aside(self, event: Buffered, why: str) -> None:
+        """SQS never takes it: out of the way of the others, and kept with the reason. Of very many the last ones."""
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM events WHERE seq = ?", (event.seq,))
+            kept = (event.seq, event.queue, json.dumps(event.entry), why)
+            connection.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", kept)
+            connection.execute(
+                "DELETE FROM refused WHERE seq NOT IN (SELECT seq FROM refused ORDER BY seq DESC LIMIT ?)",
+                (_MOST_REFUSED,),
+            )
+            connection.execute("COMMIT")
+
+    def refused(self) -> list[tuple[Buffered, str]]:
+        """Those that SQS never takes, each with the reason."""
+        with self._open() as connection:
+            rows = connection.execute("SELECT seq, queue, entry, why FROM refused ORDER BY seq").fetchall()
+        return [(Buffered(seq, queue, json.loads(entry)), why) for seq, queue, entry, why in rows]
 
     @contextmanager
     def sending(self) -> Iterator[bool]:
