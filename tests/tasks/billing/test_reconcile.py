@@ -88,6 +88,21 @@ def _pair(stripe: Stripe, ours: Ours, **theirs: Any) -> Callable[..., None]:
     return plant
 
 
+def dispute(stripe: Stripe) -> None:
+    """Lost at first, then won."""
+    stripe.balance("dp_x", -1999, at(10), "usd", "adjustment")
+    stripe.balance("dp_x", 1999, at(20), "usd", "adjustment", id="txn_back")
+
+
+def paid(stripe: Stripe, ours: Ours, *amounts: int) -> None:
+    """An invoice over 100 of long ago, and what was paid of it."""
+    stripe.invoice("in_x", 100, at(-100))
+    for n, amount in enumerate(amounts):
+        stripe.charge(f"ch_{n}", amount, at(10 + n), payment_intent=f"pi_{n}")
+        stripe.paid("in_x", f"inpay_{n}", f"pi_{n}", amount, at(10 + n))
+        ours.payment(f"pi_{n}", amount, at(10 + n))
+
+
 PLANTS: dict[str, tuple[Callable[[Stripe, Ours], object], list[tuple[str, str]]]] = {
     "missing here": (lambda s, o: s.charge("ch_x", 1999, at(10)), [("missing_here", "ch_x")]),
     "missing here, refund": (
@@ -105,6 +120,33 @@ PLANTS: dict[str, tuple[Callable[[Stripe, Ours], object], list[tuple[str, str]]]
         lambda s, o: s.balance("ch_x", 1999, at(10), "usd", "charge"),
         [("missing_here", "ch_x")],
     ),
+    "amount, a dispute": (
+        lambda s, o: (s.balance("dp_x", -1999, at(10), "usd", "adjustment"), o.payment("dp_x", -1998, at(10))),
+        [("amount", "dp_x")],
+    ),
+    "amount, captured days later": (
+        lambda s, o: (s.balance("ch_x", 800, at(10), "usd", "charge"), o.payment("ch_x", 1000, at(10))),
+        [("amount", "ch_x")],
+    ),
+    "status, captured days later": (
+        lambda s, o: (s.balance("ch_x", 9, at(10), "usd", "charge"), o.payment("ch_x", 9, at(10), status="pending")),
+        [("status", "ch_x")],
+    ),
+    "missing here, what a won dispute brought back": (
+        lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10), status="lost")),
+        [("missing_here", "txn_back")],
+    ),
+    "a won dispute, by its status": (lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10), status="won")), []),
+    "a won dispute, by a row": (
+        lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10)), o.payment("txn_back", 1999, at(20))),
+        [],
+    ),
+    "amount, of a won dispute": (
+        lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10)), o.payment("txn_back", 999, at(20))),
+        [("amount", "txn_back")],
+    ),
+    "an invoice paid in parts": (lambda s, o: paid(s, o, 40, 60), []),
+    "duplicate, an invoice paid again": (lambda s, o: paid(s, o, 100, 100), [("duplicate", "pi_1")]),
     "missing there": (lambda s, o: o.payment("ch_x", 1999, at(10)), [("missing_there", "ch_x")]),
     "missing there, invoice": (lambda s, o: o.invoice("in_x", 1999, at(10)), [("missing_there", "in_x")]),
     "missing there, subscription": (lambda s, o: o.subscription("sub_x", 1, at(10)), [("missing_there", "sub_x")]),
