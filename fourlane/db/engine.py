@@ -12,7 +12,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from fourlane import private
 from fourlane.errors import DatabaseUnavailable, FourlaneError, SettingsError
 
 __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
@@ -140,7 +141,8 @@ def _fixed(url: URL, folder: Path) -> URL:
 def sqlite_url(file: Path) -> str:
     """The URL of a database in a file, whose folder is made when it is missing. Raises SettingsError."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private.folder(file.parent)
+        private.tighten(file, *file.parent.glob(f"{file.name}-*"))  # and the journals beside it
     except OSError as error:
         raise SettingsError(f"FOURLANE_DATA_DIR: {file.parent} cannot be made ({error.strerror})") from None
     return URL.create("sqlite", database=str(file)).render_as_string()
@@ -262,6 +264,13 @@ def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, poole
 
 def _sqlite(url: URL, wait_ms: int) -> Engine:
     engine = create_engine(url, connect_args={"timeout": wait_ms / 1000, "check_same_thread": False})
+
+    @event.listens_for(engine, "do_connect")
+    def make(_dialect: Any, _record: Any, arguments: list[Any], _more: Any) -> None:
+        name = str(arguments[0])
+        if name and name != ":memory:" and not name.startswith("file:"):
+            with suppress(OSError):  # the driver says what is wrong
+                private.file(Path(name))
 
     @event.listens_for(engine, "connect")
     def connect(connection: sqlite3.Connection, _: Any) -> None:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from fourlane import private
 from fourlane.errors import EmbeddedServerError
 
 __all__ = ["INSTALL", "KEYS", "REGION", "LocalSqs", "find", "is_installed"]
@@ -49,7 +50,7 @@ class LocalSqs:
         self.endpoint = f"http://127.0.0.1:{self.port}"
         if self._file is not None:
             try:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                private.folder(self._file.parent)
                 self._file.write_text(json.dumps({"port": self.port}))
             except OSError as error:
                 raise EmbeddedServerError(f"moto's server cannot note its port in the data folder: {error}") from error
