@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Pool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -62,8 +62,8 @@ class Database:
     def __init__(self, engine: Engine, *, pooled: bool) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
-        self.listens = self.dialect == "postgresql" and not pooled
-        """Whether LISTEN works on its connections."""
+        self.listens = self.dialect == "postgresql" and not pooled and not _is_single(engine.pool)
+        """Whether LISTEN works on its connections, and one can be spared for it."""
 
     def __str__(self) -> str:
         """Where it is, without the password."""
@@ -128,6 +128,10 @@ def open_database(
         transaction_pooler = told if told is not None else parsed.port == _TRANSACTION_POOLER_PORT
     pooled = transaction_pooler
     return Database(_postgresql(parsed, pool_size, pool_timeout_seconds, statement_timeout_ms, pooled), pooled=pooled)
+
+
+def _is_single(pool: Pool) -> bool:
+    return isinstance(pool, QueuePool) and pool.size() == 1
 
 
 def _fixed(url: URL, folder: Path) -> URL:
