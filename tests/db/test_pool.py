@@ -54,7 +54,7 @@ def test_all_parts_share_one_pool(
 
     def again(work: Callable[[], object]) -> None:
         try:
-            while not stop.is_set():
+            while not stop.wait(0.001):  # who gives a connection back and takes it at once leaves none to others
                 work()
         except Exception as error:
             faults.append(error)
@@ -64,7 +64,7 @@ def test_all_parts_share_one_pool(
     with _counted(migrated_postgres_url) as counts:
         for thread in threads:
             thread.start()
-        eventually(lambda: mover.relayed > 50 and len(counts) > 50, 60)
+        eventually(lambda: mover.relayed > 10 and len(counts) > 20, 60)
         stop.set()
         for thread in threads:
             thread.join()
