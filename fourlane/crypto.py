@@ -49,10 +49,9 @@ class Keyring:
             raise EncryptionError("encryption needs the package cryptography; pip install 'fourlane[db]'") from None
         self._ciphers: dict[bytes, Any] = {}
         self._mark_keys: dict[bytes, bytes] = {}
-        for key in _read(keys):
-            name = hashlib.sha256(key).digest()[:_NAME_BYTES]
-            self._ciphers.setdefault(name, AESGCM(key))
-            self._mark_keys.setdefault(name, hmac.digest(key, b"fourlane marks", "sha256"))
+        for name, key in _named(_read(keys)).items():
+            self._ciphers[name] = AESGCM(key)
+            self._mark_keys[name] = hmac.digest(key, b"fourlane marks", "sha256")
         if not self._ciphers:
             raise EncryptionError("no encryption key is given; set FOURLANE_ENCRYPTION_KEYS")
         self._newest = next(iter(self._ciphers))
@@ -184,6 +183,17 @@ def _read(keys: Iterable[str]) -> list[bytes]:
         return read_keys(keys)
     except ValueError as error:
         raise EncryptionError(f"FOURLANE_ENCRYPTION_KEYS: {error}") from None
+
+
+def _named(keys: list[bytes]) -> dict[bytes, bytes]:
+    """By their names, in their order; one that is given twice is one."""
+    named: dict[bytes, bytes] = {}
+    for number, key in enumerate(keys, 1):
+        name = hashlib.sha256(key).digest()[:_NAME_BYTES]
+        if named.setdefault(name, key) != key:
+            # Of 2^32 names; what the second encrypted could not be read again.
+            raise EncryptionError(f"FOURLANE_ENCRYPTION_KEYS: key {number} has the name of another; make a new one")
+    return named
 
 
 def _bound(header: bytes, context: str) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import stat
 import threading
@@ -36,13 +38,23 @@ def test_alike_is_the_same_each_time_and_for_the_same_only() -> None:
 
 def test_the_format_is_what_it_says() -> None:
     """Another implementation reads it: version, key's name, nonce, then plain AES-GCM over header and context."""
-    import base64
-    import hashlib
-
     key = base64.b64decode(NEW)
     sealed = Keyring([NEW]).encrypt(b"data", "t.c")
     assert sealed[:5] == b"\x01" + hashlib.sha256(key).digest()[:4]
     assert AESGCM(key).decrypt(sealed[5:17], sealed[17:], sealed[:17] + b"t.c") == b"data"
+
+
+def test_two_keys_of_one_name_are_refused() -> None:
+    names: dict[bytes, bytes] = {}
+    for number in range(1_000_000):
+        key = number.to_bytes(32, "big")
+        other = names.setdefault(hashlib.sha256(key).digest()[:4], key)
+        if other != key:
+            break
+    one, two = (base64.b64encode(key).decode() for key in (other, key))
+    with pytest.raises(EncryptionError, match="key 3 has the name of another; make a new one"):
+        Keyring([NEW, one, two])
+    assert Keyring([one, one]).decrypt(Keyring([one]).encrypt(b"data", "c"), "c") == b"data"
 
 
 def test_rotation() -> None:
