@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fourlane import private
 from fourlane.errors import AlteredCiphertext, EncryptionError
 from fourlane.keytext import NAME_BYTES, name_of, new_key, read_keys, split_keys
 
@@ -131,7 +132,8 @@ def key_of_file(file: Path) -> str:
 
 
 def _read_or_make(file: Path) -> str:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private.folder(file.parent)
+    private.tighten(file)
     draft = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
     if not file.exists():
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from fourlane import private
 from fourlane.errors import BufferFull
 
 __all__ = ["Buffer", "Buffered"]
@@ -44,12 +44,13 @@ class Buffer:
     def __init__(self, folder: Path, most: int) -> None:
         self.path = folder / "events.sqlite"
         self.most = most
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.folder(folder)
+        private.file(self.path)  # before the first connection makes its journal, whose rights are the same
+        private.tighten(self.path)
         with self._open() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             for statement in _SCHEMA:
                 connection.execute(statement)
-        os.chmod(self.path, 0o600)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

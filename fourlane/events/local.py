@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fourlane import private
 from fourlane.embedded.files import write_private
 from fourlane.errors import EmbeddedServerError
 from fourlane.events.local_server import PROOF_PATH, proof
@@ -66,7 +67,7 @@ class LocalSqs:
         self.endpoint, self.keys = _found(self.port, self.token)
         if self._file is not None:
             try:
-                self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private.folder(self._file.parent)
                 write_private(self._file, json.dumps({"port": self.port, "token": self.token}))
             except OSError as error:
                 raise EmbeddedServerError(f"moto's server cannot note its port in the data folder: {error}") from error

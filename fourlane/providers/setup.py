@@ -45,7 +45,12 @@ def books(settings: PaymentSettings, provider: str) -> Books:
         from fourlane.providers.stripe import StripeBooks
     except ModuleNotFoundError as error:
         raise SettingsError(f"billing needs the package {error.name}; pip install 'fourlane[billing]'") from None
-    return StripeBooks(settings.stripe_secret_key.get_secret_value(), base_url=settings.stripe_url)
+    return StripeBooks(
+        settings.stripe_secret_key.get_secret_value(),
+        accounts=settings.stripe_accounts.split(","),
+        order_key=settings.stripe_order_key,
+        base_url=settings.stripe_url,
+    )
 
 
 def carrier(

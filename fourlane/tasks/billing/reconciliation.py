@@ -195,7 +195,7 @@ def reconcile_period(
     from fourlane.tasks.billing import runs
     from fourlane.tasks.billing.pages import Pages
 
-    run = runs.open_run(database, books.provider, period, now=datetime.now(UTC))
+    run = runs.open_run(database, books.provider, books.parts, period, now=datetime.now(UTC))
     wide = Period(period.start - margin, period.end + margin)
     pages = Pages(database, books, run, period, wide)
     try:
