@@ -11,7 +11,17 @@ from typing import Any, Final
 from fourlane.providers import http
 from fourlane.providers.messages.message import Impossible, NotTaken, Unclear
 
-__all__ = ["KEEP_BODY_BYTES", "REASON_CHARACTERS", "call", "check", "json_of", "post_json", "reason_of", "text_in"]
+__all__ = [
+    "KEEP_BODY_BYTES",
+    "REASON_CHARACTERS",
+    "call",
+    "check",
+    "json_of",
+    "post",
+    "post_json",
+    "reason_of",
+    "text_in",
+]
 
 KEEP_BODY_BYTES: Final = 65_536
 REASON_CHARACTERS: Final = 200
@@ -22,20 +32,24 @@ _NEVER_ARRIVED: Final = ("DNS", "connection refused", "unreachable", "TLS")
 def post_json(
     url: str, content: Any, *, headers: Mapping[str, str], timeout_seconds: float, repeatable: bool = False
 ) -> http.Response:
-    body = json.dumps(content).encode()
-    # The addresses are those of settings: they may be on this machine.
+    """Call as `call` does."""
     return call(
-        lambda seconds: http.post(
-            url,
-            body=body,
-            headers={"content-type": "application/json"} | dict(headers),
-            timeout_seconds=seconds,
-            allow_private=True,
-            max_redirects=0,
-            keep_body_bytes=KEEP_BODY_BYTES,
-        ),
+        lambda seconds: post(url, content, headers=headers, timeout_seconds=seconds),
         timeout_seconds,
         repeatable=repeatable,
+    )
+
+
+def post(url: str, content: Any, *, headers: Mapping[str, str], timeout_seconds: float) -> http.Response:
+    """One request with JSON."""
+    return http.post(
+        url,
+        body=json.dumps(content).encode(),
+        headers={"content-type": "application/json"} | dict(headers),
+        timeout_seconds=timeout_seconds,
+        allow_private=True,  # the addresses are those of settings: they may be on this machine
+        max_redirects=0,
+        keep_body_bytes=KEEP_BODY_BYTES,
     )
 
 
@@ -71,8 +85,10 @@ def call(request: Callable[[float], http.Response], timeout_seconds: float, *, r
 def check(answer: http.Response, provider: str) -> None:
     if answer.status < 300:
         return
-    if answer.status in (401, 403):
+    if answer.status == 401 or (answer.status == 403 and b"key" in answer.body.lower()):
         raise Impossible(f"{provider} refuses our key: {reason_of(answer)}")
+    if answer.status == 403:
+        raise Impossible(f"{provider} refuses it: {reason_of(answer)}")
     if answer.status in (408, 425, 429):
         raise NotTaken(reason_of(answer), answer)
     if answer.status >= 500:

@@ -4,6 +4,7 @@ from fourlane.queues.guards.batches import Batches
 from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, period_of
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
 from fourlane.queues.guards.receivers import Receivers
+from fourlane.queues.guards.turns import Turns
 
 __all__ = [
     "ALL",
@@ -16,5 +17,6 @@ __all__ = [
     "ProviderState",
     "ProviderStates",
     "Receivers",
+    "Turns",
     "period_of",
 ]
