@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from fourlane.errors import ProviderLimited
 from fourlane.queues.store import Store
 
 __all__ = ["Turns"]
 
-_MARGIN = 1.05  # two calls may come closer together than they were made
+_UNEVEN_MS: Final = 250  # on their way, calls lose their even distances
 
 
 class Turns:
@@ -30,7 +31,7 @@ class Turns:
           RedisUnavailable
         """
         key = self._store.keys.turns(provider, name)
-        args = (f"{1000 / per_second * _MARGIN:.3f}", int(patience_seconds * 1000))
+        args = (f"{(1000 + _UNEVEN_MS) / per_second:.3f}", int(patience_seconds * 1000))
         taken, wait_ms = self._store.connector.run("take_turn", (key,), args)
         if not taken:
             raise ProviderLimited(provider, wait_ms / 1000)
