@@ -104,12 +104,12 @@ class Twilio(OneAccount):
                 for row in json_of(answer)["messages"]
                 if row["body"] == message.text and _created(row) >= since
             ]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise Unclear("Twilio cannot say whether it was sent: its list is not readable") from None
         return next((sid for sid in same if not self._is_known(sid)), None)
 
 
 def _created(row: Mapping[str, Any]) -> datetime:
-    created = parsedate_to_datetime(row["date_created"])
+    created = parsedate_to_datetime(str(row["date_created"]))
     # -0000, a zone that nobody tells, is read as none; Twilio's times are UTC.
     return created if created.tzinfo is not None else created.replace(tzinfo=UTC)
