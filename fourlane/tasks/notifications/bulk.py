@@ -29,7 +29,7 @@ from fourlane.tasks.notifications.setup import setup
 from fourlane.tasks.task import current_job, task
 
 if TYPE_CHECKING:
-    from fourlane.providers.messages import BatchCarrier, Message
+    from fourlane.providers.messages import BatchCarrier, Impossible, Message, Receipt
     from fourlane.tasks.notifications.ledger import Decision, Ledger
     from fourlane.tasks.notifications.records import Order
 
@@ -84,7 +84,7 @@ def emails(*, notifications: list[dict[str, Any]]) -> list[Sent]:
     members: list[_Member] = []
     for place, fields in enumerate(notifications):
         try:
-            order = order_of("email", fields, part_of=f"{job_id()}:{place}")
+            order = order_of("email", fields, part_of=f"{job_id()}:{place}", provider=carrier.provider)
             if not isinstance(carrier, BatchCarrier) or not _may_join(order.notification):
                 told[place] = _alone(order)
                 continue
@@ -97,8 +97,7 @@ def emails(*, notifications: list[dict[str, Any]]) -> list[Sent]:
         else:
             told[place] = found
     if isinstance(carrier, BatchCarrier):
-        for key, some in _batches(ledger, members).items():
-            told |= _send(key, some, ledger, carrier)
+        told |= _send_all(members, ledger, carrier)
     return [told[place] for place in range(len(notifications))]
 
 
@@ -126,7 +125,7 @@ def _alone(order: Order, decision: Decision | None = None) -> Sent:
     job = current_job()
     tier = next((tier for tier in Tier if job is not None and f".{tier.word}." in job.queue), None)
     TASKS["email"].send_with_options(
-        kwargs=order.notification.fields() | ({} if order.notification.digest else {"part_of": order.part_of}),
+        kwargs=order.notification.fields() | {"part_of": order.part_of},
         eta=None if decision is None else decision.at,
         tier=tier,
         tenant=order.tenant,
@@ -134,29 +133,46 @@ def _alone(order: Order, decision: Decision | None = None) -> Sent:
     return result("alone", None if decision is None else decision.record_id)
 
 
-def _batches(ledger: Ledger, members: Sequence[_Member]) -> dict[str, list[_Member]]:
-    """Those that go together, by their batch. Those that have none yet are given one."""
-    found: dict[str, list[_Member]] = {}
-    fresh = uuid.uuid4().hex
-    for member in members:
-        found.setdefault(member.decision.batch or fresh, []).append(member)
-    if fresh in found:
-        ledger.join([member.decision.record_id for member in found[fresh]], fresh)
-    return found
+def _send_all(members: Sequence[_Member], ledger: Ledger, carrier: BatchCarrier) -> dict[int, Sent]:
+    """Send each batch; those that have none yet are one. Raises Reject when it was tried with all."""
+    told: dict[int, Sent] = {}
+    rejected: Reject | None = None
+    for batch in dict.fromkeys(member.decision.batch for member in members):
+        some = [member for member in members if member.decision.batch == batch]
+        try:
+            told |= _send(batch, some, ledger, carrier)
+        except Reject as error:  # another batch may be well
+            rejected = error
+    if rejected is not None:
+        raise rejected
+    return told
 
 
-def _send(key: str, members: Sequence[_Member], ledger: Ledger, carrier: BatchCarrier) -> dict[int, Sent]:
+def _send(batch: str, members: Sequence[_Member], ledger: Ledger, carrier: BatchCarrier) -> dict[int, Sent]:
+    """What became of each. Those that are over are sent again with the others of their batch, as they were before.
+
+    Parameters:
+      batch: empty when they go out for the first time.
+    """
     from fourlane.providers.messages import Letter
 
     going = [member for member in members if member.decision.verdict == "go"]
     if not going:
         return {member.place: _over(member.decision) for member in members}
     ids = [member.decision.record_id for member in going]
+    key = batch or uuid.uuid4().hex
+    if batch:
+        check_age(going[0].decision.tried_at, datetime.now(UTC))
+    else:
+        ledger.join(ids, key)
     letters = [Letter(str(member.decision.record_id), member.message) for member in members]
-    for member in going:
-        check_age(member.decision.tried_at if member.decision.batch else None, datetime.now(UTC))
-    with recorded(ledger, ids, is_open=bool(going[0].decision.batch)):
+    with recorded(ledger, ids, is_open=bool(batch)):
         outcomes = setup().guard(carrier.target(letters[0].message), lambda: carrier.send_batch(letters, key=key))
+    return _settle(members, outcomes, ledger)
+
+
+def _settle(members: Sequence[_Member], outcomes: Sequence[Receipt | Impossible], ledger: Ledger) -> dict[int, Sent]:
+    """Record what became of all at once: a batch of which only some were known could not be sent again."""
     receipts: dict[uuid.UUID, str] = {}
     refused: dict[uuid.UUID, str] = {}
     told: dict[int, Sent] = {}

@@ -116,7 +116,7 @@ pagerduty: Final = _declare("pagerduty")
 TASKS: Final[Mapping[Channel, Task[..., Sent]]] = dict(zip(CHANNELS, (email, sms, push, slack, pagerduty), strict=True))
 
 
-def order_of(channel: Channel, fields: Mapping[str, Any], *, part_of: str = "") -> Order:
+def order_of(channel: Channel, fields: Mapping[str, Any], *, part_of: str = "", provider: str = "") -> Order:
     """What the job that runs here is to send. Raises InvalidNotification."""
     from fourlane.tasks.notifications.records import Order
 
@@ -124,7 +124,14 @@ def order_of(channel: Channel, fields: Mapping[str, Any], *, part_of: str = "") 
     if part_of and not _PART.fullmatch(part_of):
         raise InvalidNotification(f"{part_of[:200]!r} is no part of a job")
     tenant = _tenant(notification)
-    return Order(channel=channel, notification=notification, job_id=job_id(), tenant=tenant, part_of=part_of)
+    return Order(
+        channel=channel,
+        notification=notification,
+        job_id=job_id(),
+        tenant=tenant,
+        provider=provider,
+        part_of=part_of,
+    )
 
 
 def _tenant(notification: Notification) -> str:

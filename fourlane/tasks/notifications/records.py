@@ -73,7 +73,7 @@ def digest_key(order: Order) -> str:
 def item_key(order: Order) -> str:
     """Of its place in a digest."""
     digest = _hash("digest", order.channel, order.address, order.notification.digest)
-    return _key(order.tenant, "item", digest, order.notification.dedup_key or order.job_id)
+    return _key(order.tenant, "item", digest, order.notification.dedup_key or order.part_of or order.job_id)
 
 
 def _key(tenant: str, *parts: str) -> str:

@@ -10,10 +10,13 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from fourlane.db.engine import Database
 from fourlane.db.models import NotificationRecord
 from fourlane.errors import RateLimited, Reject
 from fourlane.queues.broker import RedisBroker
@@ -131,6 +134,48 @@ def test_a_report_that_comes_before_the_answer_changes_no_batch(
     assert [one["message_id"] for one in told] == ["email-1", "email-2", "email-3"]
     assert len(providers.emails) == 3
     assert [record.status for record in records()] == ["sent", "delivered", "sent"]
+
+
+def test_a_batch_of_long_ago_is_not_sent_again_and_the_others_are(
+    run: Run, providers: Providers, database: Database, records: Records
+) -> None:
+    providers.fail(200, body=b"", taken=True)
+    with pytest.raises(deliver.SendFailed):
+        run("emails", notifications=mails(2))
+    with database.begin() as session:  # Resend has forgotten the key by then
+        session.execute(update(NotificationRecord).values(updated_at=datetime.now(UTC) - timedelta(hours=13)))
+    with pytest.raises(Reject, match=r"whether it was sent at .* is not known"):
+        run("emails", attempt=2, notifications=mails(3))
+    assert [mail["to"] for mail in providers.emails] == [[f"u{n}@example.com"] for n in range(3)]
+    assert sorted(record.status for record in records()) == ["sending", "sending", "sent"]
+
+
+def test_a_run_that_ended_before_the_batch_was_made_has_sent_nothing(
+    run: Run, providers: Providers, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, records: Records
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "join", killed)
+        with pytest.raises(Killed):
+            run("emails", notifications=mails(3))
+    assert {record.status for record in records()} == {"sending"}
+    assert {one["status"] for one in run("emails", attempt=2, notifications=mails(3))} == {"sent"}
+    assert len(providers.emails) == 3
+
+
+def test_all_go_alone_by_smtp(
+    run: Run, monkeypatch: pytest.MonkeyPatch, alone: list[dict[str, Any]], records: Records
+) -> None:
+    monkeypatch.setenv("FOURLANE_SMTP_URL", "smtp://127.0.0.1:1")
+    for _ in range(2):  # the second run after a kill
+        assert {one["status"] for one in run("emails", notifications=mails(3))} == {"alone"}
+    assert [one["kwargs"]["part_of"] for one in alone] == ["job-1:0", "job-1:1", "job-1:2"] * 2
+    assert records() == []
 
 
 def test_jobs_are_of_one_organization_and_not_too_long() -> None:
