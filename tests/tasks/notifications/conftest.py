@@ -42,6 +42,7 @@ def environment(
         "FOURLANE_ENCRYPTION_KEYS": crypto.new_key(),
         "RESEND_API_KEY": KEY,
         "FOURLANE_RESEND_URL": providers.url,
+        "FOURLANE_RESEND_PER_SECOND": "1000",
         "FOURLANE_EMAIL_FROM": "Fourlane <hello@example.com>",
         "TWILIO_ACCOUNT_SID": ACCOUNT,
         "TWILIO_AUTH_TOKEN": TOKEN,

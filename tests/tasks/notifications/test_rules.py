@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fourlane.config import load_settings
 from fourlane.tasks.notifications import rules
 from fourlane.tasks.notifications.notification import InvalidNotification, Notification, checked
 from fourlane.tasks.notifications.templates import Templates
@@ -144,3 +145,12 @@ def test_a_template_that_cannot_be_used(folder: Path, template: str, reason: str
 def test_a_template_is_in_a_sandbox(folder: Path) -> None:
     with pytest.raises(InvalidNotification, match="__class__"):
         words(folder, "spy", name="x")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("eu", "https://events.eu.pagerduty.com"), ("US", "https://events.pagerduty.com"), ("http://x", "http://x")],
+)
+def test_pagerduty_by_its_region(monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
+    monkeypatch.setenv("FOURLANE_PAGERDUTY_URL", given)
+    assert load_settings().pagerduty_url == expected
