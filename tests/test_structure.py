@@ -73,7 +73,7 @@ ARROWS = {
     "billing": "db deliveries health providers root tasks",
     "deliveries": "db outbox providers queues root tasks",
     "webhooks": "config db events providers queues root tasks",
-    "notifications": "config db deliveries events health outbox providers root secrets tasks",
+    "notifications": "config db deliveries events health outbox providers root secrets storage tasks",
     "upkeep": "ai config db events notifications outbox queues root scheduler storage tasks",
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root storage webhooks",

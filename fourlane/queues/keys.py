@@ -64,12 +64,12 @@ progress:ID    string    how far a job is                                       
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
-A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
-``{namespace}:{{environment:provider.NAME}}:``. What paid calls cost (``spent:all:PERIOD`` and
-``spent:tenant:TENANT:PERIOD``, hashes, by day and month, 70 days), what is set aside for those under way
-(``reservations``, hash, as long as they are; one that was given back for 30 days) and rows that the database has not
-taken yet (``unwritten``, hash) begin with ``{namespace}:{{environment:budgets}}:``; an earlier release counted in
-``{namespace}:{{environment:budget.TENANT}}:spent:TENANT:MONTH``. What became of messages straight from SQS
+A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) and whose turn it is to call it
+(``turns:MODEL:KEY``, hash, 2 hours) begin with ``{namespace}:{{environment:provider.NAME}}:``. What paid calls cost
+(``spent:all:PERIOD`` and ``spent:tenant:TENANT:PERIOD``, hashes, by day and month, 70 days), what is set aside for
+those under way (``reservations``, hash, as long as they are; one that was given back for 30 days) and rows that the
+database has not taken yet (``unwritten``, hash) begin with ``{namespace}:{{environment:budgets}}:``; an earlier release
+counted in ``{namespace}:{{environment:budget.TENANT}}:spent:TENANT:MONTH``. What became of messages straight from SQS
 (``tries:ID``) begins with ``{namespace}:{{environment:events.sqs}}:``. Each of these has its own ``sent:ORIGIN``. A
 group of dramatiq's (``group``, hash of those of its members that are done, an hour after the last, or the barrier's
 time) begins with ``{namespace}:{{environment:group.ID}}:``. Requests for a provider's batches begin with
@@ -233,6 +233,9 @@ class EnvironmentKeys:
     def health_sent(self, provider: str) -> bytes:
         return f"{self._tagged}provider.{provider}}}:sent:".encode()
 
+    def turns(self, provider: str, name: str) -> bytes:
+        return f"{self._tagged}provider.{provider}}}:turns:{name}".encode()
+
     def spent(self, tenant: str, period: str) -> bytes:
         """Of a tenant, or of all calls: empty."""
         return f"{self._tagged}budgets}}:spent:{f'tenant:{tenant}' if tenant else 'all'}:{period}".encode()
@@ -292,6 +295,7 @@ _SERVICE_TYPES: Final = {
     r"log:.+": "list",
     r"progress:.+": "string",
     r"health:.+": "hash",
+    r"turns:.+": "hash",
     r"spent:.+": "hash",
     r"reservations": "hash",
     r"unwritten": "hash",

@@ -86,6 +86,6 @@ class WebPush:
             repeatable=True,
         )
         if answer.status in (404, 410):
-            raise Impossible(f"the subscription has ended: {reason_of(answer)}", address_is_dead=True)
+            raise Impossible(f"the subscription has ended: {reason_of(answer)}", dead="bounce")
         check(answer, self.provider)
         return Receipt(answer.headers.get("location", ""))

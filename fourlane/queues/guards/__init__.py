@@ -5,6 +5,7 @@ from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, 
 from fourlane.queues.guards.lines import Lines
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
 from fourlane.queues.guards.receivers import Receivers
+from fourlane.queues.guards.turns import Turns
 
 __all__ = [
     "ALL",
@@ -18,5 +19,6 @@ __all__ = [
     "ProviderState",
     "ProviderStates",
     "Receivers",
+    "Turns",
     "period_of",
 ]
