@@ -1,7 +1,7 @@
 """Log lines: JSON in the platform's format in staging and production, readable in a terminal.
 
 Every line of a job carries the job, its trace, its tenant and its user, also from threads and coroutines that the job
-started (threads.py). Secrets and personal data are taken out (redact.py).
+started (threads.py). Secrets and personal data are taken out (redact/).
 """
 
 from __future__ import annotations
