@@ -94,7 +94,9 @@ def open_store() -> Iterator[Store]:
 def print_json(value: Any) -> None:
     import msgspec
 
-    click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+    from fourlane.queues.words import writable
+
+    click.echo(writable(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)))
 
 
 def say(text: str, **fields: Any) -> None:

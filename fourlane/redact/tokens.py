@@ -40,7 +40,7 @@ _BEGINNINGS: Final[tuple[tuple[str, str], ...]] = (
     ("xox", r"[a-z](?:\.xox[a-z])?-[\w-]{10,}"),
     ("xapp- xwfp- xkeysib- xsmtpsib-", _WORD),
     ("re_", _NUMBERED),
-    ("SK AC key-", _HEX),
+    ("SK key-", _HEX),
     ("EAAC EAAM EAAB", r"[A-Za-z0-9]{40,}"),
     # Watching: Grafana, Sentry, New Relic, PostHog, Dynatrace, Sourcegraph
     ("glsa_ glc_ sntrys_ sntryu_ NRAK- NRJS- sgp_ eyJrIjoi", _LONG),

@@ -52,7 +52,7 @@ def _paypal_webhooks(settings: WebhookSettings) -> PayPal | None:
         return None
     sandbox = ".sandbox" if settings.paypal_sandbox else ""
     return PayPal(
-        settings.paypal_webhook_id,
+        settings.paypal_webhook_id.get_secret_value(),
         certificate_host=f"api{sandbox}.paypal.com",
         certificate_name=f"messageverificationcerts{sandbox}.paypal.com",
         way=settings.paypal_webhook_way,

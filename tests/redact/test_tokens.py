@@ -18,7 +18,7 @@ TOKENS = {
              "dckr_pat_" + R, "rubygems_" + H],
     "clouds": ["AKIAIOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE", "dop_v1_" + H + H, "dapi" + H, "sbp_" + H,
                "sb_secret_" + R, "HRKU-AA" + R, "pscale_tkn_" + R, "nfp_" + R, "ya29." + R, "GOCSPX-" + R],
-    "talk": ["xoxb-123456789012-" + R, "xoxe.xoxp-1-" + R, "xapp-1-A1-12-" + H, "re_" + R, "SK" + H, "AC" + H,
+    "talk": ["xoxb-123456789012-" + R, "xoxe.xoxp-1-" + R, "xapp-1-A1-12-" + H, "re_" + R, "SK" + H,
              "SG." + R + "." + R, "xkeysib-" + H, "key-" + H],
     "watching": ["glsa_" + R + "_0a1b2c3d", "sntrys_" + R, "sntryu_" + H, "phx_" + R, "dt0c01." + R, "eyJrIjoi" + R],
     "keepers": ["hvs." + R, "dp.pt." + R, "ops_eyJ" + R, "shpat_" + H, "ATATT3xFf" + R, "ntn_" + R, "lin_api_" + R,
