@@ -28,13 +28,13 @@ ADDRESS = st.builds(
     "{}://{}".format, st.sampled_from(["http", "https", "redis", "s3", "postgresql", "unix", "disk"]), TOKEN
 )
 VALUES = st.one_of(
-    st.text(st.characters(exclude_characters="\0"), max_size=30),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30),
     st.binary(max_size=12).map(lambda raw: os.fsdecode(raw.replace(b"\0", b""))),
     JSON.map(json.dumps),
     JSON.map(lambda value: json.dumps(value, ensure_ascii=False)),
     ADDRESS,
     st.integers().map(str),
-    st.sampled_from(["NaN", "1e999", "-0", "1" * 5_000, "[" * 5_000, '{"a": 1, "a": 2}', "null", "\ud800"]),
+    st.sampled_from(["NaN", "1e999", "-0", "1" * 5_000, "[" * 5_000, '{"a": 1, "a": 2}', "null", "\udcff"]),
 )
 
 
@@ -51,7 +51,7 @@ def is_spoken(result: Result) -> bool:
     return result.exit_code == 1 and "error: " in result.stderr
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(given=st.dictionaries(NAMES, VALUES, min_size=1, max_size=4), as_json=st.booleans())
 @example(given={"FOURLANE_MAINTENANCE": '{"doctor": "off"}', "FOURLANE_WEBHOOK_ALLOW_FROM": "{}"}, as_json=False)
 @example(given={"FOURLANE_EMAIL_FROM": "\udcff"}, as_json=False)
