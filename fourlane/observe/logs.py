@@ -64,12 +64,20 @@ def _take_what_is_said_elsewhere() -> None:
     """Warnings and errors that nobody caught, which Python writes in lines of its own."""
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
-    threading.excepthook = lambda told: _log_uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+    threading.excepthook = _log_uncaught_in_thread
 
 
-def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+def _log_uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
+    from fourlane.observe.threads import run_of  # a supervisor starts none for jobs, and does not load it
+
+    _log_uncaught(told.exc_type, told.exc_value, told.exc_traceback, run_of(told.thread))
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None, run: Any = None
+) -> None:
     if error is not None and not issubclass(kind, SystemExit):
-        log.critical("uncaught %s", kind.__name__, exc_info=(kind, error, trace))
+        log.critical("uncaught %s", kind.__name__, exc_info=(kind, error, trace), extra=of_run(run))
 
 
 def announce(text: str, level: int = logging.INFO) -> None:

@@ -39,7 +39,7 @@ _IN_PAIR: Final = re.compile(r"[(\[]\s*b?\\*[\"'][\w-]*$")
 _OPTION: Final = re.compile(r"(?<![\w-])--?[\w-]*$")
 _SENTENCE: Final = re.compile(
     "or|and|is|are|was|to|with|in|for|of|on|as|if|not|no|from|by|must|may|can|cannot|needs|given|takes|option|"
-    "the|a|an|it|that|this|when|where|has|have",
+    "the|a|an|it|that|this|when|where|has|have|does|names|stands|character",
     re.IGNORECASE,
 )
 _DATABASES: Final = (
@@ -90,7 +90,7 @@ def _of_keys() -> tuple[Form, ...]:
     return (
         by_words(
             BEGINNINGS,
-            rf"(?P<key>(?:{BEGUN})[\w-]{{0,20}})(?P<sign>{_IS}|(?P<beside>{_BESIDE})){_VALUE}",
+            rf"(?P<key>(?:{BEGUN})[\w-]{{0,20}})(?P<sign>{_IS}|(?P<beside>{_BESIDE}))(?P<value>{_VALUE})",
             _show_keyed,
             re.IGNORECASE,
         ),
@@ -116,7 +116,8 @@ def _of_keys() -> tuple[Form, ...]:
 
 
 def _show_keyed(found: re.Match[str]) -> str:
-    return found["key"] + found["sign"] + REDACTED if _is_of_key(found) else found[0]
+    in_words = found["sign"].startswith(": ") and _SENTENCE.fullmatch(found["value"])
+    return found[0] if in_words or not _is_of_key(found) else found["key"] + found["sign"] + REDACTED
 
 
 def _show_short(found: re.Match[str]) -> str:

@@ -102,6 +102,7 @@ def test_short_numbers_are_hidden_under_keys_of_numbers(text: str) -> None:
         "monkey=abc123, keyboard=qwerty12, turkey: n0rth1",
         "passage=abc123x, pass_rate=0.9312345",
         "signed=a1b2c3d4",
+        "SENTRY_DSN: is no DSN; API_KEY: character 8 of 12, and the token: not there",
         # options
         "use --token or --key, --password is required",
         "-----------------------------------",
