@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from fourlane.db.timing import watch
 from fourlane.errors import DatabaseUnavailable, FourlaneError, SettingsError
 
 __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
@@ -59,6 +60,7 @@ class Database:
     """An open database. Threads may share it; processes open their own."""
 
     def __init__(self, engine: Engine, *, pooled: bool) -> None:
+        watch(engine)
         self.engine = engine
         self.dialect = engine.dialect.name
         self.listens = self.dialect == "postgresql" and not pooled
