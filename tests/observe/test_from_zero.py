@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ TASKS = """
 import fourlane
 import fourlane.tasks.ai
 from fourlane.root import root
-from fourlane.db.setup import database_of
+from fourlane.db.setup import database
 from sqlalchemy import text
 
 @fourlane.task(service="mail", tier="P0", max_retries=0)
@@ -35,7 +35,7 @@ async def resize():
 
 @fourlane.task(service="images")
 def ask():
-    with database_of(root()).begin() as session:
+    with root().part(database).begin() as session:
         session.execute(text("SELECT 1"))
 """
 Samples = dict[tuple[str, ...], float]
@@ -43,17 +43,16 @@ Page = Callable[[], Samples]
 
 
 @pytest.fixture
-def page(command: Command, tmp_path: Path) -> Iterator[Page]:
+def page(command: Command, tmp_path: Path) -> Page:
     """The page of a worker of two processes and two services."""
     port, log = free_port(), tmp_path / "log"
-    command.env |= {"FOURLANE_METRICS": "true", "FOURLANE_PROBE_PORT": str(port), "FOURLANE_WORK": "1"}
-    command.env.pop("FOURLANE_WORK")
+    command.env |= {"FOURLANE_METRICS": "true", "FOURLANE_PROBE_PORT": str(port)}
     command.module("shop", TASKS)
     with log.open("wb") as stream:
         command.start("worker", "shop", "--processes", "2", stderr=stream)
     eventually(lambda: "ready:" in log.read_text(), 30)
     command.port = port  # type: ignore[attr-defined]
-    yield lambda: samples(get(port, "/metrics")[1])
+    return lambda: samples(get(port, "/metrics")[1])
 
 
 def of(name: str, *labels: str) -> tuple[str, ...]:
@@ -81,8 +80,9 @@ def test_counters_of_rules_are_there_at_zero(page: Page) -> None:
 
 def test_counters_never_go_back_when_processes_do(page: Page, command: Command) -> None:
     run_python(command, "import shop; shop.fail.send_many([()] * 30); shop.resize.send_many([()] * 30)")
-    dead, done = of("fourlane_jobs_total", "fail", "high", "mail", "dead"), of(
-        "fourlane_jobs_total", "resize", "normal", "images", "done"
+    dead, done = (
+        of("fourlane_jobs_total", "fail", "high", "mail", "dead"),
+        of("fourlane_jobs_total", "resize", "normal", "images", "done"),
     )
     seen: Samples = {}
 
