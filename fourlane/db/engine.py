@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from fourlane import private
+from fourlane.db.timing import watch
 from fourlane.errors import DatabaseUnavailable, FourlaneError, SettingsError
 
 __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
@@ -60,6 +61,7 @@ class Database:
     """An open database. Threads may share it; processes open their own."""
 
     def __init__(self, engine: Engine, *, pooled: bool) -> None:
+        watch(engine)
         self.engine = engine
         self.dialect = engine.dialect.name
         self.listens = self.dialect == "postgresql" and not pooled and not _is_single(engine.pool)

@@ -53,7 +53,7 @@ def _paypal_webhooks(settings: WebhookSettings) -> PayPal | None:
         return None
     sandbox = ".sandbox" if settings.paypal_sandbox else ""
     return PayPal(
-        settings.paypal_webhook_id,
+        settings.paypal_webhook_id.get_secret_value(),
         Certificates(f"api{sandbox}.paypal.com", f"messageverificationcerts{sandbox}.paypal.com"),
         way=settings.paypal_webhook_way,
         api=None if settings.paypal_webhook_way == "offline" else paypal_api(settings),

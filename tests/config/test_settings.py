@@ -224,7 +224,7 @@ EVERY: list[tuple[str, str] | tuple[str, str, str | None]] = [
     ("FOURLANE_PAYPAL_SANDBOX", "true"),
     ("FOURLANE_PAYPAL_URL", "https://paypal.example.com"),
     ("FOURLANE_STRIPE_WEBHOOK_SECRETS", "hush", None),
-    ("FOURLANE_PAYPAL_WEBHOOK_ID", "WH-1"),
+    ("FOURLANE_PAYPAL_WEBHOOK_ID", "WH-1", None),
     ("FOURLANE_PAYPAL_WEBHOOK_WAY", "postback"),
     ("FOURLANE_SUPABASE_WEBHOOK_SECRETS", "hush", None),
     ("FOURLANE_SUPABASE_HOOK_SECRETS", "hush", None),

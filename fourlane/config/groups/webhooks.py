@@ -32,7 +32,7 @@ class WebhookSettings(PaymentSettings):
 
     stripe_webhook_secrets: SecretStr | None = None
     """Signing secrets of our endpoint at Stripe, ``whsec_…``, with commas between them while one is being replaced."""
-    paypal_webhook_id: str | None = None
+    paypal_webhook_id: SecretStr | None = None
     """The id of our webhook at PayPal; a part of what PayPal signs."""
     paypal_webhook_way: Annotated[
         Literal["offline", "postback", "lookup"], or_say("no way; use offline, postback or lookup")
