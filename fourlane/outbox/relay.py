@@ -292,7 +292,7 @@ class Relay:
         """Smaller batches while they are slow, so that rows are not locked for long and each batch arrives."""
         if seconds > SLOW_SECONDS:
             self._batch = max(1, self._batch // 2)
-        else:
+        elif seconds * 4 < SLOW_SECONDS:
             self._batch = min(self._limit, self._batch * 2)
 
     # Beside batches -----------------------------------------------------------------------------------------

@@ -10,20 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Select,
-    Table,
-    Uuid,
-    func,
-    literal,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Select, Table, Uuid, func, or_, select, text, true
 from sqlalchemy import cast as as_type
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement

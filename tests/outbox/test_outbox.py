@@ -173,7 +173,7 @@ def test_a_relay_that_died_before_its_commit_enqueues_once(
     def die(*_: object) -> None:
         raise Died
 
-    relay._mark = die  # type: ignore[method-assign]
+    relay._mark = die  # type: ignore[assignment,method-assign]
     with pytest.raises(Died):
         relay.step()
     assert waiting(store) == ids
