@@ -17,7 +17,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from fourlane.db.models import JobOutbox
 
-__all__ = ["PENDING", "Place", "Turns", "among", "byte_length"]
+__all__ = ["PENDING", "SIZE", "Place", "Turns", "among", "byte_length"]
 
 _ORDERED_LOCK: Final = 0x6F7264657265640A
 _MOST_LANES: Final = 100

@@ -23,27 +23,27 @@ from fourlane.options import fault_of
 from fourlane.queues import make
 from fourlane.queues.relayed import Relayed
 
-__all__ = ["COLUMNS", "DAY_MS", "job_of", "moment_ms", "reason", "too_large"]
+__all__ = ["COLUMNS", "DAY_MS", "job_of", "moment_ms", "moment_of", "reason", "too_large"]
 
 DAY_MS: Final = 86_400_000
 _END_MS: Final = 253_402_214_400_000  # the last day of 9999 is the next year somewhere
 _MOST_REASON: Final = 1_000
 
 
-class _moment(FunctionElement[Any]):
+class moment_of(FunctionElement[Any]):
     """A moment as milliseconds since 1970, or as the text that SQLite keeps: what no driver's calendar must know."""
 
     type = Float()
     inherit_cache = True
 
 
-@compiles(_moment, "postgresql")
-def _moment_postgresql(element: _moment, compiler: Any, **given: Any) -> str:
+@compiles(moment_of, "postgresql")
+def _moment_postgresql(element: moment_of, compiler: Any, **given: Any) -> str:
     return f"(extract(epoch FROM {compiler.process(element.clauses, **given)}) * 1000)::float8"
 
 
-@compiles(_moment, "sqlite")
-def _moment_sqlite(element: _moment, compiler: Any, **given: Any) -> str:
+@compiles(moment_of, "sqlite")
+def _moment_sqlite(element: moment_of, compiler: Any, **given: Any) -> str:
     return f"CAST({compiler.process(element.clauses, **given)} AS TEXT)"
 
 
@@ -51,7 +51,7 @@ _rows = cast("Table", JobOutbox.__table__)
 COLUMNS: Final = [
     *(_rows.c[name] for name in ("position", "task", "service", "tier", "args", "kwargs", "options")),
     *(as_type(_rows.c[name], Text).label(name) for name in ("id", "organization_id")),
-    *(_moment(_rows.c[name]).label(name) for name in ("run_at", "created_at")),
+    *(moment_of(_rows.c[name]).label(name) for name in ("run_at", "created_at")),
 ]
 
 _decode_args = msgspec.json.Decoder(list[Any]).decode
