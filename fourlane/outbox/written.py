@@ -39,7 +39,7 @@ class moment_of(FunctionElement[Any]):
 
 @compiles(moment_of, "postgresql")
 def _moment_postgresql(element: moment_of, compiler: Any, **given: Any) -> str:
-    return f"(extract(epoch FROM {compiler.process(element.clauses, **given)}) * 1000)::float8"
+    return f"(date_part('epoch', {compiler.process(element.clauses, **given)}) * 1000)"
 
 
 @compiles(moment_of, "sqlite")
@@ -102,7 +102,7 @@ def moment_ms(value: Any, what: str) -> int:
             pass
     if not 0 <= found < _END_MS:
         raise ValueError(f"{what}: {value!r:.100} is no moment of the years 1970 to 9999")
-    return int(found)
+    return round(found)
 
 
 def too_large(size: int, max_bytes: int) -> str:
