@@ -16,7 +16,7 @@ from sqlalchemy import select
 from fourlane import outbox
 from fourlane.db.engine import Database
 from fourlane.db.models import JobOutbox, Organization
-from fourlane.errors import InvalidArguments, InvalidName, JobTooLarge, RedisUnavailable
+from fourlane.errors import InvalidArguments, InvalidName, InvalidOption, JobTooLarge, RedisUnavailable
 from fourlane.job import State
 from fourlane.outbox.relay import Relay
 from fourlane.queues import browse, carry
@@ -83,6 +83,8 @@ def test_what_cannot_be_a_job_is_refused_at_once(database: Database, resize: Any
             outbox.enqueue(session, resize, "x" * 1_100_000)
         with pytest.raises(ValueError, match="time zone"):
             outbox.enqueue_with_options(session, resize, eta=datetime(2030, 1, 1))
+        with pytest.raises(InvalidOption, match="further ahead than the 366 days"):
+            outbox.enqueue_with_options(session, resize, delay=timedelta(days=367))
     assert rows(database) == []
 
 
