@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +14,10 @@ from sqlalchemy import select, text
 from fourlane import outbox
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import JobOutbox
+from fourlane.errors import FourlaneError
 from fourlane.outbox.relay import Relay, within
 from fourlane.outbox.turns import Place
-from fourlane.outbox.written import moment_ms, reason
+from fourlane.outbox.written import job_of, moment_ms, reason
 from fourlane.queues import browse
 from fourlane.queues.store import Store
 from fourlane.tasks.task import Task
@@ -250,3 +254,41 @@ def test_moments(value: Any, ms: int | None) -> None:
 )
 def test_what_a_row_keeps_of_an_error(error: Exception, told: str) -> None:
     assert reason(error) == told
+
+
+GOOD = {
+    "task": "resize",
+    "service": "images",
+    "tier": 1,
+    "args": "[]",
+    "kwargs": "{}",
+    "options": "{}",
+    "run_at": None,
+    "created_at": 1.8e12,
+    "id": "00000000-0000-0000-0000-000000000001",
+    "organization_id": None,
+}
+JSON_BITS = ['[', ']', '{', '}', '"', ",", ":", "1", "-", ".", "e", "null", "\\u0000", "\\ud800", '"tenant"',
+             '"sealed"', '"delay"', '"pipe_target"', '"on_success"', " ", "\n", "\0", "ü",
+             "1e999", "9" * 40, '{"a":']  # fmt: skip
+ODD = [None, 5, -1, 1.5, math.nan, math.inf, b"\xff", "", True, 10**30]
+
+
+def test_a_row_of_anything_is_a_job_of_five_parts_or_a_reason() -> None:
+    chance = random.Random(19)
+    jobs = 0
+    for _ in range(3_000):
+        row: dict[str, Any] = dict(GOOD)
+        for column in chance.sample(sorted(GOOD), chance.randint(1, 3)):
+            some = "".join(chance.choices(JSON_BITS, k=chance.randint(0, 12)))
+            row[column] = chance.choice([*ODD, some, f"[{some}]", f"{{{some}}}", f"[{some}]"])
+        try:
+            body = job_of(SimpleNamespace(**row), frozenset(), last_ms=2 * 10**12).body
+        except (FourlaneError, ValueError) as error:
+            reason(error).encode()
+            continue
+        jobs += 1
+        task, args, kwargs, options, _ = json.loads(body)
+        assert (task, args, kwargs) == (row["task"], json.loads(row["args"]), json.loads(row["kwargs"]))
+        assert options.items() <= {"tenant": row["organization_id"], **json.loads(row["options"])}.items()
+    assert jobs > 50

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fourlane.config.groups.group import Group
-from fourlane.config.values import Positive, Seconds, Switch, at_least
+from fourlane.config.values import Positive, Seconds, Switch
 
 __all__ = ["OutboxSettings"]
 
@@ -17,5 +15,3 @@ class OutboxSettings(Group):
     """Rows that a relay moves at once."""
     outbox_keep_seconds: Seconds = 3_600
     """How long relayed rows are kept."""
-    outbox_days_ahead: Annotated[int, at_least(1, bound=3_650)] = 366
-    """How far ahead a row's ``run_at`` may be: a job that is due later would stay in Redis all that time."""
