@@ -58,8 +58,9 @@ ALTER TABLE job_outbox ADD CONSTRAINT job_outbox_names_have_1000_bytes CHECK (
 -- Adds to what an organization has waiting, or refuses. What is counted here is what was found by the last true count
 -- and all that came since: relays do not touch it, and a true count is only made when that reaches the quota. Who waits
 -- for the lock of the row waits for inserts of the same organization only. PostgREST makes PT429 the status 429.
-CREATE OR REPLACE FUNCTION fourlane_take_quota(organization UUID, added_rows BIGINT, added_bytes BIGINT, last_run_at TIMESTAMPTZ)
-RETURNS VOID LANGUAGE plpgsql SET search_path = '' AS $$
+CREATE OR REPLACE FUNCTION fourlane_take_quota(
+    organization UUID, added_rows BIGINT, added_bytes BIGINT, last_run_at TIMESTAMPTZ
+) RETURNS VOID LANGUAGE plpgsql SET search_path = '' AS $$
 DECLARE
     zero CONSTANT UUID := '00000000-0000-0000-0000-000000000000';
     quota public.outbox_quotas;
@@ -104,7 +105,8 @@ BEGIN
         RAISE EXCEPTION 'organization % may have % jobs and % bytes waiting in the outbox', organization,
             quota.waiting_rows, quota.waiting_bytes USING ERRCODE = 'PT429',
             DETAIL = 'with this there would be more',
-            HINT = 'try again later: relays move them on; or an operator raises waiting_rows or waiting_bytes in outbox_quotas';
+            HINT = 'try again later: relays move them on; '
+                'or an operator raises waiting_rows or waiting_bytes in outbox_quotas';
     END IF;
     UPDATE public.outbox_usage AS u SET waiting_rows = used.waiting_rows, waiting_bytes = used.waiting_bytes
     WHERE u.organization_id = organization;
@@ -156,7 +158,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['anon', 'authenticated'] LOOP
         IF to_regrole(name) IS NOT NULL THEN
             EXECUTE format('REVOKE ALL ON outbox_quotas, outbox_usage FROM %I', name);
-            EXECUTE format('REVOKE EXECUTE ON FUNCTION fourlane_take_quota(UUID, BIGINT, BIGINT, TIMESTAMPTZ) FROM %I', name);
+            EXECUTE format(
+                'REVOKE EXECUTE ON FUNCTION fourlane_take_quota(UUID, BIGINT, BIGINT, TIMESTAMPTZ) FROM %I', name);
         END IF;
     END LOOP;
 END $$;
