@@ -116,6 +116,7 @@ HOMES = {
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
+        "outbox/turns.py",
         "outbox/written.py",
         "tasks/notifications/digests.py",
         "tasks/notifications/ledger.py",

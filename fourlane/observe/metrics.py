@@ -284,6 +284,7 @@ def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
 
     waiting = GaugeMetricFamily("fourlane_outbox_waiting", "Committed jobs that no relay has moved yet.")
     oldest = GaugeMetricFamily("fourlane_outbox_oldest_seconds", "How long the oldest of them waits.")
+    failed = GaugeMetricFamily("fourlane_outbox_newly_failed", "Rows that were no jobs, within 30 minutes.")
     stream = GaugeMetricFamily("fourlane_stream_waiting", "Events that wait in SQS.", labels=["stream"])
     used = GaugeMetricFamily("fourlane_ai_budget_used_ratio", "Used share of an AI budget.", labels=["budget"])
     refusing = GaugeMetricFamily(
@@ -296,12 +297,13 @@ def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
         else:
             waiting.add_metric([], lag.waiting)
             oldest.add_metric([], (lag.oldest_ms or 0) / 1000)
+            failed.add_metric([], lag.newly_failed)
     for one in beyond.spending[:_MOST_TENANTS]:  # those come first that have used the most
         used.add_metric([one.budget], one.share)
         refusing.add_metric([one.budget], int(one.refusing))
     for what in beyond.unreachable:
         lost.add_metric([what], 1)
-    yield from (waiting, oldest, stream, used, refusing, lost)
+    yield from (waiting, oldest, failed, stream, used, refusing, lost)
 
 
 class _Aside:

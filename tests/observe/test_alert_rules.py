@@ -151,6 +151,7 @@ CASES = {
         1,
     ),
     "OutboxLag": Case({"fourlane_outbox_oldest_seconds": "90x20"}, [{"fourlane_outbox_oldest_seconds": "30x20"}], 4, 1),
+    "OutboxFailing": Case({"fourlane_outbox_newly_failed": "11x20"}, [{"fourlane_outbox_newly_failed": "10x20"}], 4, 1),
     "StreamLag": Case(
         {'fourlane_stream_waiting{stream="s"}': "2000x20"}, [{'fourlane_stream_waiting{stream="s"}': "900x20"}], 12, 8
     ),
