@@ -20,7 +20,7 @@ threads.py runs them to their end on blocking sockets, loop.py on an event loop,
 from __future__ import annotations
 
 from fourlane.providers.http.call import Response
-from fourlane.providers.http.errors import Reason, TargetRefused, TransportError
+from fourlane.providers.http.errors import Reason, TargetRefused, TransportError, explained
 from fourlane.providers.http.loop import aclose, apost
 from fourlane.providers.http.target import check_url
 from fourlane.providers.http.threads import close, get, post
@@ -34,6 +34,7 @@ __all__ = [
     "apost",
     "check_url",
     "close",
+    "explained",
     "get",
     "post",
 ]

@@ -15,7 +15,7 @@ from fourlane.providers.http.network import Network
 from fourlane.providers.http.target import FOLLOWING, check_host, checked_headers, checked_url, origin, redirect
 from fourlane.telling import tell
 
-__all__ = ["Limits", "Response", "call"]
+__all__ = ["Bounds", "Response", "call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Bounds:
     """What a call may do; docs of the arguments: `threads.post`."""
 
     timeout_seconds: float
@@ -53,17 +53,17 @@ async def call(
     *,
     headers: Mapping[str, str],
     body: bytes,
-    limits: Limits,
+    bounds: Bounds,
 ) -> Response:
     """Raises TargetRefused, TransportError."""
     started = time.monotonic()
-    deadline = started + limits.timeout_seconds
+    deadline = started + bounds.timeout_seconds
     request = Request(method, checked_url(url), checked_headers(headers), body)
     redirects = 0
     while True:
-        answer = await _traced(network, idle, request, limits, deadline)
+        answer = await _traced(network, idle, request, bounds, deadline)
         following = None
-        if redirects < limits.max_redirects:
+        if redirects < bounds.max_redirects:
             following = redirect(method, request.target, answer.status, answer.headers.get("location"))
         if following is None:
             elapsed_ms = (time.monotonic() - started) * 1000
@@ -80,25 +80,25 @@ def _redirected(request: Request, to: httpx.URL) -> Request:
     return request._replace(target=to, headers=headers)
 
 
-async def _traced(network: Network, idle: Idle, request: Request, limits: Limits, deadline: float) -> Reply:
+async def _traced(network: Network, idle: Idle, request: Request, bounds: Bounds, deadline: float) -> Reply:
     # Without the path, which may hold a secret.
     said = {"http.request.method": request.method, "server.address": request.target.host}
     with tell.span(request.method, said, outgoing=True) as span:
-        answer = await _answered(network, idle, request, limits, deadline)
+        answer = await _answered(network, idle, request, bounds, deadline)
         span.say({"http.response.status_code": answer.status})
     return answer
 
 
-async def _answered(network: Network, idle: Idle, request: Request, limits: Limits, deadline: float) -> Reply:
-    check_host(request.target, allow_private=limits.allow_private)
+async def _answered(network: Network, idle: Idle, request: Request, bounds: Bounds, deadline: float) -> Reply:
+    check_host(request.target, allow_private=bounds.allow_private)
     # A call without allow_private never meets a connection opened with it.
-    key = (limits.allow_private, origin(request.target))
+    key = (bounds.allow_private, origin(request.target))
     stream = idle.take(key)
     if stream is None:
-        stream = await connect(network, request.target, allow_private=limits.allow_private, deadline=deadline)
+        stream = await connect(network, request.target, allow_private=bounds.allow_private, deadline=deadline)
     is_whole = False
     try:
-        answer = await exchange(stream, request, keep_body_bytes=limits.keep_body_bytes, deadline=deadline)
+        answer = await exchange(stream, request, keep_body_bytes=bounds.keep_body_bytes, deadline=deadline)
         is_whole = answer.is_whole
     finally:
         if is_whole:

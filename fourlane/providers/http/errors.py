@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from fourlane.errors import FourlaneError
 
-__all__ = ["NO_ADDRESS", "Reason", "TargetRefused", "TransportError"]
+__all__ = ["NO_ADDRESS", "Reason", "TargetRefused", "TransportError", "explained"]
 
 Reason = Literal["timeout", "DNS", "connection refused", "unreachable", "TLS", "connection lost", "protocol"]
 NO_ADDRESS: Final = "the name leads to no address that may be called"
@@ -43,3 +43,9 @@ class TransportError(FourlaneError):
         self.detail = detail
         self.private = private
         super().__init__(f"{reason}: {said}" if said else reason)
+
+
+def explained(error: TargetRefused | TransportError, setting: str) -> str:
+    """What the operator is to know: all of it, and the setting that allows it where one does."""
+    detail = error.detail if isinstance(error, TransportError) else ""
+    return (detail or str(error)) + (f"; {setting}=true allows it" if error.private else "")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Final, SupportsIndex, TypeVar
 
-from fourlane.providers.http.call import Limits, Response, call
+from fourlane.providers.http.call import Bounds, Response, call
 from fourlane.providers.http.idle import Idle
 from fourlane.providers.http.network import Network, Stream
 
@@ -33,14 +33,14 @@ async def apost(
     keep_body_bytes: int = 2048,
 ) -> Response:
     """As `threads.post`."""
-    limits = Limits(
+    bounds = Bounds(
         timeout_seconds=timeout_seconds,
         allow_private=allow_private,
         max_redirects=max_redirects,
         keep_body_bytes=keep_body_bytes,
     )
     idle = _idle.setdefault(asyncio.get_running_loop(), Idle())
-    return await call(_ON_LOOP, idle, "POST", url, headers=headers, body=body, limits=limits)
+    return await call(_ON_LOOP, idle, "POST", url, headers=headers, body=body, bounds=bounds)
 
 
 async def aclose() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from fourlane.providers.http.call import Limits, Response, call
+from fourlane.providers.http.call import Bounds, Response, call
 from fourlane.providers.http.idle import Idle
 from fourlane.providers.http.network import Network, Stream
 
@@ -51,13 +51,13 @@ def post(
       TargetRefused: the URL or a header is not allowed, here or after a redirect.
       TransportError: DNS, connection, TLS or protocol failed, no address may be called, or the deadline passed.
     """
-    limits = Limits(
+    bounds = Bounds(
         timeout_seconds=timeout_seconds,
         allow_private=allow_private,
         max_redirects=max_redirects,
         keep_body_bytes=keep_body_bytes,
     )
-    return _finished(call(_BLOCKING, _idle, "POST", url, headers=headers, body=body, limits=limits))
+    return _finished(call(_BLOCKING, _idle, "POST", url, headers=headers, body=body, bounds=bounds))
 
 
 def get(
@@ -70,13 +70,13 @@ def get(
     max_redirects: int = 0,
 ) -> Response:
     """Send a GET, and follow redirects of all kinds. Arguments and errors are those of `post`."""
-    limits = Limits(
+    bounds = Bounds(
         timeout_seconds=timeout_seconds,
         allow_private=allow_private,
         max_redirects=max_redirects,
         keep_body_bytes=keep_body_bytes,
     )
-    return _finished(call(_BLOCKING, _idle, "GET", url, headers=headers, body=b"", limits=limits))
+    return _finished(call(_BLOCKING, _idle, "GET", url, headers=headers, body=b"", bounds=bounds))
 
 
 def close() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -12,6 +13,8 @@ from fourlane.providers import http
 from fourlane.providers.messages.message import Impossible, NotTaken, Unclear
 
 __all__ = ["KEEP_BODY_BYTES", "REASON_CHARACTERS", "call", "check", "json_of", "post_json", "reason_of", "text_in"]
+
+log = logging.getLogger("fourlane.notifications")
 
 KEEP_BODY_BYTES: Final = 65_536
 REASON_CHARACTERS: Final = 200
@@ -39,11 +42,14 @@ def post_json(
     )
 
 
-def call(request: Callable[[float], http.Response], timeout_seconds: float, *, repeatable: bool) -> http.Response:
+def call(
+    request: Callable[[float], http.Response], timeout_seconds: float, *, repeatable: bool, private_by: str = ""
+) -> http.Response:
     """Call, and again after 100, 200 and 400 ms where that can help and can do no harm, all within the time.
 
     Parameters:
       repeatable: whether a second call with the same content does no harm when the first one arrived.
+      private_by: the setting that allows private addresses.
     """
     deadline = time.monotonic() + timeout_seconds
     for pause in (*_AGAIN_SECONDS, None):
@@ -51,9 +57,11 @@ def call(request: Callable[[float], http.Response], timeout_seconds: float, *, r
         try:
             answer = request(deadline - time.monotonic())
         except http.TargetRefused as refused:
-            raise Impossible(str(refused)) from None
+            raise Impossible(http.explained(refused, private_by)) from None
         except http.TransportError as failed:
             arrived, error = failed.reason not in _NEVER_ARRIVED, str(failed)
+            if failed.private:  # in the log alone: who named the host may read the error
+                log.warning("refused: %s", http.explained(failed, private_by))
         if answer is not None and answer.status < 500:
             return answer
         may_repeat = repeatable or not arrived
