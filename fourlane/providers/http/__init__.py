@@ -23,7 +23,7 @@ from fourlane.providers.http.call import Response
 from fourlane.providers.http.errors import Reason, TargetRefused, TransportError, explained
 from fourlane.providers.http.loop import aclose, apost
 from fourlane.providers.http.target import check_url
-from fourlane.providers.http.threads import close, get, post
+from fourlane.providers.http.threads import close, get, look_up, post
 
 __all__ = [
     "Reason",
@@ -36,5 +36,6 @@ __all__ = [
     "close",
     "explained",
     "get",
+    "look_up",
     "post",
 ]

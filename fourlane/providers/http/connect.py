@@ -16,7 +16,7 @@ from fourlane.providers.http.errors import NO_ADDRESS, TransportError
 from fourlane.providers.http.names import names
 from fourlane.providers.http.network import Network, Stream, seconds_left
 
-__all__ = ["connect"]
+__all__ = ["allowed_addresses", "connect"]
 
 _MOST_ADDRESSES: Final = 4  # tried of one name, so that a long answer of dead addresses does not eat the time
 _PORTS: Final = {"http": 80, "https": 443}
@@ -24,9 +24,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 async def connect(network: Network, target: httpx.URL, *, allow_private: bool, deadline: float) -> Stream:
     """Raises TransportError."""
-    addresses = await _addresses(network, target.host, deadline)
-    for address in addresses:
-        _check(target.host, address, allow_private=allow_private)
+    addresses = await allowed_addresses(network, target.host, allow_private=allow_private, deadline=deadline)
     sock = await _dialed(network, addresses[:_MOST_ADDRESSES], target.port or _PORTS[target.scheme], deadline)
     tls = _tls_context() if target.scheme == "https" else None
     try:
@@ -35,6 +33,14 @@ async def connect(network: Network, target: httpx.URL, *, allow_private: bool, d
     except (OSError, TransportError, asyncio.CancelledError) as error:
         sock.close()
         raise (_failure(error) if isinstance(error, OSError) else error) from error
+
+
+async def allowed_addresses(network: Network, host: str, *, allow_private: bool, deadline: float) -> list[Address]:
+    """All of a host. Raises TransportError where one of them may not be called, as where there is none."""
+    addresses = await _addresses(network, host, deadline)
+    for address in addresses:
+        _check(host, address, allow_private=allow_private)
+    return addresses
 
 
 def _check(host: str, address: Address, *, allow_private: bool) -> None:

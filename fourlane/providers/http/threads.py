@@ -6,15 +6,18 @@ import os
 import select
 import socket
 import ssl
+import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from fourlane.providers.http.call import Bounds, Response, call
+from fourlane.providers.http.connect import allowed_addresses
 from fourlane.providers.http.idle import Idle
 from fourlane.providers.http.network import Network, Stream
+from fourlane.providers.http.target import checked_url
 
-__all__ = ["close", "get", "post"]
+__all__ = ["close", "get", "look_up", "post"]
 
 T = TypeVar("T")
 
@@ -77,6 +80,15 @@ def get(
         keep_body_bytes=keep_body_bytes,
     )
     return _finished(call(_BLOCKING, _idle, "GET", url, headers=headers, body=b"", bounds=bounds))
+
+
+def look_up(url: str, *, timeout_seconds: float, allow_private: bool) -> None:
+    """Ask whether a URL's host may be called, as it is now: another time its name may lead elsewhere.
+
+    Raises TargetRefused, TransportError.
+    """
+    host, deadline = checked_url(url).host, time.monotonic() + timeout_seconds
+    _finished(allowed_addresses(_BLOCKING, host, allow_private=allow_private, deadline=deadline))
 
 
 def close() -> None:

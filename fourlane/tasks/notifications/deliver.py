@@ -34,7 +34,7 @@ from fourlane.tasks.notifications.notification import (
 )
 from fourlane.tasks.notifications.setup import Setup, configure, setup
 from fourlane.tasks.task import Task, current_job, task
-from fourlane.tasks.webhooks.delivery import judge
+from fourlane.tasks.webhooks.judging import judge
 
 if TYPE_CHECKING:
     from fourlane.providers.messages import Carrier, Message, NotTaken
