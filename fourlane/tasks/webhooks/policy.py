@@ -21,7 +21,6 @@ __all__ = [
     "configure",
     "policy",
     "policy_of",
-    ,
 ]
 
 SERVICE: Final = "webhooks"
