@@ -11,7 +11,7 @@ from fourlane import app, crypto
 from fourlane.config import load_settings
 from fourlane.db.engine import open_database
 from fourlane.db.models import SecurityEvent, WebhookDelivery
-from fourlane.tasks.webhooks.endpoints import send_event
+from fourlane.tasks.webhooks import send_event
 from tests.command import Command, command  # noqa: F401
 
 pytestmark = pytest.mark.timeout(300)  # many processes, each slow to start where the machine is busy

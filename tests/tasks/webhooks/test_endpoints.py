@@ -25,15 +25,17 @@ from sqlalchemy import select
 
 import fourlane
 from fourlane import crypto
+from fourlane.config import load_settings
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import AuditLog, Organization, WebhookDelivery, WebhookEndpoint
 from fourlane.names import Queue, Tier
 from fourlane.outbox.relay import Relay
-from fourlane.providers import http
 from fourlane.queues.broker import RedisBroker
-from fourlane.tasks.webhooks import delivery as webhooks
-from fourlane.tasks.webhooks import endpoints, rows
-from fourlane.tasks.webhooks.endpoints import deliver_to_endpoint, payload_version, resend, send_event
+from fourlane.root import Root
+from fourlane.tasks.webhooks import channel, endpoints, events, policy, rows, setup, standing
+from fourlane.tasks.webhooks.delivery import deliver
+from fourlane.tasks.webhooks.endpoints import deliver_to_endpoint
+from fourlane.tasks.webhooks.events import payload_version, resend, send_event
 from fourlane.worker.loop.loop import Loop
 from tests.http_server import Reply, Request, serving
 from tests.servers import eventually
@@ -153,17 +155,16 @@ def _world(url: str, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyP
     broker = RedisBroker(url=redis_url, namespace=namespace)
     before = dramatiq.broker.global_broker
     dramatiq.broker.global_broker = broker
-    for made in (deliver_to_endpoint, webhooks.deliver):
+    for made in (deliver_to_endpoint, deliver, channel.tell_channel):
         monkeypatch.setattr(made, "broker", broker)
         broker.declare_actor(made)
-    monkeypatch.setattr(webhooks, "_policy", webhooks._policy)
-    webhooks.configure(allow_private=True, timeout_seconds=10)
-    monkeypatch.setattr(endpoints, "_setup", None)
-    endpoints.configure(database, disable_after=timedelta(days=5))
+    monkeypatch.setattr(policy, "_policy", None)
+    policy.configure(allow_private=True, timeout_seconds=10)
+    monkeypatch.setattr(setup, "_setup", None)
+    setup.configure(database, disable_after=timedelta(days=5))
     receiver = Receiver()
     with serving(receiver) as receiver.url:
         yield World(database, broker, receiver)
-    http.close()
     broker.close()
     database.close()
     dramatiq.broker.global_broker = before
@@ -268,7 +269,7 @@ def test_a_job_that_comes_again_finds_it_delivered(world: World) -> None:
     world.endpoint()
     [id] = world.send("a", 1)
     for _ in range(2):
-        deliver_to_endpoint.fn(id.hex)
+        deliver_to_endpoint(id.hex)
     assert (world.delivery(id).status, len(world.receiver.arrived)) == ("delivered", 1)
 
 
@@ -309,7 +310,7 @@ def test_a_slow_receiver_leaves_slots_to_others(world: World, to_endpoint: bool)
         if to_endpoint:
             world.send("a", n)
         else:
-            webhooks.deliver.send(world.receiver.url, {"data": n})
+            deliver.send(world.receiver.url, {"data": n})
 
     def is_over() -> bool:
         if len(world.receiver.arrived) >= 4 and len(waits) < 8:
@@ -336,7 +337,7 @@ def test_order_per_key(world: World) -> None:
 
 
 def test_an_endpoint_that_fails_is_left_alone_then_tried_by_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "BREAKER_MS", 1_500)
+    monkeypatch.setattr(standing, "CLOSED_MS", 1_500)
     endpoint = world.endpoint()
     with world.database.begin() as session:
         session.get_one(WebhookEndpoint, endpoint.id).consecutive_failures = 4
@@ -355,10 +356,11 @@ def test_an_endpoint_that_fails_is_left_alone_then_tried_by_one(world: World, mo
     assert world.get(endpoint.id).consecutive_failures == 0
 
 
-def test_days_of_failure_disable_an_endpoint_and_tell(world: World) -> None:
-    channel = Receiver()
-    with serving(channel) as channel.url:
-        endpoints.configure(world.database, disable_after=timedelta(days=5), channel_url=channel.url)
+def test_days_of_failure_disable_an_endpoint_and_tell(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    operators = Receiver()
+    with serving(operators) as operators.url:
+        setup.configure(world.database, disable_after=timedelta(days=5), has_channel=True)
+        monkeypatch.setattr(channel, "root", lambda: Root(load_settings(channel_url=operators.url)))
         endpoint = world.endpoint()
         with world.database.begin() as session:
             row = session.get_one(WebhookEndpoint, endpoint.id)
@@ -372,8 +374,8 @@ def test_days_of_failure_disable_an_endpoint_and_tell(world: World) -> None:
         with world.database.begin() as session:
             assert session.scalars(select(AuditLog.action)).all() == ["webhooks.endpoint-disabled"]
         assert world.send("a", 2) == []  # nothing more is meant for it
-        world.work(until=lambda: channel.arrived)
-        assert "is disabled: it took nothing since" in json.loads(channel.arrived[0][1].body)["text"]
+        world.work(until=lambda: operators.arrived)
+        assert "is disabled: it took nothing since" in json.loads(operators.arrived[0][1].body)["text"]
 
     with world.database.begin() as session:
         rows.enable(session, session.get_one(WebhookEndpoint, endpoint.id), actor="ops")
@@ -407,7 +409,7 @@ def test_the_log_is_cut_by_age(world: World, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_payloads_by_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "_versions", {})
+    monkeypatch.setattr(events, "_versions", {})
 
     @payload_version("2")
     def second(event_type: str, data: Any) -> Any:
@@ -421,7 +423,7 @@ def test_payloads_by_version(world: World, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_private_address_is_refused(world: World) -> None:
-    webhooks.configure(allow_private=False, timeout_seconds=10)
+    policy.configure(allow_private=False, timeout_seconds=10)
     world.endpoint()
     [id] = world.send("a", 1)
     world.work()
@@ -451,11 +453,10 @@ database, redis_url, namespace, key = sys.argv[1:]
 crypto.configure(crypto.Keyring([key]))
 broker = RedisBroker(url=redis_url, namespace=namespace)
 dramatiq.set_broker(broker)
-from fourlane.tasks.webhooks import endpoints
-from fourlane.tasks.webhooks import delivery as webhooks
+from fourlane.tasks.webhooks import endpoints, policy, setup
 from fourlane.worker.loop.loop import Loop
-webhooks.configure(allow_private=True, timeout_seconds=10)
-endpoints.configure(open_database(database), disable_after=timedelta(days=5))
+policy.configure(allow_private=True, timeout_seconds=10)
+setup.configure(open_database(database), disable_after=timedelta(days=5))
 print("ready", flush=True)
 Loop(broker, [Queue("webhooks", tier) for tier in Tier], name="child", slots=4, grace_seconds=2.0).run()
 """
