@@ -45,10 +45,9 @@ SECRET = "whsec_" + base64.b64encode(bytes(range(200, 232))).decode()
 
 
 @pytest.fixture(autouse=True)
-def _policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _policy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "_policy", policy._policy)  # put back what the test configures
     policy.configure(allow_private=True, timeout_seconds=10)
-    yield
 
 
 def attempt(url: str, payload: Any, **options: Any) -> Delivered:

@@ -32,7 +32,7 @@ from fourlane.names import Queue, Tier
 from fourlane.outbox.relay import Relay
 from fourlane.queues.broker import RedisBroker
 from fourlane.root import Root
-from fourlane.tasks.webhooks import channel, endpoints, events, policy, rows, setup, standing
+from fourlane.tasks.webhooks import channel, endpoints, events, lines, policy, rows, setup, standing
 from fourlane.tasks.webhooks.delivery import deliver
 from fourlane.tasks.webhooks.endpoints import deliver_to_endpoint
 from fourlane.tasks.webhooks.events import payload_version, resend, send_event
@@ -296,31 +296,101 @@ def test_no_more_at_once_than_an_endpoint_bears(world: World) -> None:
     assert {world.delivery(id).attempts for id in _ids(world)} == {1}  # waiting cost none
 
 
-@pytest.mark.parametrize("to_endpoint", [True, False])
-def test_a_slow_receiver_leaves_slots_to_others(world: World, to_endpoint: bool) -> None:
-    world.receiver.pause_seconds = 1.5
+def test_a_slow_receiver_leaves_others_alone(world: World) -> None:
+    """It has its endpoint's places, and neither threads nor other receivers wait for it."""
     waits: list[float] = []
+    slow = Receiver()
+    slow.pause_seconds = 1.0
 
     def quick(sent: float) -> None:
         waits.append(time.time() - sent)
 
     task = fourlane.task(service="webhooks", name="quick", broker=world.broker)(quick)
+    with serving(slow) as slow.url:
+        world.endpoint(url=slow.url, event_types=["slow"], max_concurrency=20)
+        world.endpoint(event_types=["a"])
+        for n in range(30):
+            world.send("slow", n)
+        world.send("a", "other")
+
+        def is_over() -> bool:
+            if len(slow.arrived) >= 20 and len(waits) < 8:
+                task.send(time.time())
+            return len(slow.arrived) == 30 and slow.running == 0 and len(waits) >= 8
+
+        world.work(until=is_over)
+    assert max(waits) < 0.5
+    assert slow.most == 20
+    assert world.receiver.arrived[0][0] - slow.arrived[0][0] < 0.5
+
+
+def test_one_address_gets_so_many_at_once_of_an_organization(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_shares_of", lambda of: lines.Shares(of_tenant=5, to_receiver=2))
+    world.receiver.pause_seconds = 0.1
+    for n in range(9):
+        deliver.send_with_options(args=(world.receiver.url, {"data": n}), tenant="a")
+    world.work(until=lambda: len(world.receiver.arrived) == 9 and not world.receiver.running)
+    assert world.receiver.most == 2
+
+
+def test_an_organization_has_its_share_whatever_its_endpoints(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_shares_of", lambda of: lines.Shares(of_tenant=3, to_receiver=2))
+    world.receiver.pause_seconds = 0.1
+    for _ in range(5):
+        world.endpoint()
+    for n in range(3):
+        world.send("a", n)
+    world.work()
+    assert world.receiver.most == 3
+    assert world.statuses() == {"delivered": 15}
+
+
+def test_a_receiver_that_says_when_to_come_again_is_left_alone_until_then(world: World) -> None:
     world.endpoint()
-    for n in range(12):
-        if to_endpoint:
-            world.send("a", n)
-        else:
-            deliver.send(world.receiver.url, {"data": n})
+    world.receiver.answers = [Reply(503, b"", {"retry-after": "2"})]
+    [first] = world.send("a", 0)
+    world.work(until=lambda: world.delivery(first).attempts == 1)
+    for n in range(1, 6):
+        world.send("a", n)
+    world.work()
+    moments = [moment for moment, _ in world.receiver.arrived]
+    assert moments[1] - moments[0] > 1.9
+    assert world.statuses() == {"delivered": 6}
+    assert {world.delivery(id).attempts for id in _ids(world)} == {1, 2}  # waiting cost none
 
-    def is_over() -> bool:
-        if len(world.receiver.arrived) >= 4 and len(waits) < 8:
-            task.send(time.time())
-        return len(world.receiver.arrived) == 12 and world.receiver.running == 0 and len(waits) >= 8
 
-    world.work(until=is_over)
-    assert max(waits) < 0.5, "three rounds of 1.5 s would be before them"
-    assert world.receiver.most == 4
-    assert sorted(world.receiver.data()) == list(range(12))
+def test_one_tenant_does_not_close_anothers_line_to_an_address(world: World) -> None:
+    world.receiver.answers = [Reply(503, b"", {"retry-after": "30"})]
+    deliver.send_with_options(args=(world.receiver.url, {"data": "a1"}), tenant="a")
+    world.work(until=lambda: len(world.receiver.arrived) == 1)
+    deliver.send_with_options(args=(world.receiver.url, {"data": "a2"}), tenant="a")
+    deliver.send_with_options(args=(world.receiver.url, {"data": "b"}), tenant="b")
+    world.work(until=lambda: len(world.receiver.arrived) == 2)
+    assert world.receiver.data() == ["a1", "b"]
+
+
+def test_an_endpoint_that_is_slow_gets_one_at_a_time_until_it_is_quick(world: World) -> None:
+    policy.configure(allow_private=True, timeout_seconds=10, slow_seconds=0.1)
+    endpoint = world.endpoint(max_concurrency=5)
+    world.receiver.pause_seconds = 0.3
+    for n in range(5):
+        world.send("a", n)
+    world.work()
+    assert (world.receiver.most, world.get(endpoint.id).consecutive_slow) == (5, 5)
+    world.receiver.most = 0
+    for n in range(5, 8):
+        world.send("a", n)
+    world.work()
+    assert (world.receiver.most, world.get(endpoint.id).consecutive_slow) == (1, 5)
+    world.receiver.pause_seconds = 0
+    world.send("a", 8)
+    world.work()
+    assert world.get(endpoint.id).consecutive_slow == 0
+    world.receiver.pause_seconds = 0.3
+    for n in range(9, 14):
+        world.send("a", n)
+    world.work()
+    assert world.receiver.most == 5
 
 
 def test_order_per_key(world: World) -> None:
