@@ -1,7 +1,8 @@
 """A job to bytes and back: a JSON array, as short as the job allows.
 
-``["task", [args], {kwargs}, {options}, enqueued_ms]``, with what is empty left off at the end. The id and the
-queue are not in it: Redis keeps the body under the id, and the id begins with the tier.
+``["task", [args], {kwargs}, {options}, enqueued_ms, call, [lines]]``, with what is empty left off at the end. The id
+and the queue are not in it: Redis keeps the body under the id, and the id begins with the tier. A line feed behind it
+says that it names lines, to the script that leases it (queues/lua/parts/admit.lua).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from fourlane.errors import InvalidArguments, JobTooLarge, UnreadableJob
 
 __all__ = [
+    "LINES",
     "MAX_BODY_BYTES",
     "MAX_RESULT_BYTES",
     "MESSAGES",
@@ -31,6 +33,7 @@ __all__ = [
     "encode_value",
     "is_sealed",
     "parts_of",
+    "with_option",
 ]
 
 MAX_BODY_BYTES: Final = 1_048_576
@@ -39,11 +42,13 @@ SEALED: Final = "sealed"
 """The option of jobs whose arguments are encrypted (sealing.py)."""
 SENT_AS: Final = "fourlane_message_id"
 """The option by which a job knows its message's id, where an earlier job has that for its own."""
+LINES: Final = "fourlane_lines"
+"""The option that carries a job's lines through the outbox."""
 MESSAGES: Final = frozenset(("pipe_target", "group_completion_callbacks"))
 """The options that carry later messages of dramatiq's, with their arguments."""
 
 
-class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """A job's body, decoded."""
 
     task: str
@@ -51,6 +56,8 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     kwargs: dict[str, Any] = {}
     options: dict[str, Any] = {}
     enqueued_ms: int = 0
+    call: int = 0
+    lines: list[str] = []
 
 
 def is_sealed(envelope: Envelope) -> bool:
@@ -65,6 +72,7 @@ _encode = msgspec.json.Encoder(enc_hook=_refuse).encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(Envelope).decode
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_NAMES_LINES: Final = b"\n"
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 
 
@@ -76,6 +84,7 @@ def encode(
     *,
     enqueued_ms: int = 0,
     call: int = 0,
+    lines: Sequence[str] = (),
     max_bytes: int = MAX_BODY_BYTES,
 ) -> bytes:
     """A job's body.
@@ -83,6 +92,7 @@ def encode(
     Parameters:
       call: makes the bodies of two calls differ that are equal in all else, for an equal body under an equal id is
         the same job. It means nothing to who reads them.
+      lines: in which it waits (queues/lines.py).
 
     Raises:
       InvalidArguments: a value that JSON cannot carry, with the path to it.
@@ -100,7 +110,9 @@ def encode(
     if not fits:
         check(task, args, kwargs, options)
     parts: tuple[Any, ...]
-    if call:
+    if lines:
+        parts = (task, args, kwargs or {}, options or {}, enqueued_ms, call, lines)
+    elif call:
         parts = (task, args, kwargs or {}, options or {}, enqueued_ms, call)
     elif enqueued_ms:
         parts = (task, args, kwargs or {}, options or {}, enqueued_ms)
@@ -114,6 +126,8 @@ def encode(
         body = _encode(parts)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArguments(f"{task}: {error}") from None
+    if lines:
+        body += _NAMES_LINES
     if len(body) > max_bytes:
         raise JobTooLarge(
             f"{task}: the job's body has {len(body):,} bytes, the limit is {max_bytes:,}; "
@@ -140,9 +154,17 @@ def check(
         raise InvalidArguments(f"{task}: its {what} are nested too deep, or contain themselves") from None
 
 
-def encode_parts(task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any], enqueued_ms: int) -> bytes:
+def encode_parts(
+    task: str, args: bytes, kwargs: bytes, options: Mapping[str, Any], enqueued_ms: int, lines: Sequence[str] = ()
+) -> bytes:
     """The body of a job whose arguments are JSON already."""
-    return _encode((task, msgspec.Raw(args), msgspec.Raw(kwargs), options, enqueued_ms))
+    parts = (task, msgspec.Raw(args), msgspec.Raw(kwargs), options, enqueued_ms)
+    return _encode((*parts, 0, lines)) + _NAMES_LINES if lines else _encode(parts)
+
+
+def with_option(options: str, name: str, value: Any) -> str:
+    """Options as JSON, with one more."""
+    return _encode({**msgspec.json.decode(options, type=dict[str, msgspec.Raw]), name: value}).decode()
 
 
 class Parts(NamedTuple):

@@ -108,8 +108,8 @@ def _show(services: list[ServiceInfo], rates: dict[str, Rate]) -> None:
     if services:
         click.echo()
         table(
-            ["SERVICE", "RUNNING", "DELAYED", "NEXT DUE IN", "WORKERS"],
-            [(s.name, s.running, s.delayed, human_age(s.next_due_in_ms), s.workers) for s in services],
+            ["SERVICE", "RUNNING", "PARKED", "DELAYED", "NEXT DUE IN", "WORKERS"],
+            [(s.name, s.running, s.parked, s.delayed, human_age(s.next_due_in_ms), s.workers) for s in services],
             "",
         )
 

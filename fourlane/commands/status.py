@@ -78,8 +78,11 @@ def _show(seen: Seen, troubles: list[Trouble]) -> None:
     )  # fmt: skip
     click.echo()
     table(
-        ["SERVICE", "DELAYED", "RUNNING", "WORKERS"],
-        [(service.name, service.delayed, service.running, service.workers) for service in seen.services],
+        ["SERVICE", "DELAYED", "PARKED", "RUNNING", "WORKERS"],
+        [
+            (service.name, service.delayed, service.parked, service.running, service.workers)
+            for service in seen.services
+        ],
         "no service was ever seen",
     )
     click.echo()

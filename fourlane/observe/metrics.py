@@ -182,10 +182,12 @@ class Host:
         target = GaugeMetricFamily("fourlane_queue_target_seconds", "How long a job may wait.", labels=of_queue)
         done = CounterMetricFamily("fourlane_queue_done", "Jobs that succeeded, on all hosts.", labels=of_queue)
         delayed = GaugeMetricFamily("fourlane_delayed", "Jobs that may not run yet.", labels=["service"])
+        parked = GaugeMetricFamily("fourlane_parked", "Jobs that wait for a place in a line.", labels=["service"])
         leased = GaugeMetricFamily("fourlane_leased", "Jobs that workers hold, on all hosts.", labels=["service"])
         workers = GaugeMetricFamily("fourlane_workers", "Worker processes, on all hosts.", labels=["service"])
         for service in self._seen.services:
             delayed.add_metric([service.name], service.delayed)
+            parked.add_metric([service.name], service.parked)
             leased.add_metric([service.name], service.running)
             workers.add_metric([service.name], service.workers)
             for queue in service.queues:
@@ -196,7 +198,7 @@ class Host:
                 paused.add_metric(labels, int(queue.paused))
                 target.add_metric(labels, queue.tier.target_ms / 1000)
                 done.add_metric(labels, queue.done or 0)
-        yield from (depth, age, dead, paused, target, done, delayed, leased, workers)
+        yield from (depth, age, dead, paused, target, done, delayed, parked, leased, workers)
         lost = sum(worker.lost for worker in self._seen.workers)
         yield GaugeMetricFamily("fourlane_workers_lost", "Worker processes not seen for 90 s.", value=lost)
         text = "1: Redis lost its data, and what code declares is not back yet."

@@ -112,4 +112,6 @@ def _add(
     job_id = job.id_of_message(str(row.id), queue.tier)
     body = made.body(job_id, args, kwargs, max_bytes=broker.opened.defaults.max_body_bytes)
     row.args, row.kwargs, row.options = codec.parts_of(body)
+    if lines := made.lines_of(args, kwargs):
+        row.options = codec.with_option(row.options, codec.LINES, lines)
     session.add(row)

@@ -26,6 +26,7 @@ from fourlane.outbox.listen import Bell
 from fourlane.outbox.written import COLUMNS, check_size, id_of, moment_ms, options_of
 from fourlane.queues import make, relayed
 from fourlane.queues.encrypted_tasks import encrypted_tasks
+from fourlane.queues.lines import read_lines, texts_of
 from fourlane.queues.redis import is_answer, is_refusal
 from fourlane.queues.redis.clock import time_ms
 from fourlane.queues.relayed import Relayed
@@ -353,6 +354,7 @@ def _job_of(row: Any, encrypted: Set[str]) -> Relayed:
     created_ms = moment_ms(row.created_at)
     job_id = job.id_of_message(id_of(row), tier)
     options = options_of(row)
+    lines = texts_of(read_lines(options.pop(codec.LINES, [])))
     body = make.body_of_parts(
         row.task,
         row.args.encode(),
@@ -361,6 +363,7 @@ def _job_of(row: Any, encrypted: Set[str]) -> Relayed:
         job_id=job_id,
         sealed=codec.SEALED not in options and not encrypted.isdisjoint((row.task, *later_tasks(options))),
         enqueued_ms=created_ms,
+        lines=lines,
     )
     codec.decode(body)  # what another program wrote may be no job
     due_ms = None if row.run_at is None else moment_ms(row.run_at)

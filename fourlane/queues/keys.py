@@ -6,7 +6,8 @@ key            type      content                                                
 jobs           hash      id → body ("" when cancelled while ready); "!" →        the job's life
                          pauses and limits
 ready:T        list      entries that may run now, the next one first            the job's life
-delayed        zset      entries by the time at which they are due               the job's life
+delayed        zset      entries by the time at which they are due; "~" and a    the job's life
+                         closed line, by the time at which it opens
 workers        zset      lease names by the time at which they count as dead     each worker; reclaim
 wake:T, news,  zset      tokens, each of which ends an idle worker's wait        8 members
 watch
@@ -23,6 +24,10 @@ buckets        hash      level and time of each tier's rate limit, the pace of  
 cancels        zset      running jobs to be told, by time; half a millisecond    1 hour
                          more: callbacks are to hear of their end
 stats          hash      counters                                                some dozen fields
+lines          hash      line → its limit, places taken, when it opens, narrowed  who holds or waits for a
+                         to, last number; id → the lines that it has places in   place; a closed line's end
+parked         zset      entries that wait for a place, each behind its line     the job's life
+                         and a number
 unknown        zset      names of unknown tasks, by time; behind a line feed:    1,000 members, 48 hours
                          by when a worker began that knows it
 cancelled:ID   string    there after it was cancelled as it ran                  1 hour
@@ -108,6 +113,8 @@ class ServiceKeys:
         self.cancels = key("cancels")
         self.stats = key("stats")
         self.unknown = key("unknown")
+        self.lines = key("lines")
+        self.parked = key("parked")
         # Not in ``all``: no worker's turn pays for schedules.
         self.schedules = key("schedules")
         self.states = key("states")
@@ -135,6 +142,8 @@ class ServiceKeys:
             self.cancels,
             self.stats,
             self.unknown,
+            self.lines,
+            self.parked,
         ]
 
     def _key(self, name: str) -> bytes:
@@ -265,6 +274,8 @@ _SERVICE_TYPES: Final = {
     r"cancels": "zset",
     r"stats": "hash",
     r"unknown": "zset",
+    r"lines": "hash",
+    r"parked": "zset",
     r"result:.+": "list",
     r"cancelled:.+": "string",
     r"output:.+": "stream",

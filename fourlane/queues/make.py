@@ -21,12 +21,15 @@ from fourlane.later import later_tasks
 from fourlane.names import Queue
 from fourlane.queues import carry
 from fourlane.queues.later_messages import checked_messages
+from fourlane.queues.lines import Line, texts_of
 from fourlane.queues.store import Store
 from fourlane.telling import tell
 
-__all__ = ["Draft", "accepted", "body_of_parts", "draft", "enqueue_many", "with_options"]
+__all__ = ["Draft", "Lines", "accepted", "body_of_parts", "draft", "enqueue_many", "with_options"]
 
 T = TypeVar("T")
+Lines = Callable[[Sequence[Any], Mapping[str, Any], Mapping[str, Any]], Sequence[Line]]
+"""Of a job's arguments and options, the lines that it waits in."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +39,11 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     options: Mapping[str, Any]
     sealed: bool = False
     check: Callable[..., None] | None = None
+    lines: Lines | None = None
+
+    def lines_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+        """The lines that a job waits in. Raises InvalidOption, and what the task's own function raises."""
+        return [] if self.lines is None else texts_of(self.lines(args, kwargs, self.options))
 
     def body(
         self,
@@ -55,14 +63,16 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         """
         if self.check is not None:
             carry.look(self.check, int(job_id[:1]), self.options, args, kwargs)
-        options = self.options
+        options, lines = self.options, self.lines_of(args, kwargs)
         if self.sealed:
             from fourlane.sealing import seal_job
 
             codec.check(self.task, args, kwargs, options)
             args, options = seal_job(job_id, self.task, args, kwargs, options)
             kwargs = {}
-        return codec.encode(self.task, args, kwargs, options, enqueued_ms=enqueued_ms, call=call, max_bytes=max_bytes)
+        return codec.encode(
+            self.task, args, kwargs, options, enqueued_ms=enqueued_ms, call=call, lines=lines, max_bytes=max_bytes
+        )
 
 
 def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str, Any]) -> Draft:
@@ -83,7 +93,7 @@ def draft(name: str, actor: Any, options: Mapping[str, Any], actors: Mapping[str
         options = checked_messages(name, actor, options, actors)
     encrypt = getattr(actor, "encrypt", False)
     sealed = encrypt or carry.sends_sealed.get() or (options and _names_encrypted(options, actors))
-    return Draft(name, options, bool(sealed), getattr(actor, "check", None))
+    return Draft(name, options, bool(sealed), getattr(actor, "check", None), getattr(actor, "lines", None))
 
 
 def accepted(
@@ -117,10 +127,13 @@ def enqueue_many(
         return _enqueue_sealed(made, queue, store, calls, now_ms, max_bytes)
     task, options, check, encode = made.task, made.options, made.check, codec.encode
     bodies: list[bytes] = []
+    lines: Sequence[str] = ()
     for args, kwargs in calls:  # as Draft.body: a call for each would be felt
         if check is not None:
             carry.look(check, int(queue.tier), options, args, kwargs)
-        bodies.append(encode(task, args, kwargs, options, max_bytes=max_bytes))
+        if made.lines is not None:
+            lines = made.lines_of(args, kwargs)
+        bodies.append(encode(task, args, kwargs, options, lines=lines, max_bytes=max_bytes))
     return store.enqueue_new(queue.service, int(queue.tier), bodies, now_ms)
 
 
@@ -159,6 +172,7 @@ def body_of_parts(
     job_id: str,
     sealed: bool,
     enqueued_ms: int,
+    lines: Sequence[str] = (),
 ) -> bytes:
     """The body of a job whose arguments are JSON already. Raises EncryptionError; UnreadableJob of what it seals."""
     if sealed:
@@ -166,7 +180,7 @@ def body_of_parts(
 
         args, options = seal_parts(job_id, task, args, kwargs, options)
         kwargs = b"{}"
-    return codec.encode_parts(task, args, kwargs, options, enqueued_ms)
+    return codec.encode_parts(task, args, kwargs, options, enqueued_ms, lines)
 
 
 def _names_encrypted(options: Mapping[str, Any], actors: Mapping[str, Any]) -> bool:

@@ -61,6 +61,7 @@ zmscore K x
 zpopmin K 1
 zrange K 0 0
 zrangebyscore K 0 0
+zrangebylex K - +
 zrem K x
 zremrangebyrank K 0 0
 zremrangebyscore K 0 0

@@ -17,7 +17,7 @@ from fourlane.queues.keys import ServiceKeys
 
 __all__ = ["Ask", "First", "Leased", "Turn", "read_turn", "turn_words"]
 
-_ASKED: Final = ("ages", "beat", "control", "look", "news", "watch")
+_ASKED: Final = ("ages", "beat", "control", "lines", "look", "news", "watch")
 """The fields of Ask that go to Redis by their names."""
 _are_asked: Final = attrgetter(*_ASKED)
 
@@ -51,6 +51,8 @@ class Ask(msgspec.Struct, frozen=True):
     """Another worker shall watch this one, once it holds leases."""
     control: bool = False
     """The service has limits, and the turn shall give back what jobs held of them."""
+    lines: bool = False
+    """Jobs that it settles may have places in lines."""
     silence_ms: int = SILENCE_MS
     """After so long without a beat it counts as dead, while it holds leases."""
     idle_silence_ms: int = SILENCE_MS
@@ -104,6 +106,8 @@ class Turn(msgspec.Struct, frozen=True):
     """Tiers that may have more."""
     controlled: bool = False
     """The service has limits."""
+    lines: bool = False
+    """Jobs of the service name lines."""
     room_in: float = math.inf
     """Until a limit has room."""
     beaten: bool = False
@@ -227,6 +231,7 @@ _TOLD: Final[dict[bytes, tuple[str, Callable[[Any], Any]]]] = {
     b"jobs": ("jobs", _read_jobs),
     b"more": ("more", bytes.decode),
     b"control": ("controlled", bool),
+    b"lines": ("lines", bool),
     b"room_in": ("room_in", float),
     b"beaten": ("beaten", bool),
     b"now": ("now_ms", int),

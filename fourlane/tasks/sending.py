@@ -44,12 +44,14 @@ class Task(dramatiq.Actor[P, R]):
         tier: Tier,
         limit: Limit | None = None,
         check: Callable[..., None] | None = None,
+        lines: make.Lines | None = None,
         encrypt: Encrypt = False,
         options: dict[str, Any],
     ) -> None:
         self.tier = tier
         self.limit = limit
         self.check = check
+        self.lines = lines
         self.encrypt = check_encrypt(encrypt)
         self._service = service
         self._stub = not isinstance(broker, RedisBroker)

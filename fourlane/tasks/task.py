@@ -10,6 +10,7 @@ import dramatiq.broker
 
 from fourlane.names import Tier, check_service
 from fourlane.options import Encrypt
+from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.limit import Limit
 from fourlane.retry import Backoff
@@ -46,6 +47,7 @@ def task(
     limit: Limit | None = None,
     share: float | None = None,
     check: Callable[..., None] | None = None,
+    lines: make.Lines | None = None,
     encrypt: Encrypt = False,
     broker: dramatiq.Broker | None = None,
     **options: Any,
@@ -69,6 +71,7 @@ def task(
     limit: Limit | None = None,
     share: float | None = None,
     check: Callable[..., None] | None = None,
+    lines: make.Lines | None = None,
     encrypt: Encrypt = False,
     broker: dramatiq.Broker | None = None,
     **options: Any,
@@ -97,6 +100,8 @@ def task(
         hold at once, such as 0.5; one at least. A job over it leaves its slot to others, and comes again after
         0.2 to 30 s, by how long such jobs run.
       check: called with a job's arguments at each enqueue; its error refuses the job. Binding is left to it.
+      lines: ``(args, kwargs, options) -> lines``: of each job, the lines that it waits in (queues/lines.py). Jobs of
+        schedules and of events' handlers wait in none.
       encrypt: keep arguments, and all that a job leaves in Redis, encrypted, with FOURLANE_ENCRYPTION_KEYS; a job
         whose arguments are not encrypted is refused, but with ``"accept-plain"`` (docs/tasks.md).
       broker: the broker; by default the one that settings describe, or a global ``StubBroker``. One of dramatiq's
@@ -142,6 +147,7 @@ def task(
             tier=parsed,
             limit=limit,
             check=check,
+            lines=lines,
             encrypt=encrypt,
             options=kept,
         )

@@ -14,7 +14,7 @@ import redis
 from dramatiq.middleware import Middleware
 from sqlalchemy import select, text
 
-from fourlane import outbox
+from fourlane import codec, outbox
 from fourlane.db.engine import Database
 from fourlane.db.models import JobOutbox, Organization
 from fourlane.errors import InvalidArguments, InvalidName, JobTooLarge, RedisUnavailable
@@ -22,6 +22,7 @@ from fourlane.job import State
 from fourlane.outbox.relay import Relay
 from fourlane.queues import browse, carry
 from fourlane.queues.broker import RedisBroker
+from fourlane.queues.lines import Line
 from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
 from fourlane.tasks.task import Task, task
@@ -387,3 +388,31 @@ def test_it_relays_until_stopped_and_wakes_soon(
         stop.set()
         thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_job_s_lines_go_along(database: Database, relay: Relay, store: Store, broker: RedisBroker) -> None:
+    def lines(args: Any, kwargs: Any, options: Any) -> list[Line]:
+        return [Line(f"to:{args[0]}", 3), Line(f"t:{options['tenant']}", 9)]
+
+    send = task(name="send", service="images", broker=broker, lines=lines)(lambda receiver: None)
+    with database.begin() as session:
+        job = outbox.enqueue_with_options(session, send, args=["ada"], tenant="acme", max_retries=2)
+    relay.drain()
+    keys = store.service("images").jobs
+    [body] = store.connector.command(keys, "HVALS", keys)
+    envelope = codec.decode(body)
+    assert envelope.lines == ["to:ada=3", "t:acme=9"]
+    assert envelope.options == {"tenant": "acme", "max_retries": 2}
+    assert job.info().state is State.READY
+
+
+@pytest.mark.parametrize("lines", ["a", ["a"], ['a=1"]]\n'], 1, [["a=1"]], [f"a{n}=1" for n in range(9)]])
+def test_lines_that_are_none_fail_their_row(database: Database, relay: Relay, lines: Any) -> None:
+    with database.begin() as session:
+        session.add(
+            JobOutbox(id=uuid.uuid4(), task="t", service="images", tier=1, args="[]", kwargs="{}",
+                      options=json.dumps({codec.LINES: lines}))
+        )  # fmt: skip
+    relay.drain()
+    [row] = rows(database)
+    assert "line" in (row.error or "")

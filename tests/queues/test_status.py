@@ -33,7 +33,7 @@ def queue(tier: Tier = Tier.P1, **given: Any) -> QueueInfo:
 
 def seen(**given: Any) -> Seen:
     one = given.pop("queue", queue())
-    service = ServiceInfo("mail", given.pop("delayed", 0), None, 0, given.pop("workers_of_service", 1), [one], 0)
+    service = ServiceInfo("mail", given.pop("delayed", 0), None, 0, 0, given.pop("workers_of_service", 1), [one], 0)
     well: dict[str, Any] = {
         "services": [service], "workers": [], "schedules": [], "providers": [], "memory": None, "died": {},
         "beyond": Beyond(),

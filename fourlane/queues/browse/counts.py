@@ -41,6 +41,8 @@ class ServiceInfo(msgspec.Struct, frozen=True):
     next_due_in_ms: int | None
     """Milliseconds until the next of them may run; 0 when it is late."""
     running: int
+    parked: int
+    """Jobs that wait for a place in a line."""
     workers: int
     queues: list[QueueInfo]
     at_ms: int
@@ -90,7 +92,7 @@ def rates(before: Sequence[ServiceInfo], after: Sequence[ServiceInfo]) -> dict[s
 def _service(store: Store, name: str) -> ServiceInfo:
     keys = store.service(name)
     reply = store.connector.run("browse", keys.all, ())
-    *tiers, delayed, due, workers, control, now = reply
+    *tiers, delayed, due, parked, workers, control, now = reply
     limits, now = read_limits(control), int(now)
     found: list[QueueInfo] = []
     for tier in Tier:
@@ -113,7 +115,7 @@ def _service(store: Store, name: str) -> ServiceInfo:
     for lease_name in store.lease_names(name):
         running += store.connector.command(keys.jobs, "SCARD", keys.leased(lease_name))
     next_due = max(0, int(float(due)) - now) if due else None
-    return ServiceInfo(name, delayed, next_due, running, workers, found, now)
+    return ServiceInfo(name, delayed, next_due, running, parked, workers, found, now)
 
 
 def queue_of(store: Store, queue: Queue | str) -> Queue:

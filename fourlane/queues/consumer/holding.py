@@ -45,6 +45,7 @@ class Holding:
         self._lock = threading.RLock()
         self._out_of_step = False  # a turn failed: what Redis says we hold may not be what we know
         self._controlled = False  # the service has a pause or a limit
+        self._lines = False  # jobs of the service name lines
         self._tally = Tally()
         self._told_at = -math.inf  # when others were last told to watch this one
         self._contact = Contact(time.monotonic())
@@ -122,7 +123,11 @@ class Holding:
         entries = {entry for entry, _ in settled}
         counts = ask.look or self._tally.is_due(time.monotonic())
         ask = msgspec.structs.replace(
-            ask, held=len(self.held - entries), control=self._controlled, idle_silence_ms=_IDLE_SILENCE_MS
+            ask,
+            held=len(self.held - entries),
+            control=self._controlled,
+            lines=self._lines,
+            idle_silence_ms=_IDLE_SILENCE_MS,
         )
         try:
             turn = self.store.turn(
@@ -154,6 +159,7 @@ class Holding:
         unsettled = faults.union(turn.refused)
         self._tally.add((), [(entry, outcome) for entry, outcome in settled if entry not in unsettled])
         self._learn_control(turn, ask)
+        self._lines = self._lines or turn.lines
         if turn.due_in is not None:
             self.due_at = now + turn.due_in / 1000
         if turn.lost:

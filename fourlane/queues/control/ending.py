@@ -13,6 +13,7 @@ from fourlane.outcome import WAITERS_MS
 from fourlane.queues import carry, ended
 from fourlane.queues.browse import locate, queue_of
 from fourlane.queues.control.busy import TRIES, too_busy
+from fourlane.queues.keys import ServiceKeys
 from fourlane.queues.store import Store
 
 __all__ = ["cancel", "purge"]
@@ -58,7 +59,7 @@ def _telling(job_id: str, body: bytes, has_callbacks: Callable[[str], bool] | No
 
 
 def purge(store: Store, queue: Queue | str) -> int:
-    """Drop a queue's ready and delayed jobs; what runs and the dead letters stay. Returns how many went.
+    """Drop a queue's ready, parked and delayed jobs; what runs and the dead letters stay. Returns how many went.
 
     Stops after as many as there were at the start, so that a busy producer cannot keep it going for ever.
     """
@@ -67,9 +68,15 @@ def purge(store: Store, queue: Queue | str) -> int:
     keys = store.service(named.service)
     tier, command = int(named.tier), store.connector.command
     most = command(keys.jobs, "LLEN", keys.ready[tier]) + command(keys.jobs, "ZCARD", keys.delayed)
+    parked = command(keys.jobs, "ZCARD", keys.parked)
+    # Those that are parked first: whoever gives up a place lets another one in, to the ready ones.
+    return _sweep(store, keys, tier, "parked", parked) + _sweep(store, keys, tier, "", most + parked)
+
+
+def _sweep(store: Store, keys: ServiceKeys, tier: int, which: str, most: int) -> int:
     dropped = skip = done = 0
     while not done and dropped + skip < most:
-        some, passed, done = store.connector.run_once("purge", keys.all, (tier, skip), keys.sent)
+        some, passed, done = store.connector.run_once("purge", keys.all, (tier, which, skip), keys.sent)
         dropped += some
         skip += passed
     return dropped

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from fourlane.queues.dead_letters.letters import Filter, Letter, one
 from fourlane.queues.dead_letters.look import count, info_of
 from fourlane.queues.dead_letters.trail import note
 from fourlane.queues.dead_letters.walk import PAGE, queues_of, walk
+from fourlane.queues.lines import Line, read_lines
 from fourlane.queues.records import read_record, write_record
 from fourlane.queues.store import Store
 
@@ -121,17 +123,19 @@ def edit(
       InvalidArguments, JobTooLarge: as at enqueueing.
       EncryptionError: its arguments are encrypted, and the key is not here.
       Reject: they were tampered with.
+      InvalidOption: another program wrote lines into it that are none.
     """
     carry.refuse_late()
     for _ in range(_TRIES):
         letter = one(store, job_id, queue)
         old = codec.decode(letter.body)
         sealed = codec.is_sealed(old)
+        lines = read_lines(old.lines)
         if sealed:
             from fourlane.sealing import open_job
 
             old = open_job(old, letter.at.id)
-        new = make.Draft(old.task, old.options, sealed).body(
+        new = make.Draft(old.task, old.options, sealed, lines=partial(_same, lines)).body(
             letter.at.id,
             old.args if args is None else args,
             old.kwargs if kwargs is None else kwargs,
@@ -144,6 +148,10 @@ def edit(
             return info_of(store, letter._replace(body=new))
         # 0: it was replayed or discarded meanwhile; then one says so. -1: somebody else edited it.
     raise FourlaneError(f"dead letter {job_id} changes too fast to be edited; try again")
+
+
+def _same(lines: list[Line], *_: Any) -> list[Line]:
+    return lines
 
 
 def drop_old(store: Store, service: str) -> int:

@@ -2,6 +2,7 @@
 
 from fourlane.queues.guards.batches import Batches
 from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, period_of
+from fourlane.queues.guards.lines import Lines
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
 from fourlane.queues.guards.receivers import Receivers
 
@@ -12,6 +13,7 @@ __all__ = [
     "Batches",
     "Bound",
     "Budgets",
+    "Lines",
     "PaidCall",
     "ProviderState",
     "ProviderStates",

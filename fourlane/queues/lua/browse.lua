@@ -1,7 +1,7 @@
 -- The depths and oldest ages of a service. Reads only, and scans nothing.
 -- KEYS  the service's
 -- Reply for each tier: ready, void among them, oldest ready since, dead,
---       done ever (-1: never counted); then delayed, next due, workers, control, now
+--       done ever (-1: never counted); then delayed, next due, parked, workers, control, now
 --@include keys
 --@include entries
 --@include waits
@@ -19,8 +19,10 @@ for tier = 0, 3 do
     reply[#reply + 1] = tonumber(counted[2] or -1)
 end
 local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-reply[#reply + 1] = redis.call('ZCARD', DELAYED)
+-- Closed lines lie among them.
+reply[#reply + 1] = redis.call('ZCARD', DELAYED) - tonumber(redis.call('HGET', STATS, 'closed') or 0)
 reply[#reply + 1] = first[2] or ''
+reply[#reply + 1] = redis.call('ZCARD', PARKED)
 reply[#reply + 1] = redis.call('ZCARD', WORKERS)
 reply[#reply + 1] = redis.call('HGET', JOBS, CONTROL) or ''
 reply[#reply + 1] = string.format('%.0f', now_ms())

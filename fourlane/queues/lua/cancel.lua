@@ -9,10 +9,13 @@
 --@include keys
 --@include entries
 --@include time
+--@include clock
+--@include waits
 --@include batches
 --@include wake
 --@include forget
 --@include leases
+--@include lines
 --@include once
 --@include telling
 --@include waiters
@@ -40,6 +43,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
     if redis.call('ZREM', DELAYED, id, with_record(id)) > 0 then
         tell_that_it_never_ran()
         forget({ with_record(id) })
+        give_up_places({ id })
         return { 'delayed' }
     end
     for i = FIRST_OWN_KEY, #KEYS - 3 do

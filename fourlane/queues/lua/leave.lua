@@ -6,28 +6,34 @@
 --@include keys
 --@include entries
 --@include time
+--@include clock
+--@include waits
 --@include batches
 --@include forget
 --@include wake
 --@include telling
 --@include cancelled
 --@include count_done
+--@include lines
 --@include once
 
 return once(KEYS[#KEYS], ARGV[1], function()
     local held = redis.call('SMEMBERS', KEYS[FIRST_OWN_KEY])
     local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
     table.sort(held)
+    local over = {}
     for i = #held, 1, -1 do
         local entry = held[i]
         local mark = was_cancelled(id_of(entry))
         if mark then
             forget_cancelled(entry, mark, now_ms())
+            over[#over + 1] = entry
         else
             redis.call('LPUSH', READY[tier_of(entry)], entry)
         end
         if limited then redis.call('SREM', SLOTS[tier_of(entry)], id_of(entry)) end
     end
+    give_up_places(over)
     count_done(ARGV[3], KEYS[FIRST_OWN_KEY + 1])
     redis.call('DEL', KEYS[FIRST_OWN_KEY])
     redis.call('ZREM', WORKERS, ARGV[2])

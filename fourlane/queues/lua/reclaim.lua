@@ -17,6 +17,8 @@
 --@include keys
 --@include entries
 --@include time
+--@include clock
+--@include waits
 --@include batches
 --@include wake
 --@include forget
@@ -24,6 +26,7 @@
 --@include telling
 --@include waiters
 --@include cancelled
+--@include lines
 --@include once
 
 local LEASED = KEYS[FIRST_OWN_KEY]
@@ -68,7 +71,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
         return alone and redis.call('HINCRBY', CRASHES, id .. '|t', 1) >= MOST_ALONE
     end
     local limited = redis.call('HEXISTS', JOBS, CONTROL) == 1
-    local back, poisoned = 0, {}
+    local back, poisoned, over = 0, {}, {}
     for i = #held, 1, -1 do -- the last first: each goes to the front
         local entry = held[i]
         local id, tier = id_of(entry), tier_of(entry)
@@ -76,6 +79,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
         local mark = was_cancelled(id)
         if mark then
             forget_cancelled(entry, mark, now)
+            over[#over + 1] = entry
         else
             local poison = false
             if how == 'silent' or begun[entry] then
@@ -87,6 +91,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
                 if not is_telling(id) then send_telling(id, ARGV[9] .. cjson.encode(id) .. ARGV[10], now) end
                 if result_of[id] then tell_waiters(result_of[id], ARGV[13], ARGV[14]) end
                 poisoned[#poisoned + 1] = id
+                over[#over + 1] = id
             else
                 if unbegun_ms > 0 and not begun[held[i]] and not has_record(entry) then
                     redis.call('ZADD', DELAYED, now + unbegun_ms, id)
@@ -97,6 +102,7 @@ return once(KEYS[#KEYS], ARGV[1], function()
             end
         end
     end
+    give_up_places(over)
     redis.call('SREM', LEASED, unpack(held))
     redis.call('HINCRBY', STATS, 'reclaimed', back)
     local left = redis.call('SCARD', LEASED)

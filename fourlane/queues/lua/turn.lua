@@ -3,7 +3,8 @@
 --       that has a value for who waits, then, with jobs done to be counted, what remembers that they were
 -- ARGV  1 the worker's lease name
 --       2 what it asks besides, in words: "ages" (how long each tier has waited), "beat", "control" (the service has
---         one), "look" (keep house), "news", "watch" (have another worker watch this one)
+--         one), "lines" (jobs that it settles may have places in lines), "look" (keep house), "news", "watch" (have
+--         another worker watch this one)
 --       3 and 4 milliseconds of silence that count as its death, while it holds leases and while it holds none
 --       5 asked ahead, to run when a wait ends: a moment; the worker counts as idle when it need not be heard of
 --         before; else 0
@@ -38,6 +39,7 @@
 --       jobs       leased: their entries, their bodies, and for each that has one its record and its crashes
 --       more       tiers that may have more
 --       control    the service has one
+--       lines      jobs of the service name lines
 --       room_in    milliseconds until a limit has room
 --       beaten     asked ahead: it counted as idle, and counts as one that holds leases from now on
 --       now        the time, when it was needed
@@ -70,7 +72,7 @@ if held > 0 and redis.call('EXISTS', LEASED) == 0 then
     return reply({ lost = 1, refused = finished })
 end
 
-local settled = { done = {}, others = {}, refused = {}, faults = {}, delayed = false, dropped = 0 }
+local settled = { done = {}, others = {}, refused = {}, faults = {}, delayed = false, dropped = 0, stay = {} }
 if #finished > 0 then
     --@include settle_done
     local alone = #done == 1 and #ends == 0
@@ -91,6 +93,11 @@ local control = asks.control and redis.call('HGET', JOBS, CONTROL)
 if control then
     --@include slots
     release_slots(settled.done, settled.others)
+end
+if asks.lines or settled.any_cancelled then
+    --@include waits
+    --@include lines
+    settle_places(settled.done, settled.others, settled.stay)
 end
 if settled.no_more then error(settled.no_more, 0) end
 if done_before ~= '' then
@@ -148,5 +155,6 @@ return reply({
     refused = settled.refused, faults = settled.faults, dropped = settled.dropped > 0 and settled.dropped or nil,
     news = news, due_in = due_in, expired = silent, expires_in = silent_in, workers = workers, off = off, ages = ages,
     jobs = leased.jobs and #leased.jobs[1] > 0 and leased.jobs or nil, more = leased.more ~= '' and leased.more or nil,
-    control = (leased.control or control) and 1 or nil, room_in = leased.room_in, beaten = beaten, now = now,
+    control = (leased.control or control) and 1 or nil, room_in = leased.room_in, lines = leased.lines,
+    beaten = beaten, now = now,
 })

@@ -42,7 +42,7 @@ def script(name: str, flagged: bool = False) -> Script:
     """The script of this name, with the flag for a server that takes it."""
 
     def include(match: re.Match[str]) -> str:
-        return (_FOLDER / "parts" / f"{match[1]}.lua").read_text()
+        return _INCLUDE.sub(include, (_FOLDER / "parts" / f"{match[1]}.lua").read_text())
 
     first = FLAG if flagged else ""
     source = _INCLUDE.sub(include, (_FOLDER / f"{name}.lua").read_text())

@@ -30,7 +30,7 @@ def what_to_ask(
     """
     held = max(0, service.held - settles)
     if service.settles_at_most:  # Redis refused: it is to say what it refuses, and nothing else with it
-        return Ask(held=held, control=service.controlled, idle_silence_ms=idle_silence_ms)
+        return Ask(held=held, control=service.controlled, lines=service.lines, idle_silence_ms=idle_silence_ms)
     agenda, tiers = service.agenda, service.tiers
     look = agenda.looks(now)
     busy = service.held > settles
@@ -46,5 +46,6 @@ def what_to_ask(
         ages=ages,
         watch=(want > 0 or busy) and agenda.wants_watch(now),
         control=service.controlled,
+        lines=service.lines,
         idle_silence_ms=idle_silence_ms,
     )

@@ -53,6 +53,8 @@ class Service:
         """Others hold leases: their silence would be noticed here."""
         self.controlled = False
         """It has limits."""
+        self.lines = False
+        """Jobs that it gave name lines."""
 
     @property
     def lease_name(self) -> str:
@@ -161,6 +163,7 @@ class Service:
             self.tiers.learn_ages(turn.ages, now)
         if turn.controlled or ask.control:
             self.controlled = turn.controlled
+        self.lines = self.lines or turn.lines
         self.tiers.looked_at()
 
     def limits_unknown(self) -> None:

@@ -335,7 +335,11 @@ def test_what_an_encrypted_job_keeps_is_sealed(
     assert (length, len(provider.requests)) == (len(LONG), 3)
     for ref in (image, edited, f"storage:ai/acme/{job.id}/generate.json"):
         found = root().part(storage).get(ref)
-        assert (found.media_type, b"PNG" in found.data, b"word" in found.data) == (SEALED, False, False)
+        assert (found.media_type, b"\x89PNG\r\n" in found.data, LONG[:40].encode() in found.data) == (
+            SEALED,
+            False,
+            False,
+        )
     assert asyncio.run(ai.read_file(image)).data == png("a fox0")  # by a program that has the keys
     with pytest.raises(JobFailed, match="only a task with encrypt=True may read it"):
         plain.send(image).result(20)

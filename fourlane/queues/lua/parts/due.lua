@@ -1,11 +1,24 @@
--- Needs keys, entries, waits, wake, clock, pace, refusals. Delayed jobs whose time has come become ready, at most so
--- many in a call.
+-- Needs keys, entries, batches, waits, wake, clock, pace, refusals. Delayed jobs whose time has come become ready, at
+-- most so many in a call, and closed lines open.
 local DUE_AT_ONCE = 200
+
+local OPENS = '~'
+
+local function open_lines(names)
+    --@include lines
+    for _, name in ipairs(names) do
+        local line = line_of(name)
+        line.opens = 0
+        let_in(line)
+    end
+    redis.call('HINCRBY', STATS, 'closed', -#names)
+    write_lines()
+end
 
 -- Those whose time has come, by tier; and those of no tier. The ones that their replay's pace holds back wait again.
 local function take_due()
     local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', clock(), 'WITHSCORES', 'LIMIT', 0, DUE_AT_ONCE)
-    local ready, unplaced, paces = {}, {}, {}
+    local ready, unplaced, paces, opened = {}, {}, {}, {}
     for i = 1, #due, 2 do
         local tier, at = tier_of(due[i]), tonumber(due[i + 1])
         local later = wait_again(paces, at, clock())
@@ -17,9 +30,11 @@ local function take_due()
             table.insert(ready[tier].members, due[i])
         else
             unplaced[#unplaced + 1] = due[i]
+            if tier == OPENS then opened[#opened + 1] = string.sub(due[i], 2) end
         end
     end
     write_paces(paces)
+    if #opened > 0 then open_lines(opened) end
     return ready, unplaced
 end
 

@@ -50,26 +50,32 @@ local function read_bodies()
     return bodies, found_control
 end
 
--- Returns the entries and bodies that are leased. Those that were cancelled while they waited have an empty body: they
--- are void, and not leased.
-local function hold(found)
-    local entries, bodies, void = {}, {}, {}
+-- What was popped, by what is to become of it: those that were cancelled while they waited have an empty body, are void
+-- and not leased; a line feed behind a body says that it names lines.
+local NAMES_LINES = 10
+local function sort(found, void)
+    local entries, bodies, any_lines, byte = {}, {}, false, string.byte
     for i, entry in ipairs(popped) do
-        if found[i] and found[i] ~= '' then
+        local body = found[i]
+        if body and body ~= '' then
             entries[#entries + 1] = entry
-            bodies[#bodies + 1] = found[i]
-        elseif found[i] then
+            bodies[#bodies + 1] = body
+            if byte(body, -1) == NAMES_LINES then any_lines = true end
+        elseif body then
             void[#void + 1] = entry
         else
             orphans = orphans + 1
         end
     end
-    touched, its_type = LEASED, 'set'
-    if #entries > 0 then all('SADD', LEASED, entries) end
-    return entries, bodies, void
+    return entries, bodies, any_lines
 end
 
 local function count_unleased(void)
+    if #void > 0 then
+        --@include waits
+        --@include lines
+        give_up_places(void)
+    end
     for _, entry in ipairs(void) do
         forget({ with_record(entry) })
         redis.call('HINCRBY', STATS, 'void:' .. tier_of(entry), -1)
@@ -89,29 +95,79 @@ local function read_records(entries)
     return records
 end
 
--- Returns { jobs = { entries, bodies, records }, more = the tiers that may have more, control, room_in }: the service's
--- control lies beside the bodies. Or { refused }: what to say of a key of another type.
-local function lease(want, tiers, first_share, control)
-    local limits = control and read_limits(control)
-    local more
-    local done, entries, bodies, void = pcall(function()
-        more = pop(want, tiers, first_share, limits)
+-- Of these only those that have room in their lines; the others are parked. Returns the number parked.
+local function keep_those_with_room(entries, bodies, limits)
+    --@include waits
+    --@include lines
+    --@include admit
+    touched, its_type = LINES, 'hash'
+    local parked, kept, number = park(entries, bodies), 0, #entries
+    for i = 1, number do
+        local entry, body = entries[i], bodies[i]
+        entries[i], bodies[i] = nil, nil
+        if parked[i] then
+            if limits then limits.spare(entry) end
+        else
+            kept = kept + 1
+            entries[kept], bodies[kept] = entry, body
+        end
+    end
+    return number - kept
+end
+
+-- So many are looked at in a call, however few of them have room in their lines.
+local MOST_LOOKED_AT = 300
+
+-- Lease into `leased`. Returns the control where it is new: then nothing was leased.
+local function fill(leased, want, tiers, first_share, control, limits)
+    local entries, bodies, looked_at = {}, {}, 0
+    repeat
+        leased.more = pop(want - #entries, tiers, first_share, limits)
         local found, found_control = read_bodies()
         if found_control and not control then
             put_back(false)
-            control, limits = found_control, read_limits(found_control)
-            more = pop(want, tiers, first_share, limits)
-            found = read_bodies()
+            popped = {}
+            return found_control
         end
-        return hold(found)
+        local some, their_bodies, any_lines = sort(found, leased.void)
+        local parked = 0
+        if any_lines then
+            leased.lines = 1
+            parked = keep_those_with_room(some, their_bodies, limits)
+        end
+        touched, its_type = LEASED, 'set'
+        if #some > 0 then all('SADD', LEASED, some) end
+        if #entries == 0 then
+            entries, bodies = some, their_bodies
+        else
+            for i = 1, #some do
+                entries[#entries + 1], bodies[#bodies + 1] = some[i], their_bodies[i]
+            end
+        end
+        looked_at, first_share = looked_at + #popped, ''
+    until parked == 0 or #entries >= want or looked_at >= MOST_LOOKED_AT
+    leased.jobs = { entries, bodies }
+    return nil
+end
+
+-- Returns { jobs = { entries, bodies, records }, more = the tiers that may have more, control, room_in, lines = 1 when
+-- any has some }: the service's control lies beside the bodies. Or { refused }: what to say of a key of another type.
+local function lease(want, tiers, first_share, control)
+    local limits = control and read_limits(control)
+    local leased = { void = {} }
+    local done, fault = pcall(function()
+        local new_control = fill(leased, want, tiers, first_share, control, limits)
+        if new_control then
+            control, limits = new_control, read_limits(new_control)
+            fill(leased, want, tiers, first_share, control, limits)
+        end
     end)
     if not done then
         put_back(control)
-        return { refused = refusal(entries, touched, its_type) }
+        return { refused = refusal(fault, touched, its_type) }
     end
-    count_unleased(void)
-    return {
-        jobs = { entries, bodies, read_records(entries) }, more = more,
-        control = control, room_in = limits and limits.room_in or nil,
-    }
+    count_unleased(leased.void)
+    leased.jobs[3] = read_records(leased.jobs[1])
+    leased.control, leased.room_in = control, limits and limits.room_in or nil
+    return leased
 end

@@ -38,5 +38,13 @@ local function read_limits(text)
         end
     end
 
+    -- It was taken, and does not begin.
+    function limits.spare(entry)
+        local tier = tier_of(entry)
+        local limit = by_tier[tier]
+        if limit and limit.rate then redis.call('HINCRBYFLOAT', BUCKETS, tier .. 'level', 1) end
+        if limit and limit.concurrency then redis.call('SREM', SLOTS[tier], id_of(entry)) end
+    end
+
     return limits
 end

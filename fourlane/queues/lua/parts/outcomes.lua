@@ -3,6 +3,7 @@
 -- Each writes the place where the job lies from then on last: when a write before that is refused, it lies nowhere else.
 local mark -- of a job that was cancelled while it ran
 local any_delayed = false
+local STAYS = { back = 'ready', retry = 'delayed', postpone = 'delayed' } -- the job lives on
 local outcomes = {}
 
 -- The same entry, and marked as one that has a record.
@@ -89,6 +90,8 @@ local function take_back(ended, entry)
     if not has_record(entry) then redis.pcall('HDEL', RECORDS, id) end
     if mark then redis.pcall('ZADD', CANCELS, mark, id) end
 end
+
+local function was_marked() return mark end
 
 -- Returns what Redis refuses, if it does.
 local function write_end(ended)

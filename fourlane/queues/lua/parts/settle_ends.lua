@@ -12,6 +12,8 @@ local function settle_ends(ends, done, held, settled)
             local fault = write_end(ended)
             if not fault then
                 others[#others + 1] = entry
+                settled.stay[entry] = not was_marked() and STAYS[ended.outcome] or nil
+                settled.any_cancelled = settled.any_cancelled or was_marked()
             elseif is_of_the_server(fault) then
                 settled.no_more = fault
                 break
