@@ -13,6 +13,7 @@ import dramatiq.errors
 from fourlane.errors import FourlaneError, Reject
 from fourlane.tasks.context import current_job
 from fourlane.tasks.webhooks.judging import judge
+from fourlane.tasks.webhooks.loading import client, ready
 from fourlane.tasks.webhooks.policy import PRIVATE_BY, InvalidEndpoint, Policy, check_url, policy
 from fourlane.tasks.webhooks.signing import signed
 from fourlane.telling import tell
@@ -53,6 +54,7 @@ async def attempt(
     by: Policy | None = None,
 ) -> Delivered:
     """Deliver once; arguments and errors are those of `deliver`."""
+    await ready(client, policy)
     secrets = [] if secret is None else [secret]
     body, sent = signed(payload, webhook_id=webhook_id, at_seconds=int(time.time()), secrets=secrets, headers=headers)
     response = await send(url, body, sent, by or policy())
@@ -71,7 +73,6 @@ async def send(url: str, body: bytes, headers: Mapping[str, str], by: Policy) ->
       Reject: the address is refused.
       DeliveryFailed: no answer came.
     """
-    # Here, because producers load this module too, and need no HTTP client.
     from fourlane.providers import http
 
     try:

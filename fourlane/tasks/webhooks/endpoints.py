@@ -24,6 +24,7 @@ from fourlane.tasks.task import task
 from fourlane.tasks.webhooks import logbook
 from fourlane.tasks.webhooks.attempt import DeliveryFailed, raise_for, send
 from fourlane.tasks.webhooks.lines import endpoint_line, lines_to_endpoint
+from fourlane.tasks.webhooks.loading import client, ready
 from fourlane.tasks.webhooks.policy import BACKOFF, JOB_MS, MAX_RETRIES, SERVICE, Policy, policy
 from fourlane.tasks.webhooks.setup import Setup, setup
 from fourlane.tasks.webhooks.signing import signed
@@ -57,6 +58,7 @@ async def deliver_to_endpoint(
       Reject: it can never succeed: the endpoint is disabled or gone, or answered so.
       dramatiq.errors.Retry, DeliveryFailed: it may succeed later.
     """
+    await ready(client, policy, setup)
     here, by = setup(), policy()
     todo = await here.threads.run(_load, here.database, delivery_id)
     if todo is None:
