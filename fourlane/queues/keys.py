@@ -37,7 +37,6 @@ counted:NAME   string    the number of this worker's last jobs done that were  9
 once:KEY       string    the id of the job that was accepted under this key      its ttl
 latest:KEY     string    the time of the latest event handled of one thing       its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
-breaker:KEY    string    there while a receiver is left alone                    its ttl
 taken:N        set       ids of jobs that events made, or that were handled      its ttl
                          without one, on one day: N is a number of days
 claim:ID       string    who handles it without a job, straight from SQS         its ttl
@@ -179,9 +178,6 @@ class ServiceKeys:
     def places(self, key: str) -> bytes:
         return self._key(f"places:{key}")
 
-    def breaker(self, key: str) -> bytes:
-        return self._key(f"breaker:{key}")
-
     def taken(self, day: int) -> list[bytes]:
         """Where the ids of this day are, then the day before's and the next one's: clocks differ."""
         return [self._key(f"taken:{n}") for n in (day, day - 1, day + 1)]
@@ -288,7 +284,6 @@ _SERVICE_TYPES: Final = {
     r"once:.+": "string",
     r"latest:.+": "string",
     r"places:.+": "zset",
-    r"breaker:.+": "string",
     r"taken:\d+": "set",
     r"claim:.+": "string",
     r"sent:.+": "string",

@@ -3,8 +3,8 @@
 from fourlane.queues.guards.batches import Batches
 from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, period_of
 from fourlane.queues.guards.lines import Lines
+from fourlane.queues.guards.places import Places
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
-from fourlane.queues.guards.receivers import Receivers
 
 __all__ = [
     "ALL",
@@ -15,8 +15,8 @@ __all__ = [
     "Budgets",
     "Lines",
     "PaidCall",
+    "Places",
     "ProviderState",
     "ProviderStates",
-    "Receivers",
     "period_of",
 ]
