@@ -30,6 +30,7 @@ from fourlane.db.engine import Database, open_database
 from fourlane.db.models import AuditLog, Organization, WebhookDelivery, WebhookEndpoint
 from fourlane.names import Queue, Tier
 from fourlane.outbox.relay import Relay
+from fourlane.providers.http import loop as http_loop
 from fourlane.queues.broker import RedisBroker
 from fourlane.root import Root
 from fourlane.tasks.webhooks import channel, endpoints, events, lines, policy, rows, setup, standing
@@ -126,6 +127,13 @@ class World:
         finally:
             loop.stop()
             thread.join(10)
+            close_connections()
+
+
+def close_connections() -> None:
+    """Of event loops that ended with their workers, as they would end with their processes."""
+    for ended in [loop for loop in http_loop._idle if not loop.is_running() and not loop.is_closed()]:
+        ended.run_until_complete(http_loop.aclose())
 
 
 @pytest.fixture(autouse=True)
