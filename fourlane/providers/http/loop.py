@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Final, SupportsIndex, TypeVar
@@ -19,7 +18,8 @@ __all__ = ["aclose", "apost"]
 T = TypeVar("T")
 
 _BUFFER_BYTES: Final = 65_536
-_idle: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Idle] = weakref.WeakKeyDictionary()
+# A worker's loop ends with its process; whoever ends one before calls `aclose`.
+_idle: dict[asyncio.AbstractEventLoop, Idle] = {}
 
 
 async def apost(
@@ -39,7 +39,10 @@ async def apost(
         max_redirects=max_redirects,
         keep_body_bytes=keep_body_bytes,
     )
-    idle = _idle.setdefault(asyncio.get_running_loop(), Idle())
+    loop = asyncio.get_running_loop()
+    idle = _idle.get(loop)
+    if idle is None:
+        idle = _idle[loop] = Idle()
     return await call(_ON_LOOP, idle, "POST", url, headers=headers, body=body, bounds=bounds)
 
 
