@@ -37,7 +37,6 @@ counted:NAME   string    the number of this worker's last jobs done that were  9
 once:KEY       string    the id of the job that was accepted under this key      its ttl
 latest:KEY     string    the time of the latest event handled of one thing       its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
-breaker:KEY    string    there while a receiver is left alone                    its ttl
 rate:SENDER    string    when the requests of who sends webhooks would all have  until then, a minute
                          come evenly
 seen:KEY       string    a digest of the body that first came with a webhook's   its ttl
@@ -183,9 +182,6 @@ class ServiceKeys:
     def places(self, key: str) -> bytes:
         return self._key(f"places:{key}")
 
-    def breaker(self, key: str) -> bytes:
-        return self._key(f"breaker:{key}")
-
     def rate(self, sender: str) -> bytes:
         return self._key(f"rate:{sender}")
 
@@ -302,7 +298,6 @@ _SERVICE_TYPES: Final = {
     r"once:.+": "string",
     r"latest:.+": "string",
     r"places:.+": "zset",
-    r"breaker:.+": "string",
     r"rate:.+": "string",
     r"seen:.+": "string",
     r"taken:\d+": "set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -23,6 +24,8 @@ __all__ = [
     "reason_of",
     "text_in",
 ]
+
+log = logging.getLogger("fourlane.notifications")
 
 KEEP_BODY_BYTES: Final = 65_536
 REASON_CHARACTERS: Final = 200
@@ -55,11 +58,14 @@ def post(url: str, content: Any, *, headers: Mapping[str, str], timeout_seconds:
     )
 
 
-def call(request: Callable[[float], http.Response], timeout_seconds: float, *, repeatable: bool) -> http.Response:
+def call(
+    request: Callable[[float], http.Response], timeout_seconds: float, *, repeatable: bool, private_by: str = ""
+) -> http.Response:
     """Call, and again after 100, 200 and 400 ms where that can help and can do no harm, all within the time.
 
     Parameters:
       repeatable: whether a second call with the same content does no harm when the first one arrived.
+      private_by: the setting that allows private addresses.
     """
     deadline = time.monotonic() + timeout_seconds
     unclear = ""  # why it is not known whether an earlier request did what it was to do
@@ -68,13 +74,15 @@ def call(request: Callable[[float], http.Response], timeout_seconds: float, *, r
         try:
             answer = request(deadline - time.monotonic())
         except http.TargetRefused as refused:
-            raise Impossible(str(refused)) from None
+            raise Impossible(http.explained(refused, private_by)) from None
         except RateLimited:
             if unclear:
                 raise Unclear(unclear, down=False) from None
             raise
         except http.TransportError as failed:
             arrived, error = failed.reason not in _NEVER_ARRIVED, str(failed)
+            if failed.private:  # in the log alone: who named the host may read the error
+                log.warning("refused: %s", http.explained(failed, private_by))
         if answer is not None and answer.status in TOO_MUCH and unclear:
             raise Unclear(unclear, down=False)
         if answer is not None and answer.status < 500:

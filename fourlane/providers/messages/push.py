@@ -84,6 +84,7 @@ class WebPush:
             ),
             self._timeout_seconds,
             repeatable=True,
+            private_by="FOURLANE_PUSH_ALLOW_PRIVATE",
         )
         if answer.status in (404, 410):
             raise Impossible(f"the subscription has ended: {reason_of(answer)}", dead="bounce")

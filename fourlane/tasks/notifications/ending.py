@@ -20,7 +20,7 @@ from fourlane.errors import (
 )
 from fourlane.tasks.notifications.notification import InvalidNotification
 from fourlane.tasks.task import current_job
-from fourlane.tasks.webhooks.delivery import judge
+from fourlane.tasks.webhooks.judging import judge
 
 if TYPE_CHECKING:
     from fourlane.providers.messages import NotTaken
