@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: help run test ci test-servers chaos compat check format bench bench-quick bench-events hostile profile clean
+.PHONY: help run test ci test-servers chaos fuzz compat check format bench bench-quick bench-events hostile profile clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */	/'
@@ -43,6 +43,9 @@ test-servers: $(STAMP) ## the engine's tests on Redis 7 and 6.2, where these two
 
 chaos: $(STAMP)  ## ten minutes of faults on real processes (docs/chaos.md); ARGS="--seconds 120 --seed 7 --faults redis,kill-child"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: $(STAMP)   ## odd input for all that comes in from outside; SECONDS=600 ARGS="-k settings"
+	FUZZ_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/fuzz -o timeout=0 $(ARGS)
 
 compat: $(STAMP) ## dramatiq's own tests and packages on our broker, its worker and ours; ARGS="--only packages -k flask"
 	$(BIN)/python -m tests.compat $(ARGS)

@@ -8,7 +8,6 @@ ciphertext moved elsewhere does not decrypt.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import threading
@@ -17,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fourlane import private
 from fourlane.errors import AlteredCiphertext, EncryptionError
-from fourlane.keytext import new_key, read_keys, split_keys
+from fourlane.keytext import NAME_BYTES, name_of, new_key, read_keys, split_keys
 
 if TYPE_CHECKING:
     from fourlane.config.groups.database import EncryptionSettings
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Keyring", "configure", "configure_from", "is_configured", "key_of_file", "keyring", "new_key"]
 
 _VERSION: Final = b"\x01"
-_NAME_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
-_HEADER_BYTES: Final = len(_VERSION) + _NAME_BYTES + _NONCE_BYTES
+_HEADER_BYTES: Final = len(_VERSION) + NAME_BYTES + _NONCE_BYTES
 _TAG_BYTES: Final = 16
 
 
@@ -49,7 +48,7 @@ class Keyring:
         self._ciphers: dict[bytes, Any] = {}
         self._mark_keys: dict[bytes, bytes] = {}
         for key in _read(keys):
-            name = hashlib.sha256(key).digest()[:_NAME_BYTES]
+            name = name_of(key)
             self._ciphers.setdefault(name, AESGCM(key))
             self._mark_keys.setdefault(name, hmac.digest(key, b"fourlane marks", "sha256"))
         if not self._ciphers:
@@ -90,7 +89,7 @@ class Keyring:
             )
         from cryptography.exceptions import InvalidTag
 
-        nonce = sealed[len(_VERSION) + _NAME_BYTES : _HEADER_BYTES]
+        nonce = sealed[len(_VERSION) + NAME_BYTES : _HEADER_BYTES]
         try:
             data: bytes = cipher.decrypt(nonce, sealed[_HEADER_BYTES:], _bound(sealed[:_HEADER_BYTES], context))
         except InvalidTag:
@@ -100,7 +99,7 @@ class Keyring:
     def encrypted(self, data: bytes) -> bool:
         """Whether one of its keys did, by the head; only decrypt proves it."""
         is_long = len(data) >= _HEADER_BYTES + _TAG_BYTES
-        return is_long and data[:1] == _VERSION and data[len(_VERSION) : len(_VERSION) + _NAME_BYTES] in self._ciphers
+        return is_long and data[:1] == _VERSION and data[len(_VERSION) : len(_VERSION) + NAME_BYTES] in self._ciphers
 
     def marks(self, data: bytes, context: str) -> list[str]:
         """A mark of the data for each key, newest first: what is encrypted can be found by it, and what others may
@@ -118,7 +117,7 @@ class Keyring:
     def _name_of(sealed: bytes) -> bytes:
         if sealed[:1] != _VERSION or len(sealed) < _HEADER_BYTES + _TAG_BYTES:
             raise AlteredCiphertext("these bytes were not encrypted by Fourlane")
-        return sealed[len(_VERSION) : len(_VERSION) + _NAME_BYTES]
+        return sealed[len(_VERSION) : len(_VERSION) + NAME_BYTES]
 
 
 def key_of_file(file: Path) -> str:
@@ -133,7 +132,8 @@ def key_of_file(file: Path) -> str:
 
 
 def _read_or_make(file: Path) -> str:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private.folder(file.parent)
+    private.tighten(file)
     draft = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
     if not file.exists():
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:

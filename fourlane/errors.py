@@ -28,7 +28,8 @@ FourlaneError
 ├── InvalidEvent            an event, or its envelope, is not what its type says (also a ValueError)
 ├── EventTooLarge           an event is over the limit and there is no bucket for it (also a ValueError)
 ├── EventsUnavailable       SQS or S3 cannot be reached or refuses us; says what to do
-│   ├── NoSuchEventQueue    the event's queue does not exist in this account and region
+│   ├── EventsRefused       it refuses, and will again: rights, credentials, what the event holds
+│   │   └── NoSuchEventQueue  the event's queue does not exist in this account and region
 │   └── BufferFull          the publisher's local buffer is full
 ├── DatabaseUnavailable     the database cannot be reached or refuses us
 ├── StorageUnavailable      where files are kept cannot be reached, is full or refuses us; says what to do
@@ -68,6 +69,7 @@ __all__ = [
     "EmbeddedServerError",
     "EncryptionError",
     "EventTooLarge",
+    "EventsRefused",
     "EventsUnavailable",
     "FourlaneError",
     "InputUnavailable",
@@ -236,7 +238,20 @@ class EventsUnavailable(FourlaneError):
         super().__init__(message)
 
 
-class NoSuchEventQueue(EventsUnavailable):
+class EventsRefused(EventsUnavailable):
+    """SQS or S3 refuses what is asked, and would refuse it again: the same call does not help.
+
+    Attributes:
+      contents: whether it is for what this one event holds. Else all of its kind are refused, until somebody changes
+        rights, credentials or the queue.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False, contents: bool = False) -> None:
+        super().__init__(message, passing=passing)
+        self.contents = contents
+
+
+class NoSuchEventQueue(EventsRefused):
     """The event's queue does not exist."""
 
 

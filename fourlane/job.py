@@ -2,13 +2,16 @@
 
 An id is 14 characters: the tier's digit, 7 digits of time (milliseconds, base 64, so that ids sort by age) and
 6 random ones. 14 characters are what Redis stores in its smallest string, and a collision within one
-millisecond is one in 69 billion; it is detected, and answered with another id.
+millisecond is one in 69 billion; it is detected, and answered with another id. The random ones come from the kernel, so
+that nobody guesses them from others'. Still an id is a name and no password.
 A message id that another program chose (dramatiq's UUIDs) is kept: its id is the tier's digit, a dot and itself.
 """
 
 from __future__ import annotations
 
-import random
+import os
+import struct
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
 
@@ -38,7 +41,9 @@ _VALUE: Final = {digit: value for value, digit in enumerate(_DIGITS)}
 _PAIRS: Final = [a + b for a in _DIGITS for b in _DIGITS]
 _OWN_LENGTH: Final = 14
 _MAX_MESSAGE_ID: Final = 200
-_getrandbits = random.getrandbits
+_MASK: Final = 2**36 - 1
+_STORED_NUMBERS: Final = struct.Struct("=512Q")
+_numbers: Iterator[int] = iter(())
 
 
 class State(StrEnum):
@@ -95,9 +100,30 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     worker: str = ""
 
 
+def _random() -> int:
+    """A number that nobody can foretell. The kernel is asked for many at once: one by one each costs ten times more."""
+    number = next(_numbers, None)  # threads may share an iterator: none gets the same one
+    return (_ask_kernel() if number is None else number) & _MASK
+
+
+def _ask_kernel() -> int:
+    global _numbers
+    numbers = iter(_STORED_NUMBERS.unpack(os.urandom(_STORED_NUMBERS.size)))
+    _numbers = numbers
+    return int(next(numbers))
+
+
+def _forget_numbers() -> None:
+    global _numbers
+    _numbers = iter(())
+
+
+os.register_at_fork(after_in_child=_forget_numbers)  # the parent hands them out too
+
+
 def new_id(tier: int, now_ms: int) -> str:
     """A fresh id."""
-    r = _getrandbits(36)
+    r = _random()
     return (
         f"{tier}{_DIGITS[now_ms >> 36 & 63]}{_PAIRS[now_ms >> 24 & 4095]}{_PAIRS[now_ms >> 12 & 4095]}"
         f"{_PAIRS[now_ms & 4095]}{_PAIRS[r >> 24]}{_PAIRS[r >> 12 & 4095]}{_PAIRS[r & 4095]}"
@@ -106,7 +132,7 @@ def new_id(tier: int, now_ms: int) -> str:
 
 def new_ids(tier: int, now_ms: int, count: int) -> list[str]:
     """Fresh ids that sort in this order: one random number and those that follow it, so never two that are equal."""
-    first = _getrandbits(36)
+    first = _random()
     time = new_id(tier, now_ms)[:8]
     ids: list[str] = []
     while len(ids) < count:

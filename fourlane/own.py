@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import fourlane.tasks.billing.reconciliation
 import fourlane.tasks.upkeep.maintenance
+import fourlane.tasks.webhooks.channel
 import fourlane.tasks.webhooks.delivery
 import fourlane.tasks.webhooks.endpoints
 import fourlane.webhooks.handlers  # noqa: F401

@@ -16,6 +16,7 @@ import dramatiq
 import dramatiq.broker
 import pytest
 import redis
+from hypothesis import settings
 
 from fourlane import root
 from fourlane.queues.broker import RedisBroker
@@ -35,6 +36,10 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
 # Each of the many interpreters that tests start would compile all of Fourlane.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+# ``pytest --hypothesis-profile fuzz``: by hand, for minutes.
+settings.register_profile("fuzz", max_examples=20_000)
 
 
 class StartServer(Protocol):

@@ -72,6 +72,7 @@ def serving(answer: Callable[[Request], Reply]) -> Iterator[str]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 512  # of 5, a client beyond comes again after a second
 
         def handle_error(self, request: object, client_address: object) -> None:
             pass

@@ -54,8 +54,10 @@ class Postgres:
         admin = connect(self.url)
         try:
             admin.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-            yield self.url_of(name)
-            admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+            try:
+                yield self.url_of(name)
+            finally:
+                admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
         finally:
             admin.close()
 

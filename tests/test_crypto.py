@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import stat
 import threading
@@ -36,13 +38,21 @@ def test_alike_is_the_same_each_time_and_for_the_same_only() -> None:
 
 def test_the_format_is_what_it_says() -> None:
     """Another implementation reads it: version, key's name, nonce, then plain AES-GCM over header and context."""
-    import base64
-    import hashlib
 
     key = base64.b64decode(NEW)
     sealed = Keyring([NEW]).encrypt(b"data", "t.c")
     assert sealed[:5] == b"\x01" + hashlib.sha256(key).digest()[:4]
     assert AESGCM(key).decrypt(sealed[5:17], sealed[17:], sealed[:17] + b"t.c") == b"data"
+
+
+def test_two_keys_of_one_name_are_told_and_the_same_key_twice_is_one() -> None:
+    """A ciphertext could not tell which of them opens it, nor could a rotation."""
+    one, other = (base64.b64encode(number.to_bytes(32, "big")).decode() for number in (50_323, 54_260))
+    with pytest.raises(EncryptionError, match="keys 2 and 3 have one name, 93613343; make another new key") as told:
+        Keyring([NEW, one, other])
+    assert other not in str(told.value)
+    ring = Keyring([one, NEW, one])
+    assert ring.decrypt(ring.encrypt(b"data", "c"), "c") == b"data"
 
 
 def test_rotation() -> None:

@@ -26,9 +26,10 @@ PUBLIC = {
     "ToolFunction analyze call configure embed estimate generate image moderate prices_source read_file speak spending "
     "summarize tool transcribe translate vectors",
     "fourlane.tasks.billing": "PROVIDERS InvalidPeriod RunTaken Summary period_of reconcile reconcile_period",
-    "fourlane.tasks.notifications": "Channel InvalidNotification Notification Sent alert email notify pagerduty push "
-    "slack sms",
-    "fourlane.tasks.webhooks": "Delivered DeliveryFailed deliver send_event",
+    "fourlane.tasks.notifications": "Channel File InvalidNotification Link Notification Sent alert email emails notify "
+    "notify_many pagerduty push slack sms",
+    "fourlane.tasks.webhooks": "Delivered DeliveryFailed InvalidEndpoint add_endpoint change_endpoint deliver "
+    "send_event",
     "fourlane.webhooks": "Answer Event Receiver Refused Senders Unverifiable Verified forward_webhook on_webhook "
     "verify",
 }

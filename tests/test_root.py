@@ -17,7 +17,7 @@ from fourlane.errors import SettingsError
 from fourlane.queues.opening import Opening, opening_here, opening_of
 from fourlane.root import Root, root
 from fourlane.tasks.ai.config import configured
-from fourlane.tasks.webhooks import endpoints
+from fourlane.tasks.webhooks import setup
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_the_last_is_closed_first_and_made_anew_when_it_is_asked_for() -> None:
 def test_one_database_for_all_who_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOURLANE_AI", '{"log_rows": true}')
     assert configured().database is App().database
-    assert endpoints._read_setup().database is App().database
+    assert setup.setup().database is App().database
     assert App(load_settings()).database is not App().database
 
 

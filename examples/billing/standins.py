@@ -102,22 +102,33 @@ class _Standin:
         raise NotImplementedError
 
 
+_LISTS = ("charges", "refunds", "balance_transactions", "invoices", "invoice_payments", "subscriptions")
+
+
 class Stripe(_Standin):
-    """Lists of charges, refunds, balance transactions, invoices and subscriptions, the newest first."""
+    """Lists of charges, refunds, balance transactions, invoices, their payments and subscriptions, the newest first.
+
+    Each row belongs to the account that ``account`` names when it is made; "" is the key's own.
+    """
 
     key = "sk_test_standin"
 
     def __init__(self) -> None:
         super().__init__()
-        self.lists: dict[str, list[Row]] = {
-            name: [] for name in ("charges", "refunds", "balance_transactions", "invoices", "subscriptions")
-        }
+        self.account = ""
+        self.books: dict[str, dict[str, list[Row]]] = {}
+
+    @property
+    def lists(self) -> dict[str, list[Row]]:
+        """Those of ``account``."""
+        return self.books.setdefault(self.account, {name: [] for name in _LISTS})
 
     def answer(self, path: str, query: dict[str, str], headers: dict[str, str]) -> tuple[int, Row]:
         if headers.get("authorization") != f"Bearer {self.key}":
             return 401, {"error": {"type": "invalid_request_error", "message": "Invalid API Key provided"}}
-        rows = self.lists.get(path.removeprefix("/v1/"))
-        if rows is None:
+        name = path.removeprefix("/v1/")
+        rows = self.books.get(headers.get("stripe-account", ""), {}).get(name, [])
+        if name not in _LISTS:
             return 404, {"error": {"type": "invalid_request_error", "message": "no such thing"}}
         first, end = int(query.get("created[gte]", 0)), int(query.get("created[lt]", 1 << 40))
         rows = [row for row in rows if first <= row["created"] < end]
@@ -163,7 +174,7 @@ class Stripe(_Standin):
         )
         self.balance(id, -amount, at, currency, "refund")
 
-    def balance(self, source: str, amount: int, at: datetime, currency: str, type: str) -> None:
+    def balance(self, source: str, amount: int, at: datetime, currency: str, type: str, **more: Any) -> None:
         """A balance transaction alone."""
         self.lists["balance_transactions"].append(
             {
@@ -175,6 +186,7 @@ class Stripe(_Standin):
                 "source": source,
                 "type": type,
             }
+            | more
         )
 
     def invoice(self, id: str, amount: int, at: datetime, status: str = "paid", **more: Any) -> None:
@@ -194,6 +206,23 @@ class Stripe(_Standin):
             }
             | more
         )
+
+    def paid(self, invoice: str, id: str, intent: str, amount: int, at: datetime) -> None:
+        """A payment of an invoice, whole or in part."""
+        of = next(row for row in self.lists["invoices"] if row["id"] == invoice)
+        row = {
+            "id": id,
+            "object": "invoice_payment",
+            "amount_paid": amount,
+            "created": int(at.timestamp()),
+            "currency": of["currency"],
+            "payment": {"type": "payment_intent", "payment_intent": intent},
+            "status": "paid",
+            "status_transitions": {"paid_at": int(at.timestamp())},
+        }
+        payments = of.setdefault("payments", {"object": "list", "data": []})
+        payments["data"].append(row)
+        self.lists["invoice_payments"].append(row | {"invoice": of})
 
     def subscription(self, id: str, amount: int, at: datetime, status: str = "active", **more: Any) -> None:
         """A subscription with one price."""

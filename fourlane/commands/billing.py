@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
+from fourlane import private
 from fourlane.commands.db import open_database
 from fourlane.commands.shared import Duration, Group, confirm, fail, print_json, wants_json
 from fourlane.commands.text import moment, table
@@ -26,10 +27,13 @@ __all__ = ["billing"]
 
 _PROVIDERS: Final = click.Choice(["stripe", "paypal"])
 _SHOWN: Final = 50
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a formula begins; the wide forms too."""
 _COLUMNS: Final = (
     "kind",
     "object",
     "provider_id",
+    "account",
     "our_table",
     "our_id",
     "provider_amount_minor",
@@ -210,7 +214,7 @@ def _rows(database: Database, run_id: uuid.UUID, most: int | None = None) -> Ite
         if number == most:
             return
         row = {name: getattr(finding, name, None) for name in _COLUMNS}
-        row["object"] = finding.details.get("object")
+        row |= {name: finding.details.get(name) for name in ("object", "account")}
         row["first_found_at"] = finding.created_at
         row["our_id"] = finding.our_id.hex if finding.our_id else None
         yield {name: v.isoformat() if isinstance(v, datetime) else v for name, v in row.items()}
@@ -218,11 +222,11 @@ def _rows(database: Database, run_id: uuid.UUID, most: int | None = None) -> Ite
 
 def _write(report: Path, rows: Iterator[dict[str, Any]]) -> None:
     try:
-        with report.open("w", encoding="utf-8", newline="") as file:
+        with private.opened(report) as file:
             if report.suffix == ".csv":
                 writer = csv.DictWriter(file, _COLUMNS)
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
                 return
             file.write("[")
             for number, row in enumerate(rows):
@@ -230,6 +234,11 @@ def _write(report: Path, rows: Iterator[dict[str, Any]]) -> None:
             file.write("\n]\n")
     except OSError as error:
         fail(f"{report}: cannot be written: {error.strerror}")
+
+
+def _plain(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: ids and statuses are what others named them."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _show(database: Database, run_id: uuid.UUID) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fourlane.commands.shared import Group, confirm, open_app, print_json, say, wants_json, yes_option
-from fourlane.commands.text import moment, since, table
+from fourlane.commands.text import lines, moment, since, table
 
 if TYPE_CHECKING:
     from fourlane.db.engine import Database
@@ -71,7 +71,8 @@ def db_status() -> None:
     )
     if outbox is not None:
         oldest = f", the oldest from {since(outbox.oldest_ms)}" if outbox.oldest_ms is not None else ""
-        click.echo(f"outbox: {outbox.pending:,} pending{oldest}; {outbox.failed:,} failed")
+        why = f", the last one: {lines(outbox.last_error)}" if outbox.last_error else ""
+        click.echo(f"outbox: {outbox.pending:,} pending{oldest}; {outbox.failed:,} failed{why}")
 
 
 @db.command("rollback")

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fourlane import private
 from fourlane.commands.jobs import print_job
 from fourlane.commands.shared import (
     Duration,
@@ -219,7 +220,7 @@ def dead_export(output: str, **filters: Any) -> None:
         first = next(found, None)
         lines = found if first is None else chain([first], found)
         try:
-            with click.open_file(output, "w", encoding="utf-8") as file:
+            with click.open_file("-", "w") if output == "-" else private.opened(output) as file:
                 number = _write(file, lines)
         except BrokenPipeError:
             raise  # whoever read it has had enough; click ends quietly

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fourlane.commands.shared import settings_of_program
 from fourlane.commands.worker import assignment_of, run_options
 from fourlane.worker.process.early_signals import take_signals
 
@@ -26,12 +27,10 @@ __all__ = ["dev", "local_sqs"]
 def dev(modules: tuple[str, ...], **options: Any) -> None:
     """Run a worker for development, on an embedded server when REDIS_URL is not set."""
     take_signals(options["profile"])
-    from fourlane.config import load_settings
-
     options["log_jobs"] = True
     if options["scheduler"] is None:
         options["scheduler"] = True
-    settings = load_settings()
+    settings = settings_of_program()
     if options["relay"] is None and settings.relay is None:
         # Not everybody who tries Fourlane has the packages of the extra db.
         options["relay"] = find_spec("sqlalchemy") is not None
@@ -42,6 +41,7 @@ def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
     from fourlane.commands.supervise import supervise
     from fourlane.config import load_settings
     from fourlane.embedded import EmbeddedRedis
+    from fourlane.observe.logs import announce
 
     if settings.redis_url is not None:
         with local_sqs(settings):
@@ -51,7 +51,7 @@ def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
         where = f"embedded {server.version}, data in {settings.data_dir}"
 
         def tell(fault: str | None) -> None:
-            click.echo(f"redis: {fault or 'all is well again'}", err=True)
+            announce(f"redis: {fault or 'all is well again'}")
 
         server.watch(tell, end=lambda: os.kill(os.getpid(), signal.SIGTERM))
         code = supervise(assignment_of(load_settings(), modules, options, where))
@@ -63,21 +63,20 @@ def _run(settings: Settings, modules: tuple[str, ...], options: dict[str, Any]) 
 def local_sqs(settings: Settings) -> Iterator[None]:
     """An SQS server for the environment ``local``, where nothing says which one to use."""
     from fourlane.events import aws, local
+    from fourlane.observe.logs import announce
 
     if aws.is_configured():
         where = os.environ.get("AWS_ENDPOINT_URL_SQS") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-        click.echo(f"sqs: {where}", err=True)
+        announce(f"sqs: {where}")
     elif settings.environment != "local":
-        click.echo("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams", err=True)
+        announce("sqs: no AWS settings were found; set AWS_REGION and credentials to use event streams")
     elif running := local.find(settings.data_dir):
-        click.echo(f"sqs: {running}, of another `fourlane dev` here", err=True)
+        announce(f"sqs: {running.endpoint}, of another `fourlane dev` here")
     elif not local.is_installed():
-        click.echo(f"sqs: none; for event streams here: {local.INSTALL}", err=True)
+        announce(f"sqs: none; for event streams here: {local.INSTALL}")
     else:
         with local.LocalSqs(settings.data_dir, wait=False) as server:
-            click.echo(
-                f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command", err=True
-            )
+            announce(f"sqs: moto's server at {server.endpoint}, in memory: its events end with this command")
             yield
         return
     yield

@@ -1,4 +1,4 @@
-"""``fourlane doctor``: what is wrong with the server, the keys and the event queues."""
+"""``fourlane doctor``: what is wrong with the server, the keys, the outbox and the event queues."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ _LEVEL_COLORS: Final = {"ok": "green", "warn": "yellow", "error": "red"}
 @click.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
-    """Look for what is wrong with the server, the keys and the event queues. Exit code 1 when there is an error."""
+    """Look for what is wrong with the server, the keys, the outbox and the event queues.
+
+    Exit code 1 when there is an error.
+    """
     from fourlane.queues import browse
     from fourlane.queues.doctor import Level, examine
 
     with open_store() as store:
-        findings = [*examine(store, workers=browse.workers(store)), *_event_queues(), *_models()]
+        findings = [*examine(store, workers=browse.workers(store)), *_outbox(), *_event_queues(), *_models()]
     if wants_json():
         print_json({"findings": findings})
     else:
@@ -37,6 +40,18 @@ def doctor(ctx: click.Context) -> None:
                 click.echo(f"{'':<21}→ {finding.fix}")
     if any(finding.level is Level.ERROR for finding in findings):
         ctx.exit(1)
+
+
+def _outbox() -> list[Finding]:
+    """Where DATABASE_URL says that there is one."""
+    from fourlane.config import load_settings
+
+    if load_settings().database_url is None:
+        return []
+    with open_app() as app:
+        from fourlane.outbox.doctor import examine_outbox
+
+        return examine_outbox(app.database)
 
 
 def _event_queues() -> list[Finding]:

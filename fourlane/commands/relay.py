@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 import threading
 
 import click
 
-from fourlane.commands.shared import open_app, say
+from fourlane.commands.shared import open_app, say, settings_of_program
 
 __all__ = ["relay"]
 
@@ -18,14 +16,12 @@ __all__ = ["relay"]
 @click.option("--once", is_flag=True, help="Move what is there, then end.")
 def relay(once: bool) -> None:
     """Move committed jobs of the outbox to Redis, until SIGTERM or Ctrl-C. Any number of relays may run."""
+    from fourlane.observe.logs import announce
     from fourlane.outbox.relay import PATIENCE_SECONDS, relay_of
     from fourlane.queues.rights import check_whole
     from fourlane.watchdog import Watchdog, ping_of
 
-    with open_app() as app:
-        logging.basicConfig(
-            level=app.settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
+    with open_app(settings_of_program()) as app:
         store = app.store
         check_whole(store)
         mover = relay_of(app.root, store)
@@ -38,7 +34,7 @@ def relay(once: bool) -> None:
         stop = threading.Event()
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, lambda *_: stop.set())
-        click.echo(f"ready: relaying from {mover.database} to {store.connector.address}", err=True)
+        announce(f"ready: relaying from {mover.database} to {store.connector.address}")
         watchdog = Watchdog(PATIENCE_SECONDS)
         watchdog.start(ping_of(store.connector, store.keys.services))
         mover.run(stop, watchdog)

@@ -11,7 +11,18 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from fourlane.commands.shared import Duration, Group, Json, confirm, open_store, print_json, say, wants_json, yes_option
+from fourlane.commands.shared import (
+    Duration,
+    Group,
+    Json,
+    confirm,
+    open_store,
+    print_json,
+    say,
+    settings_of_program,
+    wants_json,
+    yes_option,
+)
 from fourlane.commands.text import human_age, one_line, since, table
 
 if TYPE_CHECKING:
@@ -270,8 +281,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
     """
     import signal
 
-    from fourlane.config import load_settings
-    from fourlane.observe import configure_logs, observe_of
+    from fourlane.observe.logs import announce
     from fourlane.own import import_modules
     from fourlane.queues.kept import Keeper
     from fourlane.queues.rights import check_whole
@@ -282,9 +292,8 @@ def scheduler(modules: tuple[str, ...]) -> None:
     from fourlane.tasks.upkeep import maintenance
     from fourlane.watchdog import Watchdog, ping_of
 
-    settings = load_settings()
-    configure_logs(observe_of(settings))
-    with open_store() as store:
+    settings = settings_of_program()
+    with open_store(settings) as store:
         check_whole(store)
         seconds, _ = store.connector.command(store.keys.services, "TIME")
         boot_ms = int(seconds) * 1000
@@ -306,7 +315,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
         running = Scheduler(store, watchdog)
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, lambda *_: running.stop())
-        click.echo(f"scheduler {running.name} is up", err=True)
+        announce(f"scheduler {running.name} is up")
         watchdog.start(ping_of(store.connector, store.keys.edits))
         running.run()
         keeper.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from fourlane.app import App
+    from fourlane.config import Settings
     from fourlane.queues.store import Store
 
 __all__ = [
@@ -27,9 +30,12 @@ __all__ = [
     "open_store",
     "print_json",
     "say",
+    "settings_of_program",
     "wants_json",
     "yes_option",
 ]
+
+_RUNS_ON: Final = "runs on"
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -52,8 +58,18 @@ class Group(click.Group):
             return super().invoke(ctx)
         except FourlaneError as error:
             for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
+                _complain(ctx, line)
             ctx.exit(1)
+
+
+def _complain(ctx: click.Context, line: str) -> None:
+    """To whoever called, or where a program that runs on says all."""
+    if not ctx.find_root().meta.get(_RUNS_ON):
+        click.echo(f"error: {line}", err=True)
+        return
+    from fourlane.observe.logs import announce
+
+    announce(line, logging.ERROR)
 
 
 Group.group_class = Group
@@ -71,13 +87,44 @@ def wants_json() -> bool:
     return bool(click.get_current_context().find_root().meta.get("json"))
 
 
+def settings_of_program() -> Settings:
+    """For a command that runs on: from here on it says all in log lines, what is wrong with its settings too."""
+    from fourlane.config import load_settings
+    from fourlane.config.groups.deployment import canonical
+    from fourlane.errors import SettingsError
+    from fourlane.observe import Observe, configure_logs, observe_of
+
+    click.get_current_context().find_root().meta[_RUNS_ON] = True
+    try:
+        settings = load_settings()
+    except SettingsError:
+        environment = canonical(os.environ.get("FOURLANE_ENVIRONMENT") or "local")
+        configure_logs(Observe(environment=environment, service=os.environ.get("FOURLANE_SERVICE") or "default"))
+        raise
+    configure_logs(observe_of(settings))
+    return settings
+
+
+def _log_for_machines(settings: Settings) -> None:
+    """What a command answers is for who called it; what is logged meanwhile is for whoever reads all other lines."""
+    if settings.environment == "local":
+        return
+    from fourlane.observe import configure_logs, observe_of
+
+    level = settings.log_level if settings.log_level == "ERROR" else "WARN"
+    configure_logs(observe_of(settings.model_copy(update={"log_level": level})))
+
+
 @contextmanager
-def open_app() -> Iterator[App]:
-    """All that the settings describe now, closed at the end."""
+def open_app(settings: Settings | None = None) -> Iterator[App]:
+    """All that the settings describe now, or these ones, closed at the end."""
     from fourlane.app import App
     from fourlane.config import load_settings
 
-    app = App(load_settings())
+    if settings is None:
+        settings = load_settings()
+        _log_for_machines(settings)
+    app = App(settings)
     try:
         yield app
     finally:
@@ -85,16 +132,18 @@ def open_app() -> Iterator[App]:
 
 
 @contextmanager
-def open_store() -> Iterator[Store]:
+def open_store(settings: Settings | None = None) -> Iterator[Store]:
     """The jobs that the settings point at."""
-    with open_app() as app:
+    with open_app(settings) as app:
         yield app.store
 
 
 def print_json(value: Any) -> None:
     import msgspec
 
-    click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+    from fourlane.queues.words import writable
+
+    click.echo(writable(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)))
 
 
 def say(text: str, **fields: Any) -> None:

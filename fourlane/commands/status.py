@@ -90,7 +90,10 @@ def _show(seen: Seen, troubles: list[Trouble]) -> None:
     click.echo(f"workers    {len(seen.workers):,}, {sum(worker.lost for worker in seen.workers):,} of them lost")
     click.echo(f"schedules  {len(seen.schedules):,}, {len(late):,} of them late")
     for lag in seen.beyond.lags:
-        click.echo(f"{lag.kind:<9}  {lag.name}: {lag.waiting:,} wait, the oldest for {human_age(lag.oldest_ms)}")
+        click.echo(
+            f"{lag.kind:<9}  {lag.name}: {lag.waiting:,} wait, the oldest for {human_age(lag.oldest_ms)}"
+            + (f"; {lag.newly_failed:,} failed in 30 minutes" if lag.newly_failed else "")
+        )
     down = sorted({target_of(state) for state in seen.providers if state.state != "closed"})
     targets = {target_of(state) for state in seen.providers}
     click.echo(

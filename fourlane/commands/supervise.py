@@ -13,13 +13,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 
 from fourlane.errors import FourlaneError
 from fourlane.observe.begin import configure_logs
+from fourlane.observe.logs import announce
 from fourlane.queues import browse, control, rights
 from fourlane.queues.limit import Limit
 from fourlane.queues.opening import Opening, opening_here, store
@@ -97,10 +98,10 @@ def main(given: IO[str]) -> NoReturn:
         code = supervise(assignment)
     except FourlaneError as error:
         for line in str(error).splitlines():
-            _say(f"error: {line}")
+            announce(line, logging.ERROR)
         code = 1
     except KeyboardInterrupt:
-        _say("Aborted!")
+        announce("Aborted!")
         code = 1
     sys.exit(code)
 
@@ -116,7 +117,7 @@ def supervise(assignment: Assignment) -> int:
         # Opened before Redis is waited for: who waits is alive.
         probe = _probe(assignment, start) if assignment.probe_port else None
     except OSError as error:
-        _say(_why_no_probe(assignment, error))
+        announce(_why_no_probe(assignment, error), logging.ERROR)
         return CANNOT_START
     try:
         with closing(probe) if probe is not None else nullcontext():
@@ -126,7 +127,7 @@ def supervise(assignment: Assignment) -> int:
 
 
 def _supervise(assignment: Assignment, store: Store, start: Start, probe: Probe | None) -> int:
-    _say(f"redis: {assignment.where}")
+    announce(f"redis: {assignment.where}")
     boot_ms = _greet(assignment, store, start)
     options = msgspec.structs.replace(assignment.options, boot_ms=boot_ms)
 
@@ -143,7 +144,7 @@ def _supervise(assignment: Assignment, store: Store, start: Start, probe: Probe 
         declare=lambda: _declare(assignment, store, boot_ms),
     )
     if options.watch:
-        _say(f"watching the .py files in {options.watch}")
+        announce(f"watching the .py files in {options.watch}")
     with _relaying(supervisor.end_stuck) if assignment.relay else nullcontext():
         if probe is not None:
             from fourlane.worker.process.pages import pages
@@ -166,9 +167,10 @@ def _greet(assignment: Assignment, store: Store, start: Start) -> int:
     when_reachable(lambda: _declare(assignment, store, boot_ms), patience, start.hear)
     start.hear(STARTING)
     if policy not in (None, "noeviction"):
-        _say(
-            f"warning: maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
-            "set it to noeviction"
+        announce(
+            f"maxmemory-policy of this Redis is {policy}: it may drop jobs when its memory is full; "
+            "set it to noeviction",
+            logging.WARNING,
         )
     return boot_ms
 
@@ -183,7 +185,7 @@ def _declare(assignment: Assignment, store: Store, boot_ms: int) -> None:
 
 def _say_ready(options: Options, environment: str, supervisor: Supervisor) -> None:
     services = sorted({s for child in supervisor.children for s in child.table.names()})
-    _say(
+    announce(
         f"ready: {options.processes} process(es) × {options.slots} slots ({options.concurrency} async jobs), serving "
         + ", ".join(options.queues or [f"{environment}.jobs.*.{s}" for s in services])
     )
@@ -200,7 +202,7 @@ def _relaying(end_stuck: Callable[[], None]) -> Iterator[None]:
     relay = relay_of(root(), store)
     if root().settings.database_url is None:
         migrate.migrate(relay.database)  # SQLite is ready to use, as the embedded server is
-    _say(f"outbox: {relay.database}")
+    announce(f"outbox: {relay.database}")
     stop = threading.Event()
     watchdog = Watchdog(PATIENCE_SECONDS, end_stuck)
     watchdog.start(ping_of(store.connector, store.keys.services))
@@ -227,10 +229,5 @@ def _why_no_probe(assignment: Assignment, error: OSError) -> str:
     where = f"port {port}" if host is None else f"{host}, port {port}"
     why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"error: FOURLANE_PROBE_HOST: cannot listen on {where} ({why}); name an address of this machine"
-    return f"error: FOURLANE_PROBE_PORT: cannot listen on {where} ({why}); choose another"
-
-
-def _say(text: str) -> None:
-    with suppress(OSError):  # a terminal that was closed, a full disk: jobs run on, as they do where a log line is lost
-        print(text, file=sys.stderr, flush=True)
+        return f"FOURLANE_PROBE_HOST: cannot listen on {where} ({why}); name an address of this machine"
+    return f"FOURLANE_PROBE_PORT: cannot listen on {where} ({why}); choose another"

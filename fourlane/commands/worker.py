@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fourlane.commands.shared import settings_of_program
 from fourlane.worker.process.early_signals import take_signals
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
     SIGTERM and Ctrl-C stop gracefully, a second Ctrl-C at once; SIGHUP restarts the processes one by one.
     """
     take_signals(options["profile"])
-    from fourlane.config import load_settings
-
-    assignment = assignment_of(load_settings(), modules, options)
+    assignment = assignment_of(settings_of_program(), modules, options)
     from fourlane.commands.supervise import become
 
     become(assignment)

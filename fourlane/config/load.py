@@ -17,11 +17,11 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import DotEnvSettingsSource
 
 from fourlane.config import kubernetes
+from fourlane.config.addresses import without_credentials
 from fourlane.config.folder import from_start
 from fourlane.config.groups.deployment import EnvironmentName, canonical
 from fourlane.config.secrets import secrets_of
 from fourlane.config.settings import PREFIX, Settings, variables
-from fourlane.config.shown import without_login
 from fourlane.errors import SettingsError
 from fourlane.redact import know
 
@@ -113,4 +113,4 @@ def _fault(detail: ErrorDetails) -> str:
     """The variable, where in its value, and what is wrong."""
     field, *inner = (str(part) for part in detail["loc"] if part != "[key]")
     text = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
-    return without_login(": ".join([variables().get(field, field), *inner, text]))
+    return f"{variables().get(field, field)}: {without_credentials(': '.join([*inner, text]))}"

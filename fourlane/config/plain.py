@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fourlane.config.folder import from_start
 from fourlane.errors import InvalidName
@@ -27,13 +27,17 @@ class Plain(NamedTuple):
     environment: str = "local"
     namespace: str = "fourlane"
     service: str = "default"
+    webhook_tenant_concurrency: int = 100
+    webhook_receiver_concurrency: int = 20
 
 
 def read() -> Plain | None:
     """None: there is a file, or more is set, or something else than is plainly right."""
     found = {name.upper(): value for name, value in os.environ.items()}
     url = found.get("REDIS_URL", "")
-    said = {name.removeprefix(_PREFIX).lower(): value for name, value in found.items() if name.startswith(_PREFIX)}
+    said: dict[str, Any] = {
+        name.removeprefix(_PREFIX).lower(): value for name, value in found.items() if name.startswith(_PREFIX)
+    }
     if not url.startswith(_SCHEMES) or said.keys() - {"environment", "namespace", "service"}:
         return None
     plain = Plain(url, **said)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
-__all__ = ["ADDRESS", "Shown", "show", "without_login"]
+from fourlane.config.addresses import without_credentials
+
+__all__ = ["ADDRESS", "Shown", "show"]
 
 _HIDDEN: Final = "set (hidden)"
-_LOGIN: Final = re.compile(r"(?<=://)[^\s/]*@")
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,20 @@ def show(value: Any, annotations: Iterable[object] = ()) -> str:
         return "not set"
     for one in annotations:
         if isinstance(one, Shown):
-            return without_login(one.how(value))
+            return without_credentials(one.how(value))
     match value:
         case SecretStr():
             return _HIDDEN
         case bool():
             return str(value).lower()
-        case dict():
-            return without_login(json.dumps(value, default=lambda part: part.model_dump(exclude_defaults=True)))
+        case dict() | list() | tuple():
+            return without_credentials(json.dumps(value, default=_plain))
         case _:
-            return without_login(str(value))
+            return without_credentials(str(value))
 
 
-def without_login(text: str) -> str:
-    """A text, with what stands before the host taken out of the URLs in it."""
-    return _LOGIN.sub("[hidden]@", text)
+def _plain(part: Any) -> Any:
+    return part.model_dump(mode="json", exclude_defaults=True) if isinstance(part, BaseModel) else str(part)
 
 
 def _without_credentials(secret: SecretStr) -> str:
@@ -53,12 +52,12 @@ def _without_credentials(secret: SecretStr) -> str:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  (raises ValueError when it is none)
+        db = parse_qs(parts.query).get("db")
     except ValueError:
         return _HIDDEN
     # An unescaped / ? or # in a password ends the host too early, and then an @ is left behind it.
     if not url.startswith(f"{parts.scheme}://") or "@" in parts.path + parts.query + parts.fragment:
         return _HIDDEN
-    db = parse_qs(parts.query).get("db")
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return f"{address}?db={db[0]}" if db else address
 

@@ -101,9 +101,13 @@ def json_object(fix: str) -> WrapValidator:
 def _parsed(text: str) -> Any:
     """What JSON says. Raises ValueError."""
     try:
-        return json.loads(text, object_pairs_hook=_once_each)
+        value = json.loads(text, object_pairs_hook=_once_each)
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it has half a letter in it, which nothing can carry") from None
+    return value
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,15 +12,17 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Pool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from fourlane import private
+from fourlane.db.timing import watch
 from fourlane.errors import DatabaseUnavailable, FourlaneError, SettingsError
 
 __all__ = ["Database", "open_database", "sqlite_url", "unavailable"]
@@ -59,10 +61,11 @@ class Database:
     """An open database. Threads may share it; processes open their own."""
 
     def __init__(self, engine: Engine, *, pooled: bool) -> None:
+        watch(engine)
         self.engine = engine
         self.dialect = engine.dialect.name
-        self.listens = self.dialect == "postgresql" and not pooled
-        """Whether LISTEN works on its connections."""
+        self.listens = self.dialect == "postgresql" and not pooled and not _is_single(engine.pool)
+        """Whether LISTEN works on its connections, and one can be spared for it."""
 
     def __str__(self) -> str:
         """Where it is, without the password."""
@@ -129,6 +132,10 @@ def open_database(
     return Database(_postgresql(parsed, pool_size, pool_timeout_seconds, statement_timeout_ms, pooled), pooled=pooled)
 
 
+def _is_single(pool: Pool) -> bool:
+    return isinstance(pool, QueuePool) and pool.size() == 1
+
+
 def _fixed(url: URL, folder: Path) -> URL:
     """The same file for as long as it is open, wherever code in this process changes to."""
     name = url.database
@@ -140,7 +147,8 @@ def _fixed(url: URL, folder: Path) -> URL:
 def sqlite_url(file: Path) -> str:
     """The URL of a database in a file, whose folder is made when it is missing. Raises SettingsError."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private.folder(file.parent)
+        private.tighten(file, *file.parent.glob(f"{file.name}-*"))  # and the journals beside it
     except OSError as error:
         raise SettingsError(f"FOURLANE_DATA_DIR: {file.parent} cannot be made ({error.strerror})") from None
     return URL.create("sqlite", database=str(file)).render_as_string()
@@ -262,6 +270,13 @@ def _postgresql(url: URL, size: int, wait_seconds: int, statement_ms: int, poole
 
 def _sqlite(url: URL, wait_ms: int) -> Engine:
     engine = create_engine(url, connect_args={"timeout": wait_ms / 1000, "check_same_thread": False})
+
+    @event.listens_for(engine, "do_connect")
+    def make(_dialect: Any, _record: Any, arguments: list[Any], _more: Any) -> None:
+        name = str(arguments[0])
+        if name and name != ":memory:" and not name.startswith("file:"):
+            with suppress(OSError):  # the driver says what is wrong
+                private.file(Path(name))
 
     @event.listens_for(engine, "connect")
     def connect(connection: sqlite3.Connection, _: Any) -> None:

@@ -3,7 +3,8 @@
 A file is ``{YYYYMMDD}_{NNN}_{description}.sql``. Its version is ``YYMMDDNNN``, because ``schema_versions`` counts in
 INTEGER. It has sections, each begun by a line ``-- up`` or ``-- down``, or for one database alone
 ``-- up postgresql``; those that fit run in their order. A common section is written for PostgreSQL, and SQLite gets
-its types by other names. Every migration is one transaction under a lock that all migrators take.
+its types by other names. Every migration is one transaction under a lock that all migrators take; at its end, what it
+gave to those who should not have it is taken away (rights.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from fourlane.db import rights
 from fourlane.db.engine import Database, unavailable
 from fourlane.db.models import Base, SchemaVersion
 from fourlane.errors import DatabaseUnavailable, MigrationError
@@ -151,7 +153,11 @@ def migrate(database: Database, migrations: Sequence[Migration] | None = None) -
             if migration.version not in applied:
                 _run(connection, migration.up, f"{migration.file} was not applied")
                 _record(connection, migration)
+                rights.take_away(connection)
                 done.append(migration)
+    if not done:  # what was given since
+        with _locked(database) as connection:
+            rights.take_away(connection)
     return done
 
 
@@ -179,7 +185,7 @@ def rollback(database: Database, steps: int = 1, migrations: Sequence[Migration]
 
 
 def check(database: Database, migrations: Sequence[Migration] | None = None) -> list[str]:
-    """What is wrong with the schema, a line each: pending or changed files, missing tables and columns."""
+    """What is wrong, a line each: pending or changed files, missing tables and columns, rights of roles."""
     states = status(database, migrations)
     faults = [f"{s.version} {s.description}: {_FAULTS[s.word]}" for s in states if s.word in _FAULTS]
     if any(state.word == "pending" for state in states):
@@ -195,6 +201,7 @@ def check(database: Database, migrations: Sequence[Migration] | None = None) -> 
             missing = [column.name for column in table.columns if column.name not in columns]
             if missing:
                 faults.append(f"the table {table.name} lacks {', '.join(missing)}; add what is missing")
+        faults += rights.faults(connection)
     return faults
 
 

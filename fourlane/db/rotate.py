@@ -82,7 +82,14 @@ def _rotate_some(connection: Connection, table: Table, column: Column[str], cont
 
 def _mark_some(connection: Connection, after: uuid.UUID | None) -> tuple[uuid.UUID | None, int]:
     """Find suppressed addresses by the newest key's marks. Returns where to go on, None at the end, and how many."""
-    wanted = (Suppressed.id, Suppressed.channel, Suppressed.category, Suppressed.address_mark, Suppressed.address)
+    wanted = (
+        Suppressed.id,
+        Suppressed.tenant,
+        Suppressed.channel,
+        Suppressed.category,
+        Suppressed.address_mark,
+        Suppressed.address,
+    )
     query = select(*wanted).order_by(Suppressed.id).limit(_ROWS)
     rows = connection.execute(query if after is None else query.where(Suppressed.id > after)).all()
     marked = 0
@@ -91,6 +98,7 @@ def _mark_some(connection: Connection, after: uuid.UUID | None) -> tuple[uuid.UU
         if newest == row.address_mark:
             continue
         twin = select(Suppressed.id).where(
+            Suppressed.tenant == row.tenant,
             Suppressed.channel == row.channel,
             Suppressed.category == row.category,
             Suppressed.address_mark == newest,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fourlane import private
 from fourlane.embedded.address import Address, ask, client_of
 from fourlane.embedded.files import holder, lock, tail
 from fourlane.embedded.start import POLL_SECONDS, START_SECONDS, how, start, stop
@@ -65,7 +66,7 @@ class EmbeddedRedis:
         """
         folder = Path(os.path.abspath(data_dir))
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private.folder(folder)
             return cls._own(folder) or cls._attach(folder, attach)
         except OSError as error:
             raise EmbeddedServerError(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fourlane.errors import EventsUnavailable, NoSuchEventQueue
+from fourlane.errors import EventsRefused, EventsUnavailable, NoSuchEventQueue
 from fourlane.events.names import EventQueue
 from fourlane.providers.aws import DENIED, AwsAccount, code_of
 from fourlane.telling import tell
 
-__all__ = ["BATCH", "MAX_BYTES", "Aws", "is_configured"]
+__all__ = ["BATCH", "MAX_BYTES", "Aws", "failure_of_entry", "is_configured"]
 
 BATCH: Final = 10
 MAX_BYTES: Final = 1_048_576
@@ -39,6 +39,9 @@ _PERMISSION_OF: Final = {
     "put_object": "s3:PutObject",
     "get_object": "s3:GetObject",
 }
+_OF_CONTENTS: Final = (
+    "InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue", "MessageTooLong",
+)  # fmt: skip
 _NO_QUEUE: Final = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 _AWS_VARIABLES: Final = re.compile(
     r"AWS_(ENDPOINT_URL|ENDPOINT_URL_SQS|ACCESS_KEY_ID|PROFILE|DEFAULT_PROFILE|REGION|DEFAULT_REGION|ROLE_ARN"
@@ -163,12 +166,23 @@ class Aws:
                 f"`fourlane events provision {event}`, or check AWS_REGION and the credentials".replace(" `,", "`,")
             )
         if code == "NoSuchBucket":
-            return EventsUnavailable(f"{about}: there is no such bucket; check FOURLANE_EVENTS_BUCKET")
+            return EventsRefused(f"{about}: there is no such bucket; check FOURLANE_EVENTS_BUCKET")
         if code in DENIED:
             permission = _PERMISSION_OF.get(action, action)
-            return EventsUnavailable(
+            return EventsRefused(
                 f"{about}: permission {permission} is missing; `fourlane events provision --dry-run` prints the "
                 f"policy that producers and consumers need ({' '.join(str(error).split())})"
             )
         failure = self._account.failure(error, about)
-        return EventsUnavailable(failure.text, passing=failure.passing)
+        if failure.passing:
+            return EventsUnavailable(failure.text, passing=True)
+        return EventsRefused(failure.text, contents=code in _OF_CONTENTS)
+
+
+def failure_of_entry(queue: EventQueue, failed: Mapping[str, Any]) -> EventsUnavailable:
+    """What it means that SQS did not take one entry of a batch."""
+    code = str(failed.get("Code", ""))
+    text = f"SQS {queue.sqs_name}: {code}: {failed.get('Message', '')}"
+    if not failed.get("SenderFault"):
+        return EventsUnavailable(text, passing=True)
+    return EventsRefused(text, contents=code in _OF_CONTENTS)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from fourlane import private
 from fourlane.errors import BufferFull
 
 __all__ = ["Buffer", "Buffered"]
 
 _MAX_BYTES: Final = 256 * 1_048_576
 _BUSY_SECONDS: Final = 10.0
+_MOST_REFUSED: Final = 1_000
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS events"
-    " (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, entry TEXT NOT NULL, bytes INTEGER NOT NULL)"
+    " (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, entry TEXT NOT NULL, bytes INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS refused"
+    " (seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, entry TEXT NOT NULL, why TEXT NOT NULL)",
 )
 
 
@@ -41,11 +44,13 @@ class Buffer:
     def __init__(self, folder: Path, most: int) -> None:
         self.path = folder / "events.sqlite"
         self.most = most
-        folder.mkdir(parents=True, exist_ok=True)
+        private.folder(folder)
+        private.file(self.path)  # before the first connection makes its journal, whose rights are the same
+        private.tighten(self.path)
         with self._open() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(_SCHEMA)
-        os.chmod(self.path, 0o600)
+            for statement in _SCHEMA:
+                connection.execute(statement)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -102,6 +107,25 @@ class Buffer:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("DELETE FROM events WHERE seq = ?", [(event.seq,) for event in events])
             connection.execute("COMMIT")
+
+    def set_aside(self, event: Buffered, why: str) -> None:
+        """SQS never takes it: out of the way of the others, and kept with the reason. Of very many the last ones."""
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM events WHERE seq = ?", (event.seq,))
+            kept = (event.seq, event.queue, json.dumps(event.entry), why)
+            connection.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", kept)
+            connection.execute(
+                "DELETE FROM refused WHERE seq NOT IN (SELECT seq FROM refused ORDER BY seq DESC LIMIT ?)",
+                (_MOST_REFUSED,),
+            )
+            connection.execute("COMMIT")
+
+    def refused(self) -> list[tuple[Buffered, str]]:
+        """Those that SQS never takes, each with the reason."""
+        with self._open() as connection:
+            rows = connection.execute("SELECT seq, queue, entry, why FROM refused ORDER BY seq").fetchall()
+        return [(Buffered(seq, queue, json.loads(entry)), why) for seq, queue, entry, why in rows]
 
     @contextmanager
     def sending(self) -> Iterator[bool]:

@@ -22,6 +22,7 @@ from typing import Final
 from fourlane.errors import EncryptionError, InvalidEvent, RedisUnavailable, Reject
 from fourlane.events import messages
 from fourlane.events.aws import BATCH, Aws
+from fourlane.events.burials import Burials
 from fourlane.events.catalogue import Handler
 from fourlane.events.delivery import Delivery
 from fourlane.events.endings import BACKOFF, HANDLED, MAX_FAILURES, Again, Bury, Ending, as_kept
@@ -89,6 +90,7 @@ class Direct:
             backoff=backoff,
         )
         self._gate = Gate()
+        self._burials = Burials(aws)
         self._todo: queues.SimpleQueue[Delivery] = queues.SimpleQueue()
         self._changed = threading.Condition()
         self._free = slots
@@ -236,7 +238,7 @@ class Direct:
             case Again(seconds):
                 messages.change_visibility(self.aws, delivery.queue, [message], int(seconds))
             case Bury(reason):
-                if messages.bury(self.aws, delivery.queue, message, reason):
+                if self._burials.bury(delivery.queue, message, reason):
                     self._forget(delivery)
             case _:
                 messages.delete(self.aws, delivery.queue, [message])

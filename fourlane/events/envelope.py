@@ -2,7 +2,7 @@
 
 Beside the standard attributes it carries these extensions: ``partitionkey`` (the key), ``traceparent`` and
 ``tracestate``, ``dataref`` (where large data lies) with ``datasha256``, and of our own ``tenant``, ``schemaversion``
-and ``deliverat`` (not to be handled before).
+and ``deliverat`` (not to be handled before). How others' are read: reading.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import re
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -20,22 +20,24 @@ from fourlane.errors import InvalidEvent
 from fourlane.events import catalogue
 from fourlane.events.names import EventName, parse_event
 
-__all__ = ["Envelope", "Event", "new_id", "read", "wire", "write"]
+__all__ = ["JSON", "Envelope", "Event", "milliseconds", "new_id", "stamp", "wire", "write"]
 
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 _PLAIN_ID: Final = re.compile(r"[0-9a-f-]{32,36}")
 _MAX_ID: Final = 200
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The envelope. ``type`` is the event's full name, times are RFC 3339."""
+    """The envelope. ``type`` is the event's full name, times are RFC 3339; those that we write have one."""
 
     specversion: str
     id: str
     source: str
     type: str
-    time: str
-    datacontenttype: str
+    time: str = ""
+    datacontenttype: str = ""
     subject: str = ""
     schemaversion: str = ""
     tenant: str = ""
@@ -45,6 +47,7 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     tracestate: str = ""
     dataref: str = ""
     datasha256: str = ""
+    data_base64: str = ""
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -74,15 +77,14 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def time_ms(self) -> int:
-        return _milliseconds(self.time, "time")
+        return milliseconds(self.time, "time")
 
     @property
     def deliver_at_ms(self) -> int:
         """Milliseconds since the epoch before which it shall not be handled; 0 for at once."""
-        return _milliseconds(self.deliverat, "deliverat") if self.deliverat else 0
+        return milliseconds(self.deliverat, "deliverat") if self.deliverat else 0
 
 
-_decode = msgspec.json.Decoder(Envelope).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -106,8 +108,8 @@ def write(
     trace: tuple[str, str] = ("", ""),
 ) -> Envelope:
     """An envelope around data that is JSON already. Raises InvalidEvent."""
-    if not isinstance(key, str):
-        raise InvalidEvent(f"event {event}: key must be a text, not {key!r:.100}")
+    if not isinstance(key, str) or any("\ud800" <= letter <= "\udfff" for letter in key):
+        raise InvalidEvent(f"event {event}: key must be a text that can be sent, not {key!r:.100}")
     if not isinstance(id, str) or len(id) > _MAX_ID or not id.isprintable():
         raise InvalidEvent(f"event {event}: {id!r} is no id: 1 to {_MAX_ID} printable characters")
     return Envelope(
@@ -116,7 +118,7 @@ def write(
         source=source,
         type=event.full(environment),
         time=stamp(time or datetime.now(UTC)),
-        datacontenttype=_JSON,
+        datacontenttype=JSON,
         schemaversion=version,
         tenant=tenant,
         partitionkey=key,
@@ -142,32 +144,15 @@ def wire(envelope: Envelope) -> str:
     return text
 
 
-def read(body: str | bytes) -> Envelope:
-    """What was received. Raises InvalidEvent."""
-    try:
-        envelope = _decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidEvent(f"this is no CloudEvents 1.0 JSON: {error}") from None
-    if envelope.specversion != "1.0":
-        raise InvalidEvent(f"CloudEvents {envelope.specversion!r} is not known here, only 1.0")
-    if not envelope.id or not envelope.source:
-        raise InvalidEvent("the envelope has no id, or no source")
-    if not envelope.dataref and not envelope.json_data:
-        raise InvalidEvent("the envelope has neither data nor dataref")
-    if envelope.datacontenttype.partition(";")[0].strip() != _JSON:
-        raise InvalidEvent(f"data of the kind {envelope.datacontenttype!r} cannot be read, only {_JSON}")
-    _ = envelope.time_ms, envelope.deliver_at_ms  # both must be readable
-    return envelope
-
-
-def _milliseconds(text: str, what: str) -> int:
+def milliseconds(text: str, what: str) -> int:
+    """Since the epoch. Raises InvalidEvent."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidEvent(f"the envelope's {what} {text!r} is no RFC 3339 time") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return (moment.astimezone(UTC) - _EPOCH) // _MILLISECOND
+    except (ValueError, OverflowError):  # of the first or the last year, elsewhere in the world
+        raise InvalidEvent(f"the envelope's {what} {text!r:.100} is no RFC 3339 time") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +187,7 @@ class Event:
             id=envelope.id,
             source=envelope.source,
             name=str(name),
-            time=datetime.fromtimestamp(envelope.time_ms / 1000, UTC),
+            time=_EPOCH + envelope.time_ms * _MILLISECOND,
             data=catalogue.of(name).from_json(envelope.json_data),
             tenant=envelope.tenant,
             key=envelope.partitionkey,

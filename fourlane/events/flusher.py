@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from fourlane.errors import EventsUnavailable
+from fourlane.errors import EventsRefused, EventsUnavailable
 from fourlane.events.aws import BATCH
 from fourlane.events.buffer import Buffer, Buffered
 from fourlane.events.names import EventQueue, parse_sqs
@@ -108,6 +108,12 @@ class Flusher:
             self.buffer.remove(sent)
             if sent:
                 log.info("buffer: sent %d event(s) to %s", len(sent), name)
+            refused = {i: e for i, e in failed.items() if isinstance(e, EventsRefused) and e.contents}
+            for i, error in refused.items():  # those behind it must not wait for what never goes
+                self.buffer.set_aside(events[i], str(error))
+                where = f"{self.buffer.path}, table refused"
+                log.error("buffer: an event for %s is refused for good, and lies in %s: %s", name, where, error)
+            failed = {i: error for i, error in failed.items() if i not in refused}
             if failed:
                 log.warning("buffer: %d event(s) for %s wait on: %s", len(failed), name, next(iter(failed.values())))
                 return

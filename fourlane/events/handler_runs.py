@@ -53,7 +53,7 @@ class _HandlerRun(Run):
     output = None  # type: ignore[assignment]
 
     def __init__(self, delivery: Delivery, received: Envelope, plan: Plan, queue: Queue, stored: str) -> None:
-        envelope = codec.Envelope(plan.name, options=received.job_options, enqueued_ms=received.time_ms)
+        envelope = codec.Envelope(plan.name, options=received.job_options, enqueued_ms=max(0, received.time_ms))
         leased = Leased(stored, delivery.message.body.encode(), b"", 0)
         super().__init__(_Service(queue.service), leased, envelope, plan)
         self.attempt = 1 + delivery.tries.failures.get(plan.name, 0)

@@ -14,11 +14,12 @@ import msgspec
 
 from fourlane import job
 from fourlane.errors import InvalidEvent, Reject
-from fourlane.events import catalogue, envelope, offload, setup
+from fourlane.events import catalogue, offload, setup
 from fourlane.events.catalogue import Handler, Through
 from fourlane.events.current import handled
 from fourlane.events.envelope import Envelope, Event
 from fourlane.events.names import EventName, parse_event
+from fourlane.events.reading import read
 from fourlane.events.starter import Starter
 from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
@@ -143,7 +144,7 @@ class _Handling:
 def _open(given: Any, name: EventName) -> Event:
     """Raises Reject for what can never be handled."""
     try:
-        return opened(envelope.read(msgspec.json.encode(given)), name)
+        return opened(read(msgspec.json.encode(given)), name)
     except InvalidEvent as error:
         raise Reject(str(error)) from None
 
@@ -163,16 +164,19 @@ def job_id(received: Envelope, handler: Handler, again: str = "") -> str:
     return job.id_of_message(title, handler.task.queue.tier)
 
 
-def accepting(handler: Handler, body: str, received: Envelope, again: str = "") -> Accepting:
-    """The job of this event for this handler; its id is the same each time. Raises EncryptionError."""
-    stored = job_id(received, handler, again)
+def accepting(handler: Handler, text: bytes, received: Envelope, again: str = "") -> Accepting:
+    """The job of this event, written as ``text``, for this handler; its id is the same each time.
+
+    Raises EncryptionError.
+    """
+    stored, happened_ms = job_id(received, handler, again), max(0, received.time_ms)
     made = make.body_of_parts(
         handler.name,
-        b"[" + body.encode() + b"]",
+        b"[" + text + b"]",
         b"{}",
         received.job_options,
         job_id=stored,
         sealed=bool(handler.task.encrypt),
-        enqueued_ms=received.time_ms,
+        enqueued_ms=happened_ms,
     )
-    return Accepting(job.entry_of(stored, received.time_ms), made, received.deliver_at_ms)
+    return Accepting(job.entry_of(stored, happened_ms), made, received.deliver_at_ms)

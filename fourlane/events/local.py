@@ -1,12 +1,15 @@
 """An SQS server for development and tests: moto's, in a process of its own that ends with its owner.
 
 It holds everything in memory, and slows down with the square of a queue's length: for queues under some hundred events.
+What it serves, and to whom: local_server.py.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -14,17 +17,28 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
+from fourlane import private
+from fourlane.embedded.files import write_private
 from fourlane.errors import EmbeddedServerError
+from fourlane.events.local_server import PROOF_PATH, proof
 
-__all__ = ["INSTALL", "KEYS", "REGION", "LocalSqs", "find", "is_installed"]
+__all__ = ["INSTALL", "REGION", "Found", "LocalSqs", "find", "is_installed"]
 
 INSTALL: Final = "pip install 'fourlane[sqs-local]'"
-KEYS: Final = ("local", "local")  # any will do
 REGION: Final = "us-east-1"
 _START_SECONDS: Final = 30.0
+_PROOF_SECONDS: Final = 2.0
+_MOST_PROOF_BYTES: Final = 200
 _FILE: Final = "sqs.json"
+
+
+class Found(NamedTuple):
+    """A server that runs, and the keys that it takes."""
+
+    endpoint: str
+    keys: tuple[str, str]
 
 
 def is_installed() -> bool:
@@ -39,6 +53,9 @@ class LocalSqs:
       data_dir: other commands find the server by a file there; without one only ``endpoint`` tells.
       wait: return only when it answers; else it does after a second or so.
 
+    Attributes:
+      token: who knows it may call: as access key, or as bearer of what moto has beside AWS.
+
     Raises:
       EmbeddedServerError: it does not start.
     """
@@ -46,20 +63,24 @@ class LocalSqs:
     def __init__(self, data_dir: Path | None = None, *, wait: bool = True) -> None:
         self._file = data_dir / _FILE if data_dir else None
         self.port = _free_port()
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.token = secrets.token_hex(16)
+        self.endpoint, self.keys = _found(self.port, self.token)
         if self._file is not None:
             try:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                self._file.write_text(json.dumps({"port": self.port}))
+                private.folder(self._file.parent)
+                write_private(self._file, json.dumps({"port": self.port, "token": self.token}))
             except OSError as error:
                 raise EmbeddedServerError(f"moto's server cannot note its port in the data folder: {error}") from error
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fourlane.events.local", str(self.port)],
+            [sys.executable, "-m", "fourlane.events.local_server", str(self.port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=os.environ | {"AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1]},
+            env=os.environ | {"AWS_ACCESS_KEY_ID": self.keys[0], "AWS_SECRET_ACCESS_KEY": self.keys[1]},
         )
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{self.token}\n".encode())
+        self._process.stdin.flush()
         self._errors = b""
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
@@ -70,6 +91,10 @@ class LocalSqs:
                 self.close()
                 raise
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
@@ -77,7 +102,7 @@ class LocalSqs:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while not _answers(self.port):
+        while not _is_ours(self.port, self.token):
             if self._process.poll() is not None:
                 self._reader.join(1)
                 said = self._errors.decode(errors="replace").strip().splitlines()
@@ -109,19 +134,34 @@ class LocalSqs:
         self.close()
 
 
-def find(data_dir: Path) -> str | None:
-    """The endpoint of the server that another process started on this folder; None when there is none."""
+def find(data_dir: Path) -> Found | None:
+    """The server that another process started on this folder; None when there is none.
+
+    Its file outlives one that was killed: whoever listens at that port now is asked for a proof that it is ours.
+    """
     try:
-        port = int(json.loads((data_dir / _FILE).read_text())["port"])
+        noted = json.loads((data_dir / _FILE).read_text())
+        port, token = int(noted["port"]), str(noted["token"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return f"http://127.0.0.1:{port}" if _answers(port) else None
+    return _found(port, token) if _is_ours(port, token) else None
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _found(port: int, token: str) -> Found:
+    return Found(f"http://127.0.0.1:{port}", (token, "local"))
+
+
+def _is_ours(port: int, token: str) -> bool:
+    nonce = secrets.token_hex(16)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROOF_SECONDS)
+    try:
+        connection.request("GET", PROOF_PATH + nonce)
+        answer = connection.getresponse().read(_MOST_PROOF_BYTES)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return secrets.compare_digest(answer, proof(token, nonce).encode())
 
 
 def _free_port() -> int:
@@ -129,55 +169,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _for_who_still_listens(receive: Any) -> Any:
-    """moto's receive, without what it does for a client that is gone: to take messages for it, for up to 20 s."""
-    from flask import request
-
-    def is_gone() -> bool:
-        try:
-            return bool(request.environ["werkzeug.socket"].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    def receive_message(
-        backend: Any, queue_name: str, count: int, wait_seconds: int, visibility_seconds: int, names: Any = None
-    ) -> Any:
-        deadline = time.monotonic() + wait_seconds
-        while True:
-            found = receive(backend, queue_name, count, 0, visibility_seconds, names)
-            left = deadline - time.monotonic()
-            if found or left <= 0:
-                return found
-            backend.get_queue(queue_name).wait_for_messages(min(1, left))
-            if is_gone():
-                return []
-
-    return receive_message
-
-
-def _serve(port: int) -> None:
-    import logging
-
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-    from moto.sqs.models import SQSBackend
-    from werkzeug.serving import make_server
-
-    # It counts the whole queue three times for each message received, to see whether a message is too old.
-    backend: Any = SQSBackend
-    backend.is_message_valid_based_on_retention_period = lambda *_: True
-    backend.receive_message = _for_who_still_listens(backend.receive_message)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # Not moto's own ThreadedMotoServer: that one waits for ever when its port is taken.
-    app: Any = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdin.buffer.read()  # ends with its owner
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from fourlane.errors import EventsUnavailable, NoSuchEventQueue
+from fourlane.errors import EventsUnavailable
 from fourlane.events.aws import BATCH, LONGEST_VISIBILITY_SECONDS, MAX_BYTES, Aws
 from fourlane.events.names import EventQueue
 from fourlane.telling import tell
 
-__all__ = ["AGAIN", "REASON", "Message", "bury", "change_visibility", "delete", "in_batches", "receive", "send_copy"]
+__all__ = ["AGAIN", "REASON", "Message", "change_visibility", "delete", "in_batches", "receive", "send_copy"]
 
 log = logging.getLogger("fourlane.events")
 T = TypeVar("T")
@@ -113,21 +113,6 @@ def _settle(aws: Aws, queue: EventQueue, action: str, messages: Sequence[Message
                 break
         if why and (left or action == "delete_message_batch"):
             log.warning("%s %s: %s; the message comes again, and is known then", action, queue.sqs_name, why)
-
-
-def bury(aws: Aws, queue: EventQueue, message: Message, reason: str) -> bool:
-    """Send a message to the dead-letter queue with its reason, then delete it. False: it stays where it is."""
-    try:
-        send_copy(aws, queue.dead_letters, message, {REASON: reason})
-    except EventsUnavailable as error:
-        # It comes again, and after some receives SQS itself moves it, if the queue has a redrive policy.
-        told = log.error if isinstance(error, NoSuchEventQueue) else log.warning
-        told("bury %s message=%s (%s): %s", queue.sqs_name, message.id, reason, error)
-        return False
-    delete(aws, queue, [message])
-    log.error("dead event=%s message=%s reason=%s", queue.event, message.id, reason)
-    tell.buried(queue.sqs_name, reason)
-    return True
 
 
 def send_copy(aws: Aws, queue: EventQueue, message: Message, marks: dict[str, str]) -> None:

@@ -8,14 +8,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from fourlane.errors import EncryptionError, InvalidEvent, RedisUnavailable
-from fourlane.events import catalogue, envelope, messages
+from fourlane.events import catalogue, messages
 from fourlane.events.aws import BATCH, Aws
+from fourlane.events.burials import Burials
 from fourlane.events.catalogue import Handler
-from fourlane.events.envelope import Envelope
+from fourlane.events.envelope import Envelope, wire
 from fourlane.events.hand import Gate, Hand
 from fourlane.events.handlers import accepting
 from fourlane.events.messages import Message
 from fourlane.events.names import EventName, EventQueue
+from fourlane.events.reading import read
 from fourlane.events.receiver import VISIBILITY_SECONDS
 from fourlane.events.tries import NONE, POISON, Tries, TriesOf
 from fourlane.queues import taken
@@ -55,6 +57,7 @@ class Mover:
         self.hand = hand or Hand()
         self.tries = Tries(store)
         self._gate = Gate()
+        self._burials = Burials(aws)
 
     def room(self, queue: EventQueue) -> int:
         return BATCH
@@ -67,7 +70,7 @@ class Mover:
             self._take(queue, [message for message in received if message not in suspects], suspect=False)
             for message in suspects:
                 if tried[message.id].is_poison:
-                    messages.bury(self.aws, queue, message, POISON)
+                    self._burials.bury(queue, message, POISON)
                 else:
                     self._take(queue, [message], suspect=True)
             for message_id in () if self.stopping.is_set() else tried:
@@ -94,7 +97,7 @@ class Mover:
             try:
                 good.append((message, checked(queue, message)))
             except InvalidEvent as error:
-                messages.bury(self.aws, queue, message, str(error))
+                self._burials.bury(queue, message, str(error))
         if good and self._accepted(queue, good):
             messages.delete(self.aws, queue, [message for message, _ in good])
 
@@ -119,7 +122,7 @@ class Mover:
 
 def checked(queue: EventQueue, message: Message) -> Envelope:
     """The event in a message, if it is what its queue carries. Raises InvalidEvent."""
-    received = envelope.read(message.body)
+    received = read(message.body, message.sent_ms)
     name = received.name(queue.environment)
     if name != queue.event:
         raise InvalidEvent(f"the queue carries {queue.event}, but the envelope's type says {name}")
@@ -136,10 +139,12 @@ def accept(
     Raises RedisUnavailable, or EncryptionError for a handler's keys; then some may have been made.
     """
     jobs: dict[tuple[str, int], list[Accepting]] = defaultdict(list)
+    written = [wire(received).encode() for _, received in good]  # in our own form, whoever published it
     for handler in handlers:
         to = handler.task.queue
         jobs[to.service, int(to.tier)] += [
-            accepting(handler, message.body, received, message.again) for message, received in good
+            accepting(handler, text, received, message.again)
+            for text, (message, received) in zip(written, good, strict=True)
         ]
     for (service, tier), several in jobs.items():
         new = taken.accept(store, service, tier, several)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fourlane.errors import InvalidEvent, NoSuchEventQueue
-from fourlane.events import envelope, messages
+from fourlane.events import messages, reading
 from fourlane.events.aws import Aws
 from fourlane.events.messages import AGAIN, Message
 from fourlane.events.names import CATEGORIES, EventQueue, parse_sqs, sqs_prefix
@@ -195,7 +195,7 @@ def _scan(aws: Aws, queue: EventQueue, most: int | None = None) -> Iterator[list
 
 def _letter(message: Message) -> Letter:
     try:
-        read = envelope.read(message.body)
+        read = reading.read(message.body)
         event_id, tenant = read.id, read.tenant
     except InvalidEvent:
         event_id = tenant = ""

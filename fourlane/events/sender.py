@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fourlane.errors import EventsUnavailable
-from fourlane.events.aws import Aws
+from fourlane.errors import EventsRefused, EventsUnavailable
+from fourlane.events.aws import Aws, failure_of_entry
 from fourlane.events.names import EventQueue
 from fourlane.telling import tell
 
@@ -55,12 +55,17 @@ class Sender:
                 queue, "send_message_batch", Entries=[{"Id": str(i), **entry} for i, entry in entries.items()]
             )
         except EventsUnavailable as error:
+            if len(entries) > 1 and isinstance(error, EventsRefused) and error.contents:
+                return self._one_by_one(queue, entries, number)  # the whole is refused for one of them
             return dict.fromkeys(entries, error)
-        refused = {
-            int(one["Id"]): EventsUnavailable(
-                f"SQS {queue.sqs_name}: {one.get('Code')}: {one.get('Message', '')}", passing=not one.get("SenderFault")
-            )
-            for one in reply.get("Failed", ())
-        }
+        refused = {int(one["Id"]): failure_of_entry(queue, one) for one in reply.get("Failed", ())}
         tell.published(queue.sqs_name, len(entries) - len(refused), number, time.monotonic() - began)
+        return refused
+
+    def _one_by_one(
+        self, queue: EventQueue, entries: Mapping[int, dict[str, Any]], number: int
+    ) -> dict[int, EventsUnavailable]:
+        refused: dict[int, EventsUnavailable] = {}
+        for i, entry in entries.items():
+            refused |= self._try(queue, {i: entry}, number)
         return refused

@@ -59,10 +59,10 @@ def open_aws(settings: DeploymentSettings) -> aws.Aws:
         return aws.Aws(on_missing=missing)
     from fourlane.events import local
 
-    endpoint = local.find(settings.data_dir)
-    if endpoint is None:
+    found = local.find(settings.data_dir)
+    if found is None:
         raise SettingsError(
             f"no AWS settings were found, and no `fourlane dev` with an SQS server runs on {settings.data_dir}; set "
             "AWS_REGION and credentials, or AWS_ENDPOINT_URL, or start `fourlane dev`"
         )
-    return aws.Aws(region=local.REGION, endpoint=endpoint, keys=local.KEYS, on_missing=missing)
+    return aws.Aws(region=local.REGION, endpoint=found.endpoint, keys=found.keys, on_missing=missing)

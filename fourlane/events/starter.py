@@ -33,6 +33,7 @@ import msgspec
 from fourlane.events import catalogue
 from fourlane.events.catalogue import Through
 from fourlane.events.hand import is_receiving, set_receiving
+from fourlane.own_folder import own_folder
 
 __all__ = ["Spec", "Starter", "way_of"]
 
@@ -93,17 +94,24 @@ class _Keeper:
         self._thread.join(self.grace_seconds + 1)
 
     def _keep(self) -> None:
-        path = Path(tempfile.gettempdir()) / f"fourlane-events-{os.getuid()}-{os.getppid()}-{self.way}.lock"
+        told = ""
         while True:
-            with path.open("a") as lock:
-                if _take(lock, path):
-                    self._serve()
-                    path.unlink(missing_ok=True)
-                    return
+            try:
+                path = own_folder() / f"events-{os.getppid()}-{self.way}.lock"
+                with path.open("a") as lock:
+                    if _take(lock, path):
+                        self._serve()
+                        path.unlink(missing_ok=True)
+                        return
+            except OSError as error:
+                if str(error) != told:
+                    log.error("receiver way=%s waits: %s", self.way, error)
+                told = str(error)
             if self._stops(5 * _LOOK_SECONDS):
                 return
 
     def _serve(self) -> None:
+        """Raises OSError."""
         with tempfile.TemporaryFile() as file:
             self._keep_one(file.fileno())
 

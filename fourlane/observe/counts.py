@@ -31,6 +31,9 @@ _WORDS: Final[dict[type, str]] = {
     Back: "given-back",
 }
 _TIMED: Final = frozenset((Done, Result, Retry, Dead))
+_OF_RULES: Final = ("done", "retry", "dead")
+_MOST_TASKS: Final = 200  # of the series that a figure may have, most are left for what comes
+_MOST_SERVICES: Final = 100
 _LOOKED_AT: Final = 8  # of each turn's runs, for their times
 
 
@@ -40,6 +43,20 @@ class RunCounts(Observer):
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
+
+    def declared(self, services: Sequence[str], tasks: Sequence[tuple[str, str, str]]) -> None:
+        """Counters begin at 0 with the worker: of one that begins with 1, nobody sees a rise."""
+        for service in services[:_MOST_SERVICES]:
+            self.serving(service)
+        for task in sorted(tasks)[:_MOST_TASKS]:
+            for word in _OF_RULES:
+                self.meter.counted("jobs", (*task, word), 0)
+
+    def serving(self, service: str) -> None:
+        for name in ("turns", "stale_acks", "leases_lost"):
+            self.meter.counted(name, (service,), 0)
+        for tier in _TIERS:
+            self.meter.record("job_wait_seconds", (tier, service), [0] * (len(WAIT_SECONDS) + 1), 0.0)
 
     def turned(self, ends: Ends) -> None:
         service, runs = ends.service, ends.runs

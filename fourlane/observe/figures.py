@@ -19,15 +19,18 @@ _OTHER: Final = "other"
 RUN_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 WAIT_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 CALL_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+QUERY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 TOKENS_A_SECOND: Final = (1.0, 5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0)
 
 
 class Figure(NamedTuple):
-    """One figure: what it says, its labels, and the bounds of its buckets when it is a time, or a rate."""
+    """One figure: what it says, its labels, the bounds of its buckets when it is a time, or a rate; or whether it is a
+    level, which goes down again."""
 
     help: str
     labels: tuple[str, ...]
     bounds: tuple[float, ...] = ()
+    is_level: bool = False
 
 
 _JOB: Final = ("task", "tier", "service")
@@ -69,6 +72,12 @@ CATALOGUE: Final[dict[str, Figure]] = {
         ("provider", "model", "why"),
     ),
     "webhook_deliveries": Figure("Attempts to deliver a webhook: the status or the fault.", ("result",)),
+    "database_query_seconds": Figure(
+        "How long statements took: select, insert, update, delete, other.",
+        ("statement",),
+        QUERY_SECONDS,
+    ),
+    "database_connections": Figure("Connections to the database: in_use, idle.", ("state",), is_level=True),
     "trace_spans_dropped": Figure("Spans that no collector took.", ()),
 }
 
@@ -94,10 +103,12 @@ class Figures(msgspec.Struct):
 
     counts: dict[str, dict[str, float]] = {}
     times: dict[str, dict[str, Times]] = {}
+    levels: dict[str, dict[str, float]] = {}
+    """What is now; it ends with its process."""
 
     def add(self, name: str, labels: tuple[str, ...], value: float) -> None:
-        """Count so many more."""
-        counts = self.counts.setdefault(name, {})
+        """Count so many more, or less of a level."""
+        counts = (self.levels if CATALOGUE[name].is_level else self.counts).setdefault(name, {})
         key = _bounded(counts, "\n".join(labels))
         counts[key] = counts.get(key, 0) + value
 
@@ -120,11 +131,8 @@ class Figures(msgspec.Struct):
 
     def fold(self, other: Figures) -> None:
         """Add another process's figures to these."""
-        for name, counts in other.counts.items():
-            mine = self.counts.setdefault(name, {})
-            for key, value in counts.items():
-                key = _bounded(mine, key)
-                mine[key] = mine.get(key, 0) + value
+        _fold(self.counts, other.counts)
+        _fold(self.levels, other.levels)
         for name, series in other.times.items():
             held = self.times.setdefault(name, {})
             for key, times in series.items():
@@ -136,6 +144,14 @@ class Figures(msgspec.Struct):
                 one.buckets = [a + b for a, b in zip(one.buckets, times.buckets, strict=True)]
                 one.sum += times.sum
                 one.exemplars.update(times.exemplars)
+
+
+def _fold(mine: dict[str, dict[str, float]], other: dict[str, dict[str, float]]) -> None:
+    for name, counts in other.items():
+        held = mine.setdefault(name, {})
+        for key, value in counts.items():
+            key = _bounded(held, key)
+            held[key] = held.get(key, 0) + value
 
 
 def bucket_of(name: str, seconds: float) -> int:

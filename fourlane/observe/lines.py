@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
+from fourlane.observe.logs import of_run, of_service
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.telling import Observer
 
@@ -51,42 +52,50 @@ class Lines(Observer):
                 self.done(run)
 
     def skipped(self, run: Any, why: str) -> None:
-        log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, why)
+        log.warning("skipped job=%s task=%s: %s", run.id, run.plan.name, why, extra=of_run(run))
 
     def discarded(self, run: Any) -> None:
-        log.warning(_DISCARDED, run.id, run.plan.name)
+        log.warning(_DISCARDED, run.id, run.plan.name, extra=of_run(run))
 
     def result_refused(self, run: Any, why: str) -> None:
         line = "result-refused job=%s task=%s: it is done, its result is not kept: %s"
-        log.error(line, run.id, run.plan.name, why)
+        log.error(line, run.id, run.plan.name, why, extra=of_run(run))
 
     def undecided(self, run: Any, detail: str, fault: BaseException) -> None:
-        log.error("undecided job=%s task=%s: %s", run.leased.entry, run.plan.name, detail, exc_info=fault)
+        line = "undecided job=%s task=%s: %s"
+        log.error(line, run.leased.entry, run.plan.name, detail, exc_info=fault, extra=of_run(run))
 
     def serving(self, service: str) -> None:
-        log.info("serving service=%s too: it was declared since the start", service)
+        log.info("serving service=%s too: it was declared since the start", service, extra=of_service(service))
 
     def promoted(self, service: str, jobs: int) -> None:
-        log.info("promoted service=%s jobs=%d: others did not know their tasks", service, jobs)
+        line = "promoted service=%s jobs=%d: others did not know their tasks"
+        log.info(line, service, jobs, extra=of_service(service))
 
     def stale(self, service: str, runs: Sequence[Any]) -> None:
         for run in runs:
-            log.warning("stale job=%s task=%s: its lease was lost, it runs again", run.id, run.plan.name)
+            line = "stale job=%s task=%s: its lease was lost, it runs again"
+            log.warning(line, run.id, run.plan.name, extra=of_run(run))
 
     def refused(self, service: str, number: int) -> None:
-        log.warning("stale %d settlement(s) of %s refused: the leases were lost", number, service)
+        line = "stale %d settlement(s) of %s refused: the leases were lost"
+        log.warning(line, number, service, extra=of_service(service))
 
     def leases_lost(self, service: str, worker: str, running: int) -> None:
-        log.warning("lost service=%s worker=%s: %d running job(s) will not count", service, worker, running)
+        line = "lost service=%s worker=%s: %d running job(s) will not count"
+        log.warning(line, service, worker, running, extra=of_service(service))
 
     def reclaimed(self, service: str, worker: str, jobs: int, poison: int) -> None:
-        log.warning("reclaimed service=%s worker=%s jobs=%d poison=%d", service, worker, jobs, poison)
+        line = "reclaimed service=%s worker=%s jobs=%d poison=%d"
+        log.warning(line, service, worker, jobs, poison, extra=of_service(service))
 
     def dropped(self, service: str, letters: int) -> None:
-        log.warning("dropped %d old dead letter(s) of %s: over their number or age", letters, service)
+        line = "dropped %d old dead letter(s) of %s: over their number or age"
+        log.warning(line, letters, service, extra=of_service(service))
 
     def abandoned(self, run: Any) -> None:
-        log.warning("given-back job=%s task=%s: it did not end within the grace", run.id, run.plan.name)
+        line = "given-back job=%s task=%s: it did not end within the grace"
+        log.warning(line, run.id, run.plan.name, extra=of_run(run))
 
 
 class LinesOfAll(Lines):

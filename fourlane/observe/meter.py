@@ -34,6 +34,9 @@ class Meter(Observer):
             self.figures.add(name, labels, value)
             self.changed = True
 
+    def moved(self, name: str, labels: tuple[str, ...], by: float) -> None:
+        self.counted(name, labels, by)
+
     def timed(self, name: str, labels: tuple[str, ...], seconds: float) -> None:
         buckets = [0] * (len(CATALOGUE[name].bounds) + 1)
         buckets[bucket_of(name, seconds)] = 1
@@ -58,6 +61,13 @@ class Meter(Observer):
 
     def leases_lost(self, service: str, worker: str, running: int) -> None:
         self.counted("leases_lost", (service,))
+
+    def copy(self) -> Figures:
+        """All figures as they are now, for a reader in this process."""
+        with self._lock:
+            copied = Figures()
+            copied.fold(self.figures)
+            return copied
 
     def take(self) -> bytes | None:
         """All figures as they are now; None when nothing changed since the last time."""

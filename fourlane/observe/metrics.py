@@ -22,10 +22,12 @@ import msgspec
 
 from fourlane.errors import RedisUnavailable
 from fourlane.observe.figures import CATALOGUE, Figures
+from fourlane.observe.meter import Meter
 from fourlane.queues import browse, status
 from fourlane.queues.guards import ProviderState
 from fourlane.queues.status import Beyond
 from fourlane.queues.store import Store
+from fourlane.telling import tell
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -72,12 +74,14 @@ class Host:
         self._store = store
         self._processes = processes
         self._gone = Figures()
+        self._mine = Meter()  # of the supervisor itself, in which a relay may run
+        tell.add(self._mine)
         self._told: dict[str, dict[str, float]] = {}  # counts and sums of the last answer
         self._lock = threading.Lock()
         self._looked_at = -_FRESH_SECONDS
         self._seen: status.Seen | None = None
         self._redis_up = False
-        self._traffic: tuple[int, int, int] | None = None
+        self._traffic: browse.Traffic | None = None
         self._beyond = _Aside(beyond)
 
     def process_ended(self, name: str) -> None:
@@ -86,10 +90,11 @@ class Host:
         with self._lock:
             figures = _read(path)
             if figures is not None:
-                self._gone.fold(figures)
+                self._gone.fold(msgspec.structs.replace(figures, levels={}))
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
+        tell.remove(self._mine)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def figures(self) -> Figures:
@@ -97,6 +102,7 @@ class Host:
         total = Figures()
         with self._lock:
             total.fold(self._gone)
+            total.fold(self._mine.copy())
             for path in sorted(Path(self.folder).glob("*.json")):
                 figures = _read(path)
                 if figures is not None:
@@ -213,13 +219,36 @@ class Host:
             yield GaugeMetricFamily("fourlane_redis_memory_bytes", "Memory that Redis uses.", value=used)
             yield GaugeMetricFamily("fourlane_redis_memory_limit_bytes", "Its maxmemory; 0: none.", value=most)
         if self._traffic is not None:
-            commands, got, sent = self._traffic
-            text = "Commands that Redis ran for anyone, those inside scripts too."
-            yield CounterMetricFamily("fourlane_redis_commands", text, value=commands)
-            moved = CounterMetricFamily("fourlane_redis_bytes", "Bytes to and from Redis.", labels=["direction"])
-            moved.add_metric(["to"], got)
-            moved.add_metric(["from"], sent)
-            yield moved
+            yield from _of_traffic(self._traffic)
+
+
+def _of_traffic(told: browse.Traffic) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    if told.commands is not None:
+        text = "Commands that Redis ran for anyone, those inside scripts too."
+        yield CounterMetricFamily("fourlane_redis_commands", text, value=told.commands)
+    for name, text, label, values in (
+        (
+            "fourlane_redis_bytes",
+            "Bytes to and from Redis.",
+            "direction",
+            {"to": told.got_bytes, "from": told.sent_bytes},
+        ),
+        (
+            "fourlane_redis_lookups",
+            "Keys that anyone looked up in Redis.",
+            "found",
+            {"hit": told.hits, "miss": told.misses},
+        ),
+    ):
+        family = CounterMetricFamily(name, text, labels=[label])
+        for word, value in values.items():
+            if value is not None:
+                family.add_metric([word], value)
+        yield family
+    if told.connections is not None:
+        yield GaugeMetricFamily("fourlane_redis_connections", "Connections that Redis has.", value=told.connections)
 
 
 def _of_schedules(found: list[status.Late]) -> Iterator[Metric]:
@@ -255,6 +284,7 @@ def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
 
     waiting = GaugeMetricFamily("fourlane_outbox_waiting", "Committed jobs that no relay has moved yet.")
     oldest = GaugeMetricFamily("fourlane_outbox_oldest_seconds", "How long the oldest of them waits.")
+    failed = GaugeMetricFamily("fourlane_outbox_newly_failed", "Rows that were no jobs, within 30 minutes.")
     stream = GaugeMetricFamily("fourlane_stream_waiting", "Events that wait in SQS.", labels=["stream"])
     used = GaugeMetricFamily("fourlane_ai_budget_used_ratio", "Used share of an AI budget.", labels=["budget"])
     refusing = GaugeMetricFamily(
@@ -267,12 +297,13 @@ def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
         else:
             waiting.add_metric([], lag.waiting)
             oldest.add_metric([], (lag.oldest_ms or 0) / 1000)
+            failed.add_metric([], lag.newly_failed)
     for one in beyond.spending[:_MOST_TENANTS]:  # those come first that have used the most
         used.add_metric([one.budget], one.share)
         refusing.add_metric([one.budget], int(one.refusing))
     for what in beyond.unreachable:
         lost.add_metric([what], 1)
-    yield from (waiting, oldest, stream, used, refusing, lost)
+    yield from (waiting, oldest, failed, stream, used, refusing, lost)
 
 
 class _Aside:
@@ -308,15 +339,17 @@ class _Aside:
 
 
 def _figures(figures: Figures) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
     from prometheus_client.samples import Exemplar
 
     for name, figure in CATALOGUE.items():
         if not figure.bounds:
-            counter = CounterMetricFamily(f"fourlane_{name}", figure.help, labels=figure.labels)
-            for key, value in figures.counts.get(name, {}).items():
-                counter.add_metric(key.split("\n") if figure.labels else [], value)
-            yield counter
+            kind = GaugeMetricFamily if figure.is_level else CounterMetricFamily
+            family = kind(f"fourlane_{name}", figure.help, labels=figure.labels)
+            series = (figures.levels if figure.is_level else figures.counts).get(name, {})
+            for key, value in series.items():
+                family.add_metric(key.split("\n") if figure.labels else [], value)
+            yield family
             continue
         histogram = HistogramMetricFamily(f"fourlane_{name}", figure.help, labels=figure.labels)
         for key, times in figures.times.get(name, {}).items():

@@ -116,13 +116,27 @@ class _ScopeOfJob:
         self._var.reset(token)
 
 
+_IDENTIFYING: Final = ("event_id", "fingerprint", "timestamp", "start_timestamp", "type", "sdk", "release")
+_TAGS: Final = ("task", "queue", "tier", "service", "attempt", "job_id", "trace_id", "organization_id")
+_OF_TRACE: Final = ("trace_id", "span_id", "parent_span_id", "start_timestamp", "timestamp", "same_process_as_parent")
+
+
 def _before_send(event: Any, hint: Any) -> Any:
-    """Texts without secrets; what identifies the report stays."""
-    kept = {
-        key: event[key] for key in ("event_id", "fingerprint", "timestamp", "sdk", "user", "release") if key in event
-    }
+    """Texts without secrets; what identifies the report, or the transaction, stays."""
+    shown = redact(event) | {key: event[key] for key in _IDENTIFYING if key in event}
+    trace = (event.get("contexts") or {}).get("trace")
+    if trace:
+        shown["contexts"]["trace"] |= {key: trace[key] for key in _OF_TRACE if key in trace}
+    if "spans" in event:
+        # One by one: as parts of the whole they would be cut where they are deep.
+        shown["spans"] = [
+            redact(span) | {key: span[key] for key in _OF_TRACE if key in span} for span in event["spans"]
+        ]
     tags = event.get("tags") or {}
-    return redact(event) | kept | {"tags": tags}
+    shown["tags"] = redact(tags) | {tag: tags[tag] for tag in _TAGS if tag in tags}
+    if "user" in event:
+        shown["user"] = {"id": event["user"]["id"]} if "id" in (event["user"] or {}) else {}
+    return shown
 
 
 def begin(observe: Observe) -> Reports:
@@ -141,6 +155,7 @@ def begin(observe: Observe) -> Reports:
         send_default_pii=False,
         max_request_body_size="never",
         before_send=_before_send,
+        before_send_transaction=_before_send,
     )
     scopes._isolation_scope = _ScopeOfJob("isolation_scope")
     scopes._current_scope = _ScopeOfJob("current_scope")

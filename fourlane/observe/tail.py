@@ -16,6 +16,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from fourlane.observe.export import SpanQueue
 from fourlane.redact import redact, redact_text
+from fourlane.tasks.context import running
 from fourlane.telling.observer import SLOW_SECONDS
 
 __all__ = ["Share", "Tail", "TailProcessor", "as_sampled", "context_of"]
@@ -84,6 +85,9 @@ class TailProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         parent = trace.get_current_span(parent_context)
         span_id = context_of(span).span_id
+        run: Any = running.get()
+        if run is not None and "service" not in (span.attributes or {}):
+            span.set_attribute("service", run.service.name)
         tail: Tail = getattr(parent, "tail", None) or Tail(span_id)
         span.tail = tail  # type: ignore[attr-defined] # for its children
         self._open[span_id] = tail
@@ -144,14 +148,15 @@ def _dressed(span: ReadableSpan) -> ReadableSpan:
     failed = span.status.status_code is StatusCode.ERROR
     attributes["duration_ms"] = round(((span.end_time or 0) - (span.start_time or 0)) / 1e6, 3)
     attributes["status"] = "error" if failed else "ok"
-    attributes.setdefault("operation", span.name)
+    name = redact_text(span.name)
+    attributes.setdefault("operation", name)
     attributes.setdefault("service", str(span.resource.attributes.get("service.name", "")))
     status = span.status
     if failed and status.description:
         attributes["error_message"] = redact_text(status.description)
         status = Status(StatusCode.ERROR, redact_text(status.description))
     return ReadableSpan(
-        name=span.name,
+        name=name,
         context=as_sampled(context_of(span)),
         parent=span.parent,
         resource=span.resource,

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from fourlane.tasks.context import running
 
-__all__ = ["follow_threads"]
+__all__ = ["follow_threads", "run_of"]
 
 # A thread of a pool serves many jobs: there each call belongs to the job that submitted it.
 _OF_POOLS: Final = ("concurrent.futures.thread", "multiprocessing.pool")
 _OURS: Final = "fourlane-"
+_RUN: Final = "fourlane_run"
 _SUBMIT: Final = ("apply_async", "_map_async", "imap", "imap_unordered")  # map, starmap and apply call these
 
 
@@ -27,7 +28,9 @@ def follow_threads() -> None:
     start = threading.Thread.start
 
     def start_in_context(self: threading.Thread) -> None:
-        if running.get() is not None and not _serves_many(self):
+        run = running.get()
+        if run is not None and not _serves_many(self):
+            setattr(self, _RUN, run)
             self.run = partial(copy_context().run, self.run)  # type: ignore[method-assign]
         start(self)
 
@@ -36,6 +39,11 @@ def follow_threads() -> None:
     _follow(concurrent.futures.ThreadPoolExecutor, "submit")
     for name in _SUBMIT:
         _follow(ThreadPool, name)
+
+
+def run_of(thread: threading.Thread | None) -> Any:
+    """Of the job that started it, also when it has ended; None: no job did."""
+    return getattr(thread, _RUN, None)
 
 
 def _serves_many(thread: threading.Thread) -> bool:

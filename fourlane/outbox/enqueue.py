@@ -11,11 +11,12 @@ import dramatiq
 
 from fourlane import codec, job
 from fourlane.db.models import JobOutbox
+from fourlane.errors import InvalidOption
 from fourlane.names import Queue, Tier
 from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import EnqueuedJob, Task
-from fourlane.when import when_of
+from fourlane.when import When, when_of
 
 __all__ = ["enqueue", "enqueue_with_options"]
 
@@ -78,7 +79,7 @@ def enqueue_with_options(
         task=task.actor_name,
         service=queue.service,
         tier=int(queue.tier),
-        run_at=None if when is None else when.moment(datetime.now(UTC)),
+        run_at=None if when is None else _run_at(when, task.broker.opened.defaults.outbox_days_ahead),
         order_key=order_key,
         organization_id=organization_id,
     )
@@ -96,6 +97,17 @@ def enqueue_with_options(
     else:
         make.accepted(made, queue, broker.name_of, _add, row, session, broker, args, kwargs)
     return EnqueuedJob(broker, queue, str(row.id), is_sealed=made.sealed)
+
+
+def _run_at(when: When, days_ahead: int) -> datetime:
+    """Raises InvalidOption."""
+    now = datetime.now(UTC)
+    moment = when.moment(now)
+    if moment > now + timedelta(days=days_ahead):
+        raise InvalidOption(
+            f"{moment:%Y-%m-%d} is further ahead than the {days_ahead} days of FOURLANE_OUTBOX_DAYS_AHEAD"
+        )
+    return moment
 
 
 def _add(

@@ -25,11 +25,12 @@ _MISSES: Final = 3
 
 
 class Bell:
-    """A connection of its own that listens. Silent where the database cannot ring, then waits by the clock."""
+    """A connection that listens, one of the pool's. Silent where the database cannot ring, then waits by the clock."""
 
     def __init__(self, database: Database) -> None:
         self._engine = database.engine
         self._trusted = database.listens
+        self._lent: Any = None
         self._connection: Any = None
         self._silent = False
         self._missed = 0
@@ -67,9 +68,8 @@ class Bell:
 
     def _listen(self) -> bool:
         try:
-            lent = self._engine.raw_connection()
-            self._connection = lent.driver_connection
-            lent.detach()
+            self._lent = self._engine.raw_connection()
+            self._connection = self._lent.driver_connection
             self._connection.autocommit = True
             self._connection.cursor().execute(f"LISTEN {CHANNEL}")
         except (DBAPIError, PoolTimeout, self._engine.dialect.loaded_dbapi.Error):
@@ -99,6 +99,7 @@ class Bell:
         return bool(poll.poll(seconds * 1000))
 
     def _close(self) -> None:
-        closing, self._connection = self._connection, None
-        if closing is not None:
-            closing.close()
+        lent, self._lent, self._connection = self._lent, None, None
+        if lent is not None:
+            lent.invalidate()  # nobody else is to have one that listens
+            lent.close()

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-import msgspec
-from sqlalchemy import Connection, CursorResult, Table, delete, or_, select, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, CursorResult, Table, delete, or_, select, update
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from fourlane import codec, job
+from fourlane import codec
 from fourlane.db.engine import Database, unavailable
 from fourlane.db.models import JobOutbox, now
 from fourlane.db.setup import database
-from fourlane.errors import DatabaseUnavailable, FourlaneError, RedisUnavailable
-from fourlane.later import later_tasks
-from fourlane.names import Tier, check_service
+from fourlane.errors import DatabaseUnavailable, RedisUnavailable
+from fourlane.names import check_service
+from fourlane.outbox.handover import SLOW_SECONDS, Handover
 from fourlane.outbox.listen import Bell
-from fourlane.outbox.written import COLUMNS, check_size, id_of, moment_ms, options_of
-from fourlane.queues import make, relayed
+from fourlane.outbox.turns import PENDING, Place, Turns, among
+from fourlane.outbox.written import COLUMNS, DAY_MS, job_of, reason, too_large
 from fourlane.queues.encrypted_tasks import encrypted_tasks
-from fourlane.queues.lines import read_lines, texts_of
 from fourlane.queues.redis import is_answer, is_refusal
-from fourlane.queues.redis.clock import time_ms
 from fourlane.queues.relayed import Relayed
 from fourlane.queues.store import Store
 from fourlane.root import Root
@@ -40,14 +38,10 @@ log = logging.getLogger("fourlane.relay")
 
 PATIENCE_SECONDS: Final = 120.0
 """A relay that did nothing for so long is stuck (watchdog.py): databases may take their time."""
-_ORDERED_LOCK: Final = 0x6F7264657265640A
-_BATCH_BYTES: Final = 4_000_000  # hosted servers refuse requests over 10 MB
-_LARGE_BATCH_BYTES: Final = 16_000_000
+_BATCH_BYTES: Final = 16_000_000  # of what is read at once
 _FIRST_BATCH: Final = 50
-_ACCEPT_MS: Final = 20_000  # a batch that took longer is given up; another relay may have its rows by now
-_REMEMBER_MS: Final = 7 * 86_400_000  # as long as a database may be away after a relay died
-_REMEMBER_CONFIRMED_MS: Final = 60_000  # well over _ACCEPT_MS, see Relay
 _BLOCKED_SECONDS: Final = 5.0
+_ASIDE_SECONDS: Final = 60.0
 _KEEP_FAILED_DAYS: Final = 30
 _PURGE_ROWS: Final = 10_000
 _PURGE_SECONDS: Final = 60.0
@@ -56,20 +50,23 @@ _GATHER_SECONDS: Final = 0.01
 _FIRST_WAIT_SECONDS: Final = 0.02
 _WAIT_SHARE: Final = 0.1
 _LONGEST_TROUBLE_SECONDS: Final = 5.0
+_OF_A_ROW: Final = ("22", "23", "54")  # SQLSTATE: wrong data, a constraint, a limit of the server's
 
 _rows = cast("Table", JobOutbox.__table__)
-_pending = [_rows.c.relayed_at.is_(None), _rows.c.failed_at.is_(None)]
+_Fault = tuple[int, str]
 
 
 def relay_of(of: Root, to: Store) -> Relay:
     """A relay from this process's database to a store. Raises as `open_database` does."""
-    batch = min(of.settings.outbox_batch, 1_000)
+    settings = of.settings
     return Relay(
         of.part(database),
         to,
-        batch=batch,
-        keep_seconds=of.settings.outbox_keep_seconds,
-        max_body_bytes=of.settings.max_body_bytes,
+        batch=min(settings.outbox_batch, 1_000),
+        keep_seconds=settings.outbox_keep_seconds,
+        max_body_bytes=settings.max_body_bytes,
+        days_ahead=settings.outbox_days_ahead,
+        places=settings.outbox_places,
     )
 
 
@@ -83,13 +80,17 @@ class Relay:
     - One that sleeps between 1 and 2, so long that the database takes its locks away and another relay takes the
       rows, is refused by Redis's own clock after 20 s; ids are remembered for a minute after the commit.
     - Rows with an order key are taken by one relay at a time, in the order of their positions, so that no batch
-      overtakes another.
+      overtakes another. Organizations get their turns (turns.py).
+    - A row that is no job is marked with the reason, and the others go on. Where something raises all the same, the
+      batch becomes smaller, as it does when it is too slow; at last it is one row, and that is the bad one.
 
     Parameters:
       batch: rows in one step at most.
       keep_seconds: relayed rows are deleted after this. Failed ones are kept for 30 days.
       longest_wait_seconds: between two looks at an outbox that is empty, where nobody rings.
       max_body_bytes: rows that hold more are no jobs.
+      days_ahead: nor are those that may run later than so.
+      places: how many jobs of one organization run at once in a service; 0: any number.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class Relay:
         keep_seconds: int = 3_600,
         longest_wait_seconds: float = 1.0,
         max_body_bytes: int = codec.MAX_BODY_BYTES,
+        days_ahead: int = 366,
+        places: int = 0,
     ) -> None:
         self.database = database
         self.store = store
@@ -111,9 +114,13 @@ class Relay:
         self._keep_seconds = keep_seconds
         self._longest_wait_seconds = longest_wait_seconds
         self._max_body_bytes = max_body_bytes
-        self._clocks: dict[str, float] = {}  # by service: ms that its Redis is ahead of our monotonic clock
-        self._confirmed: dict[str, list[str]] = defaultdict(list)
-        self._blocked: dict[str, float] = {}
+        self._ahead_ms = days_ahead * DAY_MS
+        self._places = places
+        self._turns = Turns(database.dialect)
+        self._handover = Handover(store)
+        self._taken: list[int] = []
+        self._blocked: dict[str, float] = {}  # services, until when
+        self._aside: dict[int, float] = {}  # rows that could not even be marked, until when
         self._purge_at = time.monotonic()
         self._busy_at = time.monotonic()
         self._trouble = ""
@@ -153,7 +160,7 @@ class Relay:
         if found:
             bell.found_work()
             self._busy_at = time.monotonic()
-            if found < _SMALL_BATCH:
+            if found < min(_SMALL_BATCH, self._batch):
                 stop.wait(_GATHER_SECONDS)  # a commit for each row would cost the database much
         else:
             silence = time.monotonic() - self._busy_at
@@ -184,46 +191,58 @@ class Relay:
         Raises:
           RedisUnavailable, DatabaseUnavailable: the rows stay, and may be in Redis; that is made good by the next.
         """
-        began = time.monotonic()
+        while True:
+            self._taken = []
+            try:
+                return self._move(time.monotonic())
+            except Exception as error:
+                self._batch = max(1, min(self._batch, len(self._taken)) // 2)
+                if not self._taken or not _is_of_a_row(error):
+                    if isinstance(error, (DBAPIError, PoolTimeout)):
+                        raise unavailable(error) from error
+                    raise
+                if len(self._taken) == 1:
+                    self._give_up(self._taken[0], error)
+                    return 1
+
+    def _move(self, began: float) -> int:
         sent: dict[str, list[str]] = {}
-        try:
-            with self.database.engine.begin() as connection:
-                rows = self._take(connection)
-                if not rows:
-                    return 0
-                batches, faults = self._sort(rows)
-                accepted: list[int] = []
-                for service, jobs in batches.items():
-                    if self._send(service, [relayed for _, relayed in jobs], began):
-                        accepted += [position for position, _ in jobs]
-                        sent[service] = [relayed.id for _, relayed in jobs]
-                self._mark(connection, accepted, faults)
-        except (DBAPIError, PoolTimeout) as error:
-            raise unavailable(error) from error
-        for service, ids in sent.items():
-            self._confirmed[service] += ids
+        with self.database.engine.begin() as connection:
+            places = self._take(connection)
+            if not places:
+                return 0
+            positions, faults = within(places, self._max_body_bytes)
+            self._taken = positions + [position for position, _ in faults]
+            batches, unreadable = self._sort(self._read(connection, positions))
+            faults += unreadable
+            accepted: list[int] = []
+            for service, jobs in batches.items():
+                number = self._send(service, [relayed for _, relayed in jobs], began)
+                accepted += [position for position, _ in jobs[:number]]
+                sent[service] = [relayed.id for _, relayed in jobs[:number]]
+            self._mark(connection, accepted, faults)
+        self._handover.committed(sent)
         self.relayed += len(accepted)
         self.failed += len(faults)
-        self._adapt(rows)
+        self._adapt(time.monotonic() - began)
         return len(accepted) + len(faults) or (1 if self._blocked else 0)
 
-    def _take(self, connection: Connection) -> Sequence[Any]:
+    def _take(self, connection: Connection) -> list[Place]:
         now_s = time.monotonic()
         self._blocked = {service: until for service, until in self._blocked.items() if until > now_s}
-        query = select(*COLUMNS).where(*_pending).order_by(_rows.c.position).limit(self._batch)
-        if self._blocked:
-            query = query.where(_rows.c.service.not_in(list(self._blocked)))
-        if self.database.dialect == "postgresql":
-            # Uncorrelated, so that it is asked once, and only when a row has a key.
-            mine = text(f"(SELECT pg_try_advisory_xact_lock({_ORDERED_LOCK}))")
-            query = query.where(or_(_rows.c.order_key.is_(None), mine)).with_for_update(skip_locked=True)
-        return connection.execute(query).all()
+        self._aside = {position: until for position, until in self._aside.items() if until > now_s}
+        return self._turns.take(connection, self._batch, blocked=self._blocked, aside=self._aside)
 
-    def _sort(self, rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], list[tuple[int, str]]]:
+    def _read(self, connection: Connection, positions: list[int]) -> Sequence[Any]:
+        query = select(*COLUMNS).where(among(self.database.dialect, positions)).order_by(_rows.c.position)
+        return connection.execute(query).all() if positions else []
+
+    def _sort(self, rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], list[_Fault]]:
         """The jobs of each service, in their order, and what is wrong with rows that are none."""
         batches: dict[str, list[tuple[int, Relayed]]] = defaultdict(list)
-        faults: list[tuple[int, str]] = []
+        faults: list[_Fault] = []
         encrypted: dict[str, Set[str]] = {}
+        last_ms = int(time.time() * 1000) + self._ahead_ms
         for row in rows:
             try:
                 service = check_service(row.service)
@@ -231,40 +250,22 @@ class Relay:
                     continue
                 if service not in encrypted:
                     encrypted[service] = encrypted_tasks(self.store, service)
-                check_size(row, self._max_body_bytes)
-                batches[service].append((row.position, _job_of(row, encrypted[service])))
+                batches[service].append(
+                    (row.position, job_of(row, encrypted[service], last_ms=last_ms, places=self._places))
+                )
             except RedisUnavailable as error:
                 self._block(service, error)
-            except (FourlaneError, ValueError, msgspec.DecodeError) as error:
-                faults.append((row.position, str(error)))
+            except Exception as error:
+                faults.append((row.position, reason(error)))
         return batches, faults
 
-    def _send(self, service: str, jobs: Sequence[Relayed], began: float) -> bool:
-        """Enqueue one service's jobs; false when just this service cannot be written to."""
+    def _send(self, service: str, jobs: Sequence[Relayed], began: float) -> int:
+        """Enqueue one service's jobs; returns how many. 0: just this service cannot be written to."""
         try:
-            for chunk in _chunks(jobs):
-                confirmed, self._confirmed[service] = self._confirmed[service][:1000], self._confirmed[service][1000:]
-                try:
-                    at_redis, new = relayed.relay(
-                        self.store,
-                        service,
-                        chunk,
-                        not_after_ms=int(self._clock(service) + began * 1000) + _ACCEPT_MS,
-                        remember_ms=_REMEMBER_MS,
-                        confirmed=confirmed,
-                        remember_confirmed_ms=_REMEMBER_CONFIRMED_MS,
-                    )
-                except RedisUnavailable:
-                    self._clocks.pop(service, None)  # another server may answer next time
-                    self._confirmed[service] += confirmed
-                    raise
-                self._clocks[service] = at_redis - time.monotonic() * 1000
-                if new is None:
-                    raise RedisUnavailable(f"a batch of the outbox took over {_ACCEPT_MS / 1000:g} s; trying it again")
+            return self._handover.send(service, jobs, began)
         except RedisUnavailable as error:
             self._block(service, error)
-            return False
-        return True
+            return 0
 
     def _block(self, service: str, error: RedisUnavailable) -> None:
         """Leave a service alone for a while, when just this one is refused. Else raises the error."""
@@ -273,46 +274,38 @@ class Relay:
         log.error("refused service=%s: %s", service, error)
         self._blocked[service] = time.monotonic() + _BLOCKED_SECONDS
 
-    def _clock(self, service: str) -> float:
-        """What to add to our monotonic clock (ms) to know the time at Redis, at most."""
-        if service not in self._clocks:
-            key = self.store.service(service).relayed
-            self._clocks[service] = time_ms(self.store.connector, key) - time.monotonic() * 1000
-        return self._clocks[service]
-
-    def _mark(self, connection: Connection, accepted: list[int], faults: list[tuple[int, str]]) -> None:
+    def _mark(self, connection: Connection, accepted: list[int], faults: list[_Fault]) -> None:
         if accepted:
-            connection.execute(update(_rows).where(_rows.c.position.in_(accepted)).values(relayed_at=now()))
+            connection.execute(update(_rows).where(among(self.database.dialect, accepted)).values(relayed_at=now()))
         for position, fault in faults:
             log.error("failed position=%d: %s", position, fault)
-            row = update(_rows).where(_rows.c.position == position)
+            row = update(_rows).where(_rows.c.position == position, *PENDING)
             connection.execute(row.values(failed_at=now(), error=fault))
 
-    def _adapt(self, rows: Sequence[Any]) -> None:
-        """Smaller batches while jobs are large, so that no batch fills the memory."""
-        size = sum(len(row.args) + len(row.kwargs) for row in rows)
-        if size > _LARGE_BATCH_BYTES:
+    def _give_up(self, position: int, error: Exception) -> None:
+        """Mark the one row that raised; leave it alone for a while where not even that can be done."""
+        try:
+            with self.database.engine.begin() as connection:
+                self._mark(connection, [], [(position, reason(error))])
+            self.failed += 1
+        except (DBAPIError, PoolTimeout) as again:
+            if not _is_of_a_row(again):
+                raise unavailable(again) from again
+            log.error("left position=%d for %g s, which cannot be marked: %s", position, _ASIDE_SECONDS, reason(again))
+            self._aside[position] = time.monotonic() + _ASIDE_SECONDS
+
+    def _adapt(self, seconds: float) -> None:
+        """Smaller batches while they are slow, so that rows are not locked for long and each batch arrives."""
+        if seconds > SLOW_SECONDS:
             self._batch = max(1, self._batch // 2)
-        elif size * 4 < _LARGE_BATCH_BYTES:
+        elif seconds * 4 < SLOW_SECONDS:
             self._batch = min(self._limit, self._batch * 2)
 
     # Beside batches -----------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Tell Redis which commits are known, so that it forgets their ids in a minute."""
-        for service in list(self._confirmed):
-            while ids := self._confirmed[service][:1000]:
-                relayed.relay(
-                    self.store,
-                    service,
-                    (),
-                    not_after_ms=0,
-                    remember_ms=_REMEMBER_MS,
-                    confirmed=ids,
-                    remember_confirmed_ms=_REMEMBER_CONFIRMED_MS,
-                )
-                del self._confirmed[service][:1000]
-            del self._confirmed[service]
+        self._handover.settle()
 
     def _purge(self) -> None:
         if time.monotonic() < self._purge_at:
@@ -348,33 +341,35 @@ def _purge(connection: Connection, keep_seconds: int) -> int:
     return gone.rowcount
 
 
-def _job_of(row: Any, encrypted: Set[str]) -> Relayed:
-    """Raises FourlaneError, ValueError, msgspec.DecodeError: it is no job, or cannot be encrypted."""
-    tier = Tier.parse(row.tier)
-    created_ms = moment_ms(row.created_at)
-    job_id = job.id_of_message(id_of(row), tier)
-    options = options_of(row)
-    lines = texts_of(read_lines(options.pop(codec.LINES, [])))
-    body = make.body_of_parts(
-        row.task,
-        row.args.encode(),
-        row.kwargs.encode(),
-        options,
-        job_id=job_id,
-        sealed=codec.SEALED not in options and not encrypted.isdisjoint((row.task, *later_tasks(options))),
-        enqueued_ms=created_ms,
-        lines=lines,
-    )
-    codec.decode(body)  # what another program wrote may be no job
-    due_ms = None if row.run_at is None else moment_ms(row.run_at)
-    return Relayed(job_id, job.entry_of(job_id, created_ms), due_ms, body)
+def within(
+    places: Sequence[Place], max_row_bytes: int, most_bytes: int = _BATCH_BYTES
+) -> tuple[list[int], list[_Fault]]:
+    """The rows, from the first on, that are read at once; and what is wrong with those among them that never are."""
+    positions: list[int] = []
+    faults: list[_Fault] = []
+    total = 0
+    for position, size in places:
+        if size > max_row_bytes:
+            faults.append((position, too_large(size, max_row_bytes)))
+            continue
+        total += size
+        if positions and total > most_bytes:
+            break
+        positions.append(position)
+    return positions, faults
 
 
-def _chunks(jobs: Sequence[Relayed]) -> Iterator[Sequence[Relayed]]:
-    first = size = 0
-    for number, one in enumerate(jobs):
-        size += len(one.body)
-        if size > _BATCH_BYTES and number > first:
-            yield jobs[first:number]
-            first, size = number, len(one.body)
-    yield jobs[first:]
+def _is_of_a_row(error: Exception) -> bool:
+    """Whether a row raised it, and not the database or Redis for a reason of its own."""
+    if not isinstance(error, DBAPIError):
+        return not isinstance(error, (RedisUnavailable, DatabaseUnavailable, SQLAlchemyError))
+    original = error.orig
+    if isinstance(original, sqlite3.Error):  # without a code, the driver could not make a value of it
+        code = getattr(original, "sqlite_errorcode", None)
+        return code is None or code & 0xFF in (
+            sqlite3.SQLITE_CONSTRAINT,
+            sqlite3.SQLITE_MISMATCH,
+            sqlite3.SQLITE_TOOBIG,
+        )
+    code = getattr(original, "pgcode", None)
+    return code[:2] in _OF_A_ROW if code else type(original).__name__ == "DataError"

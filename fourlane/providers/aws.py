@@ -18,6 +18,7 @@ _THROTTLED: Final = (
     "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException",
     "TooManyRequestsException", "SlowDown", "OverLimit", "KMS.ThrottlingException", "RequestLimitExceeded",
 )  # fmt: skip
+_PASSING: Final = ("RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "InternalError")
 _CREDENTIALS_HINT: Final = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
 )
@@ -121,7 +122,7 @@ def _refusal(error: Exception, code: str, about: str, text: str) -> Failure:
         return Failure(f"{about}: throttled ({code})", passing=True)
     response: Any = getattr(error, "response", {})
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return Failure(f"{about}: {text}", passing=status >= 500)
+    return Failure(f"{about}: {text}", passing=status >= 500 or code in _PASSING)
 
 
 def code_of(error: Exception) -> str:

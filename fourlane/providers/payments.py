@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypedDict, TypeVar
 
 from fourlane.errors import FourlaneError
 from fourlane.providers.signals import Signal
 
-__all__ = ["Books", "Entry", "Page", "Period", "ProviderError", "asked_again", "read_error"]
+__all__ = ["Books", "Entry", "Page", "Paid", "Period", "ProviderError", "asked_again", "read_error"]
 
 T = TypeVar("T")
 RETRY_SECONDS: Final = (0.1, 0.2, 0.4)
@@ -61,11 +61,12 @@ class Entry:
     """One thing in a provider's books.
 
     Parameters:
-      object: charge, refund, adjustment, invoice or subscription; or balance, which says that ``ref`` moved money.
+      object: charge, refund, adjustment, invoice or subscription; balance, which says that ``ref`` moved money; or
+        invoice_payment, which says what was ``Paid`` of an invoice.
       ref: the provider's id of it.
       alias: another id under which our books may hold it: a charge's payment intent.
       parent: of a refund, the charge; with its own alias behind it.
-      group: two charges of one group pay for the same thing.
+      group: two charges of one group pay for the same thing; of an invoice_payment, the invoice.
       amount_minor: in ISO's minor units, never negative; None when it cannot be said.
       currency: upper case.
       status: in the words of our books.
@@ -85,6 +86,14 @@ class Entry:
     expected: bool = True
     at: datetime
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Paid(TypedDict):
+    """A payment of an invoice: the provider's id, in ISO's minor units, in seconds."""
+
+    ref: str
+    amount_minor: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)

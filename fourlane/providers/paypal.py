@@ -153,7 +153,7 @@ class PayPalBooks:
         self._api = api
 
     def close(self) -> None:
-        pass  # its connections are in the process's pool (http/pools.py)
+        pass  # its connections are in the process's pool (http/idle.py)
 
     def page(self, part: str, period: Period, cursor: dict[str, Any] | None) -> Page:
         """Raises ProviderError."""

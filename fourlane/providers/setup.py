@@ -10,6 +10,7 @@ from fourlane.errors import SettingsError
 if TYPE_CHECKING:
     from fourlane.config.groups.notifications import NotificationSettings
     from fourlane.config.groups.payments import PaymentSettings
+    from fourlane.providers.health import Target
     from fourlane.providers.messages import Carrier
     from fourlane.providers.payments import Books
     from fourlane.providers.paypal import PayPalApi
@@ -45,18 +46,25 @@ def books(settings: PaymentSettings, provider: str) -> Books:
         from fourlane.providers.stripe import StripeBooks
     except ModuleNotFoundError as error:
         raise SettingsError(f"billing needs the package {error.name}; pip install 'fourlane[billing]'") from None
-    return StripeBooks(settings.stripe_secret_key.get_secret_value(), base_url=settings.stripe_url)
+    return StripeBooks(
+        settings.stripe_secret_key.get_secret_value(),
+        accounts=settings.stripe_accounts.split(","),
+        order_key=settings.stripe_order_key,
+        base_url=settings.stripe_url,
+    )
 
 
 def carrier(
     settings: NotificationSettings,
     channel: Literal["email", "sms", "push", "slack", "pagerduty"],
     is_known: Callable[[str], bool],
+    turn: Callable[[Target, float, float], None],
 ) -> Carrier:
     """The provider of a channel.
 
     Parameters:
       is_known: whether a message of this provider's id is one of ours.
+      turn: waits for a target that takes so many calls a second, up to so many seconds.
 
     Raises SettingsError: the channel has none.
     """
@@ -65,13 +73,19 @@ def carrier(
     seconds = settings.notification_timeout_seconds
     if channel == "email" and settings.smtp_url is not None:
         sender = _needed("FOURLANE_EMAIL_FROM", settings.email_from)
-        return messages.Smtp(settings.smtp_url.get_secret_value(), sender=sender, timeout_seconds=seconds)
+        return messages.Smtp(
+            settings.smtp_url.get_secret_value(),
+            sender=sender,
+            timeout_seconds=seconds,
+            allow_plain=settings.smtp_allow_plain,
+        )
     if channel == "email":
         return messages.Resend(
             _needed("RESEND_API_KEY", settings.resend_api_key),
             sender=_needed("FOURLANE_EMAIL_FROM", settings.email_from),
             url=settings.resend_url,
             timeout_seconds=seconds,
+            turn=lambda target, patience_seconds: turn(target, settings.resend_per_second, patience_seconds),
         )
     if channel == "sms":
         return messages.Twilio(

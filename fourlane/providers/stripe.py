@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import stripe
 
 from fourlane import money
-from fourlane.providers.payments import Entry, Page, Period, ProviderError, asked_again
+from fourlane.providers.payments import Entry, Page, Paid, Period, ProviderError, asked_again
 from fourlane.providers.retry_after import retry_after_ms
 
-__all__ = ["StripeBooks"]
+__all__ = ["OWN", "StripeBooks"]
 
+OWN: Final = "own"
 _PAGE: Final = 100  # Stripe's most
+_ASKED: Final[Mapping[str, dict[str, Any]]] = {
+    "subscription": {"status": "all"},
+    "invoice_payment": {"status": "paid", "expand": ["data.invoice.payments"]},
+}
+_Row = Mapping[str, Any]
 
 
 class StripeBooks:
-    """Charges, refunds, balance transactions, invoices and subscriptions of one account.
+    """Charges, refunds, balance transactions, invoices, what was paid of them, and subscriptions of some accounts.
+
+    A part is one of these, of an account that is not the key's own: ``acct_1/charge``.
 
     Parameters:
       api_key: a restricted key that may read these is enough.
+      accounts: connected accounts by their ids; `OWN` is that of the key.
+      order_key: the field of a charge's metadata that says what it paid for.
       base_url: of a stand-in, in tests.
       timeout_seconds: for one call.
     """
 
     provider: Final = "stripe"
-    parts: Final = ("charge", "refund", "balance", "invoice", "subscription")
 
-    def __init__(self, api_key: str, *, base_url: str | None = None, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        accounts: Sequence[str] = (OWN,),
+        order_key: str = "",
+        base_url: str | None = None,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        self.parts = tuple(kind if account == OWN else f"{account}/{kind}" for account in accounts for kind in _READ)
+        self._order_key = order_key
         self._http = stripe.HTTPXClient(timeout=timeout_seconds, allow_sync_methods=True)
         self._client = stripe.StripeClient(
             api_key,
@@ -43,36 +63,44 @@ class StripeBooks:
 
     def page(self, part: str, period: Period, cursor: dict[str, Any] | None) -> Page:
         """The newest first, as Stripe lists them. Raises ProviderError."""
-        params: dict[str, Any] = {"limit": _PAGE}
-        if part == "subscription":
-            # Old ones live on: all that began before the end.
-            params |= {"status": "all", "created": {"lt": _seconds(period.end)}}
-        else:
-            params["created"] = {"gte": _seconds(period.start), "lt": _seconds(period.end)}
+        account, _, kind = part.rpartition("/")
+        params: dict[str, Any] = {"limit": _PAGE} | _ASKED.get(kind, {})
+        # Old subscriptions live on: all that began before the end.
+        first = {} if kind == "subscription" else {"gte": _seconds(period.start)}
+        params["created"] = first | {"lt": _seconds(period.end)}
         if cursor is not None:
             params["starting_after"] = cursor["after"]
-        found = asked_again(lambda: self._list(part, params))
+        found = asked_again(lambda: self._list(kind, params, account))
         rows, more = found.get("data"), found.get("has_more")
         if not isinstance(rows, list) or (more and not rows):
             raise ProviderError(f"stripe: a page of {part}s without a list of them", passing=False)
         try:
-            entries = [entry for row in rows if (entry := _READ[part](row)) is not None]
+            entries = [self._of(account, entry, row) for row in rows if (entry := _READ[kind](row)) is not None]
             following = {"after": rows[-1]["id"]} if more else None
         except (KeyError, TypeError, AttributeError) as error:
             raise ProviderError(f"stripe: a {part} that cannot be read: {error!r}", passing=False) from error
         return Page(entries, following)
 
-    def _list(self, part: str, params: dict[str, Any]) -> dict[str, Any]:
+    def _of(self, account: str, entry: Entry, row: _Row) -> Entry:
+        """With what the settings say of it."""
+        if account:
+            entry = replace(entry, details=dict(entry.details) | {"account": account})
+        order = (row.get("metadata") or {}).get(self._order_key) if entry.object == "charge" else None
+        return replace(entry, group=f"{account}/{self._order_key}={order}") if order else entry
+
+    def _list(self, kind: str, params: dict[str, Any], account: str) -> dict[str, Any]:
         api = self._client.v1
         service: Any = {
             "charge": api.charges,
             "refund": api.refunds,
             "balance": api.balance_transactions,
             "invoice": api.invoices,
+            "invoice_payment": api.invoice_payments,
             "subscription": api.subscriptions,
-        }[part]
+        }[kind]
+        options = {"stripe_account": account} if account else {}
         try:
-            found: dict[str, Any] = service.list(params=params).to_dict()
+            found: dict[str, Any] = service.list(params=params, options=options).to_dict()
         except stripe.StripeError as error:
             raise _error(error) from error
         return found
@@ -107,8 +135,6 @@ def _seconds(moment: datetime) -> int:
 
 # --- Rows to entries -------------------------------------------------------------------------------
 
-_Row = Mapping[str, Any]
-
 
 def _charge(row: _Row) -> Entry:
     captured = row.get("captured", True)
@@ -118,7 +144,7 @@ def _charge(row: _Row) -> Entry:
         object="charge",
         ref=row["id"],
         alias=_id(row.get("payment_intent")),
-        group=_id(row.get("invoice")) or _id(row.get("payment_intent")),
+        group=_id(row.get("payment_intent")),
         **_amount(amount, row["currency"]),
         status=status,
         expected=status == "succeeded",
@@ -154,14 +180,21 @@ def _balance(row: _Row) -> Entry | None:
     moved, source = _MOVES.get(row["type"]), _id(row.get("source"))
     if moved is None or not source:
         return None  # payouts, fees, transfers: not in our books
+    if moved == "adjustment" and row["amount"] > 0 and source.startswith(_DISPUTES):
+        moved = "reversal"
     return Entry(
         object="balance",
-        ref=source,
+        # A dispute that was won moves money twice: the second time under an id of its own.
+        ref=row["id"] if moved == "reversal" else source,
+        alias=source if moved == "reversal" else "",
         **_amount(row["amount"], row["currency"]),
         status="succeeded",
         at=_moment(row["created"]),
-        details={"balance_transaction": row["id"], "type": row["type"], "moved": moved},
+        details={"balance_transaction": row["id"], "type": row["type"], "moved": moved, "source": source},
     )
+
+
+_DISPUTES: Final = ("dp_", "du_")
 
 
 def _invoice(row: _Row) -> Entry:
@@ -182,6 +215,45 @@ def _invoice(row: _Row) -> Entry:
     )
 
 
+def _invoice_payment(row: _Row) -> Entry | None:
+    """With the other payments of its invoice, which may be older than the period."""
+    invoice = row.get("invoice")
+    if not isinstance(invoice, Mapping):
+        return None  # it was deleted
+    currency = invoice["currency"]
+    return Entry(
+        object="invoice_payment",
+        ref=row["id"],
+        alias=_paid_by(row),
+        group=invoice["id"],
+        **_amount(row.get("amount_paid"), currency),
+        status="succeeded",
+        at=_moment(row["created"]),
+        details={
+            "due_minor": _amount(invoice["amount_due"], currency)["amount_minor"],
+            "payments": [paid for other in _payments(invoice) if (paid := _paid(other, currency)) is not None],
+        },
+    )
+
+
+def _payments(invoice: _Row) -> list[_Row]:
+    found: list[_Row] = (invoice.get("payments") or {}).get("data") or []
+    return found
+
+
+def _paid(row: _Row, currency: str) -> Paid | None:
+    at = (row.get("status_transitions") or {}).get("paid_at")
+    minor = _amount(row.get("amount_paid"), currency)["amount_minor"]
+    if row.get("status") != "paid" or not at or minor is None:
+        return None
+    return Paid(ref=_paid_by(row) or row["id"], amount_minor=minor, at=at)
+
+
+def _paid_by(row: _Row) -> str:
+    payment = row.get("payment") or {}
+    return _id(payment.get("payment_intent")) or _id(payment.get("charge"))
+
+
 def _subscription(row: _Row) -> Entry:
     items = (row.get("items") or {}).get("data") or []
     amounts = [(_price(item).get("unit_amount"), item.get("quantity", 1)) for item in items]
@@ -195,7 +267,7 @@ def _subscription(row: _Row) -> Entry:
         status=row["status"],
         expected=row["status"] not in ("incomplete", "incomplete_expired", "canceled"),
         at=_moment(row["created"]),
-        details={"customer": _id(row.get("customer"))},
+        details={"customer": _id(row.get("customer")), "canceled_at": row.get("canceled_at") or row.get("ended_at")},
     )
 
 
@@ -226,5 +298,6 @@ _READ: Final[Mapping[str, Callable[[_Row], Entry | None]]] = {
     "refund": _refund,
     "balance": _balance,
     "invoice": _invoice,
+    "invoice_payment": _invoice_payment,
     "subscription": _subscription,
 }

@@ -37,7 +37,10 @@ counted:NAME   string    the number of this worker's last jobs done that were  9
 once:KEY       string    the id of the job that was accepted under this key      its ttl
 latest:KEY     string    the time of the latest event handled of one thing       its ttl
 places:KEY     zset      who holds a place, by the time at which it ends         the longest hold
-breaker:KEY    string    there while a receiver is left alone                    its ttl
+rate:SENDER    string    when the requests of who sends webhooks would all have  until then, a minute
+                         come evenly
+seen:KEY       string    a digest of the body that first came with a webhook's   its ttl
+                         transmission id
 taken:N        set       ids of jobs that events made, or that were handled      its ttl
                          without one, on one day: N is a number of days
 claim:ID       string    who handles it without a job, straight from SQS         its ttl
@@ -60,12 +63,12 @@ progress:ID    string    how far a job is                                       
 =============  ========  =====================================================  ==============================
 
 Those of one service begin with ``{namespace}:{{environment:service}}:``, so that they lie in one cluster slot.
-A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) begins with
-``{namespace}:{{environment:provider.NAME}}:``. What paid calls cost (``spent:all:PERIOD`` and
-``spent:tenant:TENANT:PERIOD``, hashes, by day and month, 70 days), what is set aside for those under way
-(``reservations``, hash, as long as they are; one that was given back for 30 days) and rows that the database has not
-taken yet (``unwritten``, hash) begin with ``{namespace}:{{environment:budgets}}:``; an earlier release counted in
-``{namespace}:{{environment:budget.TENANT}}:spent:TENANT:MONTH``. What became of messages straight from SQS
+A provider's state (``health:MODEL:KEY``, hash, 1 day after its last use) and whose turn it is to call it
+(``turns:MODEL:KEY``, hash, 2 hours) begin with ``{namespace}:{{environment:provider.NAME}}:``. What paid calls cost
+(``spent:all:PERIOD`` and ``spent:tenant:TENANT:PERIOD``, hashes, by day and month, 70 days), what is set aside for
+those under way (``reservations``, hash, as long as they are; one that was given back for 30 days) and rows that the
+database has not taken yet (``unwritten``, hash) begin with ``{namespace}:{{environment:budgets}}:``; an earlier release
+counted in ``{namespace}:{{environment:budget.TENANT}}:spent:TENANT:MONTH``. What became of messages straight from SQS
 (``tries:ID``) begins with ``{namespace}:{{environment:events.sqs}}:``. Each of these has its own ``sent:ORIGIN``. A
 group of dramatiq's (``group``, hash of those of its members that are done, an hour after the last, or the barrier's
 time) begins with ``{namespace}:{{environment:group.ID}}:``. Requests for a provider's batches begin with
@@ -179,8 +182,11 @@ class ServiceKeys:
     def places(self, key: str) -> bytes:
         return self._key(f"places:{key}")
 
-    def breaker(self, key: str) -> bytes:
-        return self._key(f"breaker:{key}")
+    def rate(self, sender: str) -> bytes:
+        return self._key(f"rate:{sender}")
+
+    def seen(self, key: str) -> bytes:
+        return self._key(f"seen:{key}")
 
     def taken(self, day: int) -> list[bytes]:
         """Where the ids of this day are, then the day before's and the next one's: clocks differ."""
@@ -222,6 +228,9 @@ class EnvironmentKeys:
 
     def health_sent(self, provider: str) -> bytes:
         return f"{self._tagged}provider.{provider}}}:sent:".encode()
+
+    def turns(self, provider: str, name: str) -> bytes:
+        return f"{self._tagged}provider.{provider}}}:turns:{name}".encode()
 
     def spent(self, tenant: str, period: str) -> bytes:
         """Of a tenant, or of all calls: empty."""
@@ -282,13 +291,15 @@ _SERVICE_TYPES: Final = {
     r"log:.+": "list",
     r"progress:.+": "string",
     r"health:.+": "hash",
+    r"turns:.+": "hash",
     r"spent:.+": "hash",
     r"reservations": "hash",
     r"unwritten": "hash",
     r"once:.+": "string",
     r"latest:.+": "string",
     r"places:.+": "zset",
-    r"breaker:.+": "string",
+    r"rate:.+": "string",
+    r"seen:.+": "string",
     r"taken:\d+": "set",
     r"claim:.+": "string",
     r"sent:.+": "string",

@@ -33,6 +33,7 @@ class Defaults:
     hard_timeout_ms: int | None = None
     result_ttl_ms: int = 0
     max_body_bytes: int = codec.MAX_BODY_BYTES
+    outbox_days_ahead: int = 366
     max_result_bytes: int = codec.MAX_RESULT_BYTES
 
 
@@ -124,6 +125,7 @@ def opening_of(settings: JobSettings, url: str | None = None) -> Opening:
             hard_timeout_ms=settings.hard_timeout_ms,
             result_ttl_ms=settings.result_ttl_ms,
             max_body_bytes=settings.max_body_bytes,
+            outbox_days_ahead=settings.outbox_days_ahead,
             max_result_bytes=settings.max_result_bytes,
         ),
     )

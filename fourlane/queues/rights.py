@@ -8,7 +8,7 @@ from fourlane.errors import RedisUnavailable
 from fourlane.queues.redis import is_answer, lacks_right
 from fourlane.queues.store import Store
 
-__all__ = ["NEEDED", "check", "check_whole", "denied"]
+__all__ = ["NEEDED", "check", "check_whole", "denied", "fault"]
 
 # Each as it is tried on a list of one element, so that those for other types change nothing.
 _TRIED: Final = """
@@ -102,14 +102,17 @@ def denied(store: Store) -> list[str]:
     return sorted(found)
 
 
+def fault(store: Store, lacking: list[str]) -> str:
+    """What is lacking, on the keys of this environment as an ACL names them; another's are another user's."""
+    of, where = store.namespace, store.environment
+    return f"this user may not run {', '.join(lacking)} on keys {of}:{{{where}:* and {of}:{where}:*"
+
+
 def check(store: Store) -> None:
     """Raises RedisUnavailable when this user lacks a right: better before the first job than amid a script."""
     lacking = denied(store)
     if lacking:
-        raise RedisUnavailable(
-            f"Redis: this user may not run {', '.join(lacking)} on keys {store.namespace}:*; "
-            "give it the rights that docs/operating.md lists"
-        )
+        raise RedisUnavailable(f"Redis: {fault(store, lacking)}; give it the rights that docs/operating.md lists")
 
 
 def check_whole(store: Store) -> None:

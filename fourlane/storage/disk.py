@@ -65,7 +65,7 @@ class DiskStorage(Storage):
             place = self._folder / name
             for _ in range(_MAKINGS):
                 with suppress(FileNotFoundError):  # its folder was empty, and pruned
-                    _make(place.parent)
+                    _make(place.parent, mode=0o777 if self._folder.is_dir() else 0o700)
                     _replace(place, data, end)
                     return
             raise FileNotFoundError(errno.ENOENT, "its folder vanishes each time that it is made")
@@ -105,13 +105,13 @@ class DiskStorage(Storage):
             raise StorageUnavailable(f"{self}: {error.strerror or error}: {what}") from error
 
 
-def _make(folder: Path) -> None:
-    """Make a folder and those above it, durably."""
+def _make(folder: Path, mode: int) -> None:
+    """Make a folder and those above it, durably. A place that is not there yet is made for this user alone."""
     if folder.is_dir():
         return
-    _make(folder.parent)
+    _make(folder.parent, mode)
     with suppress(FileExistsError):
-        folder.mkdir()
+        folder.mkdir(mode)
     _sync_folder(folder.parent)
 
 

@@ -19,7 +19,7 @@ from fourlane.storage.blob import Blob, Found, blob_of
 from fourlane.storage.names import name_of
 from fourlane.storage.sources import check_reference, read_data_url, scheme_of, short
 from fourlane.storage.store import Storage
-from fourlane.storage.threads import Threads
+from fourlane.threads import Threads
 
 __all__ = ["Inputs"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from fourlane.errors import InvalidOption, NotStored
 from fourlane.storage.names import name_of, reference
-from fourlane.storage.threads import Threads
+from fourlane.threads import Threads
 
 __all__ = ["Storage", "Stored"]
 

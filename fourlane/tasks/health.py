@@ -7,12 +7,12 @@ from typing import Final, Generic, TypeVar
 
 from fourlane.providers.health import HealthGuard, Rules, Target
 from fourlane.providers.signals import Signal
-from fourlane.queues.guards import ProviderStates
+from fourlane.queues.guards import ProviderStates, Turns
 from fourlane.queues.store import Store
 from fourlane.tasks.context import running
 from fourlane.tasks.task import default_broker
 
-__all__ = ["PerStore", "health", "when_well"]
+__all__ = ["PerStore", "health", "in_turn", "when_well"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,21 @@ class PerStore(Generic[T]):
 
 
 health: Final = PerStore(lambda store: HealthGuard(ProviderStates(store)))
+_turns: Final = PerStore(Turns)
+
+
+def in_turn(target: Target, *, per_second: float, patience_seconds: float) -> None:
+    """Wait until a job may call a provider that takes so many calls a second. Outside of a job nobody waits.
+
+    Parameters:
+      patience_seconds: the longest wait.
+
+    Raises:
+      ProviderLimited: it would take longer; the job is postponed, and spends no attempt.
+      RedisUnavailable
+    """
+    if running.get() is not None:
+        _turns.here().take(target.provider, target.name, per_second=per_second, patience_seconds=patience_seconds)
 
 
 def when_well(

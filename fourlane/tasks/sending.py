@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import dramatiq
+from dramatiq.asyncio import get_event_loop_thread
 
 from fourlane import job
 from fourlane.errors import DuplicateJob, Reject
@@ -64,10 +65,18 @@ class Task(dramatiq.Actor[P, R]):
     broker: RedisBroker
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself. In a coroutine, an ``async def`` one gives something to await."""
-        if is_async(self.original) and asyncio._get_running_loop() is not None:
+        """Call the function itself.
+
+        In a coroutine, an ``async def`` one gives something to await. Elsewhere it is run to its end: on the loop of
+        the program's ``AsyncIO`` where there is one, else on one of its own.
+        """
+        if not is_async(self.original):
+            return super().__call__(*args, **kwargs)
+        if asyncio._get_running_loop() is not None:
             return self.original(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        if get_event_loop_thread() is not None:
+            return super().__call__(*args, **kwargs)
+        return cast(R, asyncio.run(cast("Coroutine[Any, Any, Any]", self.original(*args, **kwargs))))
 
     @property
     def service(self) -> str:

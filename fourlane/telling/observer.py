@@ -110,6 +110,9 @@ class Observer:
 
     # A worker's loop ----------------------------------------------------------------------------------------
 
+    def declared(self, services: Sequence[str], tasks: Sequence[tuple[str, str, str]]) -> None:
+        """What this worker serves, and its tasks (name, tier's word, service): before its loop runs."""
+
     def serving(self, service: str) -> None:
         """A service more, declared since the start."""
 
@@ -158,6 +161,9 @@ class Observer:
 
     def timed(self, name: str, labels: tuple[str, ...], seconds: float) -> None:
         """A figure of the catalogue that is a time has one more."""
+
+    def moved(self, name: str, labels: tuple[str, ...], by: float) -> None:
+        """A figure of the catalogue that is a level, such as of what is open now, goes up or down."""
 
     def exemplar(self, name: str, labels: tuple[str, ...], trace_id: str, seconds: float) -> None:
         """Of one that was timed so, a trace is kept."""

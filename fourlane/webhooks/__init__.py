@@ -6,8 +6,9 @@
     def book(event):
         ...
 
-``verify.py`` says whether a request is the provider's, ``receive.py`` turns it into a job, ``handlers.py`` runs the
-functions that asked for it, ``wsgi.py`` and ``asgi.py`` are endpoints for any server.
+``receive.py`` turns a request into a job: ``gates.py`` is what it must pass before its body is read, ``verify.py`` says
+whether it is the provider's. ``handlers.py`` runs the functions that asked for it, ``wsgi.py`` and ``asgi.py`` are
+endpoints for any server.
 """
 
 from __future__ import annotations

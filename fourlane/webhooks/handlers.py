@@ -21,6 +21,7 @@ from fourlane.names import Queue, Tier
 from fourlane.queues import make
 from fourlane.queues.broker import RedisBroker
 from fourlane.queues.latest import Latest
+from fourlane.retry import Backoff
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
 from fourlane.tasks.task import Task, task
 from fourlane.webhooks.verify import PROVIDERS
@@ -39,6 +40,9 @@ __all__ = [
 SERVICE: Final = "webhooks"
 REMEMBERED_MS: Final = 8 * 86_400_000
 """How long an event's id is remembered: Stripe and PayPal send an event again for three days at most."""
+
+_RETRIES: Final[dict[str, Any]] = {"max_retries": 3, "backoff": Backoff(min_ms=1_000, max_ms=4_000, jitter=False)}
+"""After 1, 2 and 4 seconds, as the platform has it for webhooks; then it is a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def on_webhook(
     Parameters:
       provider: ``stripe``, ``paypal`` or ``supabase``.
       pattern: a type, or the beginning of one and a star: ``invoice.*``, ``*``.
-      name, service, **options: those of `fourlane.task`.
+      name, service, **options: those of `fourlane.task`; but there are 3 retries, after 1, 2 and 4 seconds.
 
     Raises:
       ValueError: no such provider, or a star that is not at the end.
@@ -113,11 +117,17 @@ def on_webhook(
             return _run(made, function, Event(**event))
 
         title = name or f"{function.__module__}.{getattr(function, '__qualname__', '') or name_of(function)}"
-        made = task(name=title, service=service, **options)(run_async if is_async(function) else run)
+        made = task(name=title, service=service, **_retries(options))(run_async if is_async(function) else run)
         _handlers.append(_Handler(provider, pattern, made))
         return made
 
     return declare
+
+
+def _retries(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with the usual retries where they do not say otherwise."""
+    own_times = not options.keys().isdisjoint(("min_backoff", "max_backoff"))
+    return {name: value for name, value in _RETRIES.items() if not (own_times and name == "backoff")} | options
 
 
 def forward_webhook(provider: str, pattern: str, event_name: str, **options: Any) -> Task[Any, Any]:
@@ -183,7 +193,7 @@ def handlers_of(provider: str, type: str) -> list[Task[Any, Any]]:
     return [handler.task for handler in _handlers if handler.wants(provider, type)]
 
 
-@task(name="fourlane.webhooks.handle", service=SERVICE, tier=Tier.P1)
+@task(name="fourlane.webhooks.handle", service=SERVICE, tier=Tier.P1, **_RETRIES)
 def handle(event: dict[str, Any]) -> list[str]:
     """Enqueue a job for each handler of an event. The result is their ids."""
     return [

@@ -1,30 +1,27 @@
-"""PayPal's signature, in its two ways.
+"""PayPal's signature, and the ways to be sure of it.
 
-Offline: ``id|time|webhook id|CRC-32 of the body`` is signed by the key of a certificate that the request names by URL.
-Anybody can make a certificate, so it counts only
+It covers ``id|time|webhook id|CRC-32 of the body``. So it proves that PayPal made this transmission, and not what is in
+it: who holds one genuine transmission makes other bodies of the same CRC-32. What follows from that:
 
-1. when it lies on PayPal's own host, under the path for such certificates (nothing else is fetched);
-2. when a root that we trust stands behind it, today;
-3. when it is issued to PayPal's name for this purpose.
-
-Postback: PayPal is asked whether the signature is its own. A call per webhook, but nothing to keep up to date.
+- The receiver remembers each transmission with a digest of its first body (``receive.py``): no second one is taken.
+- ``offline`` checks the signature here, by the certificate that the request names (``certificates.py``).
+- ``postback`` asks PayPal whether the signature is its own. That needs no certificate, and proves no more.
+- ``lookup`` checks as ``offline``, and then takes the event from PayPal by its id: what the request says of it does not
+  matter any more.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import threading
-import time
-import warnings
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
+from fourlane.webhooks.certificates import Certificates
+from fourlane.webhooks.questions import Questions
+from fourlane.webhooks.rate import Rates
 from fourlane.webhooks.refused import Refused, Unverifiable
 
 if TYPE_CHECKING:
@@ -32,13 +29,19 @@ if TYPE_CHECKING:
 
     from fourlane.providers.paypal import PayPalApi
 
-__all__ = ["PayPal", "Transmission", "read_transmission", "signed_text"]
+__all__ = ["PayPal", "Transmission", "check_signature", "read_transmission", "signed_text"]
 
-_CERTIFICATE_PATH: Final = "/v1/notifications/certs/"
-_CERTIFICATES_KEPT: Final = 16
-_CERTIFICATE_SECONDS: Final = 86_400
-_CERTIFICATE_BYTES: Final = 65_536
-_TIMEOUT_SECONDS: Final = 5.0
+T = TypeVar("T")
+_QUESTIONS_OF_ONE: Final = 5  # a minute, for one transmission
+_EVENT_ID: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
+_ID: Final = re.compile(r"[A-Za-z0-9._-]+")  # without the "|" that parts it from the time in what is signed
+_LONGEST: Final = {
+    "paypal-transmission-id": 100,
+    "paypal-transmission-time": 50,
+    "paypal-transmission-sig": 1_500,
+    "paypal-cert-url": 200,
+    "paypal-auth-algo": 50,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +58,26 @@ class Transmission:
 
 def read_transmission(headers: Mapping[str, str]) -> Transmission:
     """Read the headers, names in lower case. Raises Refused."""
+    for name, longest in _LONGEST.items():
+        if name not in headers:
+            raise Refused("signature", f"there is no {name}")
+        if not headers[name].isascii() or not headers[name].isprintable() or len(headers[name]) > longest:
+            raise Refused("signature", f"its {name} is none")
+    text = headers["paypal-transmission-sig"]
     try:
-        text = headers["paypal-transmission-sig"]
-        sent = Transmission(
-            id=headers["paypal-transmission-id"],
-            time=headers["paypal-transmission-time"],
-            signature=base64.b64decode(text, validate=True),
-            signature_text=text,
-            certificate_url=headers["paypal-cert-url"],
-            algorithm=headers["paypal-auth-algo"],
-        )
-    except KeyError as missing:
-        raise Refused("signature", f"there is no {missing.args[0]}") from None
-    except binascii.Error:
+        signature = base64.b64decode(text, validate=True)
+    except ValueError:
         raise Refused("signature", "it is not base64") from None
+    sent = Transmission(
+        id=headers["paypal-transmission-id"],
+        time=headers["paypal-transmission-time"],
+        signature=signature,
+        signature_text=text,
+        certificate_url=headers["paypal-cert-url"],
+        algorithm=headers["paypal-auth-algo"],
+    )
+    if not _ID.fullmatch(sent.id):
+        raise Refused("signature", "its paypal-transmission-id is none")
     if sent.algorithm != "SHA256withRSA":
         # It comes from the request: whoever could choose it would choose the weakest.
         raise Refused("signature", "its algorithm is not SHA256withRSA")
@@ -80,149 +89,68 @@ def signed_text(sent: Transmission, webhook_id: str, body: bytes) -> bytes:
     return f"{sent.id}|{sent.time}|{webhook_id}|{zlib.crc32(body)}".encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    certificate: x509.Certificate
-    until_seconds: float
-
-
 @dataclass(slots=True)
 class PayPal:
     """Checks PayPal's webhooks.
 
     Parameters:
       webhook_id: of our webhook, from PayPal's dashboard; part of what is signed.
-      certificate_host: where certificates may lie: ``api.paypal.com``, or ``api.sandbox.paypal.com``.
-      certificate_name: whom they are issued to.
-      way: ``offline`` or ``postback``.
-      api: for the postback.
-      roots_pem: certificates to trust in place of the usual ones; for tests.
-      allow_private: whether the host may be on a private network; for tests.
+      certificates: those that it may be signed with.
+      way: ``offline``, ``postback`` or ``lookup``.
+      api: for the postback and the lookup.
     """
 
     webhook_id: str
-    certificate_host: str = "api.paypal.com"
-    certificate_name: str = "messageverificationcerts.paypal.com"
-    way: Literal["offline", "postback"] = "offline"
+    certificates: Certificates = field(default_factory=Certificates)
+    way: Literal["offline", "postback", "lookup"] = "offline"
     api: PayPalApi | None = None
-    roots_pem: bytes | None = None
-    allow_private: bool = False
-    _kept: dict[str, _Kept] = field(default_factory=dict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _questions: Questions = field(default_factory=lambda: Questions(in_all=60, of_one=30), repr=False)
+    _of_transmission: Rates = field(default_factory=lambda: Rates(_QUESTIONS_OF_ONE), repr=False)
 
-    def check(self, sent: Transmission, body: bytes, *, now_seconds: float) -> None:
+    def check(self, sent: Transmission, body: bytes, *, now_seconds: float, address: str = "") -> None:
         """Raises Refused when the signature is not PayPal's, Unverifiable when that cannot be said now."""
-        if self.way == "postback":
-            self._ask(sent, body)
+        if self.way != "postback":
+            certificate = self.certificates.get(sent.certificate_url, now_seconds=now_seconds, address=address)
+            check_signature(certificate, sent, self.webhook_id, body)
+        elif not self._asked(sent, address, lambda api: api.verify_webhook(self._said_by(sent), body)):
+            raise Refused("signature", "PayPal says it is not its own")
         else:
-            check_signature(self._certificate(sent.certificate_url, now_seconds), sent, self.webhook_id, body)
+            self._questions.give_back(address)  # only what was for nothing is bounded
 
-    def _ask(self, sent: Transmission, body: bytes) -> None:
+    def look_up(self, event_id: str, sent: Transmission, *, address: str = "") -> dict[str, Any]:
+        """The event as PayPal has it, whatever the request says of it. Raises Refused, Unverifiable."""
+        if not _EVENT_ID.fullmatch(event_id):
+            raise Refused("unusable", "its id is none of PayPal's")
+        # One that PayPal does not show yet comes again.
+        event = self._asked(sent, address, lambda api: api.get(f"/v1/notifications/webhooks-events/{event_id}", {}))
+        if event.get("id") != event_id:
+            raise Refused("signature", "PayPal has another event under its id")
+        self._questions.give_back(address)
+        return event
+
+    def _asked(self, sent: Transmission, address: str, question: Callable[[PayPalApi], T]) -> T:
         from fourlane.providers.payments import ProviderError
 
         if self.api is None:
-            raise Refused("not configured", "the postback needs PayPal's client id and secret")
-        try:
-            genuine = self.api.verify_webhook(
-                {
-                    "auth_algo": sent.algorithm,
-                    "cert_url": sent.certificate_url,
-                    "transmission_id": sent.id,
-                    "transmission_sig": sent.signature_text,
-                    "transmission_time": sent.time,
-                    "webhook_id": self.webhook_id,
-                },
-                body,
-            )
-        except ProviderError as error:
-            raise Unverifiable(f"PayPal was asked and did not say: {error}") from error
-        if not genuine:
-            raise Refused("signature", "PayPal says it is not its own")
-
-    def _certificate(self, url: str, now_seconds: float) -> x509.Certificate:
-        path = url.removeprefix(f"https://{self.certificate_host}")
-        if path == url or not path.startswith(_CERTIFICATE_PATH) or not path.isascii():
-            raise Refused("signature", "its certificate does not lie on PayPal's host")
-        name = path.removeprefix(_CERTIFICATE_PATH)
-        if not name or not all(char.isalnum() or char in "-_." for char in name) or ".." in name:
-            raise Refused("signature", "its certificate does not lie on PayPal's host")
-        with self._lock:
-            kept = self._kept.get(url)
-        if kept is None or kept.until_seconds < time.monotonic():
-            certificate = self._trusted(self._fetch(url), now_seconds)
-            with self._lock:
-                while len(self._kept) >= _CERTIFICATES_KEPT:
-                    self._kept.pop(next(iter(self._kept)))
-                self._kept[url] = kept = _Kept(certificate, time.monotonic() + _CERTIFICATE_SECONDS)
-        if not kept.certificate.not_valid_before_utc.timestamp() <= now_seconds:
-            raise Refused("signature", "its certificate is not valid yet")
-        if kept.certificate.not_valid_after_utc.timestamp() < now_seconds:
-            raise Refused("signature", "its certificate has expired")
-        return kept.certificate
-
-    def _fetch(self, url: str) -> bytes:
-        from fourlane.providers import http
-
-        try:
-            response = http.get(
-                url,
-                headers={},
-                timeout_seconds=_TIMEOUT_SECONDS,
-                allow_private=self.allow_private,
-                keep_body_bytes=_CERTIFICATE_BYTES,
-            )
-        except http.TargetRefused as error:
-            raise Refused("signature", f"its certificate cannot be fetched: {error}") from error
-        except http.TransportError as error:
-            raise Unverifiable(f"PayPal's certificate cannot be fetched: {error}") from error
-        if response.status == 404:
-            raise Refused("signature", "PayPal has no such certificate")
-        if response.status != 200:
-            raise Unverifiable(f"PayPal's certificate cannot be fetched: HTTP {response.status}")
-        return response.body
-
-    def _trusted(self, pem: bytes, now_seconds: float) -> x509.Certificate:
-        from cryptography import x509
-        from cryptography.x509 import verification
-
-        try:
-            leaf, *others = x509.load_pem_x509_certificates(pem)
-        except ValueError:
-            raise Refused("signature", "its certificate cannot be read") from None
-        verifier = (
-            verification.PolicyBuilder()
-            .store(verification.Store(self._roots()))
-            .time(datetime.fromtimestamp(now_seconds, UTC))
-            .build_server_verifier(x509.DNSName(self.certificate_name))
-        )
-        try:
-            verifier.verify(leaf, others)
-        except verification.VerificationError as error:
-            raise Refused("signature", f"its certificate is not to be trusted: {error}") from error
-        return leaf
-
-    def _roots(self) -> list[x509.Certificate]:
-        from cryptography import x509
-
-        return _usual_roots() if self.roots_pem is None else x509.load_pem_x509_certificates(self.roots_pem)
-
-
-@cache
-def _usual_roots() -> list[x509.Certificate]:
-    import certifi
-    from cryptography import x509
-
-    roots: list[x509.Certificate] = []
-    end = b"-----END CERTIFICATE-----"
-    for part in Path(certifi.where()).read_bytes().split(end)[:-1]:
-        # One by one: a root that this library finds malformed must not cost us the others.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            raise Refused("not configured", f"the {self.way} needs PayPal's client id and secret")
+        if wait_seconds := self._of_transmission.wait(sent.id):
+            raise Refused("rate", "its transmission comes too often", after_seconds=wait_seconds)
+        with self._questions.place():
+            self._questions.spend(address)
             try:
-                roots.append(x509.load_pem_x509_certificate(part + end))
-            except ValueError:
-                pass
-    return roots
+                return question(self.api)
+            except ProviderError as error:
+                raise Unverifiable(f"PayPal was asked and did not say: {error}") from error
+
+    def _said_by(self, sent: Transmission) -> dict[str, str]:
+        return {
+            "auth_algo": sent.algorithm,
+            "cert_url": sent.certificate_url,
+            "transmission_id": sent.id,
+            "transmission_sig": sent.signature_text,
+            "transmission_time": sent.time,
+            "webhook_id": self.webhook_id,
+        }
 
 
 def check_signature(certificate: x509.Certificate, sent: Transmission, webhook_id: str, body: bytes) -> None:

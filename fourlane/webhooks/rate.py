@@ -1,29 +1,28 @@
-"""How often webhooks may come: a bucket for each provider and sender, refilled evenly.
+"""How often something may be done: a bucket for each of those who do it, refilled evenly.
 
-In this process, and not in Redis: a limit that asked Redis would hand a flood on to it, and to its bill. With several
-processes, each lets so many pass.
+In this process alone. What all processes let pass together is counted in Redis (``gates.py``), which is not asked for
+what one process refuses already.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 __all__ = ["Rates"]
 
-_MOST_SENDERS: Final = 10_000
+_MOST_BUCKETS: Final = 10_000
 
 
 class Rates:
     """May be shared by threads.
 
     Parameters:
-      per_minute: requests of one sender to one provider's address; so many may also come at once. 0: no bound.
+      per_minute: of each; so many may also come at once. 0: no bound.
       now: monotonic seconds.
     """
 
@@ -32,32 +31,39 @@ class Rates:
         self._per_second = per_minute / 60
         self._now = now
         self._lock = threading.Lock()
-        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()  # what is left, and when
+        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # what is left, and when
 
-    def wait(self, provider: str, address: str) -> int:
-        """Count a request; 0 when it may pass, else the seconds after which one will."""
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._buckets)
+
+    def wait(self, who: Hashable) -> int:
+        """Count one; 0 when it may pass, else the seconds after which one will."""
         if not self._most:
             return 0
-        key = (provider, _sender(address))
         with self._lock:
-            now = self._now()
-            left, at = self._buckets.pop(key, (float(self._most), now))
-            left = min(float(self._most), left + (now - at) * self._per_second)
+            left, now = self._left(who)
             passes = left >= 1
-            self._buckets[key] = (left - 1 if passes else left, now)
-            while len(self._buckets) > _MOST_SENDERS:  # who was not seen for the longest time begins anew
-                self._buckets.popitem(last=False)
+            self._keep(who, left - 1 if passes else left, now)
         return 0 if passes else max(1, math.ceil((1 - left) / self._per_second))
 
+    def give_back(self, who: Hashable) -> None:
+        """One that was counted does not count."""
+        with self._lock:
+            left, now = self._left(who)
+            self._keep(who, min(float(self._most), left + 1), now)
 
-def _sender(address: str) -> str:
-    """An IPv6 host has a whole network of addresses to choose from."""
-    if ":" not in address:
-        return address
-    try:
-        parsed = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+    def hold_up(self, who: Hashable, seconds: float) -> None:
+        """Let none pass for so long."""
+        with self._lock:
+            self._keep(who, min(self._left(who)[0], 1 - seconds * self._per_second), self._now())
+
+    def _left(self, who: Hashable) -> tuple[float, float]:
+        now = self._now()
+        left, at = self._buckets.pop(who, (float(self._most), now))
+        return min(float(self._most), left + (now - at) * self._per_second), now
+
+    def _keep(self, who: Hashable, left: float, now: float) -> None:
+        self._buckets[who] = (left, now)
+        while len(self._buckets) > _MOST_BUCKETS:  # who was not seen for the longest time begins anew
+            self._buckets.popitem(last=False)

@@ -1,9 +1,9 @@
-"""A request becomes a job: the gates in their order, the answer for each, and what is told of a refusal.
+"""A request becomes a job: the gates in their order, and the answer for each.
 
-1. How often its sender comes (``rate.py``).
-2. Its sender's address, where a list is given.
-3. Its size, before anything is computed over it.
-4. Signature and age (``verify.py``).
+1. What can be said before the body is there: provider, rate, address, size (``gates.py``).
+2. Its real size, before anything is computed over it.
+3. Signature and age (``verify.py``).
+4. Its transmission, where the signature does not bind the whole body: only the first body that came with it is taken.
 5. Its id, remembered in the script that accepts the job: the same event again is answered "yes" and does nothing.
 
 An answer other than 2xx makes the provider send again later. So a refusal is final for us and not for them, and what
@@ -12,28 +12,35 @@ is our own trouble (Redis away, PayPal's certificate not to be had) is 503: noth
 
 from __future__ import annotations
 
-import ipaddress
+import hashlib
 import json
 import logging
-import threading
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeVar
 
-from fourlane.errors import EncryptionError, FourlaneError, JobTooLarge, RedisUnavailable
+from fourlane.errors import FourlaneError, InvalidArguments, JobTooLarge
 from fourlane.queues import carry
-from fourlane.webhooks.handlers import Event, enqueue_once, handle, handlers_of
-from fourlane.webhooks.rate import Rates
-from fourlane.webhooks.verify import PROVIDERS, Refused, Senders, Unverifiable, Verified, verify
+from fourlane.queues.guards.senders import KnownSenders
+from fourlane.webhooks.address import plain
+from fourlane.webhooks.gates import Gates
+from fourlane.webhooks.handlers import SERVICE, Event, enqueue_once, handle, handlers_of
+from fourlane.webhooks.refusals import Refusal, Refusals
+from fourlane.webhooks.refused import STATUS, Refused
+from fourlane.webhooks.verify import Senders, Verified, verify
 
-__all__ = ["MAX_BYTES", "PER_MINUTE", "Answer", "Receiver", "Refusal"]
+__all__ = ["MAX_BYTES", "PER_MINUTE", "Answer", "Receiver", "Refusal", "answer_of"]
 
+A = TypeVar("A")
 _log = logging.getLogger("fourlane.webhooks")
 
 MAX_BYTES: Final = 524_288
 PER_MINUTE: Final = 3_000
-_REPORTS_A_MINUTE: Final = 60
+_AGAIN_SECONDS: Final = 10
+_TRANSMISSION_MS: Final = 3_600_000
+"""How long a transmission is remembered, beside the time for which it is young enough to be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +50,6 @@ class Answer:
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that was not taken, for the record of security events.
-
-    Parameters:
-      reason: ``rate``, ``signature``, ``age``, ``address``, ``size``, ``malformed``, ``not configured`` or ``unknown
-        provider``.
-      unreported: refusals since the last report that had none, as there were too many in a minute.
-    """
-
-    provider: str
-    reason: str
-    detail: str
-    address: str
-    unreported: int
 
 
 class Receiver:
@@ -85,16 +75,10 @@ class Receiver:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._senders = senders
-        self._allow = {
-            provider: [ipaddress.ip_network(network) for network in networks]
-            for provider, networks in (allow or {}).items()
-        }
-        self._report = report
         self.max_bytes = max_bytes
-        self._rates = Rates(per_minute)
+        self._gates = Gates(allow or {}, per_minute, max_bytes, _known_senders)
+        self._refusals = Refusals(report, clock)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._minute, self._reports, self._unreported = 0, 0, 0
 
     def receive(self, provider: str, headers: Mapping[str, str], raw_body: bytes, *, address: str = "") -> Answer:
         """Verify a request, accept its event as a job, and say what to answer. Raises nothing.
@@ -102,102 +86,119 @@ class Receiver:
         Parameters:
           address: of the sender, as the outermost proxy of ours saw it.
         """
-        wait_seconds = self._rates.wait(provider if provider in PROVIDERS else "", address)
-        if wait_seconds:
-            answer = self._refuse(provider, address, 429, "rate", "it comes too often")
-            return replace(answer, headers=(("Retry-After", str(wait_seconds)),))
+        refused = self.admit(provider, address=address, length=len(raw_body))
+        return refused or self.take(provider, headers, raw_body, address=address)
+
+    def admit(self, provider: str, *, address: str = "", length: int | None = None) -> Answer | None:
+        """The gates that need no body; None for a request that passes. Raises nothing.
+
+        An endpoint asks it before it reads the body, and then calls `take` in place of `receive`.
+
+        Parameters:
+          length: of the body, as far as the request says.
+        """
+        sender = plain(address)
+        return self._answered(provider, sender, lambda: self._gates.check(provider, sender, length))
+
+    def take(self, provider: str, headers: Mapping[str, str], raw_body: bytes, *, address: str = "") -> Answer:
+        """As `receive`, for a request that was admitted. Raises nothing."""
+        sender = plain(address)
+        return self._answered(provider, sender, lambda: self._take(provider, headers, raw_body, sender))
+
+    def gave_up(self, provider: str, seconds: float, *, address: str = "") -> Answer:
+        """The answer to a request whose body did not come in time."""
+        late = Refused("slow", f"its body was not there after {seconds:g} s")
+        return self._refuse(provider, plain(address), late)
+
+    def _answered(self, provider: str, sender: str, act: Callable[[], A]) -> A | Answer:
         try:
-            self._check_address(provider, address)
-            if len(raw_body) > self.max_bytes:
-                raise _Turned(413, "size", f"over {self.max_bytes:,} bytes")
-            event = verify(provider, headers, raw_body, senders=self._senders, now_seconds=self._clock())
-            return self._accept(event)
+            return act()
         except Refused as refused:
-            return self._refuse(provider, address, _STATUS[refused.reason], refused.reason, str(refused))
-        except _Turned as turned:
-            return self._refuse(provider, address, turned.status, turned.reason, str(turned))
-        except (Unverifiable, RedisUnavailable, EncryptionError) as trouble:
-            _log.error("webhook of %s cannot be taken now: %s", provider, trouble)
-            return _answer(503, "SERVICE_UNAVAILABLE", "it cannot be taken now; send it again")
+            return self._refuse(provider, sender, refused)
+        except FourlaneError as trouble:
+            _log.error("webhook of %r cannot be taken now: %s", provider, trouble)
+        except Exception:
+            _log.exception("webhook of %r cannot be taken, by a fault of ours", provider)
+        return answer_of(503, _AGAIN_SECONDS)
 
-    def _check_address(self, provider: str, address: str) -> None:
-        networks = self._allow.get(provider)
-        if networks is None:
+    def _take(self, provider: str, headers: Mapping[str, str], raw_body: bytes, sender: str) -> Answer:
+        self._gates.check_size(len(raw_body))
+        now = self._clock()
+        try:
+            verified = verify(provider, headers, raw_body, senders=self._senders, now_seconds=now, address=sender)
+            self._bind(verified, raw_body)
+            return _accept(verified)
+        except Refused as refused:
+            if refused.reason not in _LOST:
+                raise
+            raise _with_traces(refused, raw_body) from refused
+
+    def _bind(self, verified: Verified, raw_body: bytes) -> None:
+        """Hold a transmission to the first body that came with it."""
+        if not verified.transmission:
             return
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            raise _Turned(403, "address", "its address is not known") from None
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        if not any(parsed in network for network in networks):
-            raise _Turned(403, "address", f"{parsed} is not on the list")
+        digest = hashlib.sha256(raw_body).hexdigest()
+        ttl_ms = _TRANSMISSION_MS + 2_000 * self._senders.tolerance_seconds
+        key = f"{verified.provider}:{verified.transmission}"
+        if _known_senders().first_seen(SERVICE, key, digest, ttl_ms=ttl_ms) != digest:
+            raise Refused("transmission", f"{verified.transmission} came with another body before")
 
-    def _accept(self, verified: Verified) -> Answer:
-        event = Event(
-            verified.provider,
-            verified.id,
-            verified.type,
-            verified.created_at_ms,
-            verified.subject,
-            verified.payload,
-        )
-        try:
-            with carry.sealing(any(handler.encrypt for handler in handlers_of(event.provider, event.type))):
-                job_id = enqueue_once(handle, [asdict(event)], key=f"{event.provider}:{event.id}")
-        except JobTooLarge as error:
-            raise _Turned(413, "size", str(error)) from error
-        return Answer(200, json.dumps({"received": True, "id": event.id, "job": job_id}).encode())
-
-    def _refuse(self, provider: str, address: str, status: int, reason: str, detail: str) -> Answer:
-        provider = provider[:40]
-        unreported = self._may_report()
-        if unreported is not None or status != 429:  # a flood must not become one of lines
-            _log.warning("webhook of %r from %s refused: %s", provider, address or "an unknown address", detail)
-        if self._report is not None and unreported is not None:
-            try:
-                self._report(Refusal(provider, reason, detail, address, unreported))
-            except FourlaneError as error:
-                _log.error("a refused webhook could not be recorded: %s", error)
-            except Exception:
-                _log.exception("a refused webhook could not be recorded")
-        code, message = _WORDS.get(status, ("INVALID_REQUEST", "not taken"))
-        return _answer(status, code, message)
-
-    def _may_report(self) -> int | None:
-        """How many went unreported before this one; None when this one does, too."""
-        with self._lock:
-            minute = int(self._clock() // 60)
-            if minute != self._minute:
-                self._minute, self._reports = minute, 0
-            if self._reports >= _REPORTS_A_MINUTE:
-                self._unreported += 1
-                return None
-            self._reports += 1
-            unreported, self._unreported = self._unreported, 0
-            return unreported
+    def _refuse(self, provider: str, sender: str, refused: Refused) -> Answer:
+        self._refusals.tell(provider, sender, refused)
+        status = STATUS[refused.reason]
+        return answer_of(status, refused.after_seconds or (_AGAIN_SECONDS if status == 503 else 0))
 
 
-class _Turned(FourlaneError):
-    """Turned away for a reason that is not the signature."""
-
-    def __init__(self, status: int, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.status, self.reason = status, reason
+def _known_senders() -> KnownSenders:
+    return KnownSenders(handle.broker.opened.store)
 
 
-_STATUS: Final = {"unknown provider": 404, "not configured": 503, "malformed": 400, "signature": 401, "age": 401}
+def _accept(verified: Verified) -> Answer:
+    event = Event(
+        verified.provider,
+        verified.id,
+        verified.type,
+        verified.created_at_ms,
+        verified.subject,
+        verified.payload,
+    )
+    try:
+        with carry.sealing(any(handler.encrypt for handler in handlers_of(event.provider, event.type))):
+            job_id = enqueue_once(handle, [asdict(event)], key=f"{event.provider}:{event.id}")
+    except JobTooLarge as error:
+        raise Refused("size", str(error)) from error
+    except InvalidArguments as error:
+        raise Refused("unusable", str(error)) from error
+    return Answer(200, json.dumps({"received": True, "id": event.id, "job": job_id}).encode())
+
+
+_LOST: Final = ("unusable", "size")
+_ID: Final = re.compile(rb'"id"\s*:\s*"([\w.-]{1,100})"')
+
+
+def _with_traces(refused: Refused, raw_body: bytes) -> Refused:
+    """With what finds the event at its provider: it is genuine, and nobody has it."""
+    found = _ID.search(raw_body[:4_096])
+    name = f"id {found[1].decode()}, " if found else ""
+    digest = hashlib.sha256(raw_body).hexdigest()[:16]
+    return Refused(refused.reason, f"{refused.detail} ({name}{len(raw_body):,} bytes, SHA-256 {digest})")
+
+
 # One text for each status: which gate it was is for our log, not for a forger.
 _WORDS: Final = {
     401: ("UNAUTHORIZED", "the signature is not valid"),
     403: ("FORBIDDEN", "not from here"),
     404: ("RESOURCE_NOT_FOUND", "no webhooks are taken here"),
+    408: ("INVALID_REQUEST", "too slow"),
     413: ("INVALID_REQUEST", "too large"),
     429: ("RATE_LIMIT_EXCEEDED", "too often; send it again later"),
     503: ("SERVICE_UNAVAILABLE", "it cannot be taken now; send it again"),
 }
 
 
-def _answer(status: int, code: str, message: str) -> Answer:
+def answer_of(status: int, after_seconds: int = 0) -> Answer:
+    """The answer to what is not taken."""
+    code, message = _WORDS.get(status, ("INVALID_REQUEST", "not taken"))
     body: dict[str, Any] = {"error": {"code": code, "message": message}}
-    return Answer(status, json.dumps(body).encode())
+    headers = (("Retry-After", str(after_seconds)),) if after_seconds else ()
+    return Answer(status, json.dumps(body).encode(), headers)

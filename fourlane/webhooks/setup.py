@@ -46,17 +46,17 @@ def senders(settings: WebhookSettings) -> Senders:
 
 
 def _paypal_webhooks(settings: WebhookSettings) -> PayPal | None:
+    from fourlane.webhooks.certificates import Certificates
     from fourlane.webhooks.paypal import PayPal
 
     if settings.paypal_webhook_id is None:
         return None
     sandbox = ".sandbox" if settings.paypal_sandbox else ""
     return PayPal(
-        settings.paypal_webhook_id,
-        certificate_host=f"api{sandbox}.paypal.com",
-        certificate_name=f"messageverificationcerts{sandbox}.paypal.com",
+        settings.paypal_webhook_id.get_secret_value(),
+        Certificates(f"api{sandbox}.paypal.com", f"messageverificationcerts{sandbox}.paypal.com"),
         way=settings.paypal_webhook_way,
-        api=paypal_api(settings) if settings.paypal_webhook_way == "postback" else None,
+        api=None if settings.paypal_webhook_way == "offline" else paypal_api(settings),
     )
 
 

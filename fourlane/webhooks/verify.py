@@ -1,10 +1,11 @@
-"""Whether a request is from whom it says: signature and age, over the raw bytes. Pure, but for PayPal's certificate.
+"""Whether a request is from whom it says: signature and age, over the raw bytes. Pure, but for what PayPal is asked.
 
 =========  ==============================================  ================================  =====================
 provider   proof                                           age                               id
 =========  ==============================================  ================================  =====================
 stripe     ``Stripe-Signature``: HMAC by its SDK           signed ``t``                      ``id``
-paypal     certificate signature, or PayPal asked          signed transmission time          ``id``
+paypal     certificate signature, or PayPal asked; over a  signed transmission time          ``id``
+           CRC-32 of the body: see ``paypal.py``
 supabase   auth hooks: Standard Webhooks                   signed ``webhook-timestamp``      ``webhook-id``
 supabase   database webhooks: a shared secret in a header  none                              INSERT: hash of the body
 =========  ==============================================  ================================  =====================
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fourlane.errors import FourlaneError
 from fourlane.webhooks.refused import Refused, Unverifiable
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ __all__ = ["PROVIDERS", "TOLERANCE_SECONDS", "Refused", "Senders", "Unverifiable
 PROVIDERS: Final = ("stripe", "paypal", "supabase")
 TOLERANCE_SECONDS: Final = 300
 _MAX_ID: Final = 200
+_MAX_HEADER: Final = 8_192
+_LAST_SECOND: Final = 253_402_300_800
+"""The year 10000: what is later is no time that anybody can write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Verified:
       created_at_ms: when it happened, as far as the event says; else None.
       subject: the id of the thing that it happened to, e.g. ``in_…``; empty when it names none.
       payload: the event's JSON.
+      transmission: the id of this delivery, where the signature alone does not bind the body to it; else empty.
     """
 
     provider: str
@@ -57,6 +63,7 @@ class Verified:
     created_at_ms: int | None
     subject: str
     payload: dict[str, Any]
+    transmission: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +85,31 @@ class Senders:
     tolerance_seconds: int = TOLERANCE_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What came. Names of headers are in lower case."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    now: float
+    address: str
+
+
 def verify(
-    provider: str, headers: Mapping[str, str], raw_body: bytes, *, senders: Senders, now_seconds: float
+    provider: str,
+    headers: Mapping[str, str],
+    raw_body: bytes,
+    *,
+    senders: Senders,
+    now_seconds: float,
+    address: str = "",
 ) -> Verified:
     """Return what the provider sent.
 
     Parameters:
       headers: the request's; names in any case.
       raw_body: the bytes as they came: JSON that was parsed and written again has another signature.
+      address: of the sender, where it is known; what PayPal is asked for one sender is bounded.
 
     Raises:
       Refused: it is not genuine, too old, from the future, or no event at all.
@@ -94,21 +118,29 @@ def verify(
     check = _CHECKS.get(provider)
     if check is None:
         raise Refused("unknown provider", repr(provider[:40]))
-    return check({name.lower(): value for name, value in headers.items()}, raw_body, senders, now_seconds)
+    try:
+        named = {name.lower(): value for name, value in headers.items()}
+        return check(_Request(named, raw_body, now_seconds, address), senders)
+    except FourlaneError:
+        raise
+    except Exception as error:  # of a library, over what no provider sends
+        raise Refused("malformed", f"it cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 # --- Stripe ----------------------------------------------------------------------------------------
 
 
-def _stripe(headers: Mapping[str, str], body: bytes, senders: Senders, now: float) -> Verified:
+def _stripe(request: _Request, senders: Senders) -> Verified:
     import stripe
 
     if not senders.stripe_secrets:
         raise Refused("not configured", "no signing secret for stripe")
-    header = headers.get("stripe-signature", "")
+    header = request.headers.get("stripe-signature", "")
+    if not header.isascii() or len(header) > _MAX_HEADER:
+        raise Refused("signature", "it is none of stripe's")
     for secret in senders.stripe_secrets:
         try:
-            stripe.WebhookSignature.verify_header(body, header, secret)
+            stripe.WebhookSignature.verify_header(request.body, header, secret)
             break
         except (stripe.SignatureVerificationError, UnicodeDecodeError):
             pass
@@ -116,15 +148,15 @@ def _stripe(headers: Mapping[str, str], body: bytes, senders: Senders, now: floa
         raise Refused("signature", "no secret of ours made it" if header else "there is none")
     # The SDK looks only at the past, and at its own clock. The header was read by it just now, so its time is one.
     sent_at = next(int(part.split("=")[1]) for part in header.split(",") if part.startswith("t="))
-    _check_age(sent_at, senders, now)
-    event = _object(body)
+    _check_age(sent_at, senders, request.now)
+    event = _event(request.body)
     thing = event.get("data", {}).get("object", {}) if isinstance(event.get("data"), dict) else {}
     return Verified(
         provider="stripe",
         id=_text(event, "id"),
         type=_text(event, "type"),
         sent_at_seconds=sent_at,
-        created_at_ms=event["created"] * 1000 if isinstance(event.get("created"), int) else None,
+        created_at_ms=_milliseconds(event.get("created")),
         subject=str(thing.get("id", "")) if isinstance(thing, dict) else "",
         payload=event,
     )
@@ -133,18 +165,20 @@ def _stripe(headers: Mapping[str, str], body: bytes, senders: Senders, now: floa
 # --- PayPal ----------------------------------------------------------------------------------------
 
 
-def _paypal(headers: Mapping[str, str], body: bytes, senders: Senders, now: float) -> Verified:
+def _paypal(request: _Request, senders: Senders) -> Verified:
     from fourlane.webhooks import paypal
 
     if senders.paypal is None:
         raise Refused("not configured", "no webhook id for paypal")
-    sent = paypal.read_transmission(headers)
+    sent = paypal.read_transmission(request.headers)
     sent_at = _epoch_seconds(sent.time)
     if sent_at is None:
         raise Refused("malformed", "its transmission time is none")
-    _check_age(sent_at, senders, now)
-    senders.paypal.check(sent, body, now_seconds=now)
-    event = _object(body)
+    _check_age(sent_at, senders, request.now)
+    senders.paypal.check(sent, request.body, now_seconds=request.now, address=request.address)
+    event = _event(request.body)
+    if senders.paypal.way == "lookup":
+        event = senders.paypal.look_up(_text(event, "id"), sent, address=request.address)
     created_at = _epoch_seconds(str(event.get("create_time", "")))
     resource = event.get("resource")
     return Verified(
@@ -155,22 +189,25 @@ def _paypal(headers: Mapping[str, str], body: bytes, senders: Senders, now: floa
         created_at_ms=None if created_at is None else created_at * 1000,
         subject=str(resource.get("id", "")) if isinstance(resource, dict) else "",
         payload=event,
+        transmission=sent.id,
     )
 
 
 # --- Supabase --------------------------------------------------------------------------------------
 
 
-def _supabase(headers: Mapping[str, str], body: bytes, senders: Senders, now: float) -> Verified:
+def _supabase(request: _Request, senders: Senders) -> Verified:
+    headers, body = request.headers, request.body
     if "webhook-signature" in headers:
-        return _supabase_hook(headers, body, senders, now)
+        return _supabase_hook(request, senders)
     if not senders.supabase_secrets:
         raise Refused("not configured", "no shared secret for supabase's database webhooks")
     given = headers.get("x-webhook-secret") or headers.get("authorization", "").removeprefix("Bearer ")
     # All are compared, so that the time taken does not tell which is close.
-    if not any(hmac.compare_digest(given.encode(), secret.encode()) for secret in senders.supabase_secrets):
+    secrets = [secret.encode() for secret in senders.supabase_secrets]
+    if not any(hmac.compare_digest(given.encode(errors="surrogatepass"), secret) for secret in secrets):
         raise Refused("signature", "not our shared secret" if given else "there is no shared secret")
-    event = _object(body)
+    event = _event(body)
     kind, table = _text(event, "type"), _text(event, "table")
     digest = hashlib.sha256(body).hexdigest()
     record = event.get("record")
@@ -185,15 +222,16 @@ def _supabase(headers: Mapping[str, str], body: bytes, senders: Senders, now: fl
     )
 
 
-def _supabase_hook(headers: Mapping[str, str], body: bytes, senders: Senders, now: float) -> Verified:
+def _supabase_hook(request: _Request, senders: Senders) -> Verified:
+    headers = request.headers
     if not senders.supabase_hook_secrets:
         raise Refused("not configured", "no secret for supabase's auth hooks")
     webhook_id, sent_at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not (sent_at.isascii() and sent_at.isdigit() and len(sent_at) < 12) or not webhook_id:
         raise Refused("malformed", "it has no webhook-id or webhook-timestamp")
-    _check_standard_signature(headers["webhook-signature"], webhook_id, int(sent_at), body, senders)
-    _check_age(int(sent_at), senders, now)
-    event = _object(body)
+    _check_standard_signature(headers["webhook-signature"], webhook_id, int(sent_at), request.body, senders)
+    _check_age(int(sent_at), senders, request.now)
+    event = _event(request.body)
     return Verified(
         provider="supabase",
         id=_text({"id": webhook_id}, "id"),
@@ -208,14 +246,19 @@ def _supabase_hook(headers: Mapping[str, str], body: bytes, senders: Senders, no
 def _check_standard_signature(given: str, webhook_id: str, sent_at: int, body: bytes, senders: Senders) -> None:
     import standardwebhooks
 
+    if len(given) > _MAX_HEADER or len(webhook_id) > _MAX_ID:
+        raise Refused("signature", "it is none of supabase's")
     try:
         text = body.decode()
     except UnicodeDecodeError:
         raise Refused("malformed", "its body is not UTF-8") from None
-    offered = [signature.encode() for signature in given.split() if signature.startswith("v1,")]
+    offered = [signature.encode(errors="surrogatepass") for signature in given.split() if signature.startswith("v1,")]
     for secret in senders.supabase_hook_secrets:
+        try:
+            webhook = standardwebhooks.Webhook(secret.removeprefix("v1,"))
+        except ValueError:
+            raise Refused("not configured", "a secret of supabase's auth hooks is not base64") from None
         # Its verify() asks the clock itself; its sign() takes the time, so that ours can be a test's.
-        webhook = standardwebhooks.Webhook(secret.removeprefix("v1,"))
         wanted = webhook.sign(webhook_id, datetime.fromtimestamp(sent_at).astimezone(), text).encode()
         if any(hmac.compare_digest(signature, wanted) for signature in offered):
             return
@@ -240,24 +283,29 @@ def _epoch_seconds(text: str) -> int | None:
     return int(moment.timestamp()) if moment.tzinfo is not None else None
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _milliseconds(seconds: object) -> int | None:
+    return seconds * 1000 if isinstance(seconds, int) and abs(seconds) < _LAST_SECOND else None
+
+
+def _event(body: bytes) -> dict[str, Any]:
+    """The event of a body whose signature is valid."""
     try:
         event = msgspec.json.decode(body)  # as jobs are read: no NaN, no half of a character
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Refused("malformed", "its body is not JSON") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused("unusable", f"no job can carry its body: {error}") from None
     if not isinstance(event, dict):
-        raise Refused("malformed", "its body is not a JSON object")
+        raise Refused("unusable", "its body is no JSON object")
     return event
 
 
 def _text(event: Mapping[str, Any], key: str) -> str:
     value = event.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not value.isprintable():
-        raise Refused("malformed", f"it has no {key}")
+        raise Refused("unusable", f"it has no {key}")
     return value
 
 
-_CHECKS: Final[Mapping[str, Callable[[Mapping[str, str], bytes, Senders, float], Verified]]] = {
+_CHECKS: Final[Mapping[str, Callable[[_Request, Senders], Verified]]] = {
     "stripe": _stripe,
     "paypal": _paypal,
     "supabase": _supabase,

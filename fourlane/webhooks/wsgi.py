@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fourlane.root import root
-from fourlane.webhooks.endpoint import PATH, headers_of, misdirected, sender
-from fourlane.webhooks.receive import Answer, Receiver
+from fourlane.webhooks.address import sender
+from fourlane.webhooks.endpoint import BODY_SECONDS, PATH, headers_of, length_of, misdirected
+from fourlane.webhooks.receive import Answer, Receiver, answer_of
 from fourlane.webhooks.setup import receiver
+from fourlane.webhooks.wsgi_body import Broken, leave, read
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -44,24 +46,22 @@ def from_settings() -> WSGI:
 
 def _reply(receiver: Receiver, environ: WSGIEnvironment, proxies: int) -> Answer:
     path = environ.get("PATH_INFO", "")
-    answer = misdirected(environ["REQUEST_METHOD"], path)
-    if answer is not None:
-        return answer
-    body = _body(environ, receiver.max_bytes)
+    length = str(environ.get("CONTENT_LENGTH") or "")
+    provider = path.removeprefix(PATH)
     address = sender(str(environ.get("REMOTE_ADDR", "")), str(environ.get("HTTP_X_FORWARDED_FOR", "")), proxies)
-    return receiver.receive(path.removeprefix(PATH), _headers(environ), body, address=address)
-
-
-def _body(environ: WSGIEnvironment, most: int) -> bytes:
-    """The body; of one that is too large, a byte too many."""
-    stream: Any = environ["wsgi.input"]
-    if environ.get("wsgi.input_terminated"):  # the server knows where a chunked body ends
-        return bytes(stream.read(most + 1))
+    answer = misdirected(environ["REQUEST_METHOD"], path, length) or receiver.admit(
+        provider, address=address, length=length_of(length)
+    )
+    if answer is not None:
+        leave(environ)
+        return answer
     try:
-        length = min(int(environ.get("CONTENT_LENGTH") or 0), most + 1)
-    except ValueError:
-        length = 0
-    return bytes(stream.read(max(0, length)))
+        body = read(environ, length_of(length), receiver.max_bytes, BODY_SECONDS)
+    except TimeoutError:
+        return receiver.gave_up(provider, BODY_SECONDS, address=address)
+    except Broken:
+        return answer_of(400)
+    return receiver.take(provider, _headers(environ), body, address=address)
 
 
 def _headers(environ: WSGIEnvironment) -> dict[str, str]:

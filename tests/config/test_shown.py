@@ -56,7 +56,7 @@ def test_a_login_in_any_url_is_hidden(monkeypatch: pytest.MonkeyPatch, variable:
     monkeypatch.setenv(variable, value)
     shown, _ = described(load_settings())[variable]
     assert "hush" not in shown
-    assert "[hidden]@" in shown
+    assert "[redacted]@" in shown
 
 
 def test_a_fault_shows_no_login(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
-"""The roles and default privileges of a Supabase project, made by hand: it gives every new table to everybody."""
+"""A project of Supabase's, which gives every new table to everybody: what is left of it after our migrations."""
 
 from __future__ import annotations
 
-import json
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -10,62 +10,39 @@ from typing import Any
 import psycopg2.errors as refused
 import pytest
 
-from fourlane.db import migrate
-from fourlane.db.engine import open_database
-from tests.postgres import Postgres, connect
+from tests.db.hosted import OWNER, Project
+from tests.db.hosted import project as new_project
+from tests.postgres import Postgres
 
-ROLES = {"anon": "", "authenticated": "", "service_role": "BYPASSRLS"}
 ANN, ACME = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 
 
 @pytest.fixture(scope="module")
-def hosted(postgres_server: Postgres) -> Iterator[Any]:
-    with postgres_server.database() as url:
-        yield from _hosted(url)
-
-
-def _hosted(url: str) -> Iterator[Any]:
-    connection = connect(url)
-    cursor = connection.cursor()
-    for role, option in ROLES.items():
-        cursor.execute(f"CREATE ROLE {role} NOLOGIN {option}")
-        for kind in ("TABLES", "FUNCTIONS", "SEQUENCES"):
-            cursor.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {kind} TO {role}")
-    database = open_database(url)
-    migrate.migrate(database)
-    database.close()
-    cursor.execute("INSERT INTO organizations (id, name) VALUES (%s, 'Acme')", [ACME])
-    cursor.execute("INSERT INTO organization_members (organization_id, user_id) VALUES (%s, %s)", [ACME, ANN])
-    cursor.execute("INSERT INTO outbox_tasks (task) VALUES ('resize')")
-    yield cursor
-    cursor.execute("RESET ROLE")
-    for role in ROLES:
-        cursor.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-    connection.close()
+def hosted(postgres_server: Postgres) -> Iterator[Project]:
+    with new_project(postgres_server) as made:
+        made.migrate()
+        made.admin.execute("INSERT INTO organizations (id, name) VALUES (%s, 'Acme')", [ACME])
+        made.admin.execute("INSERT INTO organization_members (organization_id, user_id) VALUES (%s, %s)", [ACME, ANN])
+        made.admin.execute("INSERT INTO outbox_tasks (task) VALUES ('resize')")
+        yield made
 
 
 @pytest.fixture
-def project(hosted: Any) -> Iterator[Any]:
+def project(hosted: Project) -> Iterator[Any]:
     """What a test does in it is rolled back."""
-    hosted.execute("BEGIN")
-    yield hosted
-    hosted.execute("ROLLBACK")
+    with hosted.rolled_back() as cursor:
+        yield cursor
 
 
-def become(cursor: Any, role: str) -> None:
-    cursor.execute(f"SET ROLE {role}")
-    cursor.execute("SELECT set_config('request.jwt.claims', %s, false)", [json.dumps({"sub": ANN, "role": role})])
-
-
-def test_who_is_logged_in_enqueues(project: Any) -> None:
-    become(project, "authenticated")
+def test_who_is_logged_in_enqueues(hosted: Project, project: Any) -> None:
+    hosted.become("authenticated", ANN)
     project.execute("SELECT enqueue_job('resize', organization_id => %s)", [ACME])
     project.execute("SELECT name FROM organizations")
     assert project.fetchall() == [("Acme",)]
 
 
-def test_trusted_servers_enqueue_anything(project: Any) -> None:
-    become(project, "service_role")
+def test_trusted_servers_enqueue_anything(hosted: Project, project: Any) -> None:
+    hosted.become("service_role", ANN)
     project.execute("SELECT enqueue_job('pay_out', tier => 0)")
     project.execute("SELECT task FROM job_outbox")
     assert project.fetchall() == [("pay_out",)]
@@ -94,7 +71,36 @@ def test_trusted_servers_enqueue_anything(project: Any) -> None:
         ),
     ],
 )
-def test_all_else_is_refused(project: Any, role: str, sql: str) -> None:
-    become(project, role)
+def test_all_else_is_refused(hosted: Project, project: Any, role: str, sql: str) -> None:
+    hosted.become(role, ANN)
     with pytest.raises(refused.InsufficientPrivilege):
         project.execute(sql)
+
+
+def test_nothing_is_left_to_report(hosted: Project) -> None:
+    assert hosted.faults() == []
+
+
+_GIVEN = [
+    ("GRANT ALL ON job_outbox TO anon", "anon may DELETE, INSERT, .*TRUNCATE, .* on the table job_outbox"),
+    (
+        "GRANT SELECT (secret) ON webhook_endpoints TO authenticated",
+        "authenticated may SELECT on the table webhook_end",
+    ),
+    ("GRANT USAGE ON SEQUENCE job_outbox_position_seq TO anon", "anon may USAGE on the sequence job_outbox_position"),
+    ("GRANT TRUNCATE ON job_outbox TO fourlane_worker", "fourlane_worker may TRUNCATE on the table job_outbox"),
+    ("GRANT SELECT ON api_keys TO PUBLIC", "PUBLIC may SELECT on the table api_keys"),
+    (
+        "CREATE FUNCTION fourlane_new() RETURNS INT SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'",
+        "anon may EXECUTE on the function fourlane_new",
+    ),
+]
+
+
+@pytest.mark.parametrize(("grant", "fault"), _GIVEN)
+def test_what_was_given_since_is_told_and_taken_away(hosted: Project, grant: str, fault: str) -> None:
+    hosted.admin.execute(f"SET ROLE {OWNER}")
+    hosted.admin.execute(grant)
+    assert any(re.search(fault, line) for line in hosted.faults())
+    hosted.migrate()
+    assert hosted.faults() == []

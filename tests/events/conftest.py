@@ -18,7 +18,7 @@ import pytest
 from fourlane.events import catalogue
 from fourlane.events.aws import Aws
 from fourlane.events.direct import Direct
-from fourlane.events.local import KEYS, REGION, LocalSqs
+from fourlane.events.local import REGION, LocalSqs
 from fourlane.events.messages import Message, receive
 from fourlane.events.mover import Mover
 from fourlane.events.names import EventQueue, parse_event
@@ -32,30 +32,31 @@ from tests.worker.conftest import run_worker as run_worker
 
 
 @pytest.fixture(scope="session")
-def moto_server() -> Iterator[str]:
+def moto_server() -> Iterator[LocalSqs]:
     with LocalSqs() as server:
-        yield server.endpoint
+        yield server
 
 
 @pytest.fixture
-def moto(moto_server: str) -> Iterator[str]:
+def moto(moto_server: LocalSqs) -> Iterator[LocalSqs]:
     """Without queues: whatever looks at all of them would look at those of the tests before."""
     yield moto_server
-    httpx.post(f"{moto_server}/moto-api/reset").raise_for_status()
+    bearer = {"Authorization": f"Bearer {moto_server.token}"}
+    httpx.post(f"{moto_server.endpoint}/moto-api/reset", headers=bearer).raise_for_status()
 
 
 @pytest.fixture(autouse=True)
-def aws_environment(monkeypatch: pytest.MonkeyPatch, moto: str, tmp_path: Path) -> None:
+def aws_environment(monkeypatch: pytest.MonkeyPatch, moto: LocalSqs, tmp_path: Path) -> None:
     """Nothing a test does reaches AWS."""
     lead_to(moto, monkeypatch, tmp_path)
 
 
-def lead_to(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def lead_to(server: LocalSqs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whoever asks for AWS comes to this server, whatever is set on this machine."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setenv("AWS_REGION", REGION)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS[1])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.keys[1])
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -68,8 +69,8 @@ def clean_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def proxy(moto: str) -> Iterator[FaultProxy]:
-    with FaultProxy(moto) as between:
+def proxy(moto: LocalSqs) -> Iterator[FaultProxy]:
+    with FaultProxy(moto.endpoint) as between:
         yield between
 
 

@@ -465,6 +465,26 @@ def test_poison_goes_to_the_dead_letter_queue_with_its_reason(
     eventually(lambda: in_sqs(aws, queue) == 0)
 
 
+def test_poison_that_is_delivered_again_at_once_is_buried_once(
+    aws: Aws, broker: RedisBroker, queue: EventQueue, event: str, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle(event, seen)
+    for _ in range(3):
+        aws.on(queue, "send_message", MessageBody="not json")
+    mover = Mover(aws, broker.store, catalogue.handlers(), threading.Event())
+    received = [message for _ in range(2) for message in drain(aws, queue)]
+    assert len(received) == 3
+    takers = [threading.Thread(target=mover.take, args=(queue, received)) for _ in range(4)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    mover.take(queue, received)
+    assert len(drain(aws, queue.dead_letters)) == 3
+    assert caplog.text.count("dead event=") == 3
+    assert in_sqs(aws, queue) == 0
+
+
 def test_poison_stays_when_it_cannot_be_buried(
     aws: Aws, broker: RedisBroker, queue: EventQueue, event: str, seen: Seen, proxy: FaultProxy,
     caplog: pytest.LogCaptureFixture,

@@ -18,6 +18,7 @@ from fourlane.cli import main
 from fourlane.errors import EventsUnavailable
 from fourlane.events import catalogue, messages, operate
 from fourlane.events.aws import Aws
+from fourlane.events.burials import Burials
 from fourlane.events.messages import AGAIN, REASON
 from fourlane.events.names import EventQueue
 from fourlane.events.provision import policy, provision
@@ -54,7 +55,7 @@ def read(result: Result) -> Any:
 def bury(aws: Aws, publisher: Publisher, queue: EventQueue, number: int, reason: str = "boom", **options: Any) -> None:
     publisher.publish_many(str(queue.event), range(number), **options)
     for message in drain(aws, queue):
-        assert messages.bury(aws, queue, message, reason)
+        assert Burials(aws).bury(queue, message, reason)
 
 
 # Provisioning -------------------------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ def test_redrive_of_a_fifo_queue_keeps_groups(aws: Aws, publisher: Publisher, ev
     list(provision(aws, [queue]))
     publisher.publish(event, 1, key="k")
     [message] = drain(aws, queue)
-    messages.bury(aws, queue, message, "boom")
+    Burials(aws).bury(queue, message, "boom")
     assert operate.move(aws, queue, operate.Filter()) == 1
     [back] = drain(aws, queue)
     assert back.group == "k"
@@ -315,7 +316,7 @@ def test_native_takes_no_filter(queue: EventQueue, event: str, run: Run) -> None
 def test_a_body_of_the_full_size_is_buried_without_a_reason(aws: Aws, queue: EventQueue) -> None:
     aws.on(queue, "send_message", MessageBody="x" * 1_048_576)
     [message] = messages.receive(aws, queue, wait_seconds=1)
-    assert messages.bury(aws, queue, message, "too long a body to say why")
+    assert Burials(aws).bury(queue, message, "too long a body to say why")
     [buried] = drain(aws, queue.dead_letters)
     assert (len(buried.body), buried.reason) == (1_048_576, "")
 
@@ -324,7 +325,7 @@ def test_attributes_of_others_are_kept(aws: Aws, queue: EventQueue) -> None:
     own = {"app": {"DataType": "String", "StringValue": "billing"}, "raw": {"DataType": "Binary", "BinaryValue": b"x"}}
     aws.on(queue, "send_message", MessageBody="x", MessageAttributes=own)
     [message] = messages.receive(aws, queue, wait_seconds=1)
-    messages.bury(aws, queue, message, "a\nb\x00")
+    Burials(aws).bury(queue, message, "a\nb\x00")
     [buried] = drain(aws, queue.dead_letters)
     assert (buried.attribute("app"), buried.reason, buried.attributes["raw"]["BinaryValue"]) == (
         "billing",

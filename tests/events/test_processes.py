@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fourlane.events.aws import Aws
+from fourlane.events.local import LocalSqs
 from fourlane.events.names import EventQueue
 from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
@@ -87,7 +88,7 @@ def module(command: Command, event: str, audit: str) -> str:
 
 
 def test_the_four_words_publish_receive_handle_stop(
-    command: Command, module: str, event: str, audit: str, moto: str
+    command: Command, module: str, event: str, audit: str, moto: LocalSqs
 ) -> None:
     with (command.folder / "log").open("wb") as log:
         worker = command.start("worker", module, "--processes", "2", stderr=log)
@@ -176,8 +177,8 @@ def test_ten_thousand_events_and_the_whole_worker_killed_in_the_middle(
     assert sum(handled.values()) - len(handled) <= 16
 
 
-def test_a_receiver_killed_in_the_middle_on_moto(command: Command, module: str, event: str, moto: str) -> None:
-    handled = _kill_test(command, module, event, moto, 150, everything=False)
+def test_a_receiver_killed_in_the_middle_on_moto(command: Command, module: str, event: str, moto: LocalSqs) -> None:
+    handled = _kill_test(command, module, event, moto.endpoint, 150, everything=False)
     assert set(handled.values()) == {1}
 
 
@@ -304,3 +305,16 @@ def test_dev_starts_a_server_of_its_own(command: Command, module: str, event: st
     assert dev.wait(20) == 0
     assert "Traceback" not in (command.folder / "log").read_text()
     assert "start `fourlane dev`" in command("events", "list").stderr
+
+
+def test_a_folder_that_another_user_holds_is_told(command: Command, module: str, event: str, tmp_path: Path) -> None:
+    """The receivers wait, and not in silence; once it is free, they start."""
+    taken = tmp_path / f"fourlane-{os.getuid()}"
+    taken.mkdir(mode=0o777)
+    command.env |= {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+    with (command.folder / "log").open("wb") as log:
+        worker = command.start("worker", module, stderr=log)
+    eventually(lambda: "waits: [Errno 13] others have a right to it" in (command.folder / "log").read_text(), 30)
+    assert not receivers(worker)
+    taken.rmdir()
+    eventually(lambda: len(receivers(worker)) == 2, 30)

@@ -13,14 +13,24 @@ import pytest
 from pydantic import BaseModel, Field
 
 from fourlane import events
-from fourlane.errors import BufferFull, EventsUnavailable, EventTooLarge, InvalidEvent, InvalidName, NoSuchEventQueue
+from fourlane.errors import (
+    BufferFull,
+    EventsRefused,
+    EventsUnavailable,
+    EventTooLarge,
+    InvalidEvent,
+    InvalidName,
+    NoSuchEventQueue,
+)
 from fourlane.events import envelope, hooks, offload
 from fourlane.events.aws import Aws
 from fourlane.events.buffer import Buffer
 from fourlane.events.envelope import Envelope
+from fourlane.events.local import LocalSqs
 from fourlane.events.names import EventQueue, parse_event
 from fourlane.events.provision import ensure
 from fourlane.events.publisher import Publisher
+from fourlane.events.reading import read
 from tests.events import fault_proxy as faults
 from tests.events.conftest import drain, queue_of
 from tests.events.fault_proxy import FaultProxy
@@ -163,7 +173,7 @@ def test_what_sqs_refuses_for_good_is_told(
         return status, json.dumps(answer).encode()
 
     proxy.next("SendMessageBatch", refuse_second)
-    with pytest.raises(EventsUnavailable, match=r"1 of 3 events were not accepted: .*InvalidMessageContents") as told:
+    with pytest.raises(EventsRefused, match=r"1 of 3 events were not accepted: .*InvalidMessageContents") as told:
         publisher.publish_many(event, "abc")
     assert told.value.unsent == [1]
     assert proxy.calls["SendMessageBatch"] == 1
@@ -182,12 +192,14 @@ def test_refusals_say_what_to_do(
 ) -> None:
     publisher.aws.url(queue)
     proxy.next("SendMessageBatch", faults.refuse(code, 403))
-    with pytest.raises(EventsUnavailable, match=fix):
+    with pytest.raises(EventsRefused, match=fix):
         publisher.publish(event, {})
     assert proxy.calls["SendMessageBatch"] == 1
 
 
-def test_a_missing_queue_and_a_wrong_region(publisher: Publisher, queue: EventQueue, event: str, moto: str) -> None:
+def test_a_missing_queue_and_a_wrong_region(
+    publisher: Publisher, queue: EventQueue, event: str, moto: LocalSqs
+) -> None:
     with pytest.raises(NoSuchEventQueue, match=r"no such queue in the region us-east-1.*fourlane events provision"):
         publisher.publish("platform.nowhere", {})
     elsewhere = Publisher(Aws(region="eu-central-1"), environment="local", source="/tests")
@@ -223,7 +235,7 @@ def test_large_data_goes_to_s3(aws: Aws, queue: EventQueue, event: str) -> None:
     publisher = Publisher(aws, environment="local", source="/tests", bucket="large")
     publisher.publish(event, {"text": "x" * 1_048_576})
     [message] = drain(aws, queue)
-    received = envelope.read(message.body)
+    received = read(message.body)
     assert received.dataref.startswith(f"s3://large/local/events/platform/{event.split('.')[1]}/")
     assert not received.json_data
     assert json.loads(offload.fetch(aws, "large", received).json_data) == {"text": "x" * 1_048_576}
@@ -362,6 +374,53 @@ def test_what_is_buffered_outlives_the_process(
     with Publisher(aws, environment="local", source="/t", buffer=Buffer(tmp_path, 9)) as publisher:
         eventually(lambda: publisher.buffer and not publisher.buffer.count())
     assert [b["data"] for b in bodies(aws, queue)] == ["first life"]
+
+
+def test_one_that_is_refused_for_good_does_not_hold_up_those_behind_it(
+    aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """It was accepted here while SQS was away."""
+    aws.url(queue)
+
+    def refuse_bad(call: faults.Call) -> tuple[int, bytes]:
+        asked = call.json
+        bad = [entry for entry in asked["Entries"] if '"bad"' in entry["MessageBody"]]
+        good = [entry for entry in asked["Entries"] if entry not in bad]
+        status, content = call.forward(asked | {"Entries": good}) if good else (200, b'{"Successful": []}')
+        failed = [{"Id": e["Id"], "SenderFault": True, "Code": "InvalidMessageContents", "Message": "no"} for e in bad]
+        return status, json.dumps(json.loads(content) | {"Failed": failed}).encode()
+
+    proxy.always("SendMessageBatch", faults.refuse("ServiceUnavailable", 503))
+    with Publisher(aws, environment="local", source="/t", buffer=Buffer(tmp_path, 99)) as publisher:
+        buffer = publisher.buffer
+        assert buffer
+        publisher.publish(event, "bad")
+        publisher.publish_many(event, range(12))
+        proxy.always("SendMessageBatch", refuse_bad)
+        eventually(lambda: buffer.count() == 0, 30)
+    assert sorted(b["data"] for b in bodies(aws, queue)) == list(range(12))
+    [(kept, why)] = buffer.refused()
+    assert json.loads(kept.entry["MessageBody"])["data"] == "bad"
+    assert "InvalidMessageContents" in why
+
+
+def test_a_batch_that_is_refused_for_one_of_its_events(
+    aws: Aws, publisher: Publisher, queue: EventQueue, event: str, proxy: FaultProxy
+) -> None:
+    aws.url(queue)
+    refuse = faults.refuse("InvalidMessageContents")
+    proxy.always("SendMessageBatch", lambda call: refuse(call) if b"bad" in call.body else call.forward())
+    with pytest.raises(EventsRefused, match=r"1 of 4 events were not accepted: .*made by a test") as told:
+        publisher.publish_many(event, ["a", "bad", "b", "c"])
+    assert told.value.unsent == [1]
+    assert sorted(b["data"] for b in bodies(aws, queue)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("where", ["data", "key", "id", "tenant", "name"])
+def test_half_a_letter_is_told_as_our_error(publisher: Publisher, event: str, where: str) -> None:
+    given: dict[str, Any] = {"name": event, "data": {}} | {where: event + "\ud800" if where == "name" else "a\ud800"}
+    with pytest.raises((InvalidEvent, InvalidName)):
+        publisher.publish(**given)
 
 
 def test_a_refusal_is_not_buffered(aws: Aws, queue: EventQueue, event: str, proxy: FaultProxy, tmp_path: Path) -> None:

@@ -62,10 +62,10 @@ CASES = {
     ),
     "HighAICost": Case(
         {
-            'fourlane_ai_cost_usd_total{provider="p",model="m",tenant="a"}': "0+1x90",
-            'fourlane_ai_cost_usd_total{provider="p",model="m",tenant="b"}': "0+1x90",
+            'fourlane_ai_task_cost_usd_total{task="a"}': "0+1x90",
+            'fourlane_ai_task_cost_usd_total{task="b"}': "0+1x90",
         },
-        [{'fourlane_ai_cost_usd_total{provider="p",model="m",tenant="a"}': "0+1x90"}],
+        [{'fourlane_ai_task_cost_usd_total{task="a"}': "0+1x90"}],
         80,
         45,
     ),
@@ -151,6 +151,7 @@ CASES = {
         1,
     ),
     "OutboxLag": Case({"fourlane_outbox_oldest_seconds": "90x20"}, [{"fourlane_outbox_oldest_seconds": "30x20"}], 4, 1),
+    "OutboxFailing": Case({"fourlane_outbox_newly_failed": "11x20"}, [{"fourlane_outbox_newly_failed": "10x20"}], 4, 1),
     "StreamLag": Case(
         {'fourlane_stream_waiting{stream="s"}': "2000x20"}, [{'fourlane_stream_waiting{stream="s"}': "900x20"}], 12, 8
     ),
@@ -190,6 +191,33 @@ CASES = {
         1,
     ),
 }
+
+
+# A counter that was 0 and rises once, and by which minute the alert fires.
+FIRST = {
+    "HighErrorRate": (
+        {f"fourlane_jobs_total{JOBS % 'dead'}": "0x5 0+1x30", f"fourlane_jobs_total{JOBS % 'done'}": "0x35"},
+        13,
+    ),
+    "SlowResponseTime": (
+        {waits("high", "1.0"): "0x40", waits("high", "5.0"): "0x5 0+1x30", waits("high", "+Inf"): "0x5 0+1x30"},
+        20,
+    ),
+    "HighAICost": ({'fourlane_ai_task_cost_usd_total{task="a"}': "0x5 120x60"}, 12),
+    "WorkerCrashes": ({"fourlane_crashes_total": "0x5 3x30"}, 7),
+    "LeasesLost": ({'fourlane_leases_lost_total{service="shop"}': "0x5 1x30"}, 12),
+}
+
+
+@pytest.mark.parametrize("alert", FIRST)
+def test_a_rule_of_a_counter_fires_at_its_first_event(alert: str, tmp_path: Path) -> None:
+    series, minute = FIRST[alert]
+    assert fires(tmp_path, alert, series, minute)
+
+
+def test_rules_of_counters_are_all_tried_at_their_first_event() -> None:
+    of_counters = re.findall(r"alert: (\w+)\n\s+expr: >-\n\s+.*\b(?:rate|increase)\(", RULES.read_text())
+    assert of_counters == list(FIRST)
 
 
 def test_every_rule_has_its_case() -> None:

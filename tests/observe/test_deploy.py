@@ -41,4 +41,4 @@ def test_files_name_only_figures_that_exist(file: str) -> None:
 
 def test_the_dashboard_is_json() -> None:
     board = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) == 18
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) == 21

@@ -174,7 +174,7 @@ def test_figures_of_a_look(store: Store, hand: Hand) -> None:
     hand.enqueue(3)
     settle(store, "openai", "down")
     beyond = Beyond(
-        [Lag("outbox", "outbox", 7, 2_500), Lag("stream", "s", 9)],
+        [Lag("outbox", "outbox", 7, 2_500, 12), Lag("stream", "s", 9)],
         [Spending(f"t{n}", 200.0 - n, 100.0) for n in range(150)],
         {"the database": "gone"},
     )
@@ -186,6 +186,7 @@ def test_figures_of_a_look(store: Store, hand: Hand) -> None:
         host.close()
     assert found["fourlane_outbox_waiting",] == 7
     assert found["fourlane_outbox_oldest_seconds",] == 2.5
+    assert found["fourlane_outbox_newly_failed",] == 12
     assert found["fourlane_stream_waiting", "s"] == 9
     assert found["fourlane_provider_down", "m", "openai"] == 1
     assert found["fourlane_beyond_unreachable", "the database"] == 1

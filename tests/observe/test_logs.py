@@ -22,6 +22,7 @@ class FakeRun:
         self.id = f"job{number}"
         self.attempt = 2
         self.plan = type("Plan", (), {"name": "send"})
+        self.service = type("Service", (), {"name": "mail"})
         self.envelope = type("Envelope", (), {"options": {"tenant": f"org{number}", "user_id": "u1"}})
 
 
@@ -48,7 +49,7 @@ def test_json_in_the_platforms_format(root: logging.Logger) -> None:
             "half " + chr(0xD800) + " of %s", "a@b.org", extra={"n": 1, "o": object}, exc_info=True
         )
     line = json.loads(stream.getvalue())
-    assert (line["level"], line["service"], line["user_id"]) == ("FATAL", "billing", "u1")
+    assert (line["level"], line["service"], line["user_id"]) == ("FATAL", "mail", "u1")
     assert line["trace_id"] == f"{ids.trace_id_of('job1', {}):032x}"
     assert line["message"] == "half ? of [email]"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["timestamp"])

@@ -105,7 +105,15 @@ def enqueue(command: Command, number: int) -> None:
     run_python(command, f"import shop; shop.noop.send_many([()] * {number})", OTEL_EXPORTER_OTLP_ENDPOINT="")
 
 
-MOVING = ("process_rss_bytes", "redis_memory_bytes", "redis_commands", "redis_bytes", "turns")
+MOVING = (
+    "process_rss_bytes",
+    "redis_memory_bytes",
+    "redis_commands",
+    "redis_bytes",
+    "redis_lookups",
+    "redis_connections",
+    "turns",
+)
 DONE = ("fourlane_jobs", frozenset({"task": "noop", "tier": "normal", "service": "shop", "outcome": "done"}.items()))
 
 

@@ -41,9 +41,19 @@ def talking():
     with sentry_sdk.start_transaction(name="talk"):
         pass
 
+@fourlane.task(**options)
+def calling():
+    with sentry_sdk.start_transaction(name="GET /x?api_key=hunter2Zq", op="http") as outer:
+        outer.set_data("to", "bob@example.com")
+        with outer.start_child(op="db", name="UPDATE x SET password='hunter2Zq'") as inner:
+            inner.set_data("url", "https://hooks.slack.com/services/T/B/hunter2Zq")
+
 @fourlane.task(max_retries=0, **options)
 def telling():
+    sentry_sdk.set_user({"id": "u7", "email": "bob@example.com"})
     sentry_sdk.set_tag("mine", "yes")
+    sentry_sdk.set_tag("opens", "sk-hunter2Zqhunter2Zq")
+    sentry_sdk.add_breadcrumb(message="password: hunter2Zq")
     raise OSError("after the tag")
 
 @fourlane.cron("0 0 29 2 *", timezone="Europe/Berlin")
@@ -116,6 +126,8 @@ def test_one_report_for_a_job_and_none_for_what_was_meant(start: Start, command:
     # What a job told Sentry stays with it, though the next one ran in the same thread.
     assert told["tags"]["mine"] == "yes"
     assert not {"colour", "shape"} & (set(told["tags"]) | set(tags))
+    assert told["user"] == {"id": "u7"}
+    assert not any(secret in json.dumps(told) for secret in ("hunter2Zq", "bob@example.com"))
     assert items(receiver, "transaction") == []
 
 
@@ -126,6 +138,19 @@ def test_each_attempt_and_performance_when_asked(start: Start, command: Command,
     assert [event["tags"]["attempt"] for event in both] == [1, 2]
     assert both[0]["fingerprint"] == both[1]["fingerprint"]
     assert [item["transaction"] for item in eventually(lambda: items(receiver, "transaction"), 10)] == ["talk"]
+
+
+def test_a_transaction_shows_no_secrets_and_keeps_its_shape(start: Start, command: Command, receiver: Receiver) -> None:
+    start(FOURLANE_SENTRY_TRACES_PERCENT="100")
+    send(command, "shop.calling.send()")
+    [sent] = eventually(lambda: items(receiver, "transaction"), 20)
+    assert not any(secret in json.dumps(sent) for secret in ("hunter2Zq", "bob@example.com"))
+    assert sent["transaction"] == "GET /x?api_key=[redacted]"
+    [span] = sent["spans"]
+    outer = sent["contexts"]["trace"]
+    assert (span["trace_id"], span["parent_span_id"]) == (outer["trace_id"], outer["span_id"])
+    assert len(span["trace_id"]) == 32
+    assert span["start_timestamp"] <= span["timestamp"]
 
 
 def test_no_share_of_the_reports(start: Start, command: Command, receiver: Receiver) -> None:

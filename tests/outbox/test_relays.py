@@ -106,13 +106,13 @@ def test_killed_between_redis_and_the_commit(
 # Stops itself (SIGSTOP) once, between reading its first rows and telling Redis.
 SLEEPS_BEFORE_REDIS = """
 import os, signal
-from fourlane.outbox.relay import Relay
-send = Relay._send
+from fourlane.outbox.handover import Handover
+send = Handover.send
 def sleep(self, *args):
-    Relay._send = send
+    Handover.send = send
     os.kill(os.getpid(), signal.SIGSTOP)
     return send(self, *args)
-Relay._send = sleep
+Handover.send = sleep
 from fourlane.cli import main
 main(["relay", "--once"], prog_name="fourlane")
 """

@@ -20,7 +20,7 @@ def test_the_catalogue_has_every_key() -> None:
         keys.progress("1a"),
         keys.once("k"),
     ]
-    made += [keys.latest("k"), keys.places("k"), keys.breaker("k"), *keys.taken(1), keys.claim("1a"), keys.runs("a:b")]
+    made += [keys.latest("k"), keys.places("k"), *keys.taken(1), keys.claim("1a"), keys.runs("a:b")]
     made += [environment.health("openai", "gpt-4o:k1"), environment.spent("acme", "2026-11"), environment.tries("m")]
     made += [environment.spent("", "2026-11-28"), environment.reservations, environment.unwritten]
     made += [environment.group("g"), environment.health_sent("openai"), environment.budgets_sent]

@@ -239,6 +239,7 @@ def test_a_closed_line_opens_by_itself(bench: Bench) -> None:
     sent = [bench.send(Line("e", 2)) for _ in range(3)]
     assert bench.ids() == sent[:2]
     lines.close(SERVICE, "e", 3_600_000)
+    lines.close(SERVICE, "e", 1)
     for job_id in sent[:2]:
         bench.settle("a", job_id)
     assert bench.ids() == []

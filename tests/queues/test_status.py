@@ -67,6 +67,8 @@ def provider(state: str) -> ProviderState:
         (seen(schedules=[Late("nightly", "mail", 60_000, 60_000)]), []),
         (seen(beyond=Beyond([Lag("outbox", "outbox", 5, 60_001)])), ["OutboxLag"]),
         (seen(beyond=Beyond([Lag("outbox", "outbox", 5, 59_000)])), []),
+        (seen(beyond=Beyond([Lag("outbox", "outbox", 0, None, 11)])), ["OutboxFailing"]),
+        (seen(beyond=Beyond([Lag("outbox", "outbox", 0, None, 10)])), []),
         (seen(beyond=Beyond([Lag("stream", "s", 1_001)])), ["StreamLag:s"]),
         (seen(beyond=Beyond([Lag("stream", "s", 1_000)])), []),
         (seen(beyond=Beyond(unreachable={"the database": "gone"})), ["BeyondUnreachable:the database"]),

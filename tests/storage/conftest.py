@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fourlane.db.engine import open_database
+from fourlane.events.local import LocalSqs
 from fourlane.storage.database import DatabaseStorage
 from fourlane.storage.disk import DiskStorage
 from fourlane.storage.s3 import S3Storage
@@ -21,7 +22,7 @@ from tests.providers.http.conftest import serve as serve
 
 
 @pytest.fixture
-def bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def bucket(moto_server: LocalSqs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An empty bucket of moto's server, to which the environment leads."""
     import boto3
 

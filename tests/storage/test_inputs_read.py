@@ -160,7 +160,6 @@ def test_a_dripping_server(
     [
         ("http://127.0.0.1:{port}/admin", "loopback"),
         ("http://localhost:{port}/admin", "loopback"),
-        ("//inside.example/admin", "private"),
         ("http://169.254.169.254/latest/meta-data/", "link-local"),
         ("file:///etc/passwd", "must begin with"),
         ("http://user:hush@files.example/", "must not carry"),
@@ -182,9 +181,20 @@ def test_a_redirect_into_our_network(
 def test_a_name_that_leads_into_our_network(inputs: Inputs, world: Internet, serve: ServerFactory) -> None:
     inside = serve(answer(PNG))
     world.routes["10.1.2.3"] = inside.port
-    with pytest.raises(Reject, match=r"inside\.example is a private address") as caught:
-        read(inputs, "http://inside.example/x.png")
-    assert "10.1.2.3" not in str(caught.value)
+    errors = []
+    for name in ("inside", "nobodys"):  # one name is ours, the other nobody's: a stranger must not learn which
+        with pytest.raises(InputUnavailable) as caught:
+            read(inputs, f"http://{name}.example/x.png")
+        errors.append(str(caught.value).replace(name, "NAME"))
+    assert errors == ["http://NAME.example could not be read: DNS: the name leads to no address that may be called"] * 2
+    assert inside.connections == 0
+
+
+def test_a_redirect_to_a_name_of_our_network(inputs: Inputs, world: Internet, serve: ServerFactory) -> None:
+    inside = serve(answer(PNG))
+    world.routes["10.1.2.3"] = inside.port
+    with pytest.raises(InputUnavailable, match="DNS"):
+        read(inputs, at(world, serve(redirect_to("//inside.example/admin", 302))))
     assert inside.connections == 0
 
 

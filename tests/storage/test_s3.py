@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from fourlane.errors import NotStored, StorageUnavailable
+from fourlane.events.local import LocalSqs
 from fourlane.storage.names import reference
 from fourlane.storage.s3 import S3Storage
 from tests.providers.http.servers import ServerFactory
@@ -52,15 +53,15 @@ def test_files_lie_below_the_prefix_and_others_are_left(bucket: str, s3: Any) ->
     ]
 
 
-def test_another_server_by_its_endpoint(moto_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_by_its_endpoint(moto_server: LocalSqs, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the variables of AWS say."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    kept = S3Storage(bucket, "p", endpoint=moto_server, region="auto", keys=KEYS)
+    kept = S3Storage(bucket, "p", endpoint=moto_server.endpoint, region="auto", keys=moto_server.keys)
     assert kept.get(kept.put(NAME, b"hello", "text/plain")).data == b"hello"
     url = kept.url(REF, 60)
     assert url is not None
-    assert url.startswith(f"{moto_server}/{bucket}/p/ai/%25C3%25BC/j/x.txt?")
+    assert url.startswith(f"{moto_server.endpoint}/{bucket}/p/ai/%25C3%25BC/j/x.txt?")
     assert httpx.get(url).content == b"hello"
 
 

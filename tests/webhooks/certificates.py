@@ -76,12 +76,18 @@ def make_leaf(authority: Authority, *, name: str = NAME, days: int = 10) -> tupl
 
 
 def paypal_headers(
-    key: rsa.RSAPrivateKey, body: bytes, *, webhook_id: str, certificate_url: str, at: datetime
+    key: rsa.RSAPrivateKey,
+    body: bytes,
+    *,
+    webhook_id: str,
+    certificate_url: str,
+    at: datetime,
+    transmission: str = "t-1",
 ) -> dict[str, str]:
     time = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    text = f"t-1|{time}|{webhook_id}|{zlib.crc32(body)}".encode()
+    text = f"{transmission}|{time}|{webhook_id}|{zlib.crc32(body)}".encode()
     return {
-        "PAYPAL-TRANSMISSION-ID": "t-1",
+        "PAYPAL-TRANSMISSION-ID": transmission,
         "PAYPAL-TRANSMISSION-TIME": time,
         "PAYPAL-TRANSMISSION-SIG": base64.b64encode(key.sign(text, padding.PKCS1v15(), hashes.SHA256())).decode(),
         "PAYPAL-CERT-URL": certificate_url,

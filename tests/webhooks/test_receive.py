@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import threading
 import time
@@ -17,6 +18,7 @@ import stripe
 from fourlane import crypto
 from fourlane.names import Queue, Tier
 from fourlane.queues.broker import RedisBroker
+from fourlane.retry import Backoff, Policy
 from fourlane.webhooks import handlers
 from fourlane.webhooks.handlers import Event, handle, on_webhook
 from fourlane.webhooks.receive import Receiver, Refusal
@@ -30,11 +32,13 @@ SECRET = "whsec_test_of_this_suite"
 
 @pytest.fixture
 def broker(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisBroker]:
-    with _broker(redis_url, namespace, monkeypatch) as opened:
+    with opened_there(redis_url, namespace, monkeypatch) as opened:
         yield opened
 
 
-class _broker:
+class opened_there:
+    """A broker, and the task of this module there."""
+
     def __init__(self, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made = RedisBroker(url=url, namespace=namespace)
         self.before = dramatiq.broker.global_broker
@@ -53,16 +57,16 @@ class _broker:
 
 
 @pytest.fixture
-def work(broker: RedisBroker) -> Iterator[Callable[[], None]]:
+def work(broker: RedisBroker) -> Iterator[Callable[..., None]]:
     """Runs a worker until all is done."""
     loops: list[tuple[Loop, threading.Thread]] = []
 
-    def run() -> None:
+    def run(until: Callable[[], bool] = lambda: not _waiting(broker)) -> None:
         loop = Loop(broker, [Queue("webhooks", tier) for tier in Tier], name="w", slots=4, grace_seconds=2.0)
         thread = threading.Thread(target=loop.run, daemon=True)
         thread.start()
         loops.append((loop, thread))
-        eventually(lambda: not _waiting(broker))
+        eventually(until)
 
     yield run
     for loop, thread in loops:
@@ -280,7 +284,7 @@ def test_with_redis_away_the_sender_shall_come_again(
 ) -> None:
     server: Server = start_server()
     body = event()
-    with _broker(server.url, "x", monkeypatch):
+    with opened_there(server.url, "x", monkeypatch):
         server.stop()
         assert receiver().receive("stripe", headers(body), body).status == 503
         server.start()
@@ -294,3 +298,92 @@ def test_handlers_are_checked_when_they_are_declared(broker: RedisBroker, provid
     for pattern in ("", "*.paid", "in*ice*"):
         with pytest.raises(ValueError, match="no event type"):
             on_webhook("stripe", pattern)
+
+
+def test_handlers_have_three_more_tries(broker: RedisBroker) -> None:
+    """After 1, 2 and 4 seconds; another number is the handler's own choice."""
+
+    @on_webhook("stripe", "*", name="usual", broker=broker)
+    def usual(event: Event) -> None: ...
+
+    @on_webhook("stripe", "*", name="patient", broker=broker, max_retries=9)
+    def patient(event: Event) -> None: ...
+
+    def waits(made: Any) -> list[int | None]:
+        retries, backoff = made.options["max_retries"], made.options["backoff"]
+        policy = Policy(max_retries=retries, backoff=backoff)
+        return [policy.again_in_ms(RuntimeError(), attempt) for attempt in range(1, 6)]
+
+    assert waits(usual) == waits(handle) == [1_000, 2_000, 4_000, None, None]
+    assert waits(patient) == [1_000, 2_000, 4_000, 4_000, 4_000]
+    slow = on_webhook("stripe", "*", name="slow", broker=broker, min_backoff=60_000)(lambda event: None)
+    assert (slow.options["max_retries"], slow.options.get("backoff")) == (3, None), "its own times are not overruled"
+
+
+def test_a_handler_that_fails_for_ever_is_a_dead_letter(broker: RedisBroker, work: Callable[..., None]) -> None:
+    runs: list[str] = []
+
+    @on_webhook("stripe", "*", name="hopeless", broker=broker, backoff=Backoff(min_ms=1, max_ms=1))
+    def hopeless(event: Event) -> None:
+        runs.append(event.id)
+        raise RuntimeError("never")
+
+    body = event()
+    assert receiver().receive("stripe", headers(body), body).status == 200
+    keys = broker.store.service("webhooks")
+    work(until=lambda: broker.client.zcard(keys.dead[1]) == 1)
+    assert runs == ["evt_1"] * 4
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"id":"evt_7","type":"x","amount":NaN}', "no job can carry its body: JSON is malformed"),
+        (b'{"id":"evt_7","type":"x","amount":1e999}', "no job can carry its body: Number out of range"),
+        (b'{"id":"evt_7","type":"x","name":"\\ud800"}', "no job can carry its body"),
+        (b'{"id":"evt_7","type":"x","amount":' + b"9" * 10_000 + b"}", "no job can carry its body: Integer value out"),
+        (b'{"id":"evt_7","type":7}', "it has no type"),
+    ],
+)
+def test_what_is_genuine_and_no_job_can_carry_is_told_of(
+    broker: RedisBroker, caplog: pytest.LogCaptureFixture, body: bytes, detail: str
+) -> None:
+    told: list[Refusal] = []
+    assert receiver(report=told.append).receive("stripe", headers(body), body).status == 400
+    [refusal] = told
+    assert refusal.reason == "unusable"
+    assert detail in refusal.detail
+    # With what finds it at the provider: nobody here has it.
+    assert f"id evt_7, {len(body):,} bytes, SHA-256 {hashlib.sha256(body).hexdigest()[:16]}" in refusal.detail
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "\n" not in line.getMessage()
+    assert line.exc_info is None
+    assert _waiting(broker) == 0
+
+
+def test_what_strangers_write_is_kept_readable(broker: RedisBroker) -> None:
+    told: list[Refusal] = []
+    answer = receiver(report=told.append).receive("no\x00\n\ud800é" * 100, {}, b"", address="1.2.3.4\n")
+    assert answer.status == 404
+    [refusal] = told
+    assert (refusal.provider, refusal.address) == ("another", "1.2.3.4")
+    assert refusal.detail.isascii()
+    assert refusal.detail.isprintable()
+
+
+def test_a_fault_of_ours_is_no_exception(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("fourlane.webhooks.receive.enqueue_once", fail)
+    body = event()
+    answer = receiver().receive("stripe", headers(body), body)
+    assert (answer.status, answer.headers) == (503, (("Retry-After", "10"),))
+
+
+@pytest.mark.parametrize("given", [{"Stripe-Signature": 7}, {7: "x"}, None])
+def test_headers_that_are_none(broker: RedisBroker, given: Any) -> None:
+    """As a framework may hand them on."""
+    told: list[Refusal] = []
+    assert receiver(report=told.append).receive("stripe", given, b"{}").status == 400
+    assert [refusal.reason for refusal in told] == ["malformed"]

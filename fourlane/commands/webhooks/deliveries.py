@@ -162,7 +162,7 @@ def deliveries_purge(older_than: int, yes: bool) -> None:
 @yes_option
 def resend(ids: tuple[uuid.UUID, ...], dry_run: bool, yes: bool, **which: Any) -> None:
     """Deliver again, under the same webhook-ids: these IDs, or what failed and fits (at most 10,000 a call)."""
-    from fourlane.tasks.webhooks.endpoints import resend as deliver_again
+    from fourlane.tasks.webhooks.events import resend as deliver_again
 
     if not ids and not any(which.values()):
         raise click.UsageError("give ids, or a filter such as --endpoint or --newer-than")

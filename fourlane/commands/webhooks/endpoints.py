@@ -15,6 +15,7 @@ from fourlane.commands.webhooks.rows import MOST, Id, ago, endpoint_of, fields, 
 
 __all__ = ["endpoints"]
 
+_LOOK_UP_SECONDS: Final = 5.0
 _SHOWN: Final = (
     "id",
     "organization_id",
@@ -25,6 +26,7 @@ _SHOWN: Final = (
     "max_concurrency",
     "ordered",
     "consecutive_failures",
+    "consecutive_slow",
     "failing_since",
     "disabled_at",
     "disabled_reason",
@@ -82,30 +84,54 @@ def endpoints_add(
     version: str,
 ) -> None:
     """Add an endpoint. Shows its secret: it is not shown again."""
-    from fourlane.db.models import Organization, WebhookEndpoint
-    from fourlane.tasks.webhooks import rows
+    from fourlane.db.models import Organization
+    from fourlane.tasks.webhooks import add_endpoint
 
-    if not url.startswith(("https://", "http://")):
-        raise click.UsageError(f"{url!r} is no address; it begins with https://")
-    for pattern in types:
-        if "*" in pattern[:-1] or not pattern:
-            raise click.UsageError(f"--type {pattern!r}: write it in full, or its beginning and a star: 'invoice.*'")
-    made = WebhookEndpoint(
-        id=uuid.uuid4(),
-        organization_id=organization,
-        url=url,
-        description=description,
-        secret=rows.new_secret(),
-        event_types=list(types) or ["*"],
-        max_concurrency=max_concurrency,
-        ordered=ordered,
-        version=version,
-    )
     with session_here() as session:
         if organization is not None and session.get(Organization, organization) is None:
             fail(f"there is no organization {organization}")
-        session.add(made)
+        made = add_endpoint(
+            session,
+            url,
+            organization_id=organization,
+            description=description,
+            event_types=types or ("*",),
+            max_concurrency=max_concurrency,
+            ordered=ordered,
+            version=version,
+        )
+    _look_up(url)
     say(f"added {made.id}\nsecret: {made.secret}", id=str(made.id), secret=made.secret)
+
+
+@endpoints.command("change")
+@click.argument("endpoint_id", type=Id(), metavar="ID")
+@click.option("--url")
+@click.option("--type", "types", multiple=True, help="Event types in place of those before.")
+@click.option("--max-concurrency", type=click.IntRange(1, 1000))
+def endpoints_change(
+    endpoint_id: uuid.UUID, url: str | None, types: tuple[str, ...], max_concurrency: int | None
+) -> None:
+    """Change what is given. What is on its way goes to the new URL."""
+    from fourlane.tasks.webhooks import change_endpoint
+
+    with session_here() as session:
+        endpoint = endpoint_of(session, endpoint_id)
+        change_endpoint(endpoint, url=url, event_types=types or None, max_concurrency=max_concurrency)
+    if url is not None:
+        _look_up(url)
+    say(f"changed {endpoint_id}", id=str(endpoint_id))
+
+
+def _look_up(url: str) -> None:
+    """Warn of a host that could not be called now: its name may not have been entered yet."""
+    from fourlane.providers import http
+    from fourlane.tasks.webhooks.policy import PRIVATE_BY, policy
+
+    try:
+        http.look_up(url, timeout_seconds=_LOOK_UP_SECONDS, allow_private=policy().allow_private)
+    except http.TransportError as error:
+        click.echo(f"warning: now it could not be called: {http.explained(error, PRIVATE_BY)}", err=True)
 
 
 @endpoints.command("rotate")

@@ -77,6 +77,8 @@ class JobSettings(RedisSettings):
     result_ttl_ms: Annotated[int, between(0, 315_360_000_000)] = 0
     """How long results are kept; 0: not at all."""
     max_body_bytes: Size = 1_048_576
+    outbox_days_ahead: Annotated[int, at_least(1, bound=3_650)] = 366
+    """How far ahead a row of the outbox may be due: such a job stays in Redis all that time."""
     max_result_bytes: Size = 1_048_576
     """The size limit of a result that is kept."""
     dead_ttl_days: Annotated[int, at_least(1, bound=3_650)] = 30

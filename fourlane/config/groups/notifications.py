@@ -15,6 +15,10 @@ __all__ = ["NotificationSettings", "UserLimit"]
 _LIMITED_CHANNELS: Final = ("email", "sms", "push")
 
 
+PAGERDUTY: Final = {"us": "https://events.pagerduty.com", "eu": "https://events.eu.pagerduty.com"}
+"""The addresses of its service regions."""
+
+
 class UserLimit(Item):
     """How many messages one user may get in a time."""
 
@@ -53,10 +57,14 @@ class NotificationSettings(Group):
     """The sender of emails: ``Name <name@example.com>``, of a domain that the provider knows."""
     smtp_url: SecretStr | None = None
     """Send emails here and not by Resend: smtp://HOST:PORT or smtps://USER:PASSWORD@HOST."""
+    smtp_allow_plain: Switch = False
+    """Send the login of smtp:// without TLS to other machines too, where the whole network is trusted."""
     resend_api_key: SecretStr | None = Field(None, validation_alias="RESEND_API_KEY")
     resend_webhook_secret: SecretStr | None = None
     """What Resend signs its reports with, whsec_…."""
     resend_url: str = "https://api.resend.com"
+    resend_per_second: Annotated[int, at_least(1, 1_000)] = 2
+    """Requests that the account at Resend may make in a second, over all workers."""
 
     sms_from: str | None = None
     """The sender of SMS: a number of ours, or the id of a messaging service (MG…)."""
@@ -77,6 +85,7 @@ class NotificationSettings(Group):
     """Where alerts for Slack go: an incoming webhook."""
     pagerduty_routing_key: SecretStr | None = None
     """The integration key of a service at PagerDuty."""
-    pagerduty_url: str = "https://events.pagerduty.com"
+    pagerduty_url: Annotated[str, AfterValidator(lambda text: PAGERDUTY.get(text.lower(), text))] = "us"
+    """Where PagerDuty takes events: us, eu, or a URL."""
     alert_email: str | None = None
     """Who gets alerts that are for information only."""

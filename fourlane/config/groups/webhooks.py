@@ -32,10 +32,12 @@ class WebhookSettings(PaymentSettings):
 
     stripe_webhook_secrets: SecretStr | None = None
     """Signing secrets of our endpoint at Stripe, ``whsec_…``, with commas between them while one is being replaced."""
-    paypal_webhook_id: str | None = None
+    paypal_webhook_id: SecretStr | None = None
     """The id of our webhook at PayPal; a part of what PayPal signs."""
-    paypal_webhook_way: Annotated[Literal["offline", "postback"], or_say("no way; use offline or postback")] = "offline"
-    """Check PayPal's signature here, or ask PayPal."""
+    paypal_webhook_way: Annotated[
+        Literal["offline", "postback", "lookup"], or_say("no way; use offline, postback or lookup")
+    ] = "offline"
+    """Check PayPal's signature here, ask PayPal, or check it and take the event from PayPal."""
     supabase_webhook_secrets: SecretStr | None = None
     """What database webhooks carry in x-webhook-secret; with commas between several."""
     supabase_hook_secrets: SecretStr | None = None
@@ -45,6 +47,6 @@ class WebhookSettings(PaymentSettings):
     )
     """Networks that a provider may call from, as a JSON object: {"stripe": ["3.18.12.63/32"]}."""
     webhook_rate: ZeroOrMore = 3_000
-    """How many webhooks a minute one address may send to one provider's path, in each process; 0: no bound."""
+    """How many webhooks a minute one address may send to one provider's path; 0: no bound."""
     webhook_proxies: ZeroOrMore = 0
     """How many of our proxies add to X-Forwarded-For before a webhook arrives; 0: the header is not believed."""

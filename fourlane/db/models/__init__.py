@@ -17,7 +17,7 @@ from fourlane.db.models.notifications import (
     NotificationSuppression,
 )
 from fourlane.db.models.organizations import ApiKey, Organization, OrganizationMember
-from fourlane.db.models.outbox import JobOutbox, OutboxTask
+from fourlane.db.models.outbox import JobOutbox, OutboxQuota, OutboxTask, OutboxUsage
 from fourlane.db.models.payments import CreditAccount, CreditTransaction, Invoice, PaymentMethod, Subscription
 from fourlane.db.models.reconciliation import ReconciliationFinding, ReconciliationRun, ReconciliationSeen
 from fourlane.db.models.webhooks import WebhookDelivery, WebhookEndpoint
@@ -37,7 +37,9 @@ __all__ = [
     "NotificationSuppression",
     "Organization",
     "OrganizationMember",
+    "OutboxQuota",
     "OutboxTask",
+    "OutboxUsage",
     "PaymentMethod",
     "ReconciliationFinding",
     "ReconciliationRun",

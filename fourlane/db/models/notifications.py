@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fourlane.db.columns import Encrypted
@@ -21,6 +21,8 @@ class NotificationRecord(WithId, WithUpdate, Base):
     __table_args__ = (Index("ix_notification_records_created", "created_at"),)
 
     organization_id: Mapped[uuid.UUID | None] = organization(nullable=True)
+    tenant: Mapped[str] = mapped_column(server_default=text("''"))
+    """On whose behalf; empty for nobody's. Keys are a tenant's own."""
     user_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
     channel: Mapped[str]
     """email, sms, push, slack or pagerduty."""
@@ -32,6 +34,8 @@ class NotificationRecord(WithId, WithUpdate, Base):
     provider_message_id: Mapped[str | None] = mapped_column(index=True)
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     job_id: Mapped[str | None]
+    batch: Mapped[str | None]
+    """With which others of its job it went out, or may have gone: the key of their request."""
     error: Mapped[str | None]
     sent_at: Mapped[datetime | None]
 
@@ -40,9 +44,13 @@ class NotificationPreference(WithId, WithUpdate, Base):
     """Whether a person wants messages of a category on a channel, and when not."""
 
     __tablename__ = "notification_preferences"
-    __table_args__ = (UniqueConstraint("user_id", "channel", "category"),)
+    __table_args__ = (
+        Index("ux_notification_preferences_wish", "user_id", "tenant", "channel", "category", unique=True),
+    )
 
     organization_id: Mapped[uuid.UUID | None] = organization(nullable=True)
+    tenant: Mapped[str] = mapped_column(server_default=text("''"))
+    """Whose messages it is about; empty for those of all."""
     user_id: Mapped[uuid.UUID]
     channel: Mapped[str]
     category: Mapped[str] = mapped_column(server_default=text("'*'"))
@@ -69,8 +77,12 @@ class NotificationSuppression(WithId, WithCreation, Base):
     """An address that is not written to any more."""
 
     __tablename__ = "notification_suppressions"
-    __table_args__ = (UniqueConstraint("channel", "address_mark", "category"),)
+    __table_args__ = (
+        Index("ux_notification_suppressions_address", "channel", "address_mark", "tenant", "category", unique=True),
+    )
 
+    tenant: Mapped[str] = mapped_column(server_default=text("''"))
+    """Who writes to it no more; empty for all."""
     channel: Mapped[str]
     address_mark: Mapped[str]
     """By which the address is found (``Keyring.marks``)."""

@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fourlane.db.models.base import Base, WithCreation
+from fourlane.db.models.base import Base, WithCreation, now
 
-__all__ = ["JobOutbox", "OutboxTask"]
+__all__ = ["JobOutbox", "OutboxQuota", "OutboxTask", "OutboxUsage"]
 
 
 class JobOutbox(WithCreation, Base):
@@ -20,6 +20,13 @@ class JobOutbox(WithCreation, Base):
     __table_args__ = (
         Index(
             "ix_job_outbox_pending",
+            "position",
+            postgresql_where=text("relayed_at IS NULL AND failed_at IS NULL"),
+            sqlite_where=text("relayed_at IS NULL AND failed_at IS NULL"),
+        ),
+        Index(
+            "ix_job_outbox_organization",
+            "organization_id",
             "position",
             postgresql_where=text("relayed_at IS NULL AND failed_at IS NULL"),
             sqlite_where=text("relayed_at IS NULL AND failed_at IS NULL"),
@@ -54,7 +61,7 @@ class JobOutbox(WithCreation, Base):
     run_at: Mapped[datetime | None]
     """Not before this; at once when it is null."""
     order_key: Mapped[str | None]
-    """Rows of one key reach Redis in the order of their positions."""
+    """An organization's rows of one key reach Redis in the order of their positions."""
     organization_id: Mapped[uuid.UUID | None]
     """On whose behalf; no foreign key, so that a job survives the organization that it cleans up after."""
     created_by: Mapped[uuid.UUID | None]
@@ -71,3 +78,28 @@ class OutboxTask(WithCreation, Base):
     task: Mapped[str] = mapped_column(primary_key=True)
     service: Mapped[str] = mapped_column(server_default=text("'default'"))
     tier: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+
+
+class OutboxQuota(WithCreation, Base):
+    """What members of an organization may put into the outbox; in the row of the id 0, those of all others."""
+
+    __tablename__ = "outbox_quotas"
+
+    organization_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    waiting_rows: Mapped[int] = mapped_column(server_default=text("10000"))
+    waiting_bytes: Mapped[int] = mapped_column(server_default=text("100000000"))
+    rows_a_minute: Mapped[int] = mapped_column(server_default=text("6000"))
+    days_ahead: Mapped[int] = mapped_column(server_default=text("366"))
+    """How far ahead ``run_at`` may be."""
+
+
+class OutboxUsage(Base):
+    """What an organization's members have put in, as the quota counts it (fourlane_take_quota): at least what waits."""
+
+    __tablename__ = "outbox_usage"
+
+    organization_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    waiting_rows: Mapped[int] = mapped_column(server_default=text("0"))
+    waiting_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    paid_until: Mapped[datetime] = mapped_column(server_default=now())
+    """Each row pays for its part of a minute; who has paid for more than one ahead is too fast."""

@@ -33,6 +33,7 @@ class WebhookEndpoint(WithId, WithUpdate, Base):
     ordered: Mapped[bool] = mapped_column(server_default=text("false"))
     failing_since: Mapped[datetime | None]
     consecutive_failures: Mapped[int] = mapped_column(server_default=text("0"))
+    consecutive_slow: Mapped[int] = mapped_column(server_default=text("0"))
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None]
 

@@ -12,14 +12,18 @@ import httpx
 from fourlane.providers.http.addresses import host_fault
 from fourlane.providers.http.errors import TargetRefused
 
-__all__ = ["CREDENTIALS", "check_url", "checked_headers", "checked_url", "origin", "redirect"]
+__all__ = ["FOLLOWING", "check_host", "check_url", "checked_headers", "checked_url", "origin", "redirect"]
 
 _LABEL = rb"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rb"(?=.{1,253}\Z)%b(?:\.%b)*\.?" % (_LABEL, _LABEL))
 
 # What keeps method and body; and what asks for a GET, which a GET is already.
 _REDIRECTS: Final = {"POST": (307, 308), "GET": (301, 302, 303, 307, 308)}
-CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
+FOLLOWING: Final = frozenset(
+    {b"accept", b"accept-language", b"content-encoding", b"content-language", b"content-type", b"user-agent"}
+    | {b"webhook-id", b"webhook-timestamp"}
+)
+"""Headers that a redirect takes to another origin. Whatever else a caller gives may be a secret of the first one's."""
 # These frame the message or choose a virtual host, so a caller's value could undo the guard.
 _OURS: Final = frozenset(
     {b"accept-encoding", b"connection", b"content-length", b"expect", b"host", b"keep-alive"}
@@ -46,10 +50,14 @@ def checked_url(url: str | httpx.URL) -> httpx.URL:
 
 def check_url(url: str, *, allow_private: bool) -> None:
     """What can be said of a URL before it is called, and costs nothing. Raises TargetRefused."""
-    checked = checked_url(url)
-    fault = host_fault(checked.host, allow_private=allow_private)
+    check_host(checked_url(url), allow_private=allow_private)
+
+
+def check_host(url: httpx.URL, *, allow_private: bool) -> None:
+    """Refuse a host that is written as an address which must not be called. Raises TargetRefused."""
+    fault = host_fault(url.host, allow_private=allow_private)
     if fault is not None:
-        raise TargetRefused(f"{checked.host} is {fault}")
+        raise TargetRefused(f"{url.host} is {fault}", private=host_fault(url.host, allow_private=True) is None)
 
 
 def _is_plain_host(host: bytes) -> bool:
@@ -91,5 +99,5 @@ def redirect(method: str, url: httpx.URL, status: int, location: str | None) -> 
 
 
 def origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
-    """Whom credentials are for."""
+    """Whom secrets are for."""
     return url.scheme, url.raw_host, url.port

@@ -9,10 +9,13 @@ SMTP and Slack can do none of this.
 """
 
 from fourlane.providers.messages.alerts import PagerDuty, Slack
-from fourlane.providers.messages.email import Resend, Smtp
 from fourlane.providers.messages.message import (
+    Attachment,
+    BatchCarrier,
     Carrier,
     Impossible,
+    Letter,
+    Link,
     Message,
     NotTaken,
     Receipt,
@@ -20,11 +23,17 @@ from fourlane.providers.messages.message import (
     read_error,
 )
 from fourlane.providers.messages.push import WebPush
+from fourlane.providers.messages.resend import Resend
 from fourlane.providers.messages.sms import Twilio
+from fourlane.providers.messages.smtp import Smtp
 
 __all__ = [
+    "Attachment",
+    "BatchCarrier",
     "Carrier",
     "Impossible",
+    "Letter",
+    "Link",
     "Message",
     "NotTaken",
     "PagerDuty",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from fourlane.providers.messages.call import check, post_json
 from fourlane.providers.messages.message import Message, OneAccount, Receipt
 
 __all__ = ["PagerDuty", "Slack"]
+
+_TEXT_CHARACTERS: Final = 8_000
+_DETAILS_CHARACTERS: Final = 100_000  # PagerDuty takes 512 kB in all
+_MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class Slack(OneAccount):
@@ -22,10 +28,22 @@ class Slack(OneAccount):
         self._timeout_seconds = timeout_seconds
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
-        text = f"*{message.subject}*\n{message.text}" if message.subject and message.text else message.subject
-        answer = post_json(self._url, {"text": text or message.text}, headers={}, timeout_seconds=self._timeout_seconds)
+        subject, text = _escaped(message.subject), _escaped(message.text)
+        text = f"*{subject}*\n{text}" if subject and text else subject or text
+        for link in message.links:
+            text += f"\n<{_address(link.href)}|{_escaped(link.text or link.href)}>"
+        answer = post_json(self._url, {"text": text}, headers={}, timeout_seconds=self._timeout_seconds)
         check(answer, self.provider)
         return Receipt("")
+
+
+def _escaped(text: str) -> str:
+    """As Slack shows it: no mention, no link, whatever strangers wrote into it."""
+    return text[:_TEXT_CHARACTERS].translate(_MARKUP)
+
+
+def _address(href: str) -> str:
+    return _escaped(href).replace("|", "%7C")
 
 
 class PagerDuty(OneAccount):
@@ -41,19 +59,27 @@ class PagerDuty(OneAccount):
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
         incident = (message.incident or key)[:255]
+        text = {"text": message.text[:_TEXT_CHARACTERS]} if message.text else {}
         body: dict[str, Any] = {
             "routing_key": self._routing_key,
             "event_action": "resolve" if message.resolved else "trigger",
             "dedup_key": incident,
             "payload": {
                 "summary": (message.subject or message.text)[:1024],
-                "source": message.source or "fourlane",
+                "source": message.source[:255] or "fourlane",
                 "severity": message.severity,
-                "custom_details": dict(message.details) | ({"text": message.text} if message.text else {}),
+                "custom_details": _bounded(message.details) | text,
             },
         }
+        if message.links:
+            body["links"] = [{"href": link.href, "text": link.text or link.href} for link in message.links]
         answer = post_json(
             f"{self._url}/v2/enqueue", body, headers={}, timeout_seconds=self._timeout_seconds, repeatable=True
         )
         check(answer, self.provider)
         return Receipt(incident)
+
+
+def _bounded(details: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps(details)
+    return dict(details) if len(text) <= _DETAILS_CHARACTERS else {"cut": text[:_DETAILS_CHARACTERS]}

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from fourlane.errors import FourlaneError
 from fourlane.providers import http
 from fourlane.providers.health import Target, fingerprint
 from fourlane.providers.signals import Signal, signal_of_status
 
-__all__ = ["Carrier", "Impossible", "Message", "NotTaken", "OneAccount", "Receipt", "Unclear", "read_error"]
+__all__ = [
+    "Attachment",
+    "BatchCarrier",
+    "Carrier",
+    "Impossible",
+    "Letter",
+    "Link",
+    "Message",
+    "NotTaken",
+    "OneAccount",
+    "Receipt",
+    "Unclear",
+    "read_error",
+]
 
 
 class NotTaken(FourlaneError):
@@ -33,11 +46,12 @@ class Impossible(FourlaneError):
     """It will never be taken as it is. Nothing was sent.
 
     Attributes:
-      address_is_dead: no message of this channel will ever reach this address.
+      dead: why no message of this channel will reach this address: ``bounce``, there is nobody; ``stop``, its owner
+        wants none. None where it says nothing of the address.
     """
 
-    def __init__(self, reason: str, *, address_is_dead: bool = False) -> None:
-        self.address_is_dead = address_is_dead
+    def __init__(self, reason: str, *, dead: Literal["bounce", "stop"] | None = None) -> None:
+        self.dead = dead
         super().__init__(reason)
 
 
@@ -53,6 +67,23 @@ class Unclear(FourlaneError):
         super().__init__(reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with an email."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where an alert leads to."""
+
+    href: str
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What is sent. Each carrier uses the parts that its channel has."""
@@ -64,6 +95,10 @@ class Message:
     html: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """More headers of an email."""
+    reply_to: Sequence[str] = ()
+    cc: Sequence[str] = ()
+    bcc: Sequence[str] = ()
+    attachments: Sequence[Attachment] = ()
     urgent: bool = False
     severity: str = "error"
     source: str = ""
@@ -71,6 +106,14 @@ class Message:
     incident: str = ""
     """What an alert is about: alerts of one incident are one to PagerDuty."""
     resolved: bool = False
+    links: Sequence[Link] = ()
+
+
+class Letter(NamedTuple):
+    """One message of several, with its key."""
+
+    key: str
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +146,26 @@ class Carrier(Protocol):
 
         Raises:
           NotTaken, Impossible, Unclear
+        """
+        ...
+
+
+@runtime_checkable
+class BatchCarrier(Carrier, Protocol):
+    """One that takes several emails in one request, when they have no attachments.
+
+    Parameters:
+      most_at_once: how many.
+    """
+
+    @property
+    def most_at_once(self) -> int: ...
+
+    def send_batch(self, letters: Sequence[Letter], *, key: str) -> list[Receipt | Impossible]:
+        """What became of each. Raises as `send` where it is the same for all.
+
+        Parameters:
+          key: the same for the same letters, in the same order, and never used for others.
         """
         ...
 

@@ -84,8 +84,9 @@ class WebPush:
             ),
             self._timeout_seconds,
             repeatable=True,
+            private_by="FOURLANE_PUSH_ALLOW_PRIVATE",
         )
         if answer.status in (404, 410):
-            raise Impossible(f"the subscription has ended: {reason_of(answer)}", address_is_dead=True)
+            raise Impossible(f"the subscription has ended: {reason_of(answer)}", dead="bounce")
         check(answer, self.provider)
         return Receipt(answer.headers.get("location", ""))

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 from fourlane.providers import http
 from fourlane.providers.messages.call import KEEP_BODY_BYTES, call, check, json_of, reason_of, text_in
-from fourlane.providers.messages.message import Impossible, Message, OneAccount, Receipt, Unclear
+from fourlane.providers.messages.message import Impossible, Message, NotTaken, OneAccount, Receipt, Unclear
 
-__all__ = ["Twilio"]
+__all__ = ["DEAD_NUMBERS", "Twilio"]
 
 _LOOKUP_BYTES: Final = 1_048_576
+DEAD_NUMBERS: Final[Mapping[str, Literal["bounce", "stop"]]] = {
+    "21610": "stop",
+    "21211": "bounce",  # no such number
+    "21614": "bounce",  # no mobile
+    "30005": "bounce",  # unknown handset
+    "30006": "bounce",  # landline
+}
+"""Twilio's errors that say something of the number."""
 
 
 class Twilio(OneAccount):
@@ -23,8 +31,6 @@ class Twilio(OneAccount):
 
     provider = "twilio"
 
-    # Unsubscribed by STOP; no such number; no mobile; unknown handset; landline.
-    _DEAD_ADDRESS: Final = (21610, 21211, 21614, 30005, 30006)
     _CLOCK_SKEW: Final = timedelta(seconds=60)
 
     def __init__(
@@ -69,9 +75,9 @@ class Twilio(OneAccount):
             self._timeout_seconds,
             repeatable=False,
         )
-        code = json_of(answer).get("code") if answer.status == 400 else None
-        if code in self._DEAD_ADDRESS:
-            raise Impossible(reason_of(answer), address_is_dead=True)
+        code = str(json_of(answer).get("code")) if answer.status == 400 else ""
+        if code in DEAD_NUMBERS:
+            raise Impossible(reason_of(answer), dead=DEAD_NUMBERS[code])
         check(answer, self.provider)
         return Receipt(text_in(answer, "sid"))
 
@@ -88,19 +94,22 @@ class Twilio(OneAccount):
             self._timeout_seconds,
             repeatable=True,
         )
+        if answer.status == 429:
+            raise NotTaken(reason_of(answer), answer)
         if answer.status != 200:
             raise Unclear(f"Twilio cannot say whether it was sent: {reason_of(answer)}")
-        rows = json_of(answer).get("messages")
-        if not isinstance(rows, list):
-            raise Unclear("Twilio cannot say whether it was sent: its list is not readable")
-        for row in rows:
-            if row.get("body") == message.text and _created(row) >= since and not self._is_known(row["sid"]):
-                return str(row["sid"])
-        return None
+        try:
+            same = [
+                str(row["sid"])
+                for row in json_of(answer)["messages"]
+                if row["body"] == message.text and _created(row) >= since
+            ]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise Unclear("Twilio cannot say whether it was sent: its list is not readable") from None
+        return next((sid for sid in same if not self._is_known(sid)), None)
 
 
 def _created(row: Mapping[str, Any]) -> datetime:
-    try:
-        return parsedate_to_datetime(row["date_created"])
-    except (KeyError, TypeError, ValueError):
-        raise Unclear("Twilio cannot say whether it was sent: its list is not readable") from None
+    created = parsedate_to_datetime(str(row["date_created"]))
+    # -0000, a zone that nobody tells, is read as none; Twilio's times are UTC.
+    return created if created.tzinfo is not None else created.replace(tzinfo=UTC)

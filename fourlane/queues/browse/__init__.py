@@ -15,7 +15,7 @@ from fourlane.queues.browse.counts import (
     unfinished,
 )
 from fourlane.queues.browse.jobs import job, job_info, locate
-from fourlane.queues.browse.server import eviction_policy, memory, now_ms, traffic
+from fourlane.queues.browse.server import Traffic, eviction_policy, memory, now_ms, traffic
 from fourlane.queues.browse.workers import MissingTask, Overrun, WorkerInfo, unknown_tasks, workers
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "QueueInfo",
     "Rate",
     "ServiceInfo",
+    "Traffic",
     "WorkerInfo",
     "eviction_policy",
     "job",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Final, NamedTuple
 
 from fourlane.errors import RedisUnavailable
 from fourlane.queues.redis.clock import time_ms
 from fourlane.queues.store import Store
 
-__all__ = ["eviction_policy", "memory", "now_ms", "traffic"]
+__all__ = ["Traffic", "eviction_policy", "memory", "now_ms", "traffic"]
 
 
 def now_ms(store: Store) -> int:
@@ -27,13 +28,32 @@ def memory(store: Store) -> tuple[int, int] | None:
     return (int(found["used_memory"]), int(found.get("maxmemory", 0))) if "used_memory" in found else None
 
 
-def traffic(store: Store) -> tuple[int, int, int] | None:
-    """Commands that this Redis ran since its start, those inside scripts too, bytes it got and bytes it sent; None
-    when it does not tell us."""
-    found = _info(store, "stats")
-    names = ("total_commands_processed", "total_net_input_bytes", "total_net_output_bytes")
-    commands, got, sent = (int(found.get(name, -1)) for name in names)
-    return None if min(commands, got, sent) < 0 else (commands, got, sent)
+class Traffic(NamedTuple):
+    """What a Redis did for anyone since its start, and how many are connected now; None: it does not tell us."""
+
+    commands: int | None
+    """Those inside scripts too."""
+    got_bytes: int | None
+    sent_bytes: int | None
+    hits: int | None
+    """Keys that were looked up and found."""
+    misses: int | None
+    connections: int | None
+
+
+_OF_TRAFFIC: Final = (
+    "total_commands_processed",
+    "total_net_input_bytes",
+    "total_net_output_bytes",
+    "keyspace_hits",
+    "keyspace_misses",
+    "connected_clients",
+)
+
+
+def traffic(store: Store) -> Traffic:
+    found = _info(store, "stats") | _info(store, "clients")
+    return Traffic(*(int(found[name]) if found.get(name, "").isdecimal() else None for name in _OF_TRAFFIC))
 
 
 def _info(store: Store, section: str) -> dict[str, str]:

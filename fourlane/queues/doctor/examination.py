@@ -48,7 +48,7 @@ def _rights(store: Store) -> Finding:
     lacking = rights.denied(store)
     if not lacking:
         return Finding(Level.OK, "rights", "this user may run all that Fourlane needs")
-    text = f"this user may not run {', '.join(lacking)} on keys {store.namespace}:*"
+    text = rights.fault(store, lacking)
     return Finding(Level.ERROR, "rights", text, "give it the rights that docs/operating.md lists")
 
 

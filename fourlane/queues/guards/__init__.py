@@ -3,8 +3,9 @@
 from fourlane.queues.guards.batches import Batches
 from fourlane.queues.guards.budgets import ALL, Account, Asked, Bound, Budgets, PaidCall, period_of
 from fourlane.queues.guards.lines import Lines
+from fourlane.queues.guards.places import Places
 from fourlane.queues.guards.providers import ProviderState, ProviderStates
-from fourlane.queues.guards.receivers import Receivers
+from fourlane.queues.guards.turns import Turns
 
 __all__ = [
     "ALL",
@@ -15,8 +16,9 @@ __all__ = [
     "Budgets",
     "Lines",
     "PaidCall",
+    "Places",
     "ProviderState",
     "ProviderStates",
-    "Receivers",
+    "Turns",
     "period_of",
 ]

@@ -16,7 +16,7 @@ class Lines:
         self._store = store
 
     def close(self, service: str, line: str, for_ms: int) -> None:
-        """None of its jobs begins for so long; those that run go on."""
+        """None of its jobs begins for so long, or longer if it is closed already. Those that run go on. 0: it opens."""
         self._set(service, line, for_ms, "")
 
     def narrow(self, service: str, line: str, places: int) -> None:

@@ -29,6 +29,7 @@ SEVERITIES: Final[dict[str, Severity]] = {
     "DeadLettersRising": "warning",
     "ScheduleLate": "warning",
     "OutboxLag": "warning",
+    "OutboxFailing": "warning",
     "StreamLag": "warning",
     "BeyondUnreachable": "warning",
     "RedisMemory": "warning",
@@ -96,6 +97,8 @@ def _beyond(beyond: Beyond) -> Iterator[Trouble]:
         if lag.kind == "outbox" and (lag.oldest_ms or 0) > _OUTBOX_LATE_MS:
             waited = (lag.oldest_ms or 0) / 1000
             yield Trouble("OutboxLag", "", f"{lag.waiting:,} outbox row(s) wait, the oldest for {waited:,.0f} s")
+        if lag.newly_failed > _RISING:
+            yield Trouble("OutboxFailing", "", f"{lag.newly_failed:,} outbox row(s) failed in 30 minutes")
         if lag.kind == "stream" and lag.waiting > _STREAM_WAITING:
             yield Trouble("StreamLag", lag.name, f"{lag.name}: {lag.waiting:,} events wait")
     for name, why in beyond.unreachable.items():

@@ -34,12 +34,18 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """What waits outside Redis. ``oldest_ms``: for how long the oldest has; None: nothing waits, or it is not told."""
+    """What waits outside Redis.
+
+    Parameters:
+      oldest_ms: for how long the oldest has; None: nothing waits, or it is not told.
+      newly_failed: how many were found to be none within the last 30 minutes.
+    """
 
     kind: Literal["outbox", "stream"]
     name: str
     waiting: int
     oldest_ms: int | None = None
+    newly_failed: int = 0
 
 
 class Spending(msgspec.Struct, frozen=True):

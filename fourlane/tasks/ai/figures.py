@@ -15,12 +15,14 @@ from fourlane.tasks.ai.config import configured
 from fourlane.tasks.ai.money.prices import Charge
 from fourlane.tasks.ai.whose import account_name
 from fourlane.tasks.context import current_job
+from fourlane.tasks.task import default_broker
 from fourlane.telling import Observer, Span, tell
 
 __all__ = ["Seen", "label", "tokens_a_second", "watched", "words_of"]
 
 _LABEL_CHARACTERS: Final = 100
 _MOST_TENANTS: Final = 100
+_MOST_TASKS: Final = 200
 _LEAST_SECONDS: Final = 0.05  # of what came at once no rate can be told
 _NO_ANSWER: Final = Answer()
 
@@ -138,6 +140,8 @@ class _FromZero(Observer):
         if "counted" not in tell.heard:
             return None
         config = configured()
+        for task in sorted(default_broker().actors)[:_MOST_TASKS]:
+            tell.counted("ai_task_cost_usd", (task,), 0)
         for tenant in [*config.budgets_usd][:_MOST_TENANTS]:
             for what in ("warned", "refused", "postponed"):
                 tell.counted("ai_budget", (label(tenant), what), 0)

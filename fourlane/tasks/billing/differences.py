@@ -1,5 +1,7 @@
 """What differs between an entry in a provider's books and what we have of it. Pure rules: no database, no clock.
 
+balance.py and paid_twice.py have those for money that moved, and for what was paid for again.
+
 ================  ===============================================================================================
 kind              meaning
 ================  ===============================================================================================
@@ -8,7 +10,7 @@ missing_there     we have a row that says it is the provider's, and the provider
 amount            both have it, in one currency, with different amounts
 currency          both have it, in different currencies
 status            both have it, in different states
-duplicate         we have it twice (by the charge's id and by its payment's), or two charges paid for the same thing
+duplicate         we have it twice (by the charge's id and by its payment's), or it was paid for again
 orphan_refund     a refund whose payment we do not know
 late              both have it, on different sides of the period's edge
 unknown_currency  a currency that ISO 4217 does not list, so that its amount cannot be compared
@@ -27,7 +29,7 @@ from typing import Any, Final, Literal
 from fourlane import money
 from fourlane.providers.payments import Entry, Period
 
-__all__ = ["Finding", "Kind", "Ours", "Seen", "differences", "missing_there", "moved", "same_payment"]
+__all__ = ["NEVER_HAPPENED", "Finding", "Kind", "Ours", "Seen", "differences", "missing_there", "word"]
 
 Kind = Literal[
     "missing_here",
@@ -40,7 +42,7 @@ Kind = Literal[
     "late",
     "unknown_currency",
 ]
-_NEVER_HAPPENED: Final = frozenset({"failed", "canceled", "void", "draft", "incomplete", "incomplete_expired"})
+NEVER_HAPPENED: Final = frozenset({"failed", "canceled", "void", "draft", "incomplete", "incomplete_expired"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,7 @@ def differences(
         findings.append(found("currency", first))
     elif _amount_differs(entry, first):
         findings.append(found("amount", first))
-    if _word(first.status) != _word(entry.status):
+    if word(first.status) != word(entry.status):
         findings.append(found("status", first))
     return findings
 
@@ -160,65 +162,14 @@ def _amount_differs(entry: Entry, ours: Ours) -> bool:
     return paid is not None and ours.paid_minor is not None and paid != ours.paid_minor
 
 
-def _word(status: str) -> str:
+def word(status: str) -> str:
+    """A status, written in one way."""
     return "canceled" if status == "cancelled" else status
-
-
-def moved(provider: str, entry: Entry, seen: Sequence[Seen], mine: Sequence[Ours], period: Period) -> list[Finding]:
-    """Judge a balance entry: money that moved belongs to something, in the amount that it says.
-
-    Parameters:
-      seen: what the run saw under the entry's ref in the provider's other books.
-      mine: our rows under that ref.
-    """
-    if entry.at not in period:
-        return []
-    finding = Finding(
-        provider=provider,
-        kind="missing_here",
-        object="balance",
-        ref=entry.ref,
-        entry=entry,
-        details=entry.details,
-    )
-    for other in seen:
-        # In another currency it was converted: that is no difference.
-        same = other.currency != entry.currency or other.amount_minor == entry.amount_minor
-        if not same and other.amount_minor is not None and entry.details.get("moved") == other.object:
-            details = dict(entry.details) | {"listed_minor": other.amount_minor}
-            return [
-                Finding(provider=provider, kind="amount", object="balance", ref=entry.ref, entry=entry, details=details)
-            ]
-    return [] if seen or mine else [finding]
-
-
-def same_payment(provider: str, entries: Sequence[Entry | Seen], period: Period) -> list[Finding]:
-    """Of the charges that paid for one thing, all but the first are too many."""
-    first, *others = sorted(entries, key=lambda entry: (entry.at, entry.ref))
-    return [
-        Finding(
-            provider=provider,
-            kind="duplicate",
-            object="charge",
-            ref=other.ref,
-            entry=Entry(
-                object="charge",
-                ref=other.ref,
-                amount_minor=other.amount_minor,
-                currency=other.currency,
-                status=other.status,
-                at=other.at,
-            ),
-            details={"of": first.ref},
-        )
-        for other in others
-        if other.at in period
-    ]
 
 
 def missing_there(provider: str, ours: Ours) -> Finding | None:
     """What it means that the provider has nothing under the id of a row of ours."""
-    if _word(ours.status) in _NEVER_HAPPENED:
+    if word(ours.status) in NEVER_HAPPENED:
         return None
     details = {} if ours.ref else {"reason": "the row names the provider, and no id of it"}
     return Finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
@@ -13,9 +13,13 @@ from fourlane.db.engine import Database
 from fourlane.providers.payments import Books, Entry, Page, Period, ProviderError
 from fourlane.tasks.billing import differences as rules
 from fourlane.tasks.billing import findings, rows, runs, seen
+from fourlane.tasks.billing.balance import moved
+from fourlane.tasks.billing.paid_twice import overpaid, same_payment
 from fourlane.tasks.billing.runs import Progress
 
 __all__ = ["Pages"]
+
+_TABLES: Final = {"invoice": "invoices", "subscription": "subscriptions"}
 
 
 class Pages:
@@ -55,7 +59,7 @@ class Pages:
                 raise ProviderError(
                     f"{self.books.provider}: a page of {part}s repeats what came before it", passing=False
                 )
-            findings.record(session, self.run, self._judge(session, part, page.entries))
+            findings.record(session, self.run, self._judge(session, page.entries))
         runs.mark(self.run, following)
 
     def _after(self, part: str, page: Page) -> dict[str, Any]:
@@ -67,24 +71,33 @@ class Pages:
             return {"phase": "theirs", "part": parts[number], "at": None}
         return {"phase": "ours", "table": self.tables[0], "after": None}
 
-    def _judge(self, session: Session, part: str, entries: list[Entry]) -> list[rules.Finding]:
+    def _judge(self, session: Session, entries: list[Entry]) -> list[rules.Finding]:
+        kind = entries[0].object if entries else ""  # a page has one, but for PayPal's, which are all transactions
+        if kind == "balance":
+            return self._of_balance(session, entries)
+        if kind == "invoice_payment":
+            return [finding for entry in entries for finding in overpaid(self.books.provider, entry, self.period)]
+        return self._of_rows(_TABLES.get(kind, "credit_transactions"), session, entries)
+
+    def _of_balance(self, session: Session, entries: list[Entry]) -> list[rules.Finding]:
+        provider, refs = self.books.provider, _refs(entries)
+        mine = rows.by_refs(session, provider, "credit_transactions", refs)
+        met = seen.under(session, self.run, refs)
+        return [
+            finding
+            for entry in entries
+            for finding in moved(
+                provider,
+                entry,
+                [other for other in met.get(entry.ref, ()) if other.object != "balance"],
+                _under(entry, mine),
+                self.period,
+            )
+        ]
+
+    def _of_rows(self, table: str, session: Session, entries: list[Entry]) -> list[rules.Finding]:
         provider = self.books.provider
-        table = {"invoice": "invoices", "subscription": "subscriptions"}.get(part, "credit_transactions")
-        refs = [ref for entry in entries for ref in (entry.ref, entry.alias) if ref]
-        mine = rows.by_refs(session, provider, table, refs)
-        if part == "balance":
-            met = seen.under(session, self.run, refs)
-            return [
-                finding
-                for entry in entries
-                for finding in rules.moved(
-                    provider,
-                    entry,
-                    [other for other in met.get(entry.ref, ()) if other.object != "balance"],
-                    mine.get(entry.ref, ()),
-                    self.period,
-                )
-            ]
+        mine = rows.by_refs(session, provider, table, _refs(entries))
         parents = rows.by_refs(session, provider, table, [ref for entry in entries for ref in entry.parent])
         found = [
             finding
@@ -92,14 +105,14 @@ class Pages:
             for finding in rules.differences(
                 provider,
                 entry,
-                [*mine.get(entry.ref, ()), *(mine.get(entry.alias, ()) if entry.alias else ())],
+                _under(entry, mine),
                 self.period,
                 parent_known=not entry.parent or any(ref in parents for ref in entry.parent),
             )
         ]
         groups = [entry.group for entry in entries if entry.group and entry.status == "succeeded"]
         for charges in seen.payments(session, self.run, groups).values():
-            found += rules.same_payment(provider, charges, self.period)
+            found += same_payment(provider, charges, self.period)
         return found
 
     def _our_page(self, table: str, after: list[str] | None) -> None:
@@ -123,3 +136,12 @@ class Pages:
         if number < len(self.tables):
             return {"phase": "ours", "table": self.tables[number], "after": None}
         return {"phase": "done"}
+
+
+def _refs(entries: list[Entry]) -> list[str]:
+    return [ref for entry in entries for ref in (entry.ref, entry.alias) if ref]
+
+
+def _under(entry: Entry, mine: dict[str, list[rules.Ours]]) -> list[rules.Ours]:
+    """Our rows under its ids."""
+    return [*mine.get(entry.ref, ()), *(mine.get(entry.alias, ()) if entry.alias else ())]

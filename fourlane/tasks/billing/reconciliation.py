@@ -32,6 +32,7 @@ from fourlane.tasks.context import current_job
 from fourlane.tasks.health import when_well
 from fourlane.tasks.steps import resume, step
 from fourlane.tasks.task import task
+from fourlane.tasks.webhooks.channel import tell_channel
 
 if TYPE_CHECKING:
     from fourlane.db.engine import Database
@@ -132,7 +133,7 @@ def reconcile(
     finally:
         books.close()
     if settings.channel_url is not None:
-        step.call("tell", _tell, settings.channel_url.get_secret_value(), summary.text())
+        step.call("tell", _tell, summary.text())
     return {"run": run_id.hex, "compared": summary.compared, "found": summary.found, "repaired": summary.repaired}
 
 
@@ -147,10 +148,8 @@ def _repair(database: Database, run_id: uuid.UUID) -> None:
         repairs.repair(database, finding, actor="fourlane.billing.reconcile", now=datetime.now(UTC))
 
 
-def _tell(url: str, text: str) -> str:
-    from fourlane.tasks.webhooks.delivery import deliver
-
-    return deliver.send(url, {"text": text}).id
+def _tell(text: str) -> str:
+    return tell_channel.send(text).id
 
 
 class _Guarded:
@@ -195,7 +194,7 @@ def reconcile_period(
     from fourlane.tasks.billing import runs
     from fourlane.tasks.billing.pages import Pages
 
-    run = runs.open_run(database, books.provider, period, now=datetime.now(UTC))
+    run = runs.open_run(database, books.provider, books.parts, period, now=datetime.now(UTC))
     wide = Period(period.start - margin, period.end + margin)
     pages = Pages(database, books, run, period, wide)
     try:

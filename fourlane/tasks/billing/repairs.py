@@ -45,9 +45,9 @@ def repair(database: Database, finding: ReconciliationFinding, *, actor: str, no
         return False
     with database.begin() as session:
         if finding.kind == "status":
-            organization = finding.organization_id if _set_status(session, finding, now) else None
+            organization = finding.organization_id if _set_status(session, finding) else None
         else:
-            organization = _add_invoice(session, finding, now)
+            organization = _add_invoice(session, finding)
         if organization is None:
             return False
         session.add(
@@ -78,21 +78,21 @@ def repair(database: Database, finding: ReconciliationFinding, *, actor: str, no
     return True
 
 
-def _set_status(session: Session, finding: ReconciliationFinding, now: datetime) -> bool:
+def _set_status(session: Session, finding: ReconciliationFinding) -> bool:
     assert finding.our_table is not None
     model = SHAPES[finding.our_table].model
     values: dict[str, Any] = {"status": finding.provider_status}
     if model is Invoice and finding.provider_status == "paid":
-        values |= {"amount_paid_minor": finding.details["amount_paid_minor"], "paid_at": _paid_at(finding) or now}
-    if model is Subscription and finding.provider_status == "canceled":
-        values["canceled_at"] = now
+        values |= {"amount_paid_minor": finding.details["amount_paid_minor"], "paid_at": _told(finding, "paid_at")}
+    if model is Subscription and "canceled_at" in finding.details:
+        values["canceled_at"] = _told(finding, "canceled_at")
     done = session.execute(
         update(model).where(model.id == finding.our_id, model.status == finding.our_status).values(**values)
     )
     return changed_by(done) == 1
 
 
-def _add_invoice(session: Session, finding: ReconciliationFinding, now: datetime) -> uuid.UUID | None:
+def _add_invoice(session: Session, finding: ReconciliationFinding) -> uuid.UUID | None:
     organization = session.scalar(
         select(Organization.id).where(Organization.stripe_customer_id == finding.details["customer"])
     )
@@ -111,13 +111,14 @@ def _add_invoice(session: Session, finding: ReconciliationFinding, now: datetime
             amount_due_minor=finding.provider_amount_minor,
             amount_paid_minor=finding.details["amount_paid_minor"],
             issued_at=finding.occurred_at,
-            paid_at=_paid_at(finding),
+            paid_at=_told(finding, "paid_at"),
         )
         .on_conflict_do_nothing()
     )
     return organization if changed_by(done) == 1 else None
 
 
-def _paid_at(finding: ReconciliationFinding) -> datetime | None:
-    seconds = finding.details.get("paid_at")
+def _told(finding: ReconciliationFinding, name: str) -> datetime | None:
+    """A moment by the provider's clock: ours would say when the repair was made."""
+    seconds = finding.details.get(name)
     return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int) else None

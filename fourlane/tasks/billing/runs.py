@@ -35,17 +35,21 @@ class Progress:
     resumed: bool
 
 
-def open_run(database: Database, provider: str, period: Period, *, now: datetime) -> Progress:
-    """Go on with the run of this period that did not end, or begin one."""
+def open_run(database: Database, provider: str, parts: Sequence[str], period: Period, *, now: datetime) -> Progress:
+    """Go on with the run of this period that did not end, or begin one.
+
+    Parameters:
+      parts: what the provider's books have by the settings of today; a run that is in another is not gone on with.
+    """
     for _ in range(_TRIES):
         try:
-            return _take_up(database, provider, period, now) or _begin(database, provider, period, now)
+            return _take_up(database, provider, parts, period, now) or _begin(database, provider, period, now)
         except IntegrityError:  # another process began one in this moment
             pass
     raise RunTaken("others begin this reconciliation again and again; wait until they are done")
 
 
-def _take_up(database: Database, provider: str, period: Period, now: datetime) -> Progress | None:
+def _take_up(database: Database, provider: str, parts: Sequence[str], period: Period, now: datetime) -> Progress | None:
     same = and_(
         ReconciliationRun.provider == provider,
         ReconciliationRun.period_start == period.start,
@@ -56,7 +60,7 @@ def _take_up(database: Database, provider: str, period: Period, now: datetime) -
     with database.begin() as session:
         left = session.scalars(select(ReconciliationRun).where(same).order_by(ReconciliationRun.started_at)).all()
         for run in left:
-            if run.started_at > now - _RESUMABLE:
+            if run.started_at > now - _RESUMABLE and run.cursor.get("part", parts[0]) in parts:
                 run.status = "running"
                 return Progress(run.id, run.pages, dict(run.cursor), run.started_at, resumed=True)
             run.status, run.finished_at = "failed", now

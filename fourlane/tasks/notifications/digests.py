@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from fourlane.db.engine import Database
 from fourlane.db.models import NotificationDigestItem, NotificationRecord
-from fourlane.tasks.notifications.notification import Channel, Notification
-from fourlane.tasks.notifications.records import digest_key, item_key, new_record
+from fourlane.tasks.notifications.notification import Notification
+from fourlane.tasks.notifications.records import Order, digest_key, item_key, new_record
 from fourlane.tasks.notifications.wishes import lock
 
 __all__ = ["Collected", "Digests"]
@@ -39,10 +39,9 @@ class Digests:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def collect(self, channel: Channel, notification: Notification, *, job_id: str) -> Collected:
-        """Add a notification to the open digest of its recipient, or begin one."""
-        key = digest_key(channel, notification)
-        own_key = item_key(key, notification, job_id)
+    def collect(self, order: Order) -> Collected:
+        """Add a notification to the open digest of its tenant and recipient, or begin one."""
+        key, own_key, notification = digest_key(order), item_key(order), order.notification
         with self._database.begin() as session:
             lock(session, key)
             item = session.scalar(select(NotificationDigestItem).where(NotificationDigestItem.item_key == own_key))
@@ -51,7 +50,7 @@ class Digests:
                 return Collected(record.id, _closes_at(record, notification), is_first=False, is_new=False)
             record_or_none = session.scalar(select(NotificationRecord).where(NotificationRecord.idempotency_key == key))
             is_first = record_or_none is None
-            record = record_or_none or new_record(channel, notification, key, job_id)
+            record = record_or_none or new_record(order, key)
             if is_first:
                 record.status = "collecting"
                 session.add(record)
@@ -61,11 +60,12 @@ class Digests:
             session.add(NotificationDigestItem(record_id=record.id, item_key=own_key, data=data))
             return Collected(record.id, _closes_at(record, notification), is_first=is_first, is_new=True)
 
-    def close(self, record_id: uuid.UUID) -> list[dict[str, Any]]:
-        """End the collecting; the data of all items, in their order. None are left once it was sent."""
+    def close(self, record_id: uuid.UUID, *, tenant: str) -> list[dict[str, Any]]:
+        """End the collecting; the data of all items, in their order. None are left once it was sent, and there are none
+        of another tenant's."""
         with self._database.begin() as session:
             record = session.get(NotificationRecord, record_id)
-            if record is None:
+            if record is None or record.tenant not in ("", tenant):
                 return []
             lock(session, record.idempotency_key or "")
             session.refresh(record)

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from fourlane.errors import FourlaneError
+from fourlane.providers.messages.resend import COPIES, RECORD
+from fourlane.providers.messages.sms import DEAD_NUMBERS
 from fourlane.tasks.notifications.ledger import Ledger
 
 __all__ = ["Forged", "Unreadable", "resend", "twilio"]
@@ -29,8 +31,11 @@ _TWILIO: Final[Mapping[str, _Status]] = {
     "undelivered": "bounced",
     "failed": "bounced",
 }
-# Unsubscribed by STOP; no such number; no mobile; unknown handset; landline.
-_DEAD_NUMBER: Final = ("21610", "21211", "21614", "30005", "30006")
+# What a person writes to our number, as a message of one word: Twilio obeys it by itself.
+_WORDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"), "STOP"),
+    **dict.fromkeys(("START", "YES", "UNSTOP"), "START"),
+}
 
 
 class Forged(FourlaneError):
@@ -44,7 +49,8 @@ class Unreadable(FourlaneError, ValueError):
 def resend(ledger: Ledger, headers: Mapping[str, str], body: bytes, *, secret: str) -> str | None:
     """Keep a report of Resend's; the status it brought, or None when it is none of ours or of no interest.
 
-    A permanent bounce and a complaint suppress the address, also of messages that others have sent.
+    A permanent bounce suppresses the address, also of messages that others have sent: it is dead for all. A complaint
+    suppresses it for the tenant whose message it was.
 
     Parameters:
       headers: of the request; names in lower case.
@@ -66,18 +72,22 @@ def resend(ledger: Ledger, headers: Mapping[str, str], body: bytes, *, secret: s
         status = _RESEND.get(kind)
         if status is None:
             return None
-        message_id, recipients = str(data["email_id"]), [str(one) for one in data.get("to") or []]
+        message_id, recipients = str(data["email_id"]), [str(one) for one in data.get("to") or [] if one]
         bounce = data.get("bounce") or {}
         detail = str(bounce.get("message") or (data.get("failed") or {}).get("reason") or "")[:500]
-        record_id = _uuid(_tags(data).get("fourlane_record"))
+        tags = _tags(data)
+        record_id = _uuid(tags.get(RECORD))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unreadable("this is no report of Resend's") from None
     ours = ledger.reported(record_id=record_id, message_id=message_id, status=status, detail=detail)
-    addresses = recipients or [ours or ""]
     permanent = kind == "email.bounced" and bounce.get("type", "Permanent") == "Permanent"
-    if permanent or status == "complained":
-        for address in filter(None, addresses):
-            ledger.suppress("email", address, reason="complaint" if status == "complained" else "bounce", detail=detail)
+    # Of a message with copies nobody says whose mailbox it was.
+    if (permanent or status == "complained") and COPIES not in tags:
+        for address in recipients or [ours.address if ours else ""]:
+            if permanent:
+                ledger.suppress("email", address, reason="bounce", detail=detail)
+            else:  # about what this tenant has sent, and nothing of others
+                ledger.suppress("email", address, reason="complaint", detail=detail, tenant=ours.tenant if ours else "")
     return status if ours is not None else None
 
 
@@ -88,7 +98,8 @@ def _tags(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def twilio(ledger: Ledger, url: str, headers: Mapping[str, str], body: bytes, *, token: str) -> str | None:
-    """Keep a report of Twilio's; as `resend`.
+    """Keep a report of Twilio's; as `resend`. ``received``: it is a message that somebody sent to our number, of which
+    STOP and START are obeyed: Twilio sends nothing from our number after a STOP, whoever of our tenants asks it to.
 
     Parameters:
       url: that Twilio has called, as Twilio knows it: our public address, with its query.
@@ -105,6 +116,9 @@ def twilio(ledger: Ledger, url: str, headers: Mapping[str, str], body: bytes, *,
     expected = base64.b64encode(hmac.digest(token.encode(), text.encode(), "sha1"))
     if not hmac.compare_digest(expected, headers.get("x-twilio-signature", "").encode()):
         raise Forged("the signature does not fit")
+    if form.get("SmsStatus") == "received" or form.get("MessageStatus") == "received":
+        _obey(ledger, form)
+        return "received"
     status = _TWILIO.get(form.get("MessageStatus", ""))
     message_id = form.get("MessageSid", "")
     if status is None or not message_id:
@@ -113,9 +127,18 @@ def twilio(ledger: Ledger, url: str, headers: Mapping[str, str], body: bytes, *,
     record_id = _uuid(dict(parse_qsl(urlsplit(url).query)).get("record"))
     detail = f"Twilio's error {code}" if code else ""
     ours = ledger.reported(record_id=record_id, message_id=message_id, status=status, detail=detail)
-    if code in _DEAD_NUMBER and form.get("To"):
-        ledger.suppress("sms", form["To"], reason="bounce", detail=detail)
+    if code in DEAD_NUMBERS and form.get("To"):
+        ledger.suppress("sms", form["To"], reason=DEAD_NUMBERS[code], detail=detail)
     return status if ours is not None else None
+
+
+def _obey(ledger: Ledger, form: Mapping[str, str]) -> None:
+    word = form.get("OptOutType") or _WORDS.get(form.get("Body", "").strip().upper(), "")
+    sender = form.get("From", "")
+    if word == "STOP" and sender:
+        ledger.suppress("sms", sender, reason="stop", detail="a STOP to our number")
+    elif word == "START" and sender:
+        ledger.allow("sms", sender, reason="stop")
 
 
 def _uuid(text: Any) -> uuid.UUID | None:

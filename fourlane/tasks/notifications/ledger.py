@@ -9,28 +9,25 @@ after a day nobody ever will, and it is ``unclear``.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import delete, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from fourlane.db.engine import Database
-from fourlane.db.models import (
-    NotificationDigestItem,
-    NotificationRecord,
-)
+from fourlane.db.models import NotificationDigestItem, NotificationRecord
 from fourlane.redact import without_secrets
 from fourlane.tasks.notifications import rules
 from fourlane.tasks.notifications.digests import Digests
-from fourlane.tasks.notifications.notification import Channel, InvalidNotification, Notification
-from fourlane.tasks.notifications.records import key_of, new_record
+from fourlane.tasks.notifications.notification import InvalidNotification
+from fourlane.tasks.notifications.records import Order, key_of, new_record
 from fourlane.tasks.notifications.wishes import Wishes, lock
 
-__all__ = ["Decision", "Ledger"]
+__all__ = ["Decision", "Ledger", "Reported"]
 
 _GONE_OUT: Final = ("sending", "unclear", "sent", "delivered", "bounced", "complained")
 _OVER: Final = ("sent", "delivered", "bounced", "complained", "suppressed")
@@ -47,6 +44,7 @@ class Decision:
       status: the record's, or ``duplicate``.
       since: for ``go``, when an earlier call was made at the earliest whose end nobody saw; else None.
       tried_at: when that earlier call was made at the latest.
+      batch: in which it went, or may have gone, with others of its job.
     """
 
     verdict: Literal["go", "wait", "over"]
@@ -57,6 +55,14 @@ class Decision:
     at: datetime | None = None
     since: datetime | None = None
     tried_at: datetime | None = None
+    batch: str = ""
+
+
+class Reported(NamedTuple):
+    """A message that a provider has told of."""
+
+    address: str
+    tenant: str
 
 
 class Ledger(Wishes):
@@ -71,16 +77,7 @@ class Ledger(Wishes):
         self.digests = Digests(database)
         self._limits = limits
 
-    def decide(
-        self,
-        channel: Channel,
-        notification: Notification,
-        *,
-        provider: str,
-        job_id: str,
-        now: datetime,
-        digest_id: uuid.UUID | None = None,
-    ) -> Decision:
+    def decide(self, order: Order, *, now: datetime) -> Decision:
         """Record the notification, and say whether it may be sent now. For ``go``, it is recorded as under way.
 
         Raises:
@@ -89,38 +86,37 @@ class Ledger(Wishes):
         """
         try:
             with self._database.begin() as session:
-                return self._decide(session, channel, notification, provider, job_id, now, digest_id)
+                return self._decide(session, order, now)
         except IntegrityError:
-            raise InvalidNotification(f"organization {notification.organization_id} is not known") from None
+            raise InvalidNotification(f"organization {order.notification.organization_id} is not known") from None
 
-    def _decide(
-        self,
-        session: Session,
-        channel: Channel,
-        notification: Notification,
-        provider: str,
-        job_id: str,
-        now: datetime,
-        digest_id: uuid.UUID | None,
-    ) -> Decision:
-        record = self._record(session, channel, notification, provider, job_id, digest_id)
+    def _decide(self, session: Session, order: Order, now: datetime) -> Decision:
+        record = self._record(session, order)
         if record.status in _OVER:
-            status = record.status if record.job_id == job_id or digest_id else "duplicate"
+            is_own = record.job_id == order.job_id or order.was_handed_on
             return Decision(
-                "over", record.id, status, reason=record.error or "", message_id=record.provider_message_id or ""
+                "over",
+                record.id,
+                record.status if is_own else "duplicate",
+                reason=record.error or "",
+                message_id=record.provider_message_id or "",
+                batch=record.batch or "" if record.job_id == order.job_id else "",
             )
-        if record.job_id != job_id and digest_id is None and record.status != "failed":
+        # What was handed on to this job is free as long as no other calls a provider with it.
+        free = ("failed", "pending") if order.was_handed_on else ("failed",)
+        if record.job_id != order.job_id and record.status not in free:
             reason = "job {} sends it" if record.status != "unclear" else "whether job {} sent it is not known"
             return Decision("over", record.id, "duplicate", reason=reason.format(record.job_id))
-        record.job_id = job_id
+        record.job_id = order.job_id
         if record.status in ("sending", "unclear"):
-            return Decision("go", record.id, since=record.created_at, tried_at=record.updated_at)
+            tried_at = record.updated_at
+            return Decision("go", record.id, batch=record.batch or "", since=record.created_at, tried_at=tried_at)
         record.status = "pending"
-        unwanted = self.unwanted(session, channel, notification)
+        unwanted = self.unwanted(session, order)
         if unwanted:
             record.status, record.error = "suppressed", unwanted
             return Decision("over", record.id, "suppressed", reason=unwanted)
-        waits = None if notification.urgent else self._waits(session, channel, notification, now)
+        waits = None if order.notification.urgent else self._waits(session, order, now)
         if waits is not None:
             reason, at = waits
             record.error = reason
@@ -129,74 +125,88 @@ class Ledger(Wishes):
         record.status, record.error, record.sent_at = "sending", None, now
         return Decision("go", record.id)
 
-    def _record(
-        self,
-        session: Session,
-        channel: Channel,
-        notification: Notification,
-        provider: str,
-        job_id: str,
-        digest_id: uuid.UUID | None,
-    ) -> NotificationRecord:
-        if digest_id is not None:
-            return session.get_one(NotificationRecord, digest_id)
-        key = key_of(channel, notification, job_id)
+    def _record(self, session: Session, order: Order) -> NotificationRecord:
+        if order.record_id is not None:
+            return session.get_one(NotificationRecord, order.record_id, with_for_update=True)
+        key = key_of(order)
         lock(session, key)
         record = session.scalar(select(NotificationRecord).where(NotificationRecord.idempotency_key == key))
         if record is None:
-            record = new_record(channel, notification, key, job_id)
-            record.provider = provider
+            record = new_record(order, key)
             session.add(record)
             session.flush()
             session.refresh(record)
         return record
 
-    def _waits(
-        self, session: Session, channel: Channel, notification: Notification, now: datetime
-    ) -> tuple[str, datetime] | None:
-        preferences = self.preferences(session, channel, notification)
+    def _waits(self, session: Session, order: Order, now: datetime) -> tuple[str, datetime] | None:
+        preferences = self.preferences(session, order)
         with_hours = [p for p in preferences if p.quiet_from and p.quiet_until]
-        hours = rules.that_counts(with_hours, notification.category)
+        hours = rules.that_counts(with_hours, order.notification.category)
         if hours is not None:
             until = rules.quiet_until(now, hours.time_zone, hours.quiet_from, hours.quiet_until)
             if until is not None:
                 return f"quiet hours until {until:%Y-%m-%d %H:%M} UTC", until
-        limit = self._limits.get(channel)
-        if limit is None or notification.user_id is None:
+        limit = self._limits.get(order.channel)
+        if limit is None or order.notification.user_id is None:
             return None
+        free = self._free_at(session, order, limit, now)
+        return None if free is None else (f"over the user's limit until {free:%Y-%m-%d %H:%M:%S} UTC", free)
+
+    def _free_at(self, session: Session, order: Order, limit: tuple[int, int], now: datetime) -> datetime | None:
+        """When the user may get one more of this tenant; None for now."""
         rate, per_ms = limit
-        lock(session, f"{channel}:{notification.user_id}")
+        user_id = order.notification.user_id
+        lock(session, f"{order.tenant}:{order.channel}:{user_id}")
         sent = session.scalars(
             select(NotificationRecord.sent_at)
             .where(
-                NotificationRecord.user_id == notification.user_id,
-                NotificationRecord.channel == channel,
+                NotificationRecord.user_id == user_id,
+                NotificationRecord.tenant == order.tenant,
+                NotificationRecord.channel == order.channel,
                 NotificationRecord.status.in_(_GONE_OUT),
                 NotificationRecord.sent_at > now - timedelta(milliseconds=per_ms),
             )
             .order_by(NotificationRecord.sent_at)
         ).all()
-        free = rules.free_at([moment for moment in sent if moment is not None], rate, per_ms)
-        return None if free is None else (f"over the user's limit until {free:%Y-%m-%d %H:%M:%S} UTC", free)
+        return rules.free_at([moment for moment in sent if moment is not None], rate, per_ms)
 
-    def sent(self, record_id: uuid.UUID, *, message_id: str, now: datetime) -> None:
-        """The provider has taken it. A report that was faster is not written over."""
+    def join(self, record_ids: Sequence[uuid.UUID], batch: str) -> None:
+        """They go out together."""
         with self._database.begin() as session:
-            record = session.get_one(NotificationRecord, record_id, with_for_update=True)
-            record.provider_message_id = message_id or None
-            record.sent_at = now
-            if _RANK.get(record.status, 0) < _RANK["sent"]:
-                record.status, record.error = "sent", None
-            session.execute(delete(NotificationDigestItem).where(NotificationDigestItem.record_id == record_id))
+            session.execute(update(NotificationRecord).where(NotificationRecord.id.in_(record_ids)).values(batch=batch))
 
-    def not_sent(self, record_id: uuid.UUID, *, status: Literal["pending", "sending", "failed"], error: str) -> None:
-        """It was not sent, for this reason; ``sending`` when nobody knows."""
+    def sent(
+        self,
+        receipts: Mapping[uuid.UUID, str],
+        *,
+        refused: Mapping[uuid.UUID, str] | None = None,
+        now: datetime,
+    ) -> None:
+        """The provider has taken them. A report that was faster is not written over.
+
+        Parameters:
+          receipts: by record, the provider's id.
+          refused: of those that went out with them, what was not taken, and why.
+        """
         with self._database.begin() as session:
-            session.execute(
-                update(NotificationRecord)
-                .where(NotificationRecord.id == record_id, NotificationRecord.status.in_(["pending", "sending"]))
-                .values(status=status, error=without_secrets(error))
-            )
+            # In one order: two that hold rows for each other would wait for ever.
+            for record_id in sorted(receipts):
+                record = session.get_one(NotificationRecord, record_id, with_for_update=True)
+                record.provider_message_id = receipts[record_id] or None
+                record.sent_at = now
+                if _RANK.get(record.status, 0) < _RANK["sent"]:
+                    record.status, record.error = "sent", None
+            items = NotificationDigestItem.record_id.in_(list(receipts))
+            session.execute(delete(NotificationDigestItem).where(items))
+            for record_id, error in (refused or {}).items():
+                _not_sent(session, [record_id], "pending", error)
+
+    def not_sent(
+        self, record_ids: Sequence[uuid.UUID], *, status: Literal["pending", "sending", "failed"], error: str
+    ) -> None:
+        """They were not sent, for this reason; ``sending`` when nobody knows."""
+        with self._database.begin() as session:
+            _not_sent(session, record_ids, status, error)
 
     def knows(self, message_id: str) -> bool:
         """Whether a record has this id of the provider's."""
@@ -211,8 +221,8 @@ class Ledger(Wishes):
         message_id: str,
         status: Literal["sent", "delivered", "bounced", "complained"],
         detail: str = "",
-    ) -> str | None:
-        """Keep what a provider says became of a message; its recipient's address, or None when it is not ours."""
+    ) -> Reported | None:
+        """Keep what a provider says became of a message. Whose it was, or None when it is not ours."""
         ours = NotificationRecord.provider_message_id == message_id
         if record_id is not None:
             ours = NotificationRecord.id == record_id
@@ -223,7 +233,7 @@ class Ledger(Wishes):
             if _RANK[status] > _RANK.get(record.status, 0):
                 record.status, record.error = status, detail or None
             record.provider_message_id = record.provider_message_id or message_id
-            return record.recipient or ""
+            return Reported(record.recipient or "", record.tenant)
 
     def is_there(self) -> bool:
         """Whether this database has the tables."""
@@ -246,3 +256,11 @@ class Ledger(Wishes):
             ids = session.scalars(old).all()
             session.execute(delete(NotificationRecord).where(NotificationRecord.id.in_(ids)))
             return len(ids)
+
+
+def _not_sent(session: Session, record_ids: Sequence[uuid.UUID], status: str, error: str) -> None:
+    values: dict[str, str | None] = {"status": status, "error": without_secrets(error)}
+    if status != "sending":
+        values["batch"] = None
+    under_way = NotificationRecord.status.in_(["pending", "sending"])
+    session.execute(update(NotificationRecord).where(NotificationRecord.id.in_(record_ids), under_way).values(values))

@@ -14,7 +14,7 @@ import msgspec
 
 from fourlane.errors import FourlaneError
 
-__all__ = ["CHANNELS", "Channel", "InvalidNotification", "Notification", "address_of", "checked"]
+__all__ = ["CHANNELS", "Channel", "File", "InvalidNotification", "Link", "Notification", "address_of", "checked"]
 
 Channel = Literal["email", "sms", "push", "slack", "pagerduty"]
 Severity = Literal["critical", "error", "warning", "info"]
@@ -27,10 +27,34 @@ _PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _TEMPLATE: Final = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*")
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8})*")
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+_FILE_NAME: Final = re.compile(r'[^/\\:*?"<>|]{1,150}')
+_LINK: Final = re.compile(r"https?://[^\s<>|]{1,2000}")
+_MOST_ADDRESSES: Final = 50  # Resend's bound, `to` among them
+_MOST_FILES: Final = 20
+_MOST_LINKS: Final = 20
 
 
 class InvalidNotification(FourlaneError, ValueError):
     """The notification can never be sent as it is."""
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file that goes with an email.
+
+    Parameters:
+      source: ``storage:…``, ``https://…``, ``data:…`` for a small one, or a path in the folder FOURLANE_FILES_DIR.
+      name: how the recipient sees it, with its suffix; without it, the source's.
+    """
+
+    source: str
+    name: str = ""
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an alert leads to."""
+
+    href: str
+    text: str = ""
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -54,9 +78,12 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       digest: notifications to one recipient with this word are collected, and sent as one. The template is given
         ``items``, a list of the ``data`` of each.
       digest_seconds: how long they are collected from the first one on.
+      reply_to, cc, bcc: more addresses of an email. Nobody asks what those of copies want: they get what ``to`` gets.
+      attachments: files that go with an email, 25 MB in all.
       severity, source, details: of alerts; ``details`` goes to the browser with a push message too.
       incident: alerts with the same incident are one to PagerDuty.
       resolved: the incident is over.
+      links: of an alert, e.g. to a runbook.
     """
 
     to: str | dict[str, Any] | None = None
@@ -74,11 +101,16 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     required: bool = False
     digest: str = ""
     digest_seconds: int = 3_600
+    reply_to: list[str] = []
+    cc: list[str] = []
+    bcc: list[str] = []
+    attachments: list[File] = []
     severity: Severity = "error"
     source: str = ""
     details: dict[str, Any] = {}
     incident: str = ""
     resolved: bool = False
+    links: list[Link] = []
 
     def fields(self) -> dict[str, Any]:
         """As arguments of a job: what is not the default."""
@@ -94,7 +126,8 @@ def checked(channel: str, fields: Mapping[str, Any]) -> Notification:
         notification = msgspec.convert(fields, Notification)
     except msgspec.ValidationError as error:
         raise InvalidNotification(str(error)) from None
-    faults = [fault for fault in (_address_fault(channel, notification.to), *_faults(notification)) if fault]
+    told = (_address_fault(channel, notification.to), *_faults(notification), *_email_faults(channel, notification))
+    faults = [fault for fault in told if fault]
     if faults:
         raise InvalidNotification("; ".join(faults))
     return notification
@@ -110,7 +143,28 @@ def _faults(notification: Notification) -> list[str]:
         "" if _WORD.fullmatch(n.category) else f"{n.category!r} is no category; use letters, digits and ._:-",
         f"{n.digest!r} is no digest's name" if n.digest and not _WORD.fullmatch(n.digest) else "",
         "a digest needs a template, which is given its items" if n.digest and not n.template else "",
+        *(f"{link.href[:100]!r} is no link" for link in n.links if not _LINK.fullmatch(link.href)),
+        "" if len(n.links) <= _MOST_LINKS else f"there are at most {_MOST_LINKS} links",
         "" if 1 <= n.digest_seconds <= 2_592_000 else f"digest_seconds is {n.digest_seconds}; use 1 to 2592000",
+    ]
+
+
+def _email_faults(channel: str, notification: Notification) -> list[str]:
+    n = notification
+    more = [*n.reply_to, *n.cc, *n.bcc]
+    if channel != "email":
+        return ["only an email has reply_to, cc, bcc and attachments" if more or n.attachments else ""]
+    return [
+        *(f"{one!r} is no email address" for one in more if not _is_email(one)),
+        "" if len(n.cc) + len(n.bcc) < _MOST_ADDRESSES else f"an email goes to at most {_MOST_ADDRESSES} addresses",
+        "" if len(n.reply_to) <= _MOST_ADDRESSES else "there are too many addresses in reply_to",
+        "" if len(n.attachments) <= _MOST_FILES else f"an email has at most {_MOST_FILES} attachments",
+        *(
+            f"{file.name!r} is no name of a file"
+            for file in n.attachments
+            if file.name and not (_FILE_NAME.fullmatch(file.name) and file.name.isprintable())
+        ),
+        "a digest has no attachments and copies" if n.digest and (n.attachments or n.cc or n.bcc) else "",
     ]
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
 
 from fourlane.errors import SettingsError
 from fourlane.names import Tier
+from fourlane.tasks.notifications.bulk import MOST, emails
 from fourlane.tasks.notifications.deliver import TASKS, Sent, sendable, setup
-from fourlane.tasks.notifications.notification import Channel, Notification
-from fourlane.tasks.task import EnqueuedJob
+from fourlane.tasks.notifications.notification import Channel, Link, Notification
+from fourlane.tasks.task import EnqueuedJob, Task
 
 if TYPE_CHECKING:
     from fourlane.outbox.enqueue import Adds
 
-__all__ = ["alert", "notify"]
+__all__ = ["alert", "notify", "notify_many"]
+
+R = TypeVar("R")
+_MOST_JOB_BYTES: Final = 250_000
 
 
 def notify(
@@ -38,12 +45,58 @@ def notify(
       JobTooLarge, RedisUnavailable
     """
     given = sendable(channel, notification.fields())
-    options: dict[str, Any] = {"kwargs": given.fields(), "tier": tier, "delay": delay, "eta": eta}
+    options = {"kwargs": given.fields(), "tier": tier, "delay": delay, "eta": eta}
+    return _enqueue(TASKS[channel], options, given.organization_id, session)
+
+
+def notify_many(
+    notifications: Iterable[Notification],
+    *,
+    tier: Tier | str | int | None = None,
+    delay: timedelta | int | None = None,
+    eta: datetime | None = None,
+    session: Adds | None = None,
+) -> list[EnqueuedJob[list[Sent]]]:
+    """Enqueue many emails, up to a hundred in a job: they go to Resend in one request. None, when one is refused.
+
+    Parameters as those of `notify`, and it raises the same.
+    """
+    given = [sendable("email", notification.fields()) for notification in notifications]
+    return [
+        _enqueue(
+            emails,
+            {"kwargs": {"notifications": some}, "tier": tier, "delay": delay, "eta": eta},
+            organization_id,
+            session,
+        )
+        for organization_id, some in _jobs(given)
+    ]
+
+
+def _jobs(given: Iterable[Notification]) -> Iterator[tuple[UUID | None, list[dict[str, Any]]]]:
+    """The emails of each job: of one organization, not too many, and not too long."""
+    open_jobs: dict[UUID | None, list[dict[str, Any]]] = {}
+    sizes: dict[UUID | None, int] = {}
+    for notification in given:
+        whose, fields = notification.organization_id, notification.fields()
+        size = len(json.dumps(fields))
+        some = open_jobs.get(whose, [])
+        if some and (len(some) == MOST or sizes[whose] + size > _MOST_JOB_BYTES):
+            yield whose, open_jobs.pop(whose)
+            some = []
+        open_jobs[whose] = [*some, fields]
+        sizes[whose] = size + (sizes[whose] if some else 0)
+    yield from open_jobs.items()
+
+
+def _enqueue(
+    task: Task[..., R], options: dict[str, Any], organization_id: UUID | None, session: Adds | None
+) -> EnqueuedJob[R]:
     if session is None:
-        return TASKS[channel].send_with_options(**options)
+        return task.send_with_options(**options, tenant=organization_id)
     from fourlane.outbox.enqueue import enqueue_with_options
 
-    return enqueue_with_options(session, TASKS[channel], organization_id=given.organization_id, **options)
+    return enqueue_with_options(session, task, organization_id=organization_id, **options)
 
 
 def alert(
@@ -56,6 +109,7 @@ def alert(
     incident: str = "",
     resolved: bool = False,
     dedup_key: str = "",
+    links: Sequence[Link] = (),
 ) -> EnqueuedJob[Sent]:
     """Tell operators: ``critical`` by PagerDuty, ``error`` and ``warning`` by Slack, ``info`` by email.
 
@@ -82,6 +136,7 @@ def alert(
             incident=incident,
             resolved=resolved,
             dedup_key=dedup_key,
+            links=list(links),
             category="alerts",
             urgent=True,
         ),

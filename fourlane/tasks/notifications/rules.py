@@ -13,15 +13,18 @@ __all__ = ["free_at", "is_time_of_day", "is_zone", "quiet_until", "that_counts"]
 class _Preference(Protocol):
     @property
     def category(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
 
 
 P = TypeVar("P", bound=_Preference)
 
 
 def that_counts(preferences: Iterable[P], category: str) -> P | None:
-    """The preference of this category, else the one of all (``*``)."""
-    by_category = {preference.category: preference for preference in preferences}
-    return by_category.get(category) or by_category.get("*")
+    """The preference of this category, else the one of all (``*``); of two the tenant's own, else the one for all."""
+    # False comes before True: what is about less comes first.
+    about = [one for one in preferences if one.category in (category, "*")]
+    return min(about, key=lambda one: (one.category != category, one.tenant == ""), default=None)
 
 
 def quiet_until(now: datetime, zone: str, start: str | None, end: str | None) -> datetime | None:

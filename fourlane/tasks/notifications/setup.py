@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fourlane.db.setup import database
 from fourlane.providers.setup import carrier
 from fourlane.root import Root, root
-from fourlane.tasks.health import when_well
+from fourlane.storage.setup import inputs
+from fourlane.tasks.health import in_turn, when_well
 from fourlane.tasks.notifications import unsubscribe
 
 if TYPE_CHECKING:
     from fourlane.config.groups.notifications import NotificationSettings
     from fourlane.providers.health import Target
-    from fourlane.providers.messages import Carrier, Receipt
+    from fourlane.providers.messages import Carrier
+    from fourlane.storage.inputs import Inputs
     from fourlane.tasks.notifications.ledger import Ledger
     from fourlane.tasks.notifications.notification import Channel, Notification
     from fourlane.tasks.notifications.templates import Templates
@@ -26,6 +29,10 @@ __all__ = ["Setup", "configure", "kept_ledger", "ledger", "setup", "setup_of", "
 T = TypeVar("T")
 
 
+class Guard(Protocol):
+    def __call__(self, target: Target, call: Callable[[], T], /) -> T: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What sending needs.
@@ -33,16 +40,18 @@ class Setup:
     Parameters:
       templates, ledger: opened when they are first asked for.
       carrier: a channel's provider. Raises SettingsError when there is none, or no key for it.
-      unsubscribe_url: the link for one recipient and category; empty when there is no page for it.
+      unsubscribe_url: the link for one tenant, recipient and category; empty when there is no page for it.
+      inputs: where files of emails are read.
       alert_email: who gets alerts that are for information only; empty for nobody.
     """
 
     templates: Callable[[], Templates]
     ledger: Callable[[], Ledger]
     carrier: Callable[[Channel], Carrier]
-    unsubscribe_url: Callable[[Channel, Notification], str]
+    unsubscribe_url: Callable[[Channel, Notification, str], str]
+    inputs: Callable[[], Inputs]
     alert_email: str = ""
-    guard: Callable[[Target, Callable[[], Receipt]], Receipt] = lambda target, call: call()
+    guard: Guard = lambda target, call: call()
     """Makes a call to a provider, or raises RateLimited because it may not be made now."""
 
 
@@ -68,7 +77,12 @@ def setup_of(of: Root) -> Setup:
     def of_channel(channel: Channel) -> Carrier:
         # Made twice by two threads at once, one of them is forgotten: none holds a connection.
         if channel not in carriers:
-            carriers[channel] = carrier(settings, channel, lambda message_id: of.part(ledger).knows(message_id))
+            carriers[channel] = carrier(
+                settings,
+                channel,
+                lambda message_id: of.part(ledger).knows(message_id),
+                lambda target, rate, patience: in_turn(target, per_second=rate, patience_seconds=patience),
+            )
         return carriers[channel]
 
     def guard(target: Target, call: Callable[[], T]) -> T:
@@ -80,7 +94,8 @@ def setup_of(of: Root) -> Setup:
         templates=lambda: of.part(templates),
         ledger=lambda: of.part(ledger),
         carrier=of_channel,
-        unsubscribe_url=lambda channel, given: unsubscribe.link(settings.unsubscribe_url or "", channel, given),
+        unsubscribe_url=partial(unsubscribe.link, settings.unsubscribe_url or ""),
+        inputs=lambda: of.part(inputs),
         alert_email=settings.alert_email or "",
         guard=guard,
     )

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from unicodedata import category
 
 from fourlane.errors import SettingsError
 from fourlane.tasks.notifications.notification import InvalidNotification, Notification
 
 __all__ = ["Templates", "Words"]
+
+_SUBJECT_CHARACTERS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +98,5 @@ def _stems(name: str, locale: str) -> Iterator[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """As a subject: of a length that a header may have, without signs that nobody can see."""
+    return "".join(sign for sign in " ".join(text.split()) if category(sign) != "Cc")[:_SUBJECT_CHARACTERS]

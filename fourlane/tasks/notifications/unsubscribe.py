@@ -33,10 +33,12 @@ class Wish:
     category: str
     user_id: uuid.UUID | None
     address: str
+    tenant: str = ""
+    """Whose messages; empty for those of all."""
 
 
-def link(page: str, channel: Channel, notification: Notification) -> str:
-    """The address of the page for this recipient and category.
+def link(page: str, channel: Channel, notification: Notification, tenant: str = "") -> str:
+    """The address of the page for this tenant, recipient and category.
 
     Parameters:
       page: the page's address; empty when there is none, and then there is no link.
@@ -45,7 +47,8 @@ def link(page: str, channel: Channel, notification: Notification) -> str:
         return ""
     who = str(notification.user_id or "")
     address = "" if who else address_of(channel, notification.to)
-    text = json.dumps([channel, notification.category, who, address], separators=(",", ":"))
+    about = [channel, notification.category, who, address, *([tenant] if tenant else [])]
+    text = json.dumps(about, separators=(",", ":"))
     seal = crypto.keyring().marks(text.encode(), _CONTEXT)[0][:_SEAL_CHARACTERS]
     token = f"{base64.urlsafe_b64encode(text.encode()).decode().rstrip('=')}.{seal}"
     return f"{page}{'&' if '?' in page else '?'}{urlencode({'token': token})}"
@@ -61,6 +64,6 @@ def read(token: str) -> Wish:
     seals = [mark[:_SEAL_CHARACTERS] for mark in crypto.keyring().marks(text, _CONTEXT)]
     if not any(hmac.compare_digest(one.encode(), seal.encode()) for one in seals):
         raise InvalidLink("this link was not made here")
-    channel, category, who, address = json.loads(text)
+    channel, category, who, address, *tenant = json.loads(text)
     assert channel in CHANNELS
-    return Wish(channel, category, uuid.UUID(who) if who else None, address)
+    return Wish(channel, category, uuid.UUID(who) if who else None, address, *tenant)

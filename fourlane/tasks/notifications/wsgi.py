@@ -2,7 +2,8 @@
 
 ========================  =====================================================================
 ``POST /resend``          Resend's webhook
-``POST /twilio``          Twilio's status callback; ``FOURLANE_TWILIO_STATUS_URL`` is its public address
+``POST /twilio``          Twilio's status callback, and incoming messages (STOP and START);
+                          ``FOURLANE_TWILIO_STATUS_URL`` is its public address
 ``POST /unsubscribe``     one click in a mail program (RFC 8058), or the button of the page
 ``GET /unsubscribe``      a page with a button: programs that look at links must not unsubscribe anybody
 ========================  =====================================================================
@@ -28,6 +29,7 @@ from fourlane.tasks.notifications.setup import ledger
 __all__ = ["Pages", "from_settings"]
 
 _MAX_BODY_BYTES: Final = 1_000_000
+_NO_ANSWER: Final = "<Response/>"  # TwiML
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -54,7 +56,7 @@ class Pages:
         except DatabaseUnavailable:
             status, page = 503, "try again later"
         body = page.encode()
-        kind = "text/html; charset=utf-8" if page.startswith("<") else "text/plain; charset=utf-8"
+        kind = f"text/{_kind(page)}; charset=utf-8"
         start(
             f"{status} {HTTPStatus(status).phrase}",
             [("Content-Type", kind), ("Content-Length", str(len(body))), ("Referrer-Policy", "no-referrer")],
@@ -68,7 +70,9 @@ class Pages:
             wish = unsubscribe.read(token)
             if method != "POST":
                 return 200, _button(wish)
-            self._ledger.unsubscribe(wish.channel, wish.category, user_id=wish.user_id, address=wish.address)
+            self._ledger.unsubscribe(
+                wish.channel, wish.category, user_id=wish.user_id, address=wish.address, tenant=wish.tenant
+            )
             return 200, "You are unsubscribed."
         if method != "POST" or path not in ("/resend", "/twilio"):
             return 404, "no such page"
@@ -80,14 +84,21 @@ class Pages:
         if path == "/twilio" and self._twilio_token:
             query = environ.get("QUERY_STRING", "")
             url = f"{self._twilio_url}?{query}" if query else self._twilio_url
-            feedback.twilio(self._ledger, url, headers, body, token=self._twilio_token)
-            return 200, "noted"
+            told = feedback.twilio(self._ledger, url, headers, body, token=self._twilio_token)
+            # What is said to an incoming message, Twilio sends as the answer to it.
+            return 200, _NO_ANSWER if told == "received" else "noted"
         return 404, "no such page"
+
+
+def _kind(page: str) -> str:
+    if page == _NO_ANSWER:
+        return "xml"
+    return "html" if page.startswith("<") else "plain"
 
 
 def _body(environ: dict[str, Any]) -> bytes:
     length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
+    if not (length.isascii() and length.isdecimal() and len(length) < 19) or int(length) > _MAX_BODY_BYTES:
         raise feedback.Unreadable("a Content-Length of at most 1 MB is needed")
     body: bytes = environ["wsgi.input"].read(int(length))
     return body

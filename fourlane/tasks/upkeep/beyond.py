@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from fourlane.db.setup import database
@@ -64,8 +63,7 @@ class Outside:
         if not browse.is_there(ours):
             return []
         found = browse.summary(ours)
-        age_ms = None if found.oldest_ms is None else max(0, int(time.time() * 1000) - found.oldest_ms)
-        return [Lag("outbox", "outbox", found.pending, age_ms)]
+        return [Lag("outbox", "outbox", found.pending, found.oldest_age_ms, found.newly_failed)]
 
     def _streams(self) -> list[Lag]:
         from fourlane.events import operate

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import delete, exists, or_, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from fourlane.db.models import AuditLog, WebhookDelivery, WebhookEndpoint
@@ -71,7 +71,7 @@ def disable(session: Session, endpoint: WebhookEndpoint, reason: str, *, actor: 
 def enable(session: Session, endpoint: WebhookEndpoint, *, actor: str) -> None:
     """Deliver there again, with a clean record."""
     endpoint.disabled_at = endpoint.disabled_reason = endpoint.failing_since = None
-    endpoint.consecutive_failures = 0
+    endpoint.consecutive_failures = endpoint.consecutive_slow = 0
     _audit(session, endpoint, "webhooks.endpoint-enabled", actor, {})
 
 
@@ -84,23 +84,6 @@ def _audit(session: Session, endpoint: WebhookEndpoint, action: str, actor: str,
             resource_type="webhook_endpoints",
             resource_id=str(endpoint.id),
             details=details,
-        )
-    )
-
-
-def is_waiting_for_another(session: Session, delivery: WebhookDelivery) -> bool:
-    """Whether an older delivery of the same key to the same endpoint has not ended."""
-    older = WebhookDelivery.created_at < delivery.created_at
-    return bool(
-        session.scalar(
-            select(
-                exists().where(
-                    WebhookDelivery.endpoint_id == delivery.endpoint_id,
-                    WebhookDelivery.order_key == delivery.order_key,
-                    WebhookDelivery.status == "pending",
-                    older,
-                )
-            )
         )
     )
 

@@ -17,7 +17,7 @@ from fourlane.queues import control
 from fourlane.queues.broker import RedisBroker
 from fourlane.tasks.task import Task, default_broker
 
-__all__ = ["Declarations", "declare_limits", "declared_queues"]
+__all__ = ["Declarations", "declare_limits", "declared_queues", "declared_tasks"]
 
 log = logging.getLogger("fourlane.worker")
 
@@ -30,6 +30,12 @@ def declared_queues(broker: RedisBroker, queues: list[str], services: list[str])
         return [broker.queue_of(name) for name in queues]
     found = set(services) or {_service_of(broker, actor) for actor in broker.actors.values()}
     return [Queue(service, tier) for service in sorted(found) for tier in Tier]
+
+
+def declared_tasks(broker: RedisBroker) -> list[tuple[str, str, str]]:
+    """Of each its name, the word of its tier, and its service."""
+    named = [(actor.actor_name, broker.queue_of(actor.queue_name)) for actor in broker.actors.values()]
+    return [(name, queue.tier.word, queue.service) for name, queue in named]
 
 
 def _service_of(broker: RedisBroker, actor: dramatiq.Actor[Any, Any]) -> str:

@@ -30,7 +30,7 @@ from fourlane.tasks.modules import import_modules
 from fourlane.tasks.task import default_broker, keep_beside
 from fourlane.telling import tell
 from fourlane.worker.process import host, orders
-from fourlane.worker.process.declarations import Declarations, declare_limits, declared_queues
+from fourlane.worker.process.declarations import Declarations, declare_limits, declared_queues, declared_tasks
 from fourlane.worker.process.protocol import CANNOT_START, CONTROLLED, LOOP_FAILED, Spec
 from fourlane.worker.process.reachable import when_reachable
 from fourlane.worker.process.takeover import take_over
@@ -106,6 +106,7 @@ def _loop(spec: Spec, broker: RedisBroker, queues: list[Any], table: Table) -> A
     gc.set_threshold(25_000, 10, 10)
     if not spec.queues and not spec.services:
         broker.on_declared = loop.told_declared
+    tell.declared(sorted({queue.service for queue in queues}), declared_tasks(broker))
     loop.tell_boot()
     return loop
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ log = logging.getLogger("fourlane.supervisor")
 _MOST_CONNECTIONS: Final = 16
 _SHORT_SECONDS: Final = 0.2
 _TELL_SECONDS: Final = 10.0
+_WHOLE_SECONDS: Final = 10.0  # of a connection, however slowly its request comes or its answer is read
 _MOST_LINE_BYTES: Final = 8_192
 _MOST_LINES: Final = 100
 
@@ -83,7 +85,8 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Server(ThreadingTCPServer):
     """A thread for each connection, and no more than some: a new one takes the place of the oldest.
 
-    A probe is over in milliseconds, so the oldest is one that only holds its place.
+    A probe is over in milliseconds, so the oldest is one that only holds its place. None stays for longer than the
+    whole time that a connection has.
     """
 
     daemon_threads = True
@@ -96,7 +99,7 @@ class _Server(ThreadingTCPServer):
         self.socket = listening
         self.health = health
         self.pages = pages
-        self._open: dict[int, socket.socket] = {}  # the oldest first
+        self._open: dict[int, _Open] = {}  # the oldest first
         self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self._changing = threading.Lock()
         self._told_at = -_TELL_SECONDS
@@ -113,17 +116,21 @@ class _Server(ThreadingTCPServer):
         if self._places.acquire(blocking=False):
             return True
         with self._changing:
-            oldest = next(iter(self._open.values()), None)
-            if oldest is not None:
-                try:
-                    oldest.shutdown(socket.SHUT_RDWR)  # its thread finds the end, and leaves
-                except OSError:
-                    pass  # it is gone already
+            for oldest in islice(self._open.values(), 1):
+                oldest.end()
         return self._places.acquire(timeout=_SHORT_SECONDS)
+
+    def service_actions(self) -> None:
+        """Is called twice a second."""
+        with self._changing:
+            for connection in self._open.values():
+                if time.monotonic() - connection.since < _WHOLE_SECONDS:
+                    break
+                connection.end()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changing:
-            self._open[id(request)] = request
+            self._open[id(request)] = _Open(request, time.monotonic())
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread is to be had
@@ -148,6 +155,20 @@ class _Server(ThreadingTCPServer):
         if time.monotonic() - self._told_at >= _TELL_SECONDS:
             self._told_at = time.monotonic()
             log.error("a request at the probe's port was not answered: %s: %s", type(error).__name__, error)
+
+
+class _Open(NamedTuple):
+    """A connection, since it was taken."""
+
+    connection: socket.socket
+    since: float
+
+    def end(self) -> None:
+        """Its thread finds the end, and leaves."""
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is gone already
 
 
 class _Handler(StreamRequestHandler):

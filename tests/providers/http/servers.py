@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from fourlane.providers import http
-from fourlane.providers.http import Response, connect
+from fourlane.providers.http import Response, loop, names, threads
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 PUBLIC = "93.184.216.34"
@@ -103,9 +105,21 @@ def read_request(conn: socket.socket) -> Request | None:
 ServerFactory = Callable[..., Server]
 
 
-def post(url: str, *, timeout_seconds: float = 10, allow_private: bool = True, **options: object) -> Response:
-    arguments: dict[str, object] = {"body": b"{}", "headers": {}, **options}
-    return http.post(url, timeout_seconds=timeout_seconds, allow_private=allow_private, **arguments)  # type: ignore[arg-type]
+@dataclass
+class Way:
+    """How `post` calls: in its thread, or on an event loop in another."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+WAY = Way()
+
+
+def post(url: str, **options: Any) -> Response:
+    arguments: dict[str, Any] = {"body": b"{}", "headers": {}, "timeout_seconds": 10, "allow_private": True} | options
+    if WAY.loop is None:
+        return http.post(url, **arguments)
+    return asyncio.run_coroutine_threadsafe(http.apost(url, **arguments), WAY.loop).result(60)
 
 
 def redirect_to(location: str, status: int = 307) -> Callable[[Request], bytes]:
@@ -123,21 +137,30 @@ class Internet:
     dialed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        dial = connect._dial
+        dial, dial_on_loop = threads._dial, loop._dial
 
         def lookup(host: str) -> list[str]:
             self.lookups.append(host)
+            if host not in self.answers:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             answers = self.answers[host]
             return answers.pop(0) if len(answers) > 1 else answers[0]
 
-        def routed_dial(address: str, port: int, timeout_seconds: float) -> socket.socket:
+        def routed(address: str) -> int:
             self.dialed.append(address)
             if address not in self.routes:
                 raise ConnectionRefusedError
-            return dial("127.0.0.1", self.routes[address], timeout_seconds)
+            return self.routes[address]
 
-        self.monkeypatch.setattr(connect, "_lookup", lookup)
-        self.monkeypatch.setattr(connect, "_dial", routed_dial)
+        def routed_dial(address: str, port: int, seconds: float) -> socket.socket:
+            return dial("127.0.0.1", routed(address), seconds)
+
+        async def routed_dial_on_loop(address: str, port: int, seconds: float) -> socket.socket:
+            return await dial_on_loop("127.0.0.1", routed(address), seconds)
+
+        self.monkeypatch.setattr(names, "_lookup", lookup)
+        self.monkeypatch.setattr(threads, "_dial", routed_dial)
+        self.monkeypatch.setattr(loop, "_dial", routed_dial_on_loop)
 
     def dns(self, host: str, *answers: list[str]) -> None:
         """Each look-up of the host takes the next answer; the last one stays."""

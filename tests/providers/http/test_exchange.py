@@ -19,6 +19,8 @@ from tests.providers.http.servers import (
     read_request,
 )
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 def test_a_post_arrives_and_its_answer_returns(serve: ServerFactory) -> None:
     server = serve(lambda request: b"HTTP/1.1 202 Fine\r\nX-Note: hi\r\ncontent-length: 4\r\n\r\ndone")
@@ -107,17 +109,17 @@ def test_a_forked_child_opens_connections_of_its_own(serve: ServerFactory) -> No
     script = """
         import os, sys
         from fourlane.providers import http
-        from fourlane.providers.http import pools
+        from fourlane.providers.http import threads
 
         def post():
             return http.post(sys.argv[1], body=b"", headers={}, timeout_seconds=10, allow_private=True).status
 
         assert post() == 200
-        pools._pools_lock.acquire()  # as if another thread were inside at the fork
+        threads._idle._lock.acquire()  # as if another thread were inside at the fork
         child = os.fork()
         if child == 0:
             os._exit(0 if post() == 200 else 1)
-        pools._pools_lock.release()
+        threads._idle._lock.release()
         assert os.waitpid(child, 0)[1] == 0
         assert post() == 200
     """

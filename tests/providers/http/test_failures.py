@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from tests.providers.http.servers import (
     post,
     read_request,
 )
+
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def test_nobody_listens() -> None:
@@ -61,5 +64,11 @@ def test_a_server_that_answers_early_and_hangs_up_is_still_heard(serve: ServerFa
 
 
 def test_importing_opens_nothing() -> None:
-    script = "from fourlane.providers.http import pools; assert pools._pools == {}"
-    subprocess.run([sys.executable, "-c", script], check=True, env=os.environ, cwd=Path(__file__).parents[2])
+    script = """
+        import threading
+        from fourlane.providers.http import connect
+        assert connect._tls_context.cache_info().currsize == 0
+        assert threading.active_count() == 1
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    subprocess.run(command, check=True, env=os.environ, cwd=Path(__file__).parents[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fourlane.providers.http import TargetRefused, TransportError, pools
+from fourlane.providers.http import TargetRefused, TransportError, connect
 from tests.providers.http.servers import (
     PUBLIC,
     Internet,
@@ -18,6 +18,8 @@ from tests.providers.http.servers import (
     post,
     redirect_to,
 )
+
+pytestmark = pytest.mark.usefixtures("way")
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +78,7 @@ def tls(certificate: Path) -> TlsServer:
 
 
 def trust(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> None:
-    monkeypatch.setattr(pools, "_tls_context", lambda: ssl.create_default_context(cafile=str(certificate)))
+    monkeypatch.setattr(connect, "_tls_context", lambda: ssl.create_default_context(cafile=str(certificate)))
 
 
 def test_tls_and_host_use_the_name_though_the_address_is_connected_to(

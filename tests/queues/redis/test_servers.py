@@ -17,7 +17,7 @@ from pathlib import Path
 import dramatiq
 import dramatiq.broker
 import pytest
-import redis.exceptions
+import redis
 
 import fourlane
 from fourlane.errors import RedisUnavailable, ResultTimeout
@@ -130,7 +130,7 @@ def documented_rights() -> list[str]:
 
 def limited_user(server: Server, *changes: str) -> str:
     """The URL of the documented user, with changes."""
-    words = [word.replace("PASSWORD", "s3cret") for word in documented_rights()]
+    words = [word.replace("PASSWORD", "s3cret").replace("production:", "local:") for word in documented_rights()]
     server.command("ACL", "SETUSER", *words, *changes)
     return server.url_for("fourlane", "s3cret")
 
@@ -235,14 +235,24 @@ def test_a_user_that_lacks_a_right_starts_no_worker(redis_server: Server, tmp_pa
     told = run_cli(tmp_path, limited_user(redis_server, f"-{lacking}"), "worker")
     assert told.returncode == 1
     assert len(faults(told)) == 1
-    assert f"this user may not run {lacking} on keys fourlane:*" in told.stderr
+    assert f"this user may not run {lacking} on keys fourlane:{{local:* and fourlane:local:*" in told.stderr
 
 
 def test_a_user_of_other_keys_starts_no_worker(redis_server: Server, tmp_path: Path) -> None:
     told = run_cli(tmp_path, limited_user(redis_server, "resetkeys", "~other:*"), "worker")
     assert told.returncode == 1
     assert len(faults(told)) == 1
-    assert "on keys fourlane:*" in told.stderr
+    assert "on keys fourlane:{local:* and fourlane:local:*" in told.stderr
+
+
+def test_the_documented_user_is_of_one_environment(redis_server: Server) -> None:
+    """Beside those of its own environment it has no keys, whatever else shares the server."""
+    url = limited_user(redis_server)
+    for key in ("fourlane:{production:mail}:jobs", "fourlane:production:services", "other:{local:mail}:jobs"):
+        with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
+            client.hgetall(key)
+    with redis.Redis.from_url(url) as client:
+        assert client.hgetall("fourlane:{local:mail}:jobs") == client.hgetall("fourlane:local:services") == {}
 
 
 def test_rights_taken_from_a_running_worker_lose_nothing(

@@ -27,7 +27,7 @@ from fourlane.db.models import AiOperationLog, Base
 from fourlane.errors import InvalidArguments, JobFailed
 from fourlane.queues import control, doctor
 from fourlane.queues.broker import RedisBroker
-from fourlane.queues.guards import Batches, Receivers
+from fourlane.queues.guards import Batches, Places
 from fourlane.tasks import ai
 from fourlane.tasks.ai.batches.collecting import collect
 from fourlane.tasks.ai.batches.shown import shown
@@ -389,7 +389,7 @@ def test_requests_and_answers_of_encrypted_jobs_lie_sealed(
 
 
 def test_one_round_at_a_time(at_work: RedisBroker, collecting: Round) -> None:
-    Receivers(at_work.store).hold("maintenance", "ai-batches", "another", places=1, hold_ms=10_000)
+    Places(at_work.store).hold("maintenance", "ai-batches", "another", places=1, hold_ms=10_000)
     assert not collecting()
 
 

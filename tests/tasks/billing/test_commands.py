@@ -58,6 +58,29 @@ def test_reconcile_in_words_json_and_files(command: Command, stripe: Stripe, lit
     assert {row["kind"] for row in shown} == {"missing_here", "status"}
 
 
+def test_no_cell_is_a_formula(command: Command, stripe: Stripe, lite: Ours, tmp_path: Path) -> None:
+    """Ids are what others named them."""
+    for n, ref in enumerate(['=HYPERLINK("http://evil")', "+1", "-1", "@SUM(A1)", "\t=1", "plain"]):
+        lite.payment(ref, n, at(3))
+    call = ("billing", "reconcile", "--provider", "stripe", *JANUARY, "--report")
+    assert command(*call, "out.csv").returncode == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        refs = {row["provider_id"] for row in csv.DictReader(file)}
+    assert refs == {'\'=HYPERLINK("http://evil")', "'+1", "'-1", "'@SUM(A1)", "'\t=1", "plain"}
+    assert (tmp_path / "out.csv").stat().st_mode & 0o077 == 0
+    assert command(*call, "out.json").returncode == 0
+    assert "+1" in {row["provider_id"] for row in json.loads((tmp_path / "out.json").read_text())}
+
+
+@pytest.mark.parametrize(
+    ("accounts", "fault"), [("acct 1", "'acct 1' is no account"), ("own,", "'' is no account"), ("own,own", "twice")]
+)
+def test_accounts_that_are_none(command: Command, accounts: str, fault: str) -> None:
+    done = command("billing", "reconcile", "--provider", "stripe", *JANUARY, FOURLANE_STRIPE_ACCOUNTS=accounts)
+    assert done.returncode == 1
+    assert fault in done.stderr
+
+
 def test_repairs_are_shown_asked_for_and_made(command: Command, stripe: Stripe, lite: Ours) -> None:
     plant(stripe, lite)
     call = ("billing", "reconcile", "--provider", "stripe", *JANUARY, "--repair")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import pytest
 
 from fourlane.providers.payments import Entry, Period
-from fourlane.tasks.billing.differences import Ours, Seen, differences, missing_there, moved, same_payment
+from fourlane.tasks.billing.balance import moved
+from fourlane.tasks.billing.differences import Ours, Seen, differences, missing_there
+from fourlane.tasks.billing.paid_twice import overpaid, same_payment
 
 
 def at(day: int) -> datetime:
@@ -82,21 +83,35 @@ def test_a_row_that_the_provider_does_not_have(row: dict[str, Any], kind: str | 
 SEEN = Seen("charge", "ch_1", 500, "USD", "paid", at(12))
 
 
-@pytest.mark.parametrize(
-    ("seen", "mine", "details", "kinds"),
-    [
-        ([SEEN], [], {"moved": "charge"}, []),
-        ([], [OURS], {}, []),
-        ([], [], {}, ["missing_here"]),
-        ([replace(SEEN, amount_minor=400)], [], {"moved": "charge"}, ["amount"]),
-        ([replace(SEEN, amount_minor=400)], [], {"moved": "refund"}, []),  # that was another movement
-        ([replace(SEEN, amount_minor=400, currency="EUR")], [], {"moved": "charge"}, []),  # converted
-    ],
-)
-def test_money_that_moved(seen: list[Seen], mine: list[Ours], details: Mapping[str, Any], kinds: list[str]) -> None:
-    entry = replace(ENTRY, object="balance", details=details)
-    assert [finding.kind for finding in moved("stripe", entry, seen, mine, PERIOD)] == kinds
-    assert moved("stripe", replace(entry, at=at(20)), seen, mine, PERIOD) == []
+MOVED: list[tuple[list[Seen], list[dict[str, Any]], str, list[str]]] = [
+    ([SEEN], [], "charge", []),
+    ([], [{}], "charge", []),
+    ([], [], "charge", ["missing_here"]),
+    ([replace(SEEN, amount_minor=400)], [], "charge", ["amount"]),
+    ([replace(SEEN, amount_minor=400)], [], "refund", []),  # that was another movement
+    ([replace(SEEN, amount_minor=400, currency="EUR")], [], "charge", []),  # converted
+    ([SEEN], [{"amount_minor": 1}], "charge", []),  # what is listed was compared with ours
+    ([], [{"amount_minor": 1000}], "charge", ["amount"]),  # captured later than we look, in part
+    ([], [{"amount_minor": None}], "charge", ["amount"]),
+    ([], [{"currency": "EUR", "amount_minor": 1}], "charge", []),  # converted
+    ([], [{"status": "pending"}], "charge", ["status"]),
+    ([], [{"amount_minor": 400}], "adjustment", ["amount"]),  # a dispute
+    ([], [{"amount_minor": -500, "status": "lost"}], "adjustment", []),
+    ([], [{"status": "failed"}], "adjustment", ["status"]),  # but the money moved
+    ([], [], "reversal", ["missing_here"]),
+    ([], [{"ref": "dp_1"}], "reversal", ["missing_here"]),  # the dispute is booked, what came back is not
+    ([], [{"ref": "dp_1", "status": "won"}], "reversal", []),
+    ([], [{"ref": "dp_1"}, {}], "reversal", []),
+    ([], [{"ref": "dp_1", "status": "won"}, {"amount_minor": 1}], "reversal", ["amount"]),
+]
+
+
+@pytest.mark.parametrize(("seen", "mine", "kind", "kinds"), MOVED)
+def test_money_that_moved(seen: list[Seen], mine: list[dict[str, Any]], kind: str, kinds: list[str]) -> None:
+    entry = replace(ENTRY, object="balance", status="paid", details={"moved": kind})
+    rows = [replace(OURS, **row) for row in mine]
+    assert [finding.kind for finding in moved("stripe", entry, seen, rows, PERIOD)] == kinds
+    assert moved("stripe", replace(entry, at=at(20)), seen, rows, PERIOD) == []
 
 
 def test_of_two_charges_for_one_thing_the_later_is_too_many() -> None:
@@ -104,6 +119,29 @@ def test_of_two_charges_for_one_thing_the_later_is_too_many() -> None:
     assert [(f.kind, f.ref, dict(f.details)) for f in same_payment("stripe", entries, PERIOD)] == [
         ("duplicate", "ch_2", {"of": "ch_1"})
     ]
+
+
+@pytest.mark.parametrize(
+    ("due", "payments", "refs"),
+    [
+        (500, [("a", 500, 12)], []),
+        (500, [("a", 200, 12), ("b", 300, 13)], []),  # in parts
+        (500, [("a", 500, 12), ("b", 500, 13)], ["b"]),
+        (500, [("b", 500, 13), ("a", 500, 12)], ["b"]),  # in whatever order they are listed
+        (500, [("a", 500, 9), ("b", 500, 13), ("c", 1, 14)], ["b", "c"]),  # the first was before the period
+        (500, [("a", 500, 12), ("b", 500, 20)], []),  # the next period's
+        (500, [("a", 400, 12), ("b", 500, 13)], []),  # something was due
+        (0, [("a", 500, 12)], []),
+        (None, [("a", 500, 12), ("b", 500, 13)], []),  # nobody can say
+    ],
+)
+def test_an_invoice_that_is_paid_again(due: int | None, payments: list[tuple[str, int, int]], refs: list[str]) -> None:
+    paid = [{"ref": ref, "amount_minor": amount, "at": int(at(day).timestamp())} for ref, amount, day in payments]
+    details = {"due_minor": due, "payments": paid}
+    entry = replace(ENTRY, object="invoice_payment", group="in_1", details=details)
+    found = overpaid("stripe", entry, PERIOD)
+    assert [(finding.kind, finding.ref) for finding in found] == [("duplicate", ref) for ref in refs]
+    assert all(finding.details == {"of": "a", "invoice": "in_1"} for finding in found)
 
 
 def test_a_difference_is_the_same_in_every_run() -> None:

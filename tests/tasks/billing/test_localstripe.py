@@ -81,8 +81,10 @@ def server_invoice(server: Localstripe) -> str:
 
 
 def _pass_on(server: Localstripe, request: Request) -> Reply:
-    """localstripe knows neither ``created`` nor all of ``status``: they are taken off."""
+    """localstripe knows neither ``created`` nor all of ``status``: they are taken off; and no payments of invoices."""
     parts = urlsplit(request.path)
+    if parts.path == "/v1/invoice_payments":
+        return Reply(200, b'{"object": "list", "data": [], "has_more": false}')
     query = [(name, value) for name, value in parse_qsl(parts.query) if not name.startswith(("created", "status"))]
     answer = httpx.get(
         f"{server.url}{parts.path}?{urlencode(query)}", headers={"authorization": request.headers["authorization"]}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
 
-from examples.billing.standins import PayPal, Stripe
+from examples.billing.standins import PayPal, Reply, Stripe
 from fourlane.db.models import (
     AuditLog,
     CreditTransaction,
@@ -19,7 +19,7 @@ from fourlane.db.models import (
     ReconciliationSeen,
     Subscription,
 )
-from fourlane.providers.payments import Period
+from fourlane.providers.payments import Period, ProviderError
 from fourlane.providers.paypal import PayPalBooks
 from fourlane.providers.stripe import StripeBooks
 from fourlane.tasks.billing import repairs
@@ -88,6 +88,21 @@ def _pair(stripe: Stripe, ours: Ours, **theirs: Any) -> Callable[..., None]:
     return plant
 
 
+def dispute(stripe: Stripe) -> None:
+    """Lost at first, then won."""
+    stripe.balance("dp_x", -1999, at(10), "usd", "adjustment")
+    stripe.balance("dp_x", 1999, at(20), "usd", "adjustment", id="txn_back")
+
+
+def paid(stripe: Stripe, ours: Ours, *amounts: int) -> None:
+    """An invoice over 100 of long ago, and what was paid of it."""
+    stripe.invoice("in_x", 100, at(-100))
+    for n, amount in enumerate(amounts):
+        stripe.charge(f"ch_{n}", amount, at(10 + n), payment_intent=f"pi_{n}")
+        stripe.paid("in_x", f"inpay_{n}", f"pi_{n}", amount, at(10 + n))
+        ours.payment(f"pi_{n}", amount, at(10 + n))
+
+
 PLANTS: dict[str, tuple[Callable[[Stripe, Ours], object], list[tuple[str, str]]]] = {
     "missing here": (lambda s, o: s.charge("ch_x", 1999, at(10)), [("missing_here", "ch_x")]),
     "missing here, refund": (
@@ -105,6 +120,33 @@ PLANTS: dict[str, tuple[Callable[[Stripe, Ours], object], list[tuple[str, str]]]
         lambda s, o: s.balance("ch_x", 1999, at(10), "usd", "charge"),
         [("missing_here", "ch_x")],
     ),
+    "amount, a dispute": (
+        lambda s, o: (s.balance("dp_x", -1999, at(10), "usd", "adjustment"), o.payment("dp_x", -1998, at(10))),
+        [("amount", "dp_x")],
+    ),
+    "amount, captured days later": (
+        lambda s, o: (s.balance("ch_x", 800, at(10), "usd", "charge"), o.payment("ch_x", 1000, at(10))),
+        [("amount", "ch_x")],
+    ),
+    "status, captured days later": (
+        lambda s, o: (s.balance("ch_x", 9, at(10), "usd", "charge"), o.payment("ch_x", 9, at(10), status="pending")),
+        [("status", "ch_x")],
+    ),
+    "missing here, what a won dispute brought back": (
+        lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10), status="lost")),
+        [("missing_here", "txn_back")],
+    ),
+    "a won dispute, by its status": (lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10), status="won")), []),
+    "a won dispute, by a row": (
+        lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10)), o.payment("txn_back", 1999, at(20))),
+        [],
+    ),
+    "amount, of a won dispute": (
+        lambda s, o: (dispute(s), o.payment("dp_x", -1999, at(10)), o.payment("txn_back", 999, at(20))),
+        [("amount", "txn_back")],
+    ),
+    "an invoice paid in parts": (lambda s, o: paid(s, o, 40, 60), []),
+    "duplicate, an invoice paid again": (lambda s, o: paid(s, o, 100, 100), [("duplicate", "pi_1")]),
     "missing there": (lambda s, o: o.payment("ch_x", 1999, at(10)), [("missing_there", "ch_x")]),
     "missing there, invoice": (lambda s, o: o.invoice("in_x", 1999, at(10)), [("missing_there", "in_x")]),
     "missing there, subscription": (lambda s, o: o.subscription("sub_x", 1, at(10)), [("missing_there", "sub_x")]),
@@ -242,6 +284,57 @@ def test_neighbouring_periods_find_a_late_one_once(lite: Ours, stripe: Stripe, s
         assert lite.findings() == [("late", "ch_x")]
 
 
+# --- Stripe Connect and orders ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def connected(stripe: Stripe) -> Iterator[StripeBooks]:
+    """The books of the key's own account and of one that is connected to it."""
+    books = StripeBooks(stripe.key, accounts=["own", "acct_1"], order_key="order_id", base_url=stripe.url)
+    yield books
+    books.close()
+
+
+def test_books_of_several_accounts(lite: Ours, stripe: Stripe, connected: StripeBooks) -> None:
+    for account in ("", "acct_1", "acct_2"):
+        stripe.account = account
+        for kind in ("booked", "new"):
+            stripe.charge(f"ch_{kind}_{account}", 1999, at(10))
+        lite.payment(f"ch_booked_{account}", 1999, at(10))
+    summary = reconcile_period(lite.database, connected, JANUARY)
+    assert lite.findings() == [
+        ("missing_here", "ch_new_"),
+        ("missing_here", "ch_new_acct_1"),
+        ("missing_there", "ch_booked_acct_2"),  # nobody asked for its books
+    ]
+    [of] = [row for row in findings(lite.database, summary.run_id) if row.provider_id == "ch_new_acct_1"]
+    assert of.details["account"] == "acct_1"
+
+
+def test_a_run_in_an_account_that_is_no_longer_asked_begins_anew(
+    lite: Ours, stripe: Stripe, stripe_books: StripeBooks, connected: StripeBooks
+) -> None:
+    stripe.charge("ch_x", 1999, at(10))
+    of_own = len(stripe_books.parts)
+    stripe.on_request = lambda number: stripe.faults.append(Reply(403)) if number == of_own + 2 else None
+    with pytest.raises(ProviderError):
+        reconcile_period(lite.database, connected, JANUARY)
+    stripe.on_request = None
+    summary = reconcile_period(lite.database, stripe_books, JANUARY)
+    assert (summary.resumed, lite.findings()) == (False, [("missing_here", "ch_x")])
+    with lite.database.begin() as session:
+        assert session.scalar(select(func.count()).select_from(ReconciliationSeen)) == 0
+
+
+def test_two_charges_for_one_order(lite: Ours, stripe: Stripe, connected: StripeBooks) -> None:
+    for n, order in enumerate(["A1", "A1", "A2", "", ""]):
+        stripe.charge(f"ch_{n}", 1999, at(10 + n), metadata={"order_id": order} if order else {})
+        lite.payment(f"ch_{n}", 1999, at(10 + n))
+    stripe.charge("ch_tried", 1999, at(20), status="failed", metadata={"order_id": "A2"})
+    reconcile_period(lite.database, connected, JANUARY)
+    assert lite.findings() == [("duplicate", "ch_1")]
+
+
 # --- PayPal ----------------------------------------------------------------------------------------
 
 
@@ -291,7 +384,7 @@ def test_a_window_that_ends_in_the_middle_of_a_second(lite: Ours, paypal: PayPal
 def test_safe_repairs_with_an_audit_row_each(ours: Ours, stripe: Stripe, stripe_books: StripeBooks) -> None:
     stripe.invoice("in_paid", 4900, at(10))
     invoice = ours.invoice("in_paid", 4900, at(10), "open")
-    stripe.subscription("sub_x", 9, at(10), "canceled")
+    stripe.subscription("sub_x", 9, at(1), "canceled", canceled_at=int(at(9).timestamp()))
     subscription = ours.subscription("sub_x", 9, at(10))
     stripe.invoice("in_new", 700, at(11))
     stripe.invoice("in_strange", 700, at(11), customer="cus_nobody")
@@ -308,7 +401,8 @@ def test_safe_repairs_with_an_audit_row_each(ours: Ours, stripe: Stripe, stripe_
     with ours.database.begin() as session:
         paid = session.get_one(Invoice, invoice)
         assert (paid.status, paid.amount_paid_minor, paid.paid_at) == ("paid", 4900, at(10))
-        assert session.get_one(Subscription, subscription).status == "canceled"
+        ended = session.get_one(Subscription, subscription)
+        assert (ended.status, ended.canceled_at) == ("canceled", at(9))  # not when the repair was made
         new = session.scalars(select(Invoice).where(Invoice.provider_invoice_id == "in_new")).one()
         assert (new.organization_id, new.amount_due_minor, new.currency) == (ours.organization, 700, "USD")
         audit = session.scalars(select(AuditLog)).all()

@@ -119,7 +119,7 @@ def test_a_retry_does_not_do_again_what_is_done(
     stripe.charge("ch_1", 100, at(3))
     told: list[str] = []
 
-    def tell(url: str, text: str) -> str:
+    def tell(text: str) -> str:
         told.append(text)
         if len(told) == 1:
             raise ConnectionError("just then")

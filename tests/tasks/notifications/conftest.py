@@ -16,7 +16,7 @@ from fourlane.config import load_settings
 from fourlane.db.engine import Database
 from fourlane.db.models import NotificationRecord
 from fourlane.providers import http
-from fourlane.tasks.notifications import deliver
+from fourlane.tasks.notifications import bulk, deliver, ending
 from fourlane.tasks.notifications.ledger import Ledger
 from tests.command import Command
 from tests.tasks.notifications.standins import ACCOUNT, KEY, TOKEN, Providers
@@ -42,6 +42,7 @@ def environment(
         "FOURLANE_ENCRYPTION_KEYS": crypto.new_key(),
         "RESEND_API_KEY": KEY,
         "FOURLANE_RESEND_URL": providers.url,
+        "FOURLANE_RESEND_PER_SECOND": "1000",
         "FOURLANE_EMAIL_FROM": "Fourlane <hello@example.com>",
         "TWILIO_ACCOUNT_SID": ACCOUNT,
         "TWILIO_AUTH_TOKEN": TOKEN,
@@ -91,9 +92,11 @@ def ledger(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledg
 def run(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a job here: ``run("email", job="j1", attempt=1, to=…)``."""
 
-    def run_job(channel: Any, job: str = "job-1", attempt: int = 1, **fields: Any) -> Any:
-        monkeypatch.setattr(deliver, "current_job", lambda: SimpleNamespace(id=job, attempt=attempt))
-        return deliver.TASKS[channel].fn(**fields)
+    def run_job(channel: Any, job: str = "job-1", attempt: int = 1, tenant: str = "", **fields: Any) -> Any:
+        current = SimpleNamespace(id=job, attempt=attempt, tenant=tenant, queue="local.jobs.normal.notifications")
+        for module in (bulk, deliver, ending):
+            monkeypatch.setattr(module, "current_job", lambda: current)
+        return (bulk.emails if channel == "emails" else deliver.TASKS[channel]).fn(**fields)
 
     return run_job
 
@@ -115,7 +118,7 @@ def template(environment: dict[str, str]) -> Callable[..., None]:
     folder = Path(environment["FOURLANE_NOTIFICATION_TEMPLATES"])
 
     def write(name: str, **files: str) -> None:
-        for ending, text in files.items():
-            (folder / f"{name}.{ending.replace('_', '.')}").write_text(text)
+        for suffix, text in files.items():
+            (folder / f"{name}.{suffix.replace('_', '.')}").write_text(text)
 
     return write

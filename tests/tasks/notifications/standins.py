@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from examples.notifications.browser import Browser
 from tests.http_server import Reply, Request, serving
 
 KEY = "re_stand_in"
+FIELDS = {"from", "to", "cc", "bcc", "reply_to", "subject", "text", "html", "headers", "tags", "attachments"}
 ACCOUNT, TOKEN = "AC00000000000000000000000000000000", "twilio-token"
 
 
@@ -41,6 +43,11 @@ class Providers:
     chat: list[str] = field(default_factory=list)
     pages: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    per_second: int = 0
+    """Requests that Resend takes in a second; 0: any number."""
+    asked_at: list[float] = field(default_factory=list)
+    """When it was asked, refusals among them."""
+    refused: int = 0
     faults: deque[Fault] = field(default_factory=deque)
     arrived: threading.Event = field(default_factory=threading.Event)
     """Set when a request has been kept."""
@@ -81,8 +88,8 @@ class Providers:
 
     def _serve(self, request: Request) -> Reply:
         path = urlsplit(request.path).path
-        if path == "/emails":
-            return self._resend(request)
+        if path in ("/emails", "/emails/batch"):
+            return self._resend(request, path)
         if path == f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json":
             return self._twilio(request)
         if path.startswith("/push/"):
@@ -97,17 +104,38 @@ class Providers:
             return Reply(202, json.dumps({"status": "success", "dedup_key": page["dedup_key"]}).encode())
         return Reply(404)
 
-    def _resend(self, request: Request) -> Reply:
+    def _resend(self, request: Request, path: str) -> Reply:
+        now = time.monotonic()
+        self.asked_at.append(now)
+        if self.per_second and sum(at > now - 1 for at in self.asked_at) > self.per_second:
+            self.refused += 1
+            return Reply(429, b'{"name": "rate_limit_exceeded", "message": "too many"}', {"retry-after": "1"})
         if request.headers.get("authorization") != f"Bearer {KEY}":
             return Reply(401, b'{"name": "restricted_api_key", "message": "API key is invalid"}')
         key, body = request.headers["idempotency-key"], json.loads(request.body)
         if key in self._by_key:
             first, reply = self._by_key[key]
             return reply if first == body else Reply(409, b'{"name": "invalid_idempotent_request", "message": "no"}')
-        self.emails.append(body)
-        reply = Reply(200, json.dumps({"id": f"email-{len(self.emails)}"}).encode())
-        self._by_key[key] = (body, reply)
+        answer = self._take_batch(request, body) if path == "/emails/batch" else self._take(body)
+        reply = Reply(200 if answer else 422, json.dumps(answer or {"name": "validation_error"}).encode())
+        if answer:
+            self._by_key[key] = (body, reply)
         return reply
+
+    def _take(self, mail: dict[str, Any]) -> dict[str, str] | None:
+        if not mail.keys() <= FIELDS or mail["to"][0].startswith("invalid"):
+            return None
+        self.emails.append(mail)
+        return {"id": f"email-{len(self.emails)}"}
+
+    def _take_batch(self, request: Request, mails: list[dict[str, Any]]) -> dict[str, Any] | None:
+        if not 1 <= len(mails) <= 100 or any("attachments" in mail or "scheduled_at" in mail for mail in mails):
+            return None
+        if request.headers.get("x-batch-validation") != "permissive":
+            return None
+        taken = [self._take(mail) for mail in mails]
+        errors = [{"index": place, "message": "bad to"} for place, one in enumerate(taken) if one is None]
+        return {"data": [one for one in taken if one is not None]} | ({"errors": errors} if errors else {})
 
     def _twilio(self, request: Request) -> Reply:
         login = base64.b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fourlane.config import load_settings
 from fourlane.tasks.notifications import rules
 from fourlane.tasks.notifications.notification import InvalidNotification, Notification, checked
 from fourlane.tasks.notifications.templates import Templates
@@ -144,3 +146,29 @@ def test_a_template_that_cannot_be_used(folder: Path, template: str, reason: str
 def test_a_template_is_in_a_sandbox(folder: Path) -> None:
     with pytest.raises(InvalidNotification, match="__class__"):
         words(folder, "spy", name="x")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("eu", "https://events.eu.pagerduty.com"), ("US", "https://events.pagerduty.com"), ("http://x", "http://x")],
+)
+def test_pagerduty_by_its_region(monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
+    monkeypatch.setenv("FOURLANE_PAGERDUTY_URL", given)
+    assert load_settings().pagerduty_url == expected
+
+
+@pytest.mark.parametrize(
+    ("kept", "counts"),
+    [
+        # category and tenant of what is kept, and which of it counts for news of the tenant a
+        ([], None),
+        ([("*", ""), ("news", "")], ("news", "")),
+        ([("news", ""), ("news", "a")], ("news", "a")),
+        ([("*", "a"), ("news", "")], ("news", "")),  # the category before the tenant
+        ([("*", ""), ("*", "a")], ("*", "a")),
+        ([("bills", "a")], None),
+    ],
+)
+def test_the_preference_that_counts(kept: list[tuple[str, str]], counts: tuple[str, str] | None) -> None:
+    found = rules.that_counts([SimpleNamespace(category=c, tenant=t) for c, t in kept], "news")
+    assert (None if found is None else (found.category, found.tenant)) == counts

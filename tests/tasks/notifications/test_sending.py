@@ -276,7 +276,7 @@ def test_a_subscription_that_has_ended(run: Run, providers: Providers, status: i
 
 def test_push_to_our_own_network_is_refused(run: Run, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOURLANE_PUSH_ALLOW_PRIVATE", "false")
-    with pytest.raises(Reject, match="loopback"):
+    with pytest.raises(Reject, match="loopback address; FOURLANE_PUSH_ALLOW_PRIVATE=true allows it"):
         run("push", to=providers.subscription, text="x")
     assert providers.requests == []
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fourlane.db.models import NotificationRecord
-from fourlane.events.local import KEYS, REGION, LocalSqs
+from fourlane.events.local import REGION, LocalSqs
 from fourlane.tasks.notifications.ledger import Ledger
 from tests.command import Command
 from tests.servers import eventually
@@ -21,7 +21,7 @@ MODULE = "fourlane.tasks.notifications.stream"
 def aws(command: Command) -> Iterator[None]:
     with LocalSqs() as server:
         command.env |= {"AWS_ENDPOINT_URL": server.endpoint, "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
-        command.env |= {"AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1]}
+        command.env |= {"AWS_ACCESS_KEY_ID": server.keys[0], "AWS_SECRET_ACCESS_KEY": server.keys[1]}
         yield
 
 

@@ -11,7 +11,7 @@ from fourlane import app, crypto
 from fourlane.config import load_settings
 from fourlane.db.engine import open_database
 from fourlane.db.models import SecurityEvent, WebhookDelivery
-from fourlane.tasks.webhooks.endpoints import send_event
+from fourlane.tasks.webhooks import send_event
 from tests.command import Command, command  # noqa: F401
 
 pytestmark = pytest.mark.timeout(300)  # many processes, each slow to start where the machine is busy
@@ -41,8 +41,15 @@ def test_an_endpoint_from_its_making_to_its_end(hooks: Command) -> None:
     assert "disabled: asked for" in listed.stdout
     assert "whsec_" not in listed.stdout + hooks("webhooks", "endpoints", "list", "--json").stdout
     assert hooks("webhooks", "endpoints", "enable", made["id"]).returncode == 0
+    refused = hooks("webhooks", "endpoints", "change", made["id"], "--url", "http://127.0.0.1:8000")
+    assert (refused.returncode, "FOURLANE_WEBHOOK_ALLOW_PRIVATE" in refused.stderr) == (1, True)
+    changed = hooks(
+        "webhooks", "endpoints", "change", made["id"], "--url", "https://b.invalid/", "--max-concurrency", "3"
+    )
+    assert (changed.returncode, "cannot resolve b.invalid" in changed.stderr) == (0, True)
     [endpoint] = json.loads(hooks("webhooks", "endpoints", "list", "--json").stdout)["endpoints"]
     assert (endpoint["event_types"], endpoint["disabled_at"]) == (["invoice.*"], None)
+    assert (endpoint["url"], endpoint["max_concurrency"]) == ("https://b.invalid/", 3)
 
 
 def test_deliveries_and_resending(hooks: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +92,16 @@ def test_is_it_genuine(hooks: Command) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("endpoints", "add", "a.example"), "'a.example' is no address; it begins with https://"),
+        (("endpoints", "add", "a.example"), "the URL must begin with http:// or https://"),
+        (("endpoints", "add", "https://u:hush@a.example"), "the URL must not carry a user name or password"),
+        (("endpoints", "add", "https://a.example:22"), "port 22 is not allowed"),
+        (
+            ("endpoints", "add", "https://10.0.0.5"),
+            "10.0.0.5 is a private address; FOURLANE_WEBHOOK_ALLOW_PRIVATE=true allows it",
+        ),
+        (("endpoints", "add", "https://169.254.169.254"), "169.254.169.254 is a link-local address\n"),
         (("endpoints", "add", "https://a.example", "--type", "in*ice"), "write it in full, or its beginning"),
+        (("endpoints", "change", "0" * 32, "--url", "https://a.example"), "there is no endpoint"),
         (("endpoints", "add", "https://a.example", "--organization", "0" * 32), "there is no organization"),
         (("endpoints", "rotate", "x"), "'x' is no id"),
         (("endpoints", "rotate", "0" * 32), "there is no endpoint"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from itertools import islice
 from types import SimpleNamespace
+from typing import Any
 
 import dramatiq.errors
 import httpx
@@ -24,23 +26,32 @@ from hypothesis import strategies as st
 from examples.deliveries import receiver as receiver_example
 from examples.deliveries.payloads import events
 from examples.deliveries.receiver import DEMO_SECRET, Receiver
+from fourlane.config import load_settings
 from fourlane.errors import Reject
 from fourlane.names import Tier
 from fourlane.providers import http
+from fourlane.providers.http import names
 from fourlane.providers.retry_after import retry_after_ms
-from fourlane.tasks.webhooks import delivery as webhooks
-from fourlane.tasks.webhooks.delivery import DeliveryFailed, Judgement, attempt, judge, sign
+from fourlane.root import Root
+from fourlane.tasks.webhooks import attempt as attempts
+from fourlane.tasks.webhooks import policy
+from fourlane.tasks.webhooks.attempt import Delivered, DeliveryFailed, id_here
+from fourlane.tasks.webhooks.delivery import deliver
+from fourlane.tasks.webhooks.judging import Judgement, judge
+from fourlane.tasks.webhooks.signing import encode, sign
 
 NOW = 1_768_726_800  # Sun, 18 Jan 2026 09:00:00 GMT
 SECRET = "whsec_" + base64.b64encode(bytes(range(200, 232))).decode()
 
 
 @pytest.fixture(autouse=True)
-def _policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(webhooks, "_policy", webhooks._policy)  # put back what the test configures
-    webhooks.configure(allow_private=True, timeout_seconds=10)
-    yield
-    http.close()
+def _policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "_policy", policy._policy)  # put back what the test configures
+    policy.configure(allow_private=True, timeout_seconds=10)
+
+
+def attempt(url: str, payload: Any, **options: Any) -> Delivered:
+    return asyncio.run(attempts.attempt(url, payload, **options))
 
 
 @pytest.fixture
@@ -54,7 +65,7 @@ def receiver() -> Iterator[Receiver]:
 
 @given(payload=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_another_library_accepts_our_signature(payload: object) -> None:
-    body = webhooks._encode(payload)
+    body = encode(payload)
     headers = sign(body, webhook_id="job-1", at_seconds=int(time.time()), secret=SECRET)
     svix.webhooks.Webhook(SECRET).verify(body, headers)
     assert json.loads(body) == payload
@@ -262,16 +273,50 @@ def test_a_receiver_with_another_secret_refuses(receiver: Receiver) -> None:
 
 
 def test_retry_after_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "post", lambda url, **options: answer(503, retry_after="90"))
+    async def say(url: str, **options: object) -> http.Response:
+        return answer(503, retry_after="90")
+
+    monkeypatch.setattr(http, "apost", say)
     with pytest.raises(dramatiq.errors.Retry, match="HTTP 503") as caught:
         attempt("http://hook.example/", {}, webhook_id="job-1")
     assert caught.value.delay == 90_000
 
 
 def test_a_refused_target_is_rejected() -> None:
-    webhooks.configure(allow_private=False, timeout_seconds=10)
-    with pytest.raises(Reject, match=r"refused: 127\.0\.0\.1 is a loopback address"):
+    policy.configure(allow_private=False, timeout_seconds=10)
+    allowed_by = "FOURLANE_WEBHOOK_ALLOW_PRIVATE=true allows it"
+    with pytest.raises(Reject, match=rf"refused: 127\.0\.0\.1 is a loopback address; {allowed_by}"):
         attempt("http://127.0.0.1:8999/", {}, webhook_id="job-1")
+
+
+def test_without_tls_in_production_only_where_it_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    url = f"{receiver.url}/ok"
+    for environment, allowed, is_taken in (("staging", "", True), ("production", "", False), ("production", "1", True)):
+        settings = load_settings(
+            environment=environment,
+            redis_url="redis://h",
+            webhook_allow_private=True,
+            webhook_allow_http=bool(allowed),
+        )
+        by = policy.policy_of(Root(settings))
+        if is_taken:
+            assert attempt(url, {}, webhook_id="job-1", secret=DEMO_SECRET, by=by)["status"] == 200
+        else:
+            with pytest.raises(Reject, match="https://; FOURLANE_WEBHOOK_ALLOW_HTTP=true allows http://"):
+                attempt(url, {}, webhook_id="job-1", by=by)
+
+
+def test_the_operators_log_says_what_tenants_do_not_learn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(names, "_lookup", lambda host: ["10.0.0.5"])
+    policy.configure(allow_private=False, timeout_seconds=10)
+    with pytest.raises(DeliveryFailed) as caught:
+        attempt("https://db.internal/", {}, webhook_id="job-1")
+    assert str(caught.value) == "DNS: the name leads to no address that may be called"
+    assert "db.internal is a private address; FOURLANE_WEBHOOK_ALLOW_PRIVATE=true allows it" in caplog.text
 
 
 def test_a_receiver_that_is_down_is_retried() -> None:
@@ -282,7 +327,7 @@ def test_a_receiver_that_is_down_is_retried() -> None:
 
 
 def test_a_slow_receiver_is_retried(receiver: Receiver) -> None:
-    webhooks.configure(allow_private=True, timeout_seconds=0.1)
+    policy.configure(allow_private=True, timeout_seconds=0.1)
     with pytest.raises(DeliveryFailed, match=r"^timeout"):
         attempt(f"{receiver.url}/slow", {}, webhook_id="job-1", secret=DEMO_SECRET)
 
@@ -290,11 +335,11 @@ def test_a_slow_receiver_is_retried(receiver: Receiver) -> None:
 def test_headers_are_sent_but_ours_win(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: dict[str, str] = {}
 
-    def note(url: str, *, headers: dict[str, str], **options: object) -> http.Response:
+    async def note(url: str, *, headers: dict[str, str], **options: object) -> http.Response:
         sent.update(headers)
         return answer(200)
 
-    monkeypatch.setattr(http, "post", note)
+    monkeypatch.setattr(http, "apost", note)
     given_headers = {
         "Authorization": "Bearer x",
         "Webhook-Id": "forged",
@@ -320,21 +365,20 @@ def test_a_payload_that_is_no_json_is_rejected(payload: object) -> None:
 def test_the_task_delivers_under_the_event_or_the_job_id(
     monkeypatch: pytest.MonkeyPatch, receiver: Receiver, event_id: str | None, webhook_id: str
 ) -> None:
-    monkeypatch.setattr(webhooks, "current_job", lambda: SimpleNamespace(id="job-1", attempt=2))
-    result = webhooks.deliver.fn(f"{receiver.url}/ok", {"a": 1}, secret=DEMO_SECRET, event_id=event_id)
+    monkeypatch.setattr(attempts, "current_job", lambda: SimpleNamespace(id="job-1", attempt=2))
+    result = deliver(f"{receiver.url}/ok", {"a": 1}, secret=DEMO_SECRET, event_id=event_id)
     assert json.loads(result["body"]) == {"received": True, "id": webhook_id}
 
 
 def test_the_task_retries_after_1_2_and_4_seconds() -> None:
-    options = webhooks.deliver.options
+    options = deliver.options
     assert options["max_retries"] == 3
     assert [options["backoff"].delay_ms(attempt) for attempt in (1, 2, 3)] == [1_000, 2_000, 4_000]
-    assert (webhooks.deliver.service, webhooks.deliver.tier) == ("webhooks", Tier.P1)
+    assert (deliver.service, deliver.tier) == ("webhooks", Tier.P1)
 
 
-def test_outside_of_a_job_each_call_has_an_id_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "current_job", lambda: None)
-    first, second = webhooks._job_id(), webhooks._job_id()
+def test_outside_of_a_job_each_call_has_an_id_of_its_own() -> None:
+    first, second = id_here(), id_here()
     assert first != second
     assert sign(b"{}", webhook_id=first, at_seconds=NOW, secret=None)["webhook-id"] == first
 
@@ -342,20 +386,20 @@ def test_outside_of_a_job_each_call_has_an_id_of_its_own(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("timeout_seconds", [0, -1, 60, float("nan"), float("inf")])
 def test_a_timeout_must_end_before_the_job_does(timeout_seconds: float) -> None:
     with pytest.raises(ValueError, match="timeout_seconds"):
-        webhooks.configure(allow_private=False, timeout_seconds=timeout_seconds)
+        policy.configure(allow_private=False, timeout_seconds=timeout_seconds)
 
 
 def test_the_first_delivery_takes_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "_policy", None)
+    monkeypatch.setattr(policy, "_policy", None)
     monkeypatch.setenv("FOURLANE_WEBHOOK_ALLOW_PRIVATE", "true")
     monkeypatch.setenv("FOURLANE_WEBHOOK_TIMEOUT_SECONDS", "59")
     given: dict[str, object] = {}
 
-    def note(url: str, **options: object) -> http.Response:
+    async def note(url: str, **options: object) -> http.Response:
         given.update(options)
         return answer(200)
 
-    monkeypatch.setattr(http, "post", note)
+    monkeypatch.setattr(http, "apost", note)
     attempt("http://hook.example/", {}, webhook_id="job-1")
     assert (given["allow_private"], given["timeout_seconds"]) == (True, 59)
 
@@ -363,7 +407,7 @@ def test_the_first_delivery_takes_the_settings(monkeypatch: pytest.MonkeyPatch) 
 def test_a_producer_needs_no_http_client(redis_url: str, namespace: str) -> None:
     program = (
         "import sys; from fourlane.tasks.webhooks.delivery import deliver; deliver.send('https://hook.example', {}); "
-        "assert not {'httpx', 'httpcore', 'standardwebhooks'} & set(sys.modules), 'heavy'"
+        "assert not {'httpx', 'h11', 'standardwebhooks'} & set(sys.modules), 'heavy'"
     )
     env = os.environ | {"REDIS_URL": redis_url, "FOURLANE_NAMESPACE": namespace}
     subprocess.run([sys.executable, "-c", program], check=True, env=env)

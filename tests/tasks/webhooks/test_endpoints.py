@@ -25,15 +25,18 @@ from sqlalchemy import select
 
 import fourlane
 from fourlane import crypto
+from fourlane.config import load_settings
 from fourlane.db.engine import Database, open_database
 from fourlane.db.models import AuditLog, Organization, WebhookDelivery, WebhookEndpoint
 from fourlane.names import Queue, Tier
 from fourlane.outbox.relay import Relay
-from fourlane.providers import http
+from fourlane.providers.http import loop as http_loop
 from fourlane.queues.broker import RedisBroker
-from fourlane.tasks.webhooks import delivery as webhooks
-from fourlane.tasks.webhooks import endpoints, rows
-from fourlane.tasks.webhooks.endpoints import deliver_to_endpoint, payload_version, resend, send_event
+from fourlane.root import Root
+from fourlane.tasks.webhooks import channel, endpoints, events, lines, policy, rows, setup, standing
+from fourlane.tasks.webhooks.delivery import deliver
+from fourlane.tasks.webhooks.endpoints import deliver_to_endpoint
+from fourlane.tasks.webhooks.events import payload_version, resend, send_event
 from fourlane.worker.loop.loop import Loop
 from tests.http_server import Reply, Request, serving
 from tests.servers import eventually
@@ -124,6 +127,13 @@ class World:
         finally:
             loop.stop()
             thread.join(10)
+            close_connections()
+
+
+def close_connections() -> None:
+    """Of event loops that ended with their workers, as they would end with their processes."""
+    for ended in [loop for loop in http_loop._idle if not loop.is_running() and not loop.is_closed()]:
+        ended.run_until_complete(http_loop.aclose())
 
 
 @pytest.fixture(autouse=True)
@@ -153,17 +163,16 @@ def _world(url: str, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyP
     broker = RedisBroker(url=redis_url, namespace=namespace)
     before = dramatiq.broker.global_broker
     dramatiq.broker.global_broker = broker
-    for made in (deliver_to_endpoint, webhooks.deliver):
+    for made in (deliver_to_endpoint, deliver, channel.tell_channel):
         monkeypatch.setattr(made, "broker", broker)
         broker.declare_actor(made)
-    monkeypatch.setattr(webhooks, "_policy", webhooks._policy)
-    webhooks.configure(allow_private=True, timeout_seconds=10)
-    monkeypatch.setattr(endpoints, "_setup", None)
-    endpoints.configure(database, disable_after=timedelta(days=5))
+    monkeypatch.setattr(policy, "_policy", None)
+    policy.configure(allow_private=True, timeout_seconds=10)
+    monkeypatch.setattr(setup, "_setup", None)
+    setup.configure(database, disable_after=timedelta(days=5))
     receiver = Receiver()
     with serving(receiver) as receiver.url:
         yield World(database, broker, receiver)
-    http.close()
     broker.close()
     database.close()
     dramatiq.broker.global_broker = before
@@ -268,7 +277,7 @@ def test_a_job_that_comes_again_finds_it_delivered(world: World) -> None:
     world.endpoint()
     [id] = world.send("a", 1)
     for _ in range(2):
-        deliver_to_endpoint.fn(id.hex)
+        deliver_to_endpoint(id.hex)
     assert (world.delivery(id).status, len(world.receiver.arrived)) == ("delivered", 1)
 
 
@@ -295,31 +304,94 @@ def test_no_more_at_once_than_an_endpoint_bears(world: World) -> None:
     assert {world.delivery(id).attempts for id in _ids(world)} == {1}  # waiting cost none
 
 
-@pytest.mark.parametrize("to_endpoint", [True, False])
-def test_a_slow_receiver_leaves_slots_to_others(world: World, to_endpoint: bool) -> None:
-    world.receiver.pause_seconds = 1.5
+def test_a_slow_receiver_leaves_others_alone(world: World) -> None:
+    """It has its endpoint's places, and neither threads nor other receivers wait for it."""
     waits: list[float] = []
+    slow = Receiver()
+    slow.pause_seconds = 1.0
 
     def quick(sent: float) -> None:
         waits.append(time.time() - sent)
 
     task = fourlane.task(service="webhooks", name="quick", broker=world.broker)(quick)
+    with serving(slow) as slow.url:
+        world.endpoint(url=slow.url, event_types=["slow"], max_concurrency=12)
+        world.endpoint(event_types=["a"])
+        for n in range(20):
+            world.send("slow", n)
+        world.send("a", "other")
+
+        def is_over() -> bool:
+            if len(slow.arrived) >= 12 and len(waits) < 8:
+                task.send(time.time())
+            return len(slow.arrived) == 20 and slow.running == 0 and len(waits) >= 8
+
+        world.work(until=is_over)
+    assert max(waits) < 0.5
+    assert slow.most == 12
+    assert world.receiver.arrived[0][0] - slow.arrived[0][0] < 0.5
+
+
+def test_one_address_gets_so_many_at_once_of_an_organization(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_shares_of", lambda of: lines.Shares(of_tenant=5, to_receiver=2))
+    world.receiver.pause_seconds = 0.1
+    for n in range(9):
+        deliver.send_with_options(args=(world.receiver.url, {"data": n}), tenant="a")
+    world.work(until=lambda: len(world.receiver.arrived) == 9 and not world.receiver.running)
+    assert world.receiver.most == 2
+
+
+def test_an_organization_has_its_share_whatever_its_endpoints(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_shares_of", lambda of: lines.Shares(of_tenant=3, to_receiver=2))
+    world.receiver.pause_seconds = 0.1
+    for _ in range(5):
+        world.endpoint()
+    for n in range(3):
+        world.send("a", n)
+    world.work()
+    assert world.receiver.most == 3
+    assert world.statuses() == {"delivered": 15}
+
+
+def test_a_receiver_that_says_when_to_come_again_is_left_alone_until_then(world: World) -> None:
     world.endpoint()
-    for n in range(12):
-        if to_endpoint:
-            world.send("a", n)
-        else:
-            webhooks.deliver.send(world.receiver.url, {"data": n})
+    world.receiver.answers = [Reply(503, b"", {"retry-after": "2"})]
+    [first] = world.send("a", 0)
+    world.work(until=lambda: world.delivery(first).attempts == 1)
+    for n in range(1, 6):
+        world.send("a", n)
+    world.work()
+    moments = [moment for moment, _ in world.receiver.arrived]
+    assert moments[1] - moments[0] > 1.9
+    assert world.statuses() == {"delivered": 6}
+    assert {world.delivery(id).attempts for id in _ids(world)} == {1, 2}  # waiting cost none
 
-    def is_over() -> bool:
-        if len(world.receiver.arrived) >= 4 and len(waits) < 8:
-            task.send(time.time())
-        return len(world.receiver.arrived) == 12 and world.receiver.running == 0 and len(waits) >= 8
 
-    world.work(until=is_over)
-    assert max(waits) < 0.5, "three rounds of 1.5 s would be before them"
-    assert world.receiver.most == 4
-    assert sorted(world.receiver.data()) == list(range(12))
+def test_one_tenant_does_not_close_anothers_line_to_an_address(world: World) -> None:
+    world.receiver.answers = [Reply(503, b"", {"retry-after": "30"})]
+    deliver.send_with_options(args=(world.receiver.url, {"data": "a1"}), tenant="a")
+    world.work(until=lambda: len(world.receiver.arrived) == 1)
+    deliver.send_with_options(args=(world.receiver.url, {"data": "a2"}), tenant="a")
+    deliver.send_with_options(args=(world.receiver.url, {"data": "b"}), tenant="b")
+    world.work(until=lambda: len(world.receiver.arrived) == 2)
+    assert world.receiver.data() == ["a1", "b"]
+
+
+def test_an_endpoint_that_is_slow_gets_one_at_a_time_until_it_is_quick(world: World) -> None:
+    policy.configure(allow_private=True, timeout_seconds=10, slow_seconds=0.1)
+    endpoint = world.endpoint(max_concurrency=5)
+    world.receiver.pause_seconds = 0.2
+    for n in range(14):
+        world.send("a", n)
+    world.work()
+    moments = [moment for moment, _ in world.receiver.arrived]
+    assert world.receiver.most == 5
+    assert all(after - before > 0.19 for before, after in itertools.pairwise(moments[-4:])), moments
+    assert world.get(endpoint.id).consecutive_slow == 5
+    world.receiver.pause_seconds = 0
+    world.send("a", 14)
+    world.work()
+    assert world.get(endpoint.id).consecutive_slow == 0
 
 
 def test_order_per_key(world: World) -> None:
@@ -336,7 +408,7 @@ def test_order_per_key(world: World) -> None:
 
 
 def test_an_endpoint_that_fails_is_left_alone_then_tried_by_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "BREAKER_MS", 1_500)
+    monkeypatch.setattr(standing, "CLOSED_MS", 1_500)
     endpoint = world.endpoint()
     with world.database.begin() as session:
         session.get_one(WebhookEndpoint, endpoint.id).consecutive_failures = 4
@@ -355,10 +427,11 @@ def test_an_endpoint_that_fails_is_left_alone_then_tried_by_one(world: World, mo
     assert world.get(endpoint.id).consecutive_failures == 0
 
 
-def test_days_of_failure_disable_an_endpoint_and_tell(world: World) -> None:
-    channel = Receiver()
-    with serving(channel) as channel.url:
-        endpoints.configure(world.database, disable_after=timedelta(days=5), channel_url=channel.url)
+def test_days_of_failure_disable_an_endpoint_and_tell(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    operators = Receiver()
+    with serving(operators) as operators.url:
+        setup.configure(world.database, disable_after=timedelta(days=5), has_channel=True)
+        monkeypatch.setattr(channel, "root", lambda: Root(load_settings(channel_url=operators.url)))
         endpoint = world.endpoint()
         with world.database.begin() as session:
             row = session.get_one(WebhookEndpoint, endpoint.id)
@@ -372,8 +445,8 @@ def test_days_of_failure_disable_an_endpoint_and_tell(world: World) -> None:
         with world.database.begin() as session:
             assert session.scalars(select(AuditLog.action)).all() == ["webhooks.endpoint-disabled"]
         assert world.send("a", 2) == []  # nothing more is meant for it
-        world.work(until=lambda: channel.arrived)
-        assert "is disabled: it took nothing since" in json.loads(channel.arrived[0][1].body)["text"]
+        world.work(until=lambda: operators.arrived)
+        assert "is disabled: it took nothing since" in json.loads(operators.arrived[0][1].body)["text"]
 
     with world.database.begin() as session:
         rows.enable(session, session.get_one(WebhookEndpoint, endpoint.id), actor="ops")
@@ -407,7 +480,7 @@ def test_the_log_is_cut_by_age(world: World, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_payloads_by_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "_versions", {})
+    monkeypatch.setattr(events, "_versions", {})
 
     @payload_version("2")
     def second(event_type: str, data: Any) -> Any:
@@ -421,7 +494,7 @@ def test_payloads_by_version(world: World, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_private_address_is_refused(world: World) -> None:
-    webhooks.configure(allow_private=False, timeout_seconds=10)
+    policy.configure(allow_private=False, timeout_seconds=10)
     world.endpoint()
     [id] = world.send("a", 1)
     world.work()
@@ -451,11 +524,10 @@ database, redis_url, namespace, key = sys.argv[1:]
 crypto.configure(crypto.Keyring([key]))
 broker = RedisBroker(url=redis_url, namespace=namespace)
 dramatiq.set_broker(broker)
-from fourlane.tasks.webhooks import endpoints
-from fourlane.tasks.webhooks import delivery as webhooks
+from fourlane.tasks.webhooks import endpoints, policy, setup
 from fourlane.worker.loop.loop import Loop
-webhooks.configure(allow_private=True, timeout_seconds=10)
-endpoints.configure(open_database(database), disable_after=timedelta(days=5))
+policy.configure(allow_private=True, timeout_seconds=10)
+setup.configure(open_database(database), disable_after=timedelta(days=5))
 print("ready", flush=True)
 Loop(broker, [Queue("webhooks", tier) for tier in Tier], name="child", slots=4, grace_seconds=2.0).run()
 """

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
 import socket
 import threading
 import time
@@ -15,6 +18,7 @@ import pytest
 
 from fourlane.queues.redis import Connector, client_of
 from fourlane.queues.store import Store
+from fourlane.readable import readable
 from fourlane.worker.process.child import Child
 from fourlane.worker.process.health import Health
 from fourlane.worker.process.options import Options
@@ -83,6 +87,19 @@ def test_connections_that_are_only_held_keep_nobody_out(probe: Probe) -> None:
     assert live(probe)
 
 
+def test_a_request_that_drips_has_ten_seconds_in_all(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fourlane.worker.process.probe._WHOLE_SECONDS", 0.5)
+    before = threading.active_count()
+    with socket.create_connection(("127.0.0.1", probe.port), timeout=5) as drips:
+        drips.sendall(b"GET /live HT")
+        began = time.monotonic()
+        while not readable([drips.fileno()], 0.05):
+            drips.sendall(b"T")
+        assert drips.recv(100) == b""
+        assert time.monotonic() - began < 3
+    eventually(lambda: threading.active_count() <= before)
+
+
 def test_connections_that_are_reset_keep_no_place(probe: Probe) -> None:
     for _ in range(50):
         connection = socket.create_connection(("127.0.0.1", probe.port), timeout=5)
@@ -132,6 +149,59 @@ def test_the_probe_answers_whatever_user_code_does(workers: Workers) -> None:
     for name in "hi":
         workers.open_gate(name)
     assert process.wait(30) == 0
+
+
+def test_a_flood_at_its_port_harms_neither_probe_nor_supervisor(workers: Workers) -> None:
+    """More connections than it may have descriptors, some half open; meanwhile a process dies."""
+    port = free_port()
+    supervisor = workers.start("--processes", "2", FOURLANE_PROBE_PORT=str(port), FOURLANE_METRICS="true")
+    [first, _] = sorted(workers.children(supervisor))
+    usual = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (200, usual[1]))
+    threads = Path(f"/proc/{supervisor.pid}/task")
+    with ExitStack() as held:
+        for number in range(400):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            connection.sendall(b"GET /metrics HT" if number % 2 else b"")
+        assert len(list(threads.iterdir())) < 60
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: first not in workers.children(supervisor) and len(workers.children(supervisor)) == 2)
+        eventually(lambda: ask(port, "ready")[0] == 200)
+        began = time.monotonic()
+        assert all(ask(port, "live")[0] == 200 for _ in range(5))
+        assert time.monotonic() - began < 5
+    assert "Traceback" not in workers.log(supervisor)
+
+
+def test_without_a_descriptor_left_the_supervisor_lives_on(workers: Workers) -> None:
+    """It has none for a probe's connection, for Redis or for a process in the place of one that died."""
+    port = free_port()
+    supervisor = workers.start("--scheduler", FOURLANE_PROBE_PORT=str(port), FOURLANE_METRICS="true")
+    [process] = workers.children(supervisor)
+    workers.send("hold", "held")
+    eventually(lambda: workers.said("begun", "held"))
+    usual = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+    with ExitStack() as held:
+        for _ in range(30):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            connection.sendall(b"GET /live HTTP/1.0\r\n\r\n")
+        os.kill(process, signal.SIGKILL)
+        eventually(lambda: workers.log(supervisor).count("process 0 cannot be started") >= 2)
+        spent = cpu_seconds(supervisor.pid)
+        time.sleep(1)
+        assert cpu_seconds(supervisor.pid) - spent < 0.5, "it does not try without a pause"
+    assert supervisor.poll() is None
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, usual)
+    workers.open_gate("held")
+    eventually(lambda: workers.is_done("held"), 30)
+    eventually(lambda: ask(port, "ready")[0] == 200)
+    assert "Traceback" not in workers.log(supervisor)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_the_probe_answers_while_redis_does_not(redis_server: Server, namespace: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fourlane.errors import FourlaneError
 from fourlane.providers.ai import read_error
 from fourlane.providers.ai.batches import MOST_REQUESTS, has_batches
 from fourlane.providers.ai.errors import status_of
-from fourlane.queues.guards import Batches, Receivers
+from fourlane.queues.guards import Batches, Places
 from fourlane.queues.store import Store
 from fourlane.tasks.ai.batches.looking import Looking
 from fourlane.tasks.ai.batches.provider import Caller
@@ -65,10 +65,10 @@ async def _of_provider(store: Store, config: AiConfig, provider: str, now_ms: Ca
 @asynccontextmanager
 async def _alone(store: Store, who: str) -> AsyncIterator[bool]:
     """Hold the one place, as long as this takes."""
-    receivers = Receivers(store)
+    places = Places(store)
 
     def hold() -> bool:
-        return receivers.hold(_SERVICE, _PLACE, who, places=1, hold_ms=_HOLD_MS) == 0
+        return places.hold(_SERVICE, _PLACE, who, places=1, hold_ms=_HOLD_MS)
 
     if not await asyncio.to_thread(hold):
         yield False
@@ -80,7 +80,7 @@ async def _alone(store: Store, who: str) -> AsyncIterator[bool]:
         renewing.cancel()
         with suppress(asyncio.CancelledError):
             await renewing
-        await asyncio.to_thread(receivers.let_go, _SERVICE, _PLACE, who)
+        await asyncio.to_thread(places.let_go, _SERVICE, _PLACE, who)
 
 
 async def _renew(hold: Callable[[], Any]) -> None:

@@ -1,79 +1,76 @@
-"""Email: by Resend, or by SMTP."""
+"""Email by SMTP: a mailbox for development, or a provider that has no API here."""
 
 from __future__ import annotations
 
+import ipaddress
 import smtplib
 import ssl
 from datetime import UTC, datetime
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from fourlane.providers.messages.call import REASON_CHARACTERS, check, post_json, reason_of, text_in
+from fourlane.errors import SettingsError
+from fourlane.providers.messages.call import REASON_CHARACTERS
 from fourlane.providers.messages.message import Impossible, Message, NotTaken, OneAccount, Receipt, Unclear
 
-__all__ = ["Resend", "Smtp"]
+__all__ = ["Smtp"]
+
+_LONGEST_LINE: Final = 998  # RFC 5322
+_LISTS: Final = ("list-unsubscribe", "list-unsubscribe-post")
 
 
-class Resend(OneAccount):
-    """Email by Resend's HTTP API."""
+class _AsItIs(EmailPolicy):
+    """Headers that programs read go out in one line: a long word would be encoded (RFC 2047), and none decodes it."""
 
-    provider = "resend"
+    def fold(self, name: str, value: Any) -> str:
+        line = f"{name}: {value}"
+        if name.lower() in _LISTS and line.isascii() and len(line) <= _LONGEST_LINE:
+            return line + self.linesep
+        folded: str = super().fold(name, value)
+        return folded
 
-    def __init__(self, api_key: str, *, sender: str, url: str, timeout_seconds: float) -> None:
-        super().__init__(api_key)
-        self._headers = {"authorization": f"Bearer {api_key}"}
-        self._sender = sender
-        self._url = url
-        self._timeout_seconds = timeout_seconds
-
-    def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
-        body = {
-            "from": self._sender,
-            "to": [message.to],
-            "subject": message.subject,
-            "text": message.text,
-            "html": message.html or None,
-            "headers": dict(message.headers) or None,
-            # Comes back in each of Resend's reports: they may arrive before its answer does.
-            "tags": [{"name": "fourlane_record", "value": key}],
-        }
-        answer = post_json(
-            f"{self._url}/emails",
-            {name: value for name, value in body.items() if value is not None},
-            headers=self._headers | {"idempotency-key": f"fourlane/{key}"},
-            timeout_seconds=self._timeout_seconds,
-            repeatable=True,
-        )
-        if answer.status == 409 and b"concurrent_idempotent" in answer.body:
-            raise Unclear("an earlier attempt is still under way at Resend", down=False)
-        if answer.status == 409:
-            raise Impossible(f"it was given to Resend before, with another content: {reason_of(answer)}")
-        check(answer, self.provider)
-        return Receipt(text_in(answer, "id"))
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        return self.fold(name, value).encode("ascii", "surrogateescape")
 
 
-_SMTP_POLICY: Final = SMTP.clone(cte_type="7bit")  # CRLF, and no need of 8BITMIME
+# CRLF, and no need of 8BITMIME.
+_POLICY: Final = _AsItIs(linesep=SMTP.linesep, cte_type="7bit")
 
 
 class Smtp(OneAccount):
-    """Email by SMTP: a mailbox for development, or another provider."""
+    """Email by SMTP.
+
+    Parameters:
+      url: smtp://HOST:PORT or smtps://USER:PASSWORD@HOST.
+      allow_plain: send a login without TLS to other machines too.
+    """
 
     provider = "smtp"
 
-    def __init__(self, url: str, *, sender: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, *, sender: str, timeout_seconds: float, allow_plain: bool = False) -> None:
         super().__init__(url)
         self._parts = urlsplit(url)
         self._sender = sender
         self._timeout_seconds = timeout_seconds
+        self._allow_plain = allow_plain
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
+        mail = self._mail(message, key)
+        self._deliver(mail, message)
+        return Receipt(str(mail["Message-ID"]))
+
+    def _mail(self, message: Message, key: str) -> EmailMessage:
         domain = self._sender.rpartition("@")[2].rstrip("> ")
-        mail = EmailMessage(policy=_SMTP_POLICY)
+        mail = EmailMessage(policy=_POLICY)
         mail["From"] = self._sender
         mail["To"] = message.to
+        if message.cc:
+            mail["Cc"] = ", ".join(message.cc)
+        if message.reply_to:
+            mail["Reply-To"] = ", ".join(message.reply_to)
         mail["Subject"] = message.subject
         mail["Date"] = format_datetime(datetime.now(UTC))
         mail["Message-ID"] = f"<{key}@{domain}>"  # mailboxes that drop repetitions go by it
@@ -82,17 +79,21 @@ class Smtp(OneAccount):
         mail.set_content(message.text)
         if message.html:
             mail.add_alternative(message.html, subtype="html")
-        self._deliver(mail, message.to)
-        return Receipt(str(mail["Message-ID"]))
+        for file in message.attachments:
+            kind, _, subtype = file.media_type.partition("/")
+            mail.add_attachment(file.data, maintype=kind, subtype=subtype, filename=file.name)
+        return mail
 
-    def _deliver(self, mail: EmailMessage, to: str) -> None:
+    def _deliver(self, mail: EmailMessage, message: Message) -> None:
         handed_over = taken = False
         try:
             with self._connect() as connection:
                 connection.ehlo_or_helo_if_needed()
                 envelope_sender = self._sender.rpartition("<")[2].rstrip("> ")
                 _obey(*connection.mail(envelope_sender))
-                _obey(*connection.rcpt(to), address=True)
+                _obey(*connection.rcpt(message.to), address=True)
+                for address in (*message.cc, *message.bcc):
+                    _obey(*connection.rcpt(address))
                 handed_over = True
                 _obey(*connection.data(mail.as_bytes()))
                 taken = True
@@ -118,8 +119,23 @@ class Smtp(OneAccount):
             if connection.has_extn("starttls"):
                 connection.starttls(context=ssl.create_default_context())
         if self._parts.username:
-            connection.login(unquote(self._parts.username), unquote(self._parts.password or ""))
+            self._log_in(connection, self._parts.username)
         return connection
+
+    def _log_in(self, connection: smtplib.SMTP, user: str) -> None:
+        if not (self._allow_plain or isinstance(connection.sock, ssl.SSLSocket) or _is_loopback(connection)):
+            connection.close()
+            # Whoever sits on the way could have cut STARTTLS out of what the server offers.
+            raise SettingsError(
+                f"{self._parts.hostname} offers no TLS, and a login is not sent without it: write smtps:// in "
+                "FOURLANE_SMTP_URL, or set FOURLANE_SMTP_ALLOW_PLAIN=true where you trust the whole network"
+            )
+        connection.login(unquote(user), unquote(self._parts.password or ""))
+
+
+def _is_loopback(connection: smtplib.SMTP) -> bool:
+    assert connection.sock is not None
+    return ipaddress.ip_address(connection.sock.getpeername()[0].partition("%")[0]).is_loopback
 
 
 def _obey(code: int, answer: bytes | str, *, address: bool = False) -> None:
@@ -130,4 +146,4 @@ def _obey(code: int, answer: bytes | str, *, address: bool = False) -> None:
     if code < 500:
         raise NotTaken(reason, down=code == 421)  # 421: no service at all; others are about this mailbox
     # 5.1.1 is "no such mailbox"; other refusals may be about us.
-    raise Impossible(reason, address_is_dead=address and text.startswith("5.1.1"))
+    raise Impossible(reason, dead="bounce" if address and text.startswith("5.1.1") else None)

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fourlane import redact as redaction
 from fourlane.observe import logs
 from fourlane.queues.words import trace_of, words_of
-from fourlane.redact import know, redact, redact_text, without_secrets
+from fourlane.redact import know, known, redact, redact_text, without_secrets
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=24).map(lambda word: "Qz" + word + "7")
 """Long enough to be found again, and no word of the text around it."""
@@ -297,7 +296,7 @@ def test_what_operators_look_for_is_kept_with_errors() -> None:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_known", ())
+    monkeypatch.setattr(known, "_known", ())
     know(["Zq9/ä+x y!\n", "short1", "postgres", "Abcdefgh1"])
 
 
