@@ -118,13 +118,13 @@ def _attacked(world: World, given: argparse.Namespace) -> Counter[str]:
     parts.sort(key=lambda part: part != "receivers")
     for part in parts:
         command = [sys.executable, "-m", "benchmarks.hostile.attack", part, told]
-        until = "serving" if part == "receivers" else ""
-        world.processes.start(part, command, os.environ, until=until, nice=0 if given.short else _NICE)
+        world.processes.start(part, command, os.environ, nice=0 if given.short else _NICE)
+        if part == "receivers":
+            world.processes.wait_for(part, "serving")
     heard: Counter[str] = Counter()
     for part in parts:
         if part != "receivers":
             world.processes.wait(part, given.seconds + _END_SECONDS)
-            print(f"{time.strftime('%H:%M:%S')} {part} ended", flush=True)
     for part in parts:
         code = world.processes.end(part)
         assert code == 0, f"{part} ended with {code}:\n{world.processes.log(part)[-3000:]}"

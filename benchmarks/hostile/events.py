@@ -6,7 +6,7 @@ import itertools
 import time
 import uuid
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import select
 
@@ -38,7 +38,7 @@ def add_endpoints(database: Database, port: int, number: int) -> Counter[str]:
     with database.begin() as session:
         for count, kind in zip(range(number), itertools.cycle(KINDS), strict=False):
             url = f"http://127.0.0.1:{port}/{kind}/{count}"
-            options = {"max_concurrency": 1_000, "ordered": count % 2 == 1}
+            options: dict[str, Any] = {"max_concurrency": 1_000, "ordered": count % 2 == 1}
             add_endpoint(session, url, organization_id=ACME.organization, event_types=["order.*"], **options)
         for url in _URLS:
             try:

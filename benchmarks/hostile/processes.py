@@ -26,10 +26,8 @@ class Processes:
         self._folder = folder
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], *, until: str = "", nice: int = 0
-    ) -> subprocess.Popen[bytes]:
-        """Start one, and wait until its log has these words."""
+    def start(self, name: str, command: Sequence[str], env: Mapping[str, str], *, nice: int = 0) -> int:
+        """Start one; its process id."""
         with (self._folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*(["nice", "-n", str(nice)] if nice else []), *command],
@@ -44,9 +42,13 @@ class Processes:
         if nice:
             with suppress(OSError):  # where the system shares the processors out among sessions (sched_autogroup)
                 Path(f"/proc/{process.pid}/autogroup").write_text(str(nice))
-        eventually(lambda: process.poll() is not None or until in self.log(name), _START_SECONDS)
+        return process.pid
+
+    def wait_for(self, name: str, words: str) -> None:
+        """Until its log has these words."""
+        process = self._running[name]
+        eventually(lambda: process.poll() is not None or words in self.log(name), _START_SECONDS)
         assert process.poll() is None, f"{name} ended at its start:\n{self.log(name)[-3000:]}"
-        return process
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text(errors="replace")

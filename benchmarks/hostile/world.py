@@ -78,13 +78,11 @@ def opened(folder: Path, *, durable: bool, **settings: str) -> Iterator[World]:
         processes = stack.enter_context(Processes(folder))
         port = free_port()
         endpoint = ["uvicorn", "--factory", "fourlane.webhooks.asgi:from_settings", "--no-proxy-headers", "--port"]
-        processes.start("webhooks", [sys.executable, "-m", *endpoint, str(port)], os.environ, until="running on")
-        worker = processes.start(
-            "worker",
-            [*CALL, "worker", "benchmarks.hostile.tasks", "--processes", "2", "--relay"],
-            os.environ,
-            until="ready:",
-        )
+        work = ["worker", "benchmarks.hostile.tasks", "--processes", "2", "--relay"]
+        processes.start("webhooks", [sys.executable, "-m", *endpoint, str(port)], os.environ)
+        worker = processes.start("worker", [*CALL, *work], os.environ)
+        processes.wait_for("webhooks", "running on")
+        processes.wait_for("worker", "ready:")
         yield World(
             folder=folder,
             admin=admin,
@@ -95,8 +93,8 @@ def opened(folder: Path, *, durable: bool, **settings: str) -> Iterator[World]:
             processes=processes,
             database=root().part(database),
             receiver=receiver,
-            workers=frozenset(children(worker.pid)),
-            worker_pid=worker.pid,
+            workers=frozenset(children(worker)),
+            worker_pid=worker,
         )
 
 
