@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.peers import NAMES
-from benchmarks.server import Redis, running_redis
+from benchmarks.server import Redis, cpu_ticks, running_redis
 
 __all__ = ["main"]
 
@@ -127,21 +127,12 @@ def _calm() -> float:
     """Wait some seconds at most for the machine to be idle; returns the share of it that others use."""
     deadline = time.monotonic() + CALM_SECONDS
     while True:
-        before = _cpu()
+        before = cpu_ticks()
         time.sleep(0.25)
-        after = _cpu()
+        after = cpu_ticks()
         busy = 1 - (after[0] - before[0]) / max(1, after[1] - before[1])
         if busy < CALM_SHARE or time.monotonic() > deadline:
             return busy
-
-
-def _cpu() -> tuple[int, int]:
-    """Idle and all clock ticks of the machine so far."""
-    try:
-        words = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
-    except OSError:
-        return 1, 1
-    return words[3] + words[4], sum(words)
 
 
 def main(given: list[str] | None = None) -> int:

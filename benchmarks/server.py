@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-__all__ = ["Monitor", "Redis", "children", "free_port", "process_memory", "running_redis"]
+__all__ = ["Monitor", "Redis", "children", "cpu_ticks", "free_port", "process_memory", "running_redis"]
 
 # Ends the server when the pipe on its stdin closes: no orphan, however the benchmark ends.
 WATCHDOG = """
@@ -155,6 +155,15 @@ class Monitor:
         time.sleep(0.05)
         self._connection.disconnect()
         self._client.close()
+
+
+def cpu_ticks() -> tuple[int, int]:
+    """Idle and all clock ticks of the machine so far."""
+    try:
+        words = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    except OSError:
+        return 1, 1
+    return words[3] + words[4], sum(words)
 
 
 def process_memory(pid: int) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from benchmarks.hostile.bird import Bird, lines_of
 from benchmarks.hostile.parties import BIRD
 from benchmarks.hostile.waits import Waits, judged, table
 from benchmarks.hostile.world import World, opened
+from benchmarks.server import cpu_ticks
 from tests.servers import eventually
 
 _NICE: Final = 10
@@ -49,10 +50,18 @@ def main() -> int:
     given = parser.parse_args()
     if given.short:
         given.quiet, given.seconds, given.endpoints, given.events, given.forged = 0.5, 4, 16, 1, 100
+    _say(f"others use {_used_by_others():.0%} of the machine: with much, the waits say little")
     with _folder() as folder:
         settings = {"FOURLANE_WEBHOOK_TIMEOUT_SECONDS": "2"} if given.short else {}
         with opened(folder, durable=not given.short, **settings) as world:
             return _run(world, given)
+
+
+def _used_by_others() -> float:
+    before = cpu_ticks()
+    time.sleep(0.5)
+    idle, ticks = (after - first for after, first in zip(cpu_ticks(), before, strict=True))
+    return 1 - idle / max(1, ticks)
 
 
 @contextmanager
