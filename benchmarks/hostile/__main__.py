@@ -33,6 +33,7 @@ from tests.servers import eventually
 
 _NICE: Final = 10
 _DRAIN_SECONDS: Final = 180.0
+_SHORT_DRAIN_SECONDS: Final = 60.0
 _END_SECONDS: Final = 60.0
 
 
@@ -90,7 +91,7 @@ def _run(world: World, given: argparse.Namespace) -> int:
         events.disable_all(world.database)
         bird.stop()
         _say("over; what is left goes on")
-        faults = list(checks.drain(world, _DRAIN_SECONDS))
+        faults = list(checks.drain(world, _SHORT_DRAIN_SECONDS if given.short else _DRAIN_SECONDS))
         _say(f"done after {time.time() - ended_at:.0f} s")
     faults += checks.faults(world, bird, before, heard)
     several = _waits(world, bird, quiet_at, attacked_at, ended_at)

@@ -16,17 +16,19 @@ from typing import Any, Final
 
 import standardwebhooks
 
-from benchmarks.hostile.parties import BIRD, MARK, Member
+from benchmarks.hostile.parties import BIRD, MARK, Member, Party
 from fourlane.db.engine import Database
+from fourlane.tasks.notifications import Notification, notify
 from fourlane.tasks.webhooks import send_event
 from tests.http_server import Reply, Request
 
-__all__ = ["STRIPE_SECRET", "Bird", "Receiver", "lines_of"]
+__all__ = ["STRIPE_SECRET", "Bird", "Receiver", "lines_of", "mail"]
 
 STRIPE_SECRET: Final = "whsec_of_the_platform"
 _JOB_SECONDS: Final = 0.2
 _EVENT_SECONDS: Final = 0.5
 _INCOMING_SECONDS: Final = 1.0
+_MAIL_SECONDS: Final = 2.0
 _ADDRESS: Final = "127.0.0.2"  # a sender of its own, as strangers have
 
 
@@ -51,7 +53,7 @@ class Receiver:
 
 
 class Bird:
-    """Three threads, each with its work; use in a ``with``."""
+    """Four threads, each with its work; use in a ``with``."""
 
     def __init__(self, members_url: str, database: Database, webhooks_port: int, folder: Path) -> None:
         self.committed: dict[str, float] = {}
@@ -59,13 +61,20 @@ class Bird:
         self.jobs: dict[str, str] = {}
         """Their ids, by their names."""
         self.answers: dict[str, int] = {}
+        self.mails: list[str] = []
+        """Their subjects."""
         self.failures: list[str] = []
         self._member, self._database, self._port = Member(members_url, BIRD), database, webhooks_port
         self._ids = folder / "ids"
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=work)
-            for work in ((_JOB_SECONDS, self._job), (_EVENT_SECONDS, self._event), (_INCOMING_SECONDS, self._incoming))
+            for work in (
+                (_JOB_SECONDS, self._job),
+                (_EVENT_SECONDS, self._event),
+                (_INCOMING_SECONDS, self._incoming),
+                (_MAIL_SECONDS, self._mail),
+            )
         ]
 
     def __enter__(self) -> Bird:
@@ -120,6 +129,25 @@ class Bird:
             self.answers[event["id"]] = link.getresponse().status  # type: ignore[index]
         finally:
             link.close()
+
+    def _mail(self, number: int) -> None:
+        """To the same person, under the same key, as some of Acme's."""
+        subject = f"{MARK} {number}"
+        notify("email", mail(BIRD, number, subject))
+        self.mails.append(subject)
+
+
+def mail(party: Party, number: int, subject: str) -> Notification:
+    """What both of them send."""
+    return Notification(
+        to="ann@example.com",
+        subject=subject,
+        text=subject,
+        dedup_key=f"welcome-{number}",
+        organization_id=party.organization,
+        user_id=BIRD.user,
+        urgent=True,
+    )
 
 
 def lines_of(file: Path) -> list[tuple[float, str]]:

@@ -26,7 +26,7 @@ _SOON_MS: Final = 60_000
 _WRONG: Final = re.compile(
     r"^unexpected|^process \d|^reclaimed|error of its own|has ended|killing|does not beat|^waiting:|Exception in ASGI"
 )
-_OWN: Final = ("job_outbox", "webhook_deliveries")  # looked at one by one
+_OWN: Final = ("job_outbox", "webhook_deliveries", "notification_records")  # looked at one by one
 
 
 def belongings(admin: Any) -> dict[str, str]:
@@ -88,6 +88,7 @@ def faults(world: World, bird: Bird, before: dict[str, str], heard: Counter[str]
     yield from _jobs(world, bird)
     yield from _deliveries(world, bird)
     yield from _incoming(world.folder, bird)
+    yield from _mails(world, bird)
     yield from _ends(world, default_broker().store)
     if world.workers_now() != world.workers:
         yield f"worker processes died: {sorted(world.workers)} are {sorted(world.workers_now())}"
@@ -145,6 +146,19 @@ def _incoming(folder: Path, bird: Bird) -> Iterator[str]:
         if (status, received[id]) != (200, 1):
             yield f"the webhook {id} was answered {status} and handled {received[id]} times"
     yield from (f"a webhook was handled that nobody sent: {id:.100}" for id in set(received) - set(bird.answers))
+
+
+def _mails(world: World, bird: Bird) -> Iterator[str]:
+    got = Counter(mail["subject"] for mail in world.providers.emails)
+    yield from (f"the email {subject!r} arrived {got[subject]} times" for subject in bird.mails if got[subject] != 1)
+    world.admin.execute(
+        "SELECT status, error, user_id::text, count(*) FROM notification_records WHERE organization_id = %s"
+        " GROUP BY 1, 2, 3",
+        [str(BIRD.organization)],
+    )
+    found = world.admin.fetchall()
+    if found != [("sent", None, str(BIRD.user), len(bird.mails))]:
+        yield f"Bird's records of notifications are {found}, not {len(bird.mails)} sent"
 
 
 def _ends(world: World, store: Store) -> Iterator[str]:

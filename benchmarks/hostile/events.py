@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
+from benchmarks.hostile.bird import mail
 from benchmarks.hostile.parties import ACME
 from benchmarks.hostile.receivers import KINDS
 from fourlane.db.engine import Database
 from fourlane.db.models import WebhookEndpoint
+from fourlane.tasks.notifications import notify
 from fourlane.tasks.webhooks import rows, send_event
 
 __all__ = ["add_endpoints", "disable_all", "send"]
@@ -27,6 +29,7 @@ _URLS: Final = (
 )  # fmt: skip
 _ODD: Final = "hostile.url"
 _FIRST_EVENTS: Final = 20
+_MAILS: Final = 100
 
 
 def add_endpoints(database: Database, port: int, number: int) -> Counter[str]:
@@ -55,8 +58,11 @@ def add_endpoints(database: Database, port: int, number: int) -> Counter[str]:
 
 
 def send(database: Database, seconds: float, events: int) -> Counter[str]:
-    """So many events in this time, the first 20 at once."""
+    """So many events in this time, the first 20 at once; before them emails, under the keys that Bird uses."""
     heard: Counter[str] = Counter()
+    for number in range(_MAILS):
+        notify("email", mail(ACME, number, "acme"))
+        heard["emails under Bird's keys"] += 1
     began = time.monotonic()
     for number in range(events):
         due = began + max(0, number - _FIRST_EVENTS) * seconds / events

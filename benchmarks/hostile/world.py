@@ -27,6 +27,7 @@ from tests.command import CALL
 from tests.http_server import serving
 from tests.postgres import Postgres, connect, postgres
 from tests.servers import Server, free_port
+from tests.tasks.notifications.standins import KEY, Providers
 
 __all__ = ["World", "opened"]
 
@@ -48,6 +49,8 @@ class World:
     database: Database
     """As the worker's role."""
     receiver: Receiver
+    providers: Providers
+    """Who takes emails."""
     workers: frozenset[int]
     """The worker's processes as they were at the beginning."""
     worker_pid: int
@@ -67,7 +70,8 @@ def opened(folder: Path, *, durable: bool, **settings: str) -> Iterator[World]:
         admin = connect(url).cursor()
         stack.callback(admin.connection.close)
         urls = stack.enter_context(_roles(server, url, admin))
-        os.environ.update(_environment(folder, redis.url, urls["fourlane_worker"]) | settings)
+        providers = stack.enter_context(Providers())
+        os.environ.update(_environment(folder, redis.url, urls["fourlane_worker"], providers.url) | settings)
         migrated = open_database(url)
         migrate.migrate(migrated)
         migrated.close()
@@ -78,7 +82,7 @@ def opened(folder: Path, *, durable: bool, **settings: str) -> Iterator[World]:
         processes = stack.enter_context(Processes(folder))
         port = free_port()
         endpoint = ["uvicorn", "--factory", "fourlane.webhooks.asgi:from_settings", "--no-proxy-headers", "--port"]
-        work = ["worker", "benchmarks.hostile.tasks", "--processes", "2", "--relay"]
+        work = ["worker", "benchmarks.hostile.tasks", "fourlane.tasks.notifications", "--processes", "2", "--relay"]
         processes.start("webhooks", [sys.executable, "-m", *endpoint, str(port)], os.environ)
         worker = processes.start("worker", [*CALL, *work], os.environ)
         processes.wait_for("webhooks", "running on")
@@ -93,12 +97,13 @@ def opened(folder: Path, *, durable: bool, **settings: str) -> Iterator[World]:
             processes=processes,
             database=root().part(database),
             receiver=receiver,
+            providers=providers,
             workers=frozenset(children(worker)),
             worker_pid=worker,
         )
 
 
-def _environment(folder: Path, redis_url: str, database_url: str) -> dict[str, str]:
+def _environment(folder: Path, redis_url: str, database_url: str, mail_url: str) -> dict[str, str]:
     return {
         "REDIS_URL": redis_url,
         "DATABASE_URL": database_url,
@@ -108,6 +113,10 @@ def _environment(folder: Path, redis_url: str, database_url: str) -> dict[str, s
         "FOURLANE_STRIPE_WEBHOOK_SECRETS": STRIPE_SECRET,
         "FOURLANE_WEBHOOK_ALLOW_PRIVATE": "true",
         "FOURLANE_OUTBOX_PLACES": "4",
+        "FOURLANE_EMAIL_FROM": "Fourlane <hello@example.com>",
+        "RESEND_API_KEY": KEY,
+        "FOURLANE_RESEND_URL": mail_url,
+        "FOURLANE_RESEND_PER_SECOND": "1000",
         "HOSTILE_FOLDER": str(folder),
     }
 
