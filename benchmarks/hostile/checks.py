@@ -24,7 +24,7 @@ __all__ = ["belongings", "drain", "faults"]
 
 _SOON_MS: Final = 60_000
 _WRONG: Final = re.compile(
-    r"^unexpected|^process \d|^reclaimed|error of its own|has ended|killing|does not beat|^waiting:|Exception in ASGI"
+    r"^unexpected|^process \d|^reclaimed|error of its own|has ended|killing|^waiting:|Exception in ASGI"
 )
 _OWN: Final = ("job_outbox", "webhook_deliveries", "notification_records")  # looked at one by one
 

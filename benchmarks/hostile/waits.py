@@ -10,8 +10,8 @@ from typing import Final
 __all__ = ["FLOOR_MS", "MOST", "Waits", "judged", "table"]
 
 MOST: Final = 1.5
-FLOOR_MS: Final = 25.0
-"""Beside the ratio: of waits of some milliseconds, half as much again is less than what a busy core costs anybody."""
+FLOOR_MS: Final = 50.0
+"""Beside the ratio, a twentieth of what a P0 job may wait: half of 5 ms is less than what busy cores cost anybody."""
 
 
 @dataclass(frozen=True, slots=True)
