@@ -197,6 +197,17 @@ def test_cancelled_wherever_it_waits(bench: Bench) -> None:
     assert (bench.state(), bench.parked()) == ({}, [])
 
 
+def test_one_that_is_cancelled_as_it_is_parked_keeps_nobody_out(bench: Bench) -> None:
+    """It had its place in an order, and waited for another."""
+    Lines(bench.store).close(SERVICE, "e", 3_600_000)
+    head = bench.send(Line("o", 1, ordered=True), Line("e", 1))
+    assert bench.ids() == []
+    next_one = bench.send(Line("o", 1, ordered=True))
+    assert bench.ids() == []
+    control.cancel(bench.store, head)
+    assert bench.ids() == [next_one]
+
+
 def test_places_of_a_dead_worker_come_back_with_its_jobs(bench: Bench) -> None:
     sent = [bench.send(Line("e", 2)) for _ in range(4)]
     bench.lease("dead", beat=True, silence_ms=-1_000)
