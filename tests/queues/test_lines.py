@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 
 from fourlane import codec, job
-from fourlane.errors import InvalidOption, RedisUnavailable
+from fourlane.errors import InvalidName, InvalidOption, RedisUnavailable
 from fourlane.job import Record
 from fourlane.names import Queue, Tier
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Result, Retry
@@ -143,7 +143,7 @@ def test_of_several_lines_each_has_its_limit(bench: Bench) -> None:
     yours = [bench.send(Line("e:9", 2), Line("t:you", 3)) for _ in range(3)]
     assert bench.ids() == [*mine[:3], *yours[:2]]
     bench.settle("a", mine[0])
-    assert bench.ids() == [mine[3]]  # it had its place in e:1 already
+    assert bench.ids() == [mine[3]]
 
 
 @pytest.mark.parametrize("arguments", [["x"], ["a=1"], [1, 2, ["a=1"]], [',1,2,["a=1"'], {"a": ["a=1"]}, ["\n"]])
@@ -192,10 +192,20 @@ def test_cancelled_wherever_it_waits(bench: Bench) -> None:
     bench.settle("a", delayed, Retry(3_600_000, RECORD, ""))
     assert bench.ids() == []
     control.cancel(bench.store, delayed)
-    assert bench.ids() == []  # it met the void one, and let the next one in
     assert bench.ids() == [last]
     bench.settle("a", last)
     assert (bench.state(), bench.parked()) == ({}, [])
+
+
+def test_one_that_is_cancelled_as_it_is_parked_keeps_nobody_out(bench: Bench) -> None:
+    """It had its place in an order, and waited for another."""
+    Lines(bench.store).close(SERVICE, "e", 3_600_000)
+    head = bench.send(Line("o", 1, ordered=True), Line("e", 1))
+    assert bench.ids() == []
+    next_one = bench.send(Line("o", 1, ordered=True))
+    assert bench.ids() == []
+    control.cancel(bench.store, head)
+    assert bench.ids() == [next_one]
 
 
 def test_places_of_a_dead_worker_come_back_with_its_jobs(bench: Bench) -> None:
@@ -232,6 +242,65 @@ def test_purge_leaves_nothing_behind(bench: Bench) -> None:
     assert bench.ids() == []
     bench.settle("a", other)
     assert len(bench.ids()) == 1
+
+
+def test_those_that_name_lines_in_any_order_wait_in_no_circle(bench: Bench) -> None:
+    for n in range(40):
+        lines = [Line("a", 1), Line("b", 1), Line("o", 1, ordered=True), Line("p", 1, ordered=True)]
+        bench.send(*(lines if n % 2 else reversed(lines)))
+    for _ in range(40):
+        [job_id] = bench.ids()
+        bench.settle("a", job_id)
+    assert (bench.state(), bench.parked()) == ({}, [])
+
+
+def test_who_waits_for_one_line_holds_no_place_of_another(bench: Bench) -> None:
+    Lines(bench.store).close(SERVICE, "e:1", 3_600_000)
+    closed = [bench.send(Line("t", 2), Line("e:1", 5)) for _ in range(3)]
+    open_ = [bench.send(Line("t", 2), Line("e:2", 5)) for _ in range(3)]
+    assert bench.ids() == open_[:2]
+    Lines(bench.store).close(SERVICE, "e:1", 0)
+    assert bench.ids() == [], "the other line is full now"
+    for job_id in open_[:2]:
+        bench.settle("a", job_id)
+    assert sorted(bench.ids()) == closed[:2], "those that wait longest go first"
+
+
+def test_many_that_lack_another_place_leave_none_unused(bench: Bench) -> None:
+    """More of them than a call looks at."""
+    first, second = bench.send(Line("e", 1)), bench.send(Line("t", 1))
+    blocked = [bench.send(Line("e", 1), Line("t", 1)) for _ in range(250)]
+    last = bench.send(Line("e", 1))
+    assert bench.ids() == [first, second]
+    bench.settle("a", first)
+    for _ in range(10):
+        if ids := bench.ids():
+            break
+    assert ids == [last]
+    bench.settle("a", last)
+    bench.settle("a", second)
+    for job_id in blocked:
+        assert bench.ids() == [job_id]
+        bench.settle("a", job_id)
+    assert (bench.state(), bench.parked()) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda lines: lines.close(SERVICE, "e", -1),
+        lambda lines: lines.close(SERVICE, "e", float("nan")),
+        lambda lines: lines.close(SERVICE, "e", 10**20),
+        lambda lines: lines.close(SERVICE, "x y", 1),
+        lambda lines: lines.narrow(SERVICE, "e", 0),
+        lambda lines: lines.narrow(SERVICE, "e", "2"),
+        lambda lines: lines.widen(SERVICE, ""),
+        lambda lines: lines.widen("no service", "e"),
+    ],
+)
+def test_what_is_no_line_or_number_is_refused(bench: Bench, wrong: Callable[[Lines], None]) -> None:
+    with pytest.raises((InvalidOption, InvalidName)):
+        wrong(Lines(bench.store))
 
 
 def test_a_closed_line_opens_by_itself(bench: Bench) -> None:
@@ -394,7 +463,11 @@ class _Story:
         Lines(self.bench.store).close(SERVICE, self.chance.choice(["e:x", "o:y", "t"]), self.chance.choice([0, 5]))
 
     def narrow(self) -> None:
-        Lines(self.bench.store).narrow(SERVICE, "e:x", self.chance.choice([0, 1]))
+        lines = Lines(self.bench.store)
+        if self.chance.random() < 0.5:
+            lines.narrow(SERVICE, "e:x", 1)
+        else:
+            lines.widen(SERVICE, "e:x")
 
     def check(self) -> None:
         running = Counter[str]()

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fourlane.providers.messages.call import check, post_json
 from fourlane.providers.messages.message import Message, OneAccount, Receipt
 
-__all__ = ["PagerDuty", "Slack"]
+__all__ = ["PagerDuty", "Slack", "escaped"]
 
 _TEXT_CHARACTERS: Final = 8_000
 _DETAILS_CHARACTERS: Final = 100_000  # PagerDuty takes 512 kB in all
@@ -28,22 +28,22 @@ class Slack(OneAccount):
         self._timeout_seconds = timeout_seconds
 
     def send(self, message: Message, *, key: str, since: datetime | None) -> Receipt:
-        subject, text = _escaped(message.subject), _escaped(message.text)
+        subject, text = escaped(message.subject), escaped(message.text)
         text = f"*{subject}*\n{text}" if subject and text else subject or text
         for link in message.links:
-            text += f"\n<{_address(link.href)}|{_escaped(link.text or link.href)}>"
+            text += f"\n<{_address(link.href)}|{escaped(link.text or link.href)}>"
         answer = post_json(self._url, {"text": text}, headers={}, timeout_seconds=self._timeout_seconds)
         check(answer, self.provider)
         return Receipt("")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """As Slack shows it: no mention, no link, whatever strangers wrote into it."""
     return text[:_TEXT_CHARACTERS].translate(_MARKUP)
 
 
 def _address(href: str) -> str:
-    return _escaped(href).replace("|", "%7C")
+    return escaped(href).replace("|", "%7C")
 
 
 class PagerDuty(OneAccount):

@@ -57,8 +57,9 @@ return once(KEYS[#KEYS], ARGV[1], function()
         end
     end
     if not knows_all_workers(FIRST_NAME) then return { 'again' } end
-    -- It waits in a list. A void body makes the lease pass over it, in one step however long the list is.
+    -- It waits in a list, or parked. A void body makes the lease pass over it, in one step however long the list is.
     tell_that_it_never_ran()
+    if string.byte(body, -1) == NAMES_LINES then give_up_places({ id }) end
     redis.call('HINCRBY', STATS, 'void:' .. tier, 1)
     redis.call('HSET', JOBS, id, '')
     return { 'ready' }

@@ -17,9 +17,7 @@ if ARGV[2] ~= '' then
     local opens = clock() + tonumber(ARGV[2])
     if ARGV[2] ~= '0' then opens = math.max(line.opens, opens) end
     line.opens = opens
-    local added = redis.call('ZADD', DELAYED, string.format('%.0f', opens), '~' .. line.name)
-    redis.call('HINCRBY', STATS, 'closed', added)
-    tell_due()
+    look_at(line, opens)
 end
 if ARGV[3] ~= '' then line.narrowed = tonumber(ARGV[3]) end
 let_in(line)

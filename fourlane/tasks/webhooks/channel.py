@@ -28,11 +28,8 @@ async def tell_channel(text: str) -> None:
 
     Raises as `deliver` does.
     """
+    from fourlane.providers.messages.alerts import escaped
+
     url = root().settings.channel_url
     if url is not None:
-        await attempt(url.get_secret_value(), {"text": _escaped(text)}, webhook_id=id_here(), by=_POLICY)
-
-
-def _escaped(text: str) -> str:
-    """Slack takes these three for marks of its own, such as ``<!channel>``; texts may hold what a tenant wrote."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        await attempt(url.get_secret_value(), {"text": escaped(text)}, webhook_id=id_here(), by=_POLICY)

@@ -147,8 +147,8 @@ def test_the_documented_rights_are_those_that_the_code_needs() -> None:
 
 SPARED = {"auth", "hello", "select", "client", "config", "info", "scan", "type"}
 """What each user may at the begin of a connection, and what is better with, says docs/operating.md."""
-NOT_ASKED = {"DEBUG", "KEYS", "OBJECT", "POST", "READONLY", "WATCH"}
-"""Words that are commands too, and of something else here: levels of logs, HTTP, an answer of Redis's, columns."""
+NOT_ASKED = {"DEBUG", "KEYS", "OBJECT", "POST", "QUIT", "READONLY", "UNSUBSCRIBE", "WATCH"}
+"""Words that are commands too, and of something else here: levels of logs, HTTP, texts, answers of Redis, columns."""
 
 
 def test_the_documented_rights_are_for_all_commands_that_the_code_names(redis_server: Server) -> None:

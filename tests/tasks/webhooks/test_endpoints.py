@@ -385,7 +385,7 @@ def test_an_endpoint_that_is_slow_gets_one_at_a_time_until_it_is_quick(world: Wo
         world.send("a", n)
     world.work()
     moments = [moment for moment, _ in world.receiver.arrived]
-    assert world.receiver.most == 5
+    assert 1 < world.receiver.most <= 5
     assert all(after - before > 0.19 for before, after in itertools.pairwise(moments[-4:])), moments
     assert world.get(endpoint.id).consecutive_slow == 5
     world.receiver.pause_seconds = 0

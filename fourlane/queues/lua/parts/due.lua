@@ -2,8 +2,6 @@
 -- most so many in a call, and closed lines open.
 local DUE_AT_ONCE = 200
 
-local OPENS = '~'
-
 local function open_lines(names)
     --@include lines
     for _, name in ipairs(names) do
@@ -30,17 +28,16 @@ local function take_due()
             table.insert(ready[tier].members, due[i])
         else
             unplaced[#unplaced + 1] = due[i]
-            if tier == OPENS then opened[#opened + 1] = string.sub(due[i], 2) end
+            if tier == '~' then opened[#opened + 1] = string.sub(due[i], 2) end
         end
     end
     write_paces(paces)
-    if #opened > 0 then open_lines(opened) end
-    return ready, unplaced
+    return ready, unplaced, opened
 end
 
 -- Returns the refusal of a tier's list: each moves wholly, and one that Redis refuses keeps back no other.
 local function move_due()
-    local ready, unplaced = take_due()
+    local ready, unplaced, opened = take_due()
     local refused
     for tier, moved in pairs(ready) do
         wake(tier)
@@ -52,5 +49,6 @@ local function move_due()
         end
     end
     if #unplaced > 0 then redis.call('ZREM', DELAYED, unpack(unplaced)) end
+    if #opened > 0 then open_lines(opened) end
     return refused
 end

@@ -51,8 +51,7 @@ local function read_bodies()
 end
 
 -- What was popped, by what is to become of it: those that were cancelled while they waited have an empty body, are void
--- and not leased; a line feed behind a body says that it names lines.
-local NAMES_LINES = 10
+-- and not leased.
 local function sort(found, void)
     local entries, bodies, any_lines, byte = {}, {}, false, string.byte
     for i, entry in ipairs(popped) do

@@ -1,19 +1,23 @@
 -- Needs keys, entries, waits, wake, clock, batches. Lines (queues/lines.py): so many jobs of a line run at once, the
--- others wait parked. LINES has of each line in use its limit, the places taken, when it opens (0: it is open), to how
--- many places it is narrowed (0: it is not) and the last number given; and of each job the names of the lines in which
--- it has a place, "!" behind one that keeps its place while it is delayed. PARKED has "NAME NUMBER ENTRY".
--- While anybody is parked in a line it has no room: whoever makes room lets the next one in, who thereby has its place
--- and goes to the front. Nothing else lets anybody pass who waits.
-local lines = {}
+-- others wait parked. LINES has of each line in use its limit, the places taken, when it opens (0: it is open) and to how
+-- many places it is narrowed (0: it is not); and of each job the names of the lines in which it has a place, "!" behind
+-- one that keeps its order. PARKED has "NAME NUMBER ENTRY"; a job keeps its number wherever it is parked.
+-- A job takes the places in lines with an order one after the other, and waits for the next one with those that it has;
+-- then those in all others at once, or none of them: so nobody waits in a circle, or with a place that others could use.
+-- While anybody is parked in a line it has no room: whoever makes room lets the next one in, who goes to the front when
+-- it has all its places, and is parked in the line that lacks room when it has not.
+local lines, numbers, first_number = {}, 0, nil
+local MOST_LET_IN, MOST_PARKED_AGAIN = 1000, 100
+local OPENS = '~' -- stands before a line's name in DELAYED, by the time at which it is looked at
 
 local function line_of(name)
     local line = lines[name]
     if not line then
-        local text = redis.call('HGET', LINES, name) or '0 0 0 0 0'
-        local limit, taken, opens, narrowed, last = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+        local text = redis.call('HGET', LINES, name) or '0 0 0 0'
+        local limit, taken, opens, narrowed = string.match(text, '^(%d+) (%d+) (%d+) (%d+)')
         line = {
             name = name, limit = tonumber(limit), taken = tonumber(taken), opens = tonumber(opens),
-            narrowed = tonumber(narrowed), last = tonumber(last),
+            narrowed = tonumber(narrowed),
         }
         lines[name] = line
     end
@@ -22,15 +26,16 @@ end
 
 local function write_lines()
     for name, line in pairs(lines) do
-        if line.taken == 0 and line.opens == 0 then
+        if line.taken == 0 and line.opens == 0 and not line.more then
             redis.call('HDEL', LINES, name)
         else
             redis.call('HSET', LINES, name, string.format(
-                '%d %d %.0f %d %.0f', line.limit, line.taken, line.opens, line.narrowed, line.last
+                '%d %d %.0f %d', line.limit, line.taken, line.opens, line.narrowed
             ))
         end
     end
-    lines = {}
+    if numbers > 0 then redis.call('HINCRBY', STATS, 'parkings', numbers) end
+    lines, numbers, first_number = {}, 0, nil
 end
 
 local function room_in(line)
@@ -39,25 +44,94 @@ local function room_in(line)
     return math.max(0, most - line.taken)
 end
 
-local MOST_LET_IN = 1000
+local function look_at(line, at)
+    redis.call('HINCRBY', STATS, 'closed', redis.call('ZADD', DELAYED, string.format('%.0f', at), OPENS .. line.name))
+    tell_due()
+end
+
+-- The lines that a body names, behind which there is a line feed: its last element, for nothing else in a body ends so.
+-- What is quoted in an argument has a backslash before its quotation mark.
+local LONGEST_LINES = 400
+
+local function lines_in(body)
+    local found = string.match(string.sub(body, -LONGEST_LINES), ',%d+,%d+,%["([^%]]*)"%]%]\n$') or ''
+    return string.gmatch(found, '([^=",]+)=(%d+)(!?)')
+end
+
+local function has(places, place)
+    return string.find(' ' .. places .. ' ', ' ' .. place .. ' ', 1, true)
+end
+
+local function new_number()
+    first_number = first_number or tonumber(redis.call('HGET', STATS, 'parkings') or 0)
+    numbers = numbers + 1
+    return string.format('%015.0f', first_number + numbers)
+end
+
+local function park_in(line, entry, number)
+    redis.call('ZADD', PARKED, 0, line.name .. ' ' .. (number or new_number()) .. ' ' .. entry)
+end
+
+-- The line that lacks room for a job, nil when it got all its places. Returns those that it has too.
+local function take_places(body, places)
+    local wanted = {}
+    for name, limit, mark in lines_in(body) do
+        if not has(places, name .. mark) then
+            local line = line_of(name)
+            if line.limit == 0 then line.limit = tonumber(limit) end -- nobody was in it
+            if room_in(line) == 0 then return line, places end
+            if mark == '!' then
+                line.taken = line.taken + 1
+                places = places .. ' ' .. name .. mark
+            else
+                wanted[#wanted + 1] = line
+            end
+        end
+    end
+    for _, line in ipairs(wanted) do
+        line.taken = line.taken + 1
+        places = places .. ' ' .. line.name
+    end
+    return nil, places
+end
+
+local function write_places(id, before, places)
+    if places ~= before then redis.call('HSET', LINES, id, places) end
+end
+
+-- One that is parked gets its places, or waits for those that it lacks. Returns its entry when it has all.
+local function let_one_in(member)
+    redis.call('ZREM', PARKED, member)
+    local number, entry = string.match(member, '^%S+ (%d+) (.*)$')
+    local id = id_of(entry)
+    local body = redis.call('HGET', JOBS, id)
+    if not body then return nil end
+    local before = redis.call('HGET', LINES, id) or ''
+    local full, places = take_places(body, before)
+    write_places(id, before, places)
+    if full then park_in(full, entry, number) end
+    return not full and entry or nil
+end
 
 -- Those parked longest get the places that are free.
 local function let_in(line)
     local room = math.min(room_in(line), MOST_LET_IN)
     if room == 0 then return end
-    local behind = line.name .. ' '
-    local parked = redis.call('ZRANGEBYLEX', PARKED, '[' .. behind, '(' .. line.name .. '!', 'LIMIT', 0, room)
-    if #parked == 0 then return end
-    redis.call('ZREM', PARKED, unpack(parked))
-    for i = #parked, 1, -1 do -- the last first: each goes to the front
-        local mark, entry = string.match(parked[i], '^%S+ %d+(!?) (.*)$')
-        local id = id_of(entry)
-        local places = redis.call('HGET', LINES, id)
-        redis.call('HSET', LINES, id, (places and places .. ' ' or '') .. line.name .. mark)
-        redis.call('LPUSH', READY[tier_of(id)], ready_since(entry, clock()))
-        wake(tier_of(id))
+    local most, went = room + MOST_PARKED_AGAIN, {}
+    local parked = redis.call(
+        'ZRANGEBYLEX', PARKED, '[' .. line.name .. ' ', '(' .. line.name .. '!', 'LIMIT', 0, most
+    )
+    for _, member in ipairs(parked) do
+        if room_in(line) == 0 then break end
+        went[#went + 1] = let_one_in(member)
     end
-    line.taken = line.taken + #parked
+    for i = #went, 1, -1 do -- the last first: each goes to the front
+        local tier = tier_of(went[i])
+        redis.call('LPUSH', READY[tier], ready_since(went[i], clock()))
+        wake(tier)
+    end
+    line.more = #parked == most and room_in(line) > 0
+    if line.more then look_at(line, clock()) end
 end
 
 -- They ended, or are delayed: their places are others'. `delayed` has the entries of those that keep some of them.
@@ -68,24 +142,24 @@ local function give_up_places(entries, delayed)
     local left = {}
     each_piece(ids, function(first, last)
         for i, places in ipairs(redis.call('HMGET', LINES, unpack(ids, first, last))) do
-            local id, entry, kept = ids[first + i - 1], entries[first + i - 1], {}
+            local id, entry, kept = ids[first + i - 1], entries[first + i - 1], ''
             for name, mark in string.gmatch(places or '', '([^ !]+)(!?)') do
                 if mark == '!' and delayed and delayed[entry] then
-                    kept[#kept + 1] = name .. mark
+                    kept = kept .. ' ' .. name .. mark
                 else
                     local line = line_of(name)
                     line.taken = math.max(0, line.taken - 1)
                     left[#left + 1] = line
                 end
             end
-            if places and #kept > 0 then
-                redis.call('HSET', LINES, id, table.concat(kept, ' '))
+            if places and kept ~= '' then
+                redis.call('HSET', LINES, id, kept)
             elseif places then
                 redis.call('HDEL', LINES, id)
             end
         end
     end)
-    for _, line in ipairs(left) do let_in(line) end
+    for i = #left, 1, -1 do let_in(left[i]) end -- the most general first: more wait there, and longer
     write_lines()
 end
 
