@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -51,6 +52,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.short:
         given.quiet, given.seconds, given.endpoints, given.events, given.forged = 0.5, 4, 16, 1, 100
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends with it
     _say(f"others use {_used_by_others():.0%} of the machine: with much, the waits say little")
     with _folder() as folder:
         settings = {"FOURLANE_WEBHOOK_TIMEOUT_SECONDS": "2"} if given.short else {}
