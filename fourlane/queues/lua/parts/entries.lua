@@ -1,5 +1,6 @@
 -- An entry is what lists, sets and sorted sets hold for a job: its id, and for some jobs "|" and marks:
--- "r" when it has a record or a crash to read, "t" and milliseconds when it became ready later than its id says.
+-- "r" when it has a record or a crash to read, "t" and milliseconds when it became ready later than its id says (behind a
+-- 0 when it was let in from a line).
 -- An id begins with its tier's digit. Our own ids go on with the time, 7 digits to the base 64.
 local NAMES_LINES = 10 -- a line feed, behind the body of a job that names lines
 

@@ -113,6 +113,47 @@ local function let_one_in(member)
     return not full and entry or nil
 end
 
+-- Those let in and the others that are next take turns: a line that is never empty keeps nobody out, and nobody that
+-- was let in waits behind a long queue. A 0 before its time marks the entry of one that was.
+local AMONG = 64
+
+local function was_let_in(entry)
+    return string.find(entry, '^[^|]*|r?t0') ~= nil
+end
+
+local function mixed(first, entries)
+    local last = 0
+    for i = 1, #first do
+        if was_let_in(first[i]) then last = i end
+    end
+    local order, n = {}, 1
+    for i = 1, #first do
+        order[#order + 1] = first[i]
+        if i > last and entries[n] then
+            order[#order + 1] = entries[n]
+            n = n + 1
+        end
+    end
+    for rest = n, #entries do order[#order + 1] = entries[rest] end
+    return order
+end
+
+local function go_to_front(entries)
+    local of_tier = {}
+    for _, entry in ipairs(entries) do
+        local tier, time = tier_of(entry), string.format('%.0f', clock())
+        of_tier[tier] = of_tier[tier] or {}
+        table.insert(of_tier[tier], id_of(entry) .. (has_record(entry) and '|rt0' or '|t0') .. time)
+    end
+    for tier, some in pairs(of_tier) do
+        local order = mixed(redis.call('LRANGE', READY[tier], 0, AMONG - 1), some)
+        redis.call('LTRIM', READY[tier], AMONG, -1)
+        for i = #order, 1, -1 do some[#order - i + 1] = order[i] end
+        redis.call('LPUSH', READY[tier], unpack(some))
+        wake(tier)
+    end
+end
+
 -- Those parked longest get the places that are free.
 local function let_in(line)
     local room = math.min(room_in(line), MOST_LET_IN)
@@ -125,11 +166,7 @@ local function let_in(line)
         if room_in(line) == 0 then break end
         went[#went + 1] = let_one_in(member)
     end
-    for i = #went, 1, -1 do -- the last first: each goes to the front
-        local tier = tier_of(went[i])
-        redis.call('LPUSH', READY[tier], ready_since(went[i], clock()))
-        wake(tier)
-    end
+    go_to_front(went)
     line.more = #parked == most and room_in(line) > 0
     if line.more then look_at(line, clock()) end
 end
