@@ -45,7 +45,7 @@ def proxied(redis_url: str, namespace: str) -> Iterator[tuple[Store, FaultyProxy
 
 @pytest.mark.parametrize("start", [0, 4_000, 2**36 - 7, 2**24 - 1])
 def test_fresh_ids_are_distinct_and_in_order(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_getrandbits", lambda bits: start)
+    monkeypatch.setattr(job, "_random", lambda: start)
     ids = job.new_ids(2, NOW, 10_000)
     assert len(set(ids)) == 10_000
     assert {len(i) for i in ids} == {14}
@@ -101,7 +101,7 @@ def test_a_lost_reply_neither_loses_nor_doubles(proxied: tuple[Store, FaultyProx
 def test_an_id_that_belongs_to_another_job_is_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter([1_000, 0, 1_100, 0, 50_000])  # the second call's first ids are the first call's last ones
     with monkeypatch.context() as patch:
-        patch.setattr(job, "_getrandbits", lambda bits: next(numbers, 0))
+        patch.setattr(job, "_random", lambda: next(numbers, 0))
         first = store.enqueue_new("mail", 2, bodies(200), NOW)
         second = store.enqueue_new("mail", 2, [codec.encode("later", [n]) for n in range(200)], NOW)
     client, keys = store.connector.client, store.service("mail")

@@ -28,7 +28,7 @@ def bucket(moto_server: LocalSqs, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     lead_to(moto_server, monkeypatch, tmp_path)
     name = "b" + uuid.uuid4().hex
-    boto3.client("s3").create_bucket(Bucket=name)
+    boto3.Session().client("s3").create_bucket(Bucket=name)  # the default one keeps the keys of an earlier server
     return name
 
 

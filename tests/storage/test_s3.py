@@ -24,7 +24,7 @@ KEYS = ("key", "hush")
 def s3(bucket: str) -> Any:
     import boto3
 
-    return boto3.client("s3")
+    return boto3.Session().client("s3")
 
 
 def at(endpoint: str) -> S3Storage:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
-
 from fourlane.config.groups.group import Group
-from fourlane.config.values import Positive, Seconds, Switch
+from fourlane.config.values import Positive, Seconds, Switch, at_least
 
 __all__ = ["OutboxSettings"]
 
@@ -17,7 +15,7 @@ class OutboxSettings(Group):
     """Whether a worker moves the outbox's jobs to Redis too; None: only that of ``fourlane dev`` does."""
     outbox_batch: Positive = 500
     """Rows that a relay moves at once."""
-    outbox_places: Annotated[int, Field(ge=0, le=100_000)] = 0
+    outbox_places: Annotated[int, at_least(0, bound=100_000)] = 0
     """How many jobs of one organization's rows run at once in a service, the others parked behind; 0: any number."""
     outbox_keep_seconds: Seconds = 3_600
     """How long relayed rows are kept."""

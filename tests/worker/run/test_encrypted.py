@@ -222,7 +222,7 @@ def test_ids_that_others_have_are_replaced(broker: RedisBroker, run_worker: RunW
     # The second call's first ids are the first call's last ones.
     numbers = iter([1_000, 0, 1_002, 0, 50_000, 60_000])
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "_getrandbits", lambda bits: next(numbers))
+        patch.setattr(jobs, "_random", lambda: next(numbers))
         patch.setattr(charge, "_now_ms", lambda options: 1_764_000_000_000)
         first = charge.send_many([[1], [2], [3], [4]])
         second = charge.send_many([[5], [6], [7]])
