@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from fourlane.errors import FourlaneError
 from fourlane.root import root
 from fourlane.webhooks.address import sender
 from fourlane.webhooks.endpoint import BODY_SECONDS, PATH, headers_of, length_of, misdirected
@@ -132,5 +133,5 @@ class _Room:
     left: int
 
 
-class _Full(Exception):
+class _Full(FourlaneError):
     """There is no room for another piece now."""

@@ -39,7 +39,7 @@ TOLERANCE_SECONDS: Final = 300
 _MAX_ID: Final = 200
 _MAX_HEADER: Final = 8_192
 _MAX_DEPTH: Final = 500
-"""Objects and lists in each other. Python follows a thousand, less those that are called already, here and in workers."""
+"""Objects and lists in each other. Python follows a thousand, less the calls it is in already, here or in workers."""
 _OPERATIONS: Final = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 _LAST_SECOND: Final = 253_402_300_800
 """The year 10000: what is later is no time that anybody can write."""

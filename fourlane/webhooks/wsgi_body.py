@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from fourlane.errors import FourlaneError
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -23,7 +25,7 @@ __all__ = ["Broken", "leave", "read"]
 _PIECE: Final = 65_536
 
 
-class Broken(Exception):
+class Broken(FourlaneError):
     """The sender left in the middle, or what it sends is no body."""
 
 

@@ -64,6 +64,8 @@ def write(
         before = Standing(endpoint.consecutive_failures, endpoint.consecutive_slow)
         after = stands(before, attempted, slow_ms=slow_ms)
         _write_endpoint(session, setup, endpoint, after, now)
+        if endpoint.disabled_at is not None:
+            return Order()  # its line stays open, so that what waits is skipped
         most = endpoint.max_concurrency
         return order(before, after, attempted, most=most, made_for=most if made_for is None else made_for)
 

@@ -46,7 +46,8 @@ def stored(store: Store) -> dict[str, str]:
 def test_schedules_are_moved_and_switched_off(store: Store) -> None:
     maintenance.synchronise(store, {}, 1)
     assert stored(store) == BY_DEFAULT
-    maintenance.synchronise(store, {"limits": "5 * * * *", "doctor": "off", "notifications": "off", "files": "off"}, 2)
+    off = dict.fromkeys(BY_DEFAULT.keys() - {"dead-letters", "limits"}, "off")
+    maintenance.synchronise(store, off | {"limits": "5 * * * *"}, 2)
     assert stored(store) == {"dead-letters": "17 2 * * *", "limits": "5 * * * *"}
     maintenance.synchronise(store, dict.fromkeys(maintenance.TIMES, "off"), 3)
     assert stored(store) == {}
