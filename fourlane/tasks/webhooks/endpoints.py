@@ -101,7 +101,7 @@ def _load(database: Database, delivery_id: str) -> _Todo | None:
         if delivery.status in ("delivered", "skipped"):
             return None  # failed ones are tried again: their job was replayed
         if endpoint.disabled_at is not None:
-            delivery.status, delivery.error = "skipped", f"the endpoint is disabled: {endpoint.disabled_reason}"
+            logbook.skip(delivery, endpoint)
             return None
         return _Todo(
             id=delivery.id,

@@ -112,6 +112,18 @@ def test_who_is_repaired_or_disabled_need_not_wait_an_hour(world: World, how: st
     assert world.get(endpoint.id).consecutive_failures == (1 if how == "disable" else 0)
 
 
+def test_who_is_disabled_for_failing_holds_nobody_up(world: World) -> None:
+    endpoint = world.endpoint(ordered=True)
+    with world.database.begin() as session:
+        session.get_one(WebhookEndpoint, endpoint.id).failing_since = datetime.now(UTC) - timedelta(days=6)
+    world.receiver.answers = [Reply(503, b"", {"retry-after": "3600"})]
+    for n in range(3):
+        world.send("a", n, order_key="k")
+    world.work()
+    assert world.statuses() == {"skipped": 3}
+    assert world.receiver.data() == [0]
+
+
 def test_slowness_narrows_also_what_an_organizations_share_bounds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
