@@ -164,9 +164,9 @@ def tidy_notifications() -> None:
 @task(name="fourlane.maintenance.webhooks", service=SERVICE, tier="scheduled")
 def fail_lost_deliveries() -> None:
     """Mark deliveries as failed that have had no job for an hour."""
-    from fourlane.tasks.webhooks.setup import kept_deliveries
+    from fourlane.db.setup import kept_database
 
-    database = kept_deliveries(root())
+    database = kept_database(root(), "webhook_deliveries")
     if database is None:
         return
     from fourlane.tasks.webhooks import jobless

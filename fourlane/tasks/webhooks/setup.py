@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from fourlane.db.setup import database
@@ -14,7 +13,7 @@ from fourlane.threads import Threads
 if TYPE_CHECKING:
     from fourlane.db.engine import Database
 
-__all__ = ["Setup", "configure", "kept_deliveries", "setup"]
+__all__ = ["Setup", "configure", "setup"]
 
 # Of the process's pool, which it has in common with all else: deliveries wait for each other, and not for a connection.
 _MOST_THREADS: Final = 4
@@ -49,20 +48,6 @@ def configure(database: Database, *, disable_after: timedelta, has_channel: bool
 def setup() -> Setup:
     """That of this process. Raises SettingsError."""
     return _setup or root().part(_setup_of)
-
-
-def kept_deliveries(of: Root) -> Database | None:
-    """The database, where there are deliveries in it."""
-    if find_spec("sqlalchemy") is None:
-        return None
-    if of.settings.database_url is None and not (of.settings.data_dir / "fourlane.db").exists():
-        return None
-    from sqlalchemy import inspect
-
-    from fourlane.db.models import WebhookDelivery
-
-    ours = of.part(database)
-    return ours if inspect(ours.engine).has_table(WebhookDelivery.__tablename__) else None
 
 
 def _setup_of(of: Root) -> Setup:
