@@ -38,13 +38,14 @@ FourlaneError
 ├── EncryptionError         something cannot be encrypted or decrypted; names the key that is missing
 │   └── AlteredCiphertext   what was encrypted was changed, or was moved here from elsewhere
 │       └── AlteredSteps    of a job's recorded steps: a dead letter at once (also a Reject)
-└── Steering                raised inside a task to choose what happens to its job
-    ├── RateLimited         run again later, no attempt spent
-    │   ├── ProviderLimited a provider's limit has no room, or it asked for silence
-    │   └── ProviderDown    a provider fails, its circuit breaker is open
-    ├── Snooze              run again later, no attempt spent
-    └── Reject              a dead letter at once, no retry
-        └── NotStored       nothing is kept under this reference, or no longer (also a LookupError)
+└── Foreseen                says all in its text: a line in the log where a job ends by it, and no error report
+    └── Steering            raised inside a task to choose what happens to its job
+        ├── RateLimited     run again later, no attempt spent
+        │   ├── ProviderLimited   a provider's limit has no room, or it asked for silence
+        │   └── ProviderDown      a provider fails, its circuit breaker is open
+        ├── Snooze          run again later, no attempt spent
+        └── Reject          a dead letter at once, no retry
+            └── NotStored   nothing is kept under this reference, or no longer (also a LookupError)
 
 Cancelled                   raised inside a running task; a BaseException, as asyncio's
 └── LeaseLost               its job is another worker's by now
@@ -71,6 +72,7 @@ __all__ = [
     "EventTooLarge",
     "EventsRefused",
     "EventsUnavailable",
+    "Foreseen",
     "FourlaneError",
     "InputUnavailable",
     "InvalidArguments",
@@ -283,7 +285,11 @@ class AlteredCiphertext(EncryptionError):
     """What was encrypted was changed, or was moved here from elsewhere."""
 
 
-class Steering(FourlaneError):
+class Foreseen(FourlaneError):
+    """Base of the errors that are no fault of the program's: where a job ends by one, its text says all."""
+
+
+class Steering(Foreseen):
     """Base of the errors by which a task chooses what happens to its job."""
 
 

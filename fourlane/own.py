@@ -9,6 +9,7 @@ import fourlane.tasks.upkeep.maintenance
 import fourlane.tasks.webhooks.channel
 import fourlane.tasks.webhooks.delivery
 import fourlane.tasks.webhooks.endpoints
+import fourlane.tasks.webhooks.reopening
 import fourlane.webhooks.handlers  # noqa: F401
 from fourlane.tasks import modules
 

@@ -74,7 +74,7 @@ ARROWS = {
     "deliveries": "config db outbox providers queues root tasks",
     "webhooks": "config db events providers queues root tasks",
     "notifications": "config db deliveries events health outbox providers root secrets storage tasks",
-    "upkeep": "ai config db events notifications outbox queues root scheduler storage tasks",
+    "upkeep": "ai config db deliveries events notifications outbox queues root scheduler storage tasks",
     "own": "billing deliveries tasks upkeep webhooks",
     "app": "ai config db events notifications queues root storage webhooks",
     "commands": "ai app billing config db deliveries events observe outbox own process providers queues root "

@@ -1,4 +1,4 @@
-"""``fourlane doctor``: what is wrong with the server, the keys, the outbox and the event queues."""
+"""``fourlane doctor``: what is wrong with the server, the keys, the outbox, deliveries and the event queues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEVEL_COLORS: Final = {"ok": "green", "warn": "yellow", "error": "red"}
 @click.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
-    """Look for what is wrong with the server, the keys, the outbox and the event queues.
+    """Look for what is wrong with the server, the keys, the outbox, deliveries and the event queues.
 
     Exit code 1 when there is an error.
     """
@@ -29,7 +29,7 @@ def doctor(ctx: click.Context) -> None:
     from fourlane.queues.doctor import Level, examine
 
     with open_store() as store:
-        findings = [*examine(store, workers=browse.workers(store)), *_outbox(), *_event_queues(), *_models()]
+        findings = [*examine(store, workers=browse.workers(store)), *_database(), *_event_queues(), *_models()]
     if wants_json():
         print_json({"findings": findings})
     else:
@@ -42,16 +42,17 @@ def doctor(ctx: click.Context) -> None:
         ctx.exit(1)
 
 
-def _outbox() -> list[Finding]:
-    """Where DATABASE_URL says that there is one."""
+def _database() -> list[Finding]:
+    """Outbox and deliveries, where DATABASE_URL says that there are some."""
     from fourlane.config import load_settings
 
     if load_settings().database_url is None:
         return []
     with open_app() as app:
         from fourlane.outbox.doctor import examine_outbox
+        from fourlane.tasks.webhooks.doctor import examine_deliveries
 
-        return examine_outbox(app.database)
+        return [*examine_outbox(app.database), *examine_deliveries(app.database, app.store)]
 
 
 def _event_queues() -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from fourlane.config.groups.database import DatabaseSettings
     from fourlane.db.engine import Database
 
-__all__ = ["database", "open_database"]
+__all__ = ["database", "kept_database", "open_database"]
 
 
 def database(of: Root) -> Database:
@@ -22,6 +23,18 @@ def database(of: Root) -> Database:
     opened = open_database(of.settings)
     of.on_close(opened.close)
     return opened
+
+
+def kept_database(of: Root, table: str) -> Database | None:
+    """The database, where there is one with this table: housekeeping makes none. Raises as `open_database` does."""
+    if find_spec("sqlalchemy") is None:
+        return None
+    if of.settings.database_url is None and not (of.settings.data_dir / "fourlane.db").exists():
+        return None
+    from sqlalchemy import inspect
+
+    found = of.part(database)
+    return found if inspect(found.engine).has_table(table) else None
 
 
 def open_database(settings: DatabaseSettings) -> Database:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
+from fourlane.errors import Foreseen
 from fourlane.observe.logs import of_run, of_service
 from fourlane.outcome import Back, Cancel, Dead, Outcome, Postpone, Retry
 from fourlane.telling import Observer
@@ -37,7 +38,7 @@ class Lines(Observer):
                 log.log(logging.INFO if run.expected else logging.WARNING, line, *what, delay_ms, words)
             case Dead(reason, words):
                 line = "dead job=%s task=%s attempt=%d ms=%.1f reason=%s error=%s"
-                with_traceback = None if run.expected else _printable(error)
+                with_traceback = None if run.expected or isinstance(error, Foreseen) else _printable(error)
                 level = logging.INFO if run.expected else logging.ERROR
                 log.log(level, line, *what, reason, words, exc_info=with_traceback)
             case Postpone(delay_ms, _, unknown) if unknown:

@@ -14,7 +14,7 @@ import sentry_sdk
 from sentry_sdk import scope as scopes
 from sentry_sdk.integrations.logging import LoggingIntegration
 
-from fourlane.errors import Steering
+from fourlane.errors import Foreseen
 from fourlane.names import Queue, Tier
 from fourlane.observe import ids
 from fourlane.observe.monitors import Monitors
@@ -75,7 +75,7 @@ class Reports(Observer):
             sentry_sdk.capture_event(event, hint=hint)
 
     def _is_reported(self, run: Any, error: BaseException, outcome: Outcome) -> bool:
-        if run.expected or isinstance(error, Steering):
+        if run.expected or isinstance(error, Foreseen):
             return False
         return isinstance(outcome, Dead) or (self.every_attempt and isinstance(outcome, Retry))
 

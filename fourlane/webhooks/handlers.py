@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,13 +24,14 @@ from fourlane.queues.latest import Latest
 from fourlane.retry import Backoff
 from fourlane.tasks.callables import check_function, is_async, is_awaitable, name_of
 from fourlane.tasks.task import Task, task
-from fourlane.webhooks.verify import PROVIDERS
+from fourlane.webhooks.verify import PROVIDERS, Verified
 
 __all__ = [
     "REMEMBERED_MS",
     "SERVICE",
     "Event",
     "enqueue_once",
+    "event_of",
     "forward_webhook",
     "handle",
     "handlers_of",
@@ -65,6 +66,19 @@ class Event:
     subject: str
     payload: dict[str, Any]
     late: bool = False
+
+
+def event_of(verified: Verified) -> dict[str, Any]:
+    """The fields of an `Event`, as a job carries them. Its payload is no copy, which a deep one would make recurse."""
+    event = Event(
+        verified.provider,
+        verified.id,
+        verified.type,
+        verified.created_at_ms,
+        verified.subject,
+        verified.payload,
+    )
+    return {field.name: getattr(event, field.name) for field in fields(event)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,16 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fourlane.errors import FourlaneError, InvalidArguments, JobTooLarge
 from fourlane.queues import carry
 from fourlane.queues.guards.senders import KnownSenders
+from fourlane.webhooks import fault
 from fourlane.webhooks.address import plain
 from fourlane.webhooks.gates import Gates
-from fourlane.webhooks.handlers import SERVICE, Event, enqueue_once, handle, handlers_of
+from fourlane.webhooks.handlers import SERVICE, enqueue_once, event_of, handle, handlers_of
 from fourlane.webhooks.refusals import Refusal, Refusals
 from fourlane.webhooks.refused import STATUS, Refused
 from fourlane.webhooks.verify import Senders, Verified, verify
@@ -117,8 +118,8 @@ class Receiver:
             return self._refuse(provider, sender, refused)
         except FourlaneError as trouble:
             _log.error("webhook of %r cannot be taken now: %s", provider, trouble)
-        except Exception:
-            _log.exception("webhook of %r cannot be taken, by a fault of ours", provider)
+        except Exception as error:
+            _log.error("webhook of %.40r cannot be taken, by a fault of ours: %s", provider, fault.told(error))
         return answer_of(503, _AGAIN_SECONDS)
 
     def _take(self, provider: str, headers: Mapping[str, str], raw_body: bytes, sender: str) -> Answer:
@@ -154,22 +155,15 @@ def _known_senders() -> KnownSenders:
 
 
 def _accept(verified: Verified) -> Answer:
-    event = Event(
-        verified.provider,
-        verified.id,
-        verified.type,
-        verified.created_at_ms,
-        verified.subject,
-        verified.payload,
-    )
+    event = event_of(verified)
     try:
-        with carry.sealing(any(handler.encrypt for handler in handlers_of(event.provider, event.type))):
-            job_id = enqueue_once(handle, [asdict(event)], key=f"{event.provider}:{event.id}")
+        with carry.sealing(any(handler.encrypt for handler in handlers_of(verified.provider, verified.type))):
+            job_id = enqueue_once(handle, [event], key=f"{verified.provider}:{verified.id}")
     except JobTooLarge as error:
         raise Refused("size", str(error)) from error
     except InvalidArguments as error:
         raise Refused("unusable", str(error)) from error
-    return Answer(200, json.dumps({"received": True, "id": event.id, "job": job_id}).encode())
+    return Answer(200, json.dumps({"received": True, "id": verified.id, "job": job_id}).encode())
 
 
 _LOST: Final = ("unusable", "size")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fourlane.errors import FourlaneError
+from fourlane.webhooks import fault
 from fourlane.webhooks.refused import Reason, Refused
 from fourlane.webhooks.verify import PROVIDERS
 
@@ -67,8 +68,8 @@ class Refusals:
             self._report(Refusal(provider, refused.reason, detail, address, unreported))
         except FourlaneError as error:
             _log.error("a refused webhook could not be recorded: %s", error)
-        except Exception:
-            _log.exception("a refused webhook could not be recorded")
+        except Exception as error:
+            _log.error("a refused webhook could not be recorded: %s", fault.told(error))
 
     def _may_report(self) -> int | None:
         """How many went unreported before this one; None when this one does, too."""

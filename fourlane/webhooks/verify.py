@@ -38,6 +38,9 @@ PROVIDERS: Final = ("stripe", "paypal", "supabase")
 TOLERANCE_SECONDS: Final = 300
 _MAX_ID: Final = 200
 _MAX_HEADER: Final = 8_192
+_MAX_DEPTH: Final = 500
+"""Objects and lists in each other. Python follows a thousand, less the calls it is in already, here or in workers."""
+_OPERATIONS: Final = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 _LAST_SECOND: Final = 253_402_300_800
 """The year 10000: what is later is no time that anybody can write."""
 
@@ -179,6 +182,7 @@ def _paypal(request: _Request, senders: Senders) -> Verified:
     event = _event(request.body)
     if senders.paypal.way == "lookup":
         event = senders.paypal.look_up(_text(event, "id"), sent, address=request.address)
+        _check_depth(event)
     created_at = _epoch_seconds(str(event.get("create_time", "")))
     resource = event.get("resource")
     return Verified(
@@ -209,6 +213,8 @@ def _supabase(request: _Request, senders: Senders) -> Verified:
         raise Refused("signature", "not our shared secret" if given else "there is no shared secret")
     event = _event(body)
     kind, table = _text(event, "type"), _text(event, "table")
+    if kind not in _OPERATIONS:  # no trigger says so, and a handler of `table.*` would take it for a change of a row
+        raise Refused("unusable", f"its type is none of {', '.join(_OPERATIONS)}")
     digest = hashlib.sha256(body).hexdigest()
     record = event.get("record")
     return Verified(
@@ -295,7 +301,19 @@ def _event(body: bytes) -> dict[str, Any]:
         raise Refused("unusable", f"no job can carry its body: {error}") from None
     if not isinstance(event, dict):
         raise Refused("unusable", "its body is no JSON object")
+    _check_depth(event)
     return event
+
+
+def _check_depth(event: dict[str, Any]) -> None:
+    """Refuse what is nested too deep for a job, whatever is on the stack here. Raises Refused."""
+    level: list[Any] = [event]
+    for _ in range(_MAX_DEPTH):
+        items = (item for one in level for item in (one.values() if isinstance(one, dict) else one))
+        level = [item for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise Refused("unusable", f"no job can carry its body: it is nested over {_MAX_DEPTH} deep")
 
 
 def _text(event: Mapping[str, Any], key: str) -> str:

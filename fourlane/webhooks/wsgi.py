@@ -1,13 +1,14 @@
 """The receiving endpoint, for any WSGI server: ``POST /api/webhooks/{stripe,paypal,supabase}``.
 
-gunicorn 'fourlane.webhooks.wsgi:from_settings()'
+gunicorn --threads 16 'fourlane.webhooks.wsgi:from_settings()'
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fourlane.root import root
 from fourlane.webhooks.address import sender
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["application", "from_settings"]
 
+_log = logging.getLogger("fourlane.webhooks")
+_ONE_AT_A_TIME: Final = (
+    "this server takes one request at a time in a process: a few slow senders keep all others out. Give it threads "
+    "(gunicorn --threads 16), or put a proxy before it that buffers bodies"
+)
+
 WSGI = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 
 
@@ -31,7 +38,13 @@ def application(receiver: Receiver, *, proxies: int = 0) -> WSGI:
       proxies: how many proxies of ours add to ``X-Forwarded-For``; with 0 the header is not believed.
     """
 
+    warned = False
+
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        nonlocal warned
+        if not warned and not environ.get("wsgi.multithread", True):
+            warned = True
+            _log.warning(_ONE_AT_A_TIME)
         reply = _reply(receiver, environ, proxies)
         start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers_of(reply))
         return [reply.body]

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from fourlane.errors import Reject
 from fourlane.observe.lines import Lines, LinesOfAll, Parked
 from fourlane.outcome import PLAIN, Back, Cancel, Dead, Outcome, Postpone, Result, Retry
+from fourlane.tasks.webhooks import DeliveryFailed
 
 
 def run(*, expected: bool = False) -> Any:
@@ -37,6 +39,21 @@ def test_a_line_for_each_end(
     [record] = caplog.records
     assert (record.name, record.levelname) == ("fourlane.worker", level)
     assert record.getMessage() == line.format("job=1abc task=send attempt=2 ms=0.0")
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"),
+    [(Reject("HTTP 404"), False), (DeliveryFailed("HTTP 503"), False), (OSError("no"), True)],
+)
+def test_who_is_refused_by_others_fills_no_log(
+    error: Exception, has_traceback: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        raise error
+    except Exception as raised:
+        Lines().ended(run(), Dead("error", str(error), b""), raised)
+    [record] = caplog.records
+    assert (record.levelname, bool(record.exc_info)) == ("ERROR", has_traceback)
 
 
 def test_done_jobs_have_a_line_where_it_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -95,6 +95,14 @@ def test_a_dripping_body_is_ended_under_gunicorn() -> None:
         assert time.monotonic() - started < 5
 
 
+def test_a_server_of_one_at_a_time_is_warned_of_once(broker: RedisBroker, caplog: pytest.LogCaptureFixture) -> None:
+    request: Any = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.input": io.BytesIO()}
+    endpoint = wsgi.application(receiver())
+    for has_threads, warnings in ((True, 0), (False, 1), (False, 1)):
+        endpoint(request | {"wsgi.multithread": has_threads}, lambda *_: lambda _: None)
+        assert caplog.text.count("one request at a time") == warnings
+
+
 def test_an_unwanted_body_is_ended_under_gunicorn() -> None:
     with shown() as (_, environ):
         wsgi_body.leave(environ)

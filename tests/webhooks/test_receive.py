@@ -342,6 +342,8 @@ def test_a_handler_that_fails_for_ever_is_a_dead_letter(broker: RedisBroker, wor
         (b'{"id":"evt_7","type":"x","amount":1e999}', "no job can carry its body: Number out of range"),
         (b'{"id":"evt_7","type":"x","name":"\\ud800"}', "no job can carry its body"),
         (b'{"id":"evt_7","type":"x","amount":' + b"9" * 10_000 + b"}", "no job can carry its body: Integer value out"),
+        (b'{"id":"evt_7","type":"x","in":' + b"[" * 500 + b"]" * 500 + b"}", "nested over 500 deep"),
+        (b'{"id":"evt_7","type":"x","in":' + b"[" * 999 + b"]" * 999 + b"}", "no job can carry its body"),
         (b'{"id":"evt_7","type":7}', "it has no type"),
     ],
 )
@@ -361,6 +363,20 @@ def test_what_is_genuine_and_no_job_can_carry_is_told_of(
     assert _waiting(broker) == 0
 
 
+def test_what_is_nested_in_measure_is_handled(broker: RedisBroker, work: Callable[[], None]) -> None:
+    seen: list[str] = []
+
+    @on_webhook("stripe", "x")
+    def nested(event: Event) -> None:
+        seen.append(json.dumps(event.payload["in"]))
+
+    deep = "[" * 498 + "]" * 498
+    body = f'{{"id":"evt_8","type":"x","in":{deep}}}'.encode()
+    assert receiver().receive("stripe", headers(body), body).status == 200
+    work()
+    assert seen == [deep]
+
+
 def test_what_strangers_write_is_kept_readable(broker: RedisBroker) -> None:
     told: list[Refusal] = []
     answer = receiver(report=told.append).receive("no\x00\n\ud800é" * 100, {}, b"", address="1.2.3.4\n")
@@ -371,14 +387,19 @@ def test_what_strangers_write_is_kept_readable(broker: RedisBroker) -> None:
     assert refusal.detail.isprintable()
 
 
-def test_a_fault_of_ours_is_no_exception(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> str:
-        raise KeyError("ours")
+def test_a_fault_of_ours_is_no_exception(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*again: object, **_: object) -> str:
+        return fail(*again)
 
     monkeypatch.setattr("fourlane.webhooks.receive.enqueue_once", fail)
     body = event()
     answer = receiver().receive("stripe", headers(body), body)
     assert (answer.status, answer.headers) == (503, (("Retry-After", "10"),))
+    [record] = caplog.records
+    assert "by a fault of ours: RecursionError: maximum" in record.getMessage()
+    assert (record.getMessage().count("\n") < 20, record.exc_info) == (True, None)
 
 
 @pytest.mark.parametrize("given", [{"Stripe-Signature": 7}, {7: "x"}, None])

@@ -178,6 +178,12 @@ def test_a_database_webhook() -> None:
     update = INSERT.replace(b"INSERT", b"UPDATE")
     ids = {check("supabase", headers, update, supabase_secrets=["s3cret"]).id for _ in range(2)}
     assert len(ids) == 2  # but set to the same value twice
+    emptied = b'{"type":"TRUNCATE","table":"credit_transactions","schema":"public","record":null,"old_record":null}'
+    event = check("supabase", headers, emptied, supabase_secrets=["s3cret"])
+    assert (event.type, event.subject) == ("credit_transactions.truncate", "")
+    for odd in (b"insert", b"GRANT", b"INSERT.x"):
+        body = INSERT.replace(b"INSERT", odd)
+        assert refusal("supabase", headers, body, supabase_secrets=["s3cret"]) == "unusable"
     for headers in ({}, {"X-Webhook-Secret": "guess"}, {"X-Webhook-Secret": ""}, {"Authorization": "Basic s3cret"}):
         assert refusal("supabase", headers, INSERT, supabase_secrets=["s3cret"]) == "signature"
     assert refusal("supabase", {"X-Webhook-Secret": ""}, INSERT) == "not configured"

@@ -161,16 +161,20 @@ def deliveries_purge(older_than: int, yes: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @yes_option
 def resend(ids: tuple[uuid.UUID, ...], dry_run: bool, yes: bool, **which: Any) -> None:
-    """Deliver again, under the same webhook-ids: these IDs, or what failed and fits (at most 10,000 a call)."""
+    """Deliver again, under the same webhook-ids: these IDs, or what failed and fits (at most 10,000 a call).
+
+    Of what is pending only that whose job is gone: it was cancelled, purged or lost.
+    """
+    from fourlane.tasks.webhooks.events import may_be_resent
     from fourlane.tasks.webhooks.events import resend as deliver_again
 
     if not ids and not any(which.values()):
         raise click.UsageError("give ids, or a filter such as --endpoint or --newer-than")
     wanted = _Filter(**which | {"status": which["status"] or (None if ids else "failed")})
     with session_here() as session:
-        found = [delivery for delivery in wanted.find(session, MOST, ids) if delivery.status != "pending"]
+        found = may_be_resent(session, wanted.find(session, MOST, ids))
         if missing := set(ids) - {delivery.id for delivery in found}:
-            fail(f"there is no delivery {next(iter(missing))} that has ended")
+            fail(f"there is no delivery {next(iter(missing))} that has ended or lost its job")
         if dry_run:
             say(f"{len(found):,} would be delivered again", would_resend=len(found))
             return

@@ -11,7 +11,17 @@ from fourlane.config.values import Switch, json_object
 
 __all__ = ["HOUSEKEEPING", "UpkeepSettings"]
 
-HOUSEKEEPING: Final = ("dead-letters", "limits", "doctor", "notifications", "files", "ai-books", "ai-batches", "alerts")
+HOUSEKEEPING: Final = (
+    "dead-letters",
+    "limits",
+    "doctor",
+    "notifications",
+    "webhooks",
+    "files",
+    "ai-books",
+    "ai-batches",
+    "alerts",
+)
 """What tasks/upkeep/maintenance.py does."""
 _FIX: Final = f"""write {{"doctor": "off", "limits": "0 5 * * *"}}; there are {", ".join(HOUSEKEEPING)}"""
 

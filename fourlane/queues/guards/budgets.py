@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from fourlane.queues.over import over
 from fourlane.queues.redis.replies import fields, pairs
 from fourlane.queues.store import Store
 
@@ -204,12 +205,9 @@ class Budgets:
             swept += self._give_back(held, msgspec.json.encode(rest))
         return swept
 
-    def _of_jobs_that_are_over(self, service: str, some: list[SetAside]) -> Iterator[SetAside]:
-        keys = self._store.service(service).all
-        for first in range(0, len(some), _CHUNK):
-            chunk = some[first : first + _CHUNK]
-            over = self._store.connector.run("over", keys, [held.reservation.job for held in chunk])
-            yield from (held for held, is_over in zip(chunk, over, strict=True) if is_over)
+    def _of_jobs_that_are_over(self, service: str, some: list[SetAside]) -> list[SetAside]:
+        gone = over(self._store, service, [held.reservation.job for held in some])
+        return [held for held in some if held.reservation.job in gone]
 
     def _give_back(self, held: SetAside, remembered: bytes) -> int:
         keys = (self._keys.reservations, *self._accounts(held.reservation.tenant, held.reservation.day))

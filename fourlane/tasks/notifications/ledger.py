@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
-from sqlalchemy import delete, inspect, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -234,10 +234,6 @@ class Ledger(Wishes):
                 record.status, record.error = status, detail or None
             record.provider_message_id = record.provider_message_id or message_id
             return Reported(record.recipient or "", record.tenant)
-
-    def is_there(self) -> bool:
-        """Whether this database has the tables."""
-        return inspect(self._database.engine).has_table(NotificationRecord.__tablename__)
 
     def give_up(self, before: datetime) -> int:
         """Make ``unclear`` what has been ``sending`` since before this moment: its job is dead. How many that were."""

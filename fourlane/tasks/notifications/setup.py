@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from fourlane.db.setup import database
+from fourlane.db.setup import database, kept_database
 from fourlane.providers.setup import carrier
 from fourlane.root import Root, root
 from fourlane.storage.setup import inputs
@@ -119,9 +118,4 @@ def ledger(of: Root) -> Ledger:
 
 def kept_ledger(of: Root) -> Ledger | None:
     """The records of notifications; None where there is no database of them."""
-    if importlib.util.find_spec("sqlalchemy") is None:
-        return None
-    if of.settings.database_url is None and not (of.settings.data_dir / "fourlane.db").exists():
-        return None
-    found = of.part(ledger)
-    return found if found.is_there() else None
+    return None if kept_database(of, "notification_records") is None else of.part(ledger)

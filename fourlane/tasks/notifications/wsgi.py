@@ -8,7 +8,7 @@
 ``GET /unsubscribe``      a page with a button: programs that look at links must not unsubscribe anybody
 ========================  =====================================================================
 
-Serve it under any prefix: ``gunicorn 'fourlane.tasks.notifications.wsgi:from_settings()'``.
+Serve it under any prefix: ``gunicorn --threads 16 'fourlane.tasks.notifications.wsgi:from_settings()'``.
 """
 
 from __future__ import annotations

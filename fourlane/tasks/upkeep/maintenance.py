@@ -32,6 +32,7 @@ TIMES: Final = {
     "limits": "37 * * * *",
     "doctor": "0 4 * * *",
     "notifications": "27 3 * * *",
+    "webhooks": "57 * * * *",
     "files": "47 3 * * *",
     "ai-books": OFF,
     "ai-batches": OFF,
@@ -91,6 +92,7 @@ def schedules(moved: Mapping[str, str]) -> dict[str, Schedule]:
         "limits": count_limits_again,
         "doctor": examine,
         "notifications": tidy_notifications,
+        "webhooks": fail_lost_deliveries,
         "files": prune_files,
         "ai-books": keep_ai_books,
         "ai-batches": collect_ai_batches,
@@ -157,6 +159,20 @@ def tidy_notifications() -> None:
         forgotten += some
     if forgotten:
         log.info("forgot records of notifications number=%d", forgotten)
+
+
+@task(name="fourlane.maintenance.webhooks", service=SERVICE, tier="scheduled")
+def fail_lost_deliveries() -> None:
+    """Mark deliveries as failed that have had no job for an hour."""
+    from fourlane.db.setup import kept_database
+
+    database = kept_database(root(), "webhook_deliveries")
+    if database is None:
+        return
+    from fourlane.tasks.webhooks import jobless
+
+    if lost := jobless.fail(database, _store(), before=datetime.now(UTC) - jobless.PATIENCE):
+        log.warning("webhooks number=%d: their jobs were cancelled, purged or lost; see `webhooks resend`", lost)
 
 
 @task(name="fourlane.maintenance.files", service=SERVICE, tier="scheduled")

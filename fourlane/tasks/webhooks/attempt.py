@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import dramatiq.errors
 
-from fourlane.errors import FourlaneError, Reject
+from fourlane.errors import Foreseen, Reject
 from fourlane.tasks.context import current_job
 from fourlane.tasks.webhooks.judging import judge
 from fourlane.tasks.webhooks.loading import client, ready
@@ -26,7 +26,7 @@ __all__ = ["Delivered", "DeliveryFailed", "attempt", "id_here", "raise_for", "se
 _log = logging.getLogger("fourlane.webhooks")
 
 
-class DeliveryFailed(FourlaneError):
+class DeliveryFailed(Foreseen):
     """The receiver did not take the webhook this time; the job is tried again."""
 
 

@@ -25,7 +25,7 @@ from fourlane.tasks.webhooks import logbook
 from fourlane.tasks.webhooks.attempt import DeliveryFailed, raise_for, send
 from fourlane.tasks.webhooks.lines import endpoint_line, lines_to_endpoint
 from fourlane.tasks.webhooks.loading import client, ready
-from fourlane.tasks.webhooks.policy import BACKOFF, JOB_MS, MAX_RETRIES, SERVICE, Policy, policy
+from fourlane.tasks.webhooks.policy import BACKOFF, JOB_MS, MAX_RETRIES, SERVICE, TIER, Policy, policy
 from fourlane.tasks.webhooks.setup import Setup, setup
 from fourlane.tasks.webhooks.signing import signed
 
@@ -38,7 +38,7 @@ __all__ = ["deliver_to_endpoint", "purge", "purge_older"]
 @task(
     name="fourlane.webhooks.deliver_to_endpoint",
     service=SERVICE,
-    tier="P1",
+    tier=TIER,
     max_retries=MAX_RETRIES,
     backoff=BACKOFF,
     timeout_ms=JOB_MS,
@@ -101,7 +101,7 @@ def _load(database: Database, delivery_id: str) -> _Todo | None:
         if delivery.status in ("delivered", "skipped"):
             return None  # failed ones are tried again: their job was replayed
         if endpoint.disabled_at is not None:
-            delivery.status, delivery.error = "skipped", f"the endpoint is disabled: {endpoint.disabled_reason}"
+            logbook.skip(delivery, endpoint)
             return None
         return _Todo(
             id=delivery.id,

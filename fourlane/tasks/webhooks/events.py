@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fourlane.db.models import WebhookDelivery, WebhookEndpoint
 
-__all__ = ["payload_version", "resend", "send_event"]
+__all__ = ["may_be_resent", "payload_version", "resend", "send_event"]
 
 _versions: dict[str, Callable[[str, Any], Any]] = {}
 
@@ -62,16 +62,23 @@ def send_event(
 
 
 def resend(session: Session, deliveries: list[WebhookDelivery]) -> int:
-    """Deliver again what has ended, under the same ids, when the transaction commits. Returns how many."""
+    """Deliver again what may be, under the same ids, when the transaction commits. Returns how many."""
     from fourlane.db.models import WebhookEndpoint
 
-    number = 0
-    for delivery in deliveries:
-        if delivery.status != "pending":
-            delivery.status, delivery.attempts, delivery.error = "pending", 0, None
-            _enqueue(session, delivery, session.get_one(WebhookEndpoint, delivery.endpoint_id))
-            number += 1
-    return number
+    chosen = may_be_resent(session, deliveries)
+    for delivery in chosen:
+        delivery.status, delivery.attempts, delivery.error = "pending", 0, None
+        _enqueue(session, delivery, session.get_one(WebhookEndpoint, delivery.endpoint_id))
+    return len(chosen)
+
+
+def may_be_resent(session: Session, deliveries: list[WebhookDelivery]) -> list[WebhookDelivery]:
+    """Those that have ended, and those pending whose job is gone. Raises RedisUnavailable where some are pending."""
+    from fourlane.tasks.webhooks.jobless import jobless
+
+    job_ids = [delivery.job_id for delivery in deliveries if delivery.status == "pending"]
+    gone = jobless(session, deliver_to_endpoint.broker.store, job_ids) if job_ids else set()
+    return [delivery for delivery in deliveries if delivery.status != "pending" or delivery.job_id in gone]
 
 
 def _delivery(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fourlane.db.models import WebhookDelivery, WebhookEndpoint
     from fourlane.providers import http
 
-__all__ = ["Entry", "write"]
+__all__ = ["Entry", "skip", "write"]
 
 _log = logging.getLogger("fourlane.webhooks")
 
@@ -49,7 +49,8 @@ class Entry:
 def write(
     setup: Setup, delivery_id: uuid.UUID, entry: Entry, *, now: datetime, slow_ms: float, made_for: int | None
 ) -> Order:
-    """In one transaction. Returns what follows for the endpoint's line.
+    """In one transaction. Returns what follows for the endpoint's line; takes the error away where no attempt follows
+    because the endpoint is disabled.
 
     Parameters:
       made_for: deliveries that the endpoint took at once when this one was made.
@@ -64,6 +65,11 @@ def write(
         before = Standing(endpoint.consecutive_failures, endpoint.consecutive_slow)
         after = stands(before, attempted, slow_ms=slow_ms)
         _write_endpoint(session, setup, endpoint, after, now)
+        if endpoint.disabled_at is not None:
+            if row.status == "pending":
+                skip(row, endpoint)
+                entry.error = None  # nobody comes again, and those behind it need not wait
+            return Order()  # its line stays open, so that what waits is skipped
         most = endpoint.max_concurrency
         return order(before, after, attempted, most=most, made_for=most if made_for is None else made_for)
 
@@ -84,6 +90,11 @@ def _write_delivery(row: WebhookDelivery, entry: Entry, now: datetime) -> None:
         row.status, row.delivered_at = "delivered", now
     elif entry.is_final:
         row.status = "failed"
+
+
+def skip(row: WebhookDelivery, endpoint: WebhookEndpoint) -> None:
+    """It is not delivered, for its endpoint is disabled."""
+    row.status, row.error = "skipped", f"the endpoint is disabled: {endpoint.disabled_reason}"
 
 
 def _stored(text: str) -> str:

@@ -68,14 +68,27 @@ def change_endpoint(
     max_concurrency: int | None = None,
     by: Policy | None = None,
 ) -> None:
-    """Change what is given. Deliveries that are on their way go to the new URL. Raises InvalidEndpoint."""
+    """Change what is given. Deliveries that are on their way go to the new URL, at once when the transaction commits.
+
+    Raises InvalidEndpoint.
+    """
     if url is not None:
         check_url(url, by or policy())
         endpoint.url = url
+        _begin_anew(endpoint)
     if event_types is not None:
         endpoint.event_types = _checked_types(event_types)
     if max_concurrency is not None:
         endpoint.max_concurrency = _checked_number(max_concurrency)
+
+
+def _begin_anew(endpoint: WebhookEndpoint) -> None:
+    from sqlalchemy.orm import object_session
+
+    from fourlane.tasks.webhooks import rows
+
+    if (session := object_session(endpoint)) is not None:  # else nobody delivers to it yet
+        rows.begin_anew(session, endpoint)
 
 
 def _checked_types(types: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fourlane.errors import FourlaneError
+from fourlane.names import Tier
 from fourlane.retry import Backoff
 from fourlane.root import Root, root
 
@@ -15,6 +16,7 @@ __all__ = [
     "MAX_RETRIES",
     "PRIVATE_BY",
     "SERVICE",
+    "TIER",
     "InvalidEndpoint",
     "Policy",
     "check_url",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 SERVICE: Final = "webhooks"
+TIER: Final = Tier.P1
 MAX_RETRIES: Final = 3
 BACKOFF: Final = Backoff(min_ms=1_000, max_ms=4_000, jitter=False)
 JOB_MS: Final = 60_000

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 
 from fourlane.db.models import AuditLog, WebhookDelivery, WebhookEndpoint
 from fourlane.db.statements import changed_by
+from fourlane.tasks.webhooks.reopening import reopen_for
 
-__all__ = ["disable", "enable", "new_secret", "rotate", "secrets_of", "wanting", "wants"]
+__all__ = ["begin_anew", "disable", "enable", "new_secret", "rotate", "secrets_of", "wanting", "wants"]
 
 OVERLAP: Final = timedelta(hours=24)
 """How long the secret before is valid after a rotation."""
@@ -65,14 +66,22 @@ def rotate(endpoint: WebhookEndpoint, *, now: datetime, overlap: timedelta = OVE
 def disable(session: Session, endpoint: WebhookEndpoint, reason: str, *, actor: str, now: datetime) -> None:
     """Deliver nothing more there until it is enabled."""
     endpoint.disabled_at, endpoint.disabled_reason = now, reason
+    reopen_for(session, endpoint.id)  # what waits comes, and is skipped
     _audit(session, endpoint, "webhooks.endpoint-disabled", actor, {"reason": reason})
 
 
 def enable(session: Session, endpoint: WebhookEndpoint, *, actor: str) -> None:
     """Deliver there again, with a clean record."""
-    endpoint.disabled_at = endpoint.disabled_reason = endpoint.failing_since = None
-    endpoint.consecutive_failures = endpoint.consecutive_slow = 0
+    endpoint.disabled_at = endpoint.disabled_reason = None
+    begin_anew(session, endpoint)
     _audit(session, endpoint, "webhooks.endpoint-enabled", actor, {})
+
+
+def begin_anew(session: Session, endpoint: WebhookEndpoint) -> None:
+    """What it did before tells nothing of it now."""
+    endpoint.failing_since = None
+    endpoint.consecutive_failures = endpoint.consecutive_slow = 0
+    reopen_for(session, endpoint.id)
 
 
 def _audit(session: Session, endpoint: WebhookEndpoint, action: str, actor: str, details: dict[str, Any]) -> None:

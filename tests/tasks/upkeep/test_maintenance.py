@@ -5,19 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fourlane import crypto
 from fourlane.app import App
 from fourlane.config import load_settings
 from fourlane.config.groups.upkeep import HOUSEKEEPING
+from fourlane.db.models import WebhookDelivery, WebhookEndpoint
+from fourlane.db.setup import open_database
 from fourlane.errors import InvalidSchedule
 from fourlane.queues import control, dead_letters, schedules
 from fourlane.queues.broker import Opened, RedisBroker
 from fourlane.queues.guards import Bound, Budgets, PaidCall
 from fourlane.queues.store import Store
+from fourlane.root import root
 from fourlane.scheduler import manage
 from fourlane.scheduler.declare import synchronise
 from fourlane.tasks import ai
@@ -46,7 +53,8 @@ def stored(store: Store) -> dict[str, str]:
 def test_schedules_are_moved_and_switched_off(store: Store) -> None:
     maintenance.synchronise(store, {}, 1)
     assert stored(store) == BY_DEFAULT
-    maintenance.synchronise(store, {"limits": "5 * * * *", "doctor": "off", "notifications": "off", "files": "off"}, 2)
+    off = dict.fromkeys(BY_DEFAULT.keys() - {"dead-letters", "limits"}, "off")
+    maintenance.synchronise(store, off | {"limits": "5 * * * *"}, 2)
     assert stored(store) == {"dead-letters": "17 2 * * *", "limits": "5 * * * *"}
     maintenance.synchronise(store, dict.fromkeys(maintenance.TIMES, "off"), 3)
     assert stored(store) == {}
@@ -125,6 +133,31 @@ def test_old_files_go(
         maintenance.prune_files()
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == left
     assert ("pruned stored files number=1" in caplog.text) == (left == ["new"])
+
+
+def test_deliveries_that_lost_their_jobs_fail(
+    migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", migrated_sqlite_url)
+    monkeypatch.setenv("FOURLANE_ENCRYPTION_KEYS", crypto.new_key())
+    made = {"event_id": "evt_1", "event_type": "a", "payload": {}, "updated_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    with closing(open_database(load_settings())) as database, database.begin() as session:
+        endpoint = WebhookEndpoint(id=uuid.uuid4(), url="https://example.org", secret="s")
+        session.add(endpoint)
+        session.flush()
+        session.add(WebhookDelivery(**made, endpoint_id=endpoint.id, job_id=str(uuid.uuid4())))
+    with caplog.at_level(logging.WARNING, "fourlane.maintenance"):
+        maintenance.fail_lost_deliveries()
+    assert "webhooks number=1: their jobs were cancelled, purged or lost" in caplog.text
+    root().close()
+    crypto.configure(None)
+
+
+def test_housekeeping_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOURLANE_DATA_DIR", str(tmp_path))
+    maintenance.fail_lost_deliveries()
+    maintenance.tidy_notifications()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_no_file_was_ever_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,8 @@ def test_deliveries_and_resending(hooks: Command, monkeypatch: pytest.MonkeyPatc
     assert "1 are on their way" in hooks("webhooks", "resend", "--newer-than", "1h", "--yes").stdout
     [delivery] = json.loads(hooks("webhooks", "deliveries", "list", "--json").stdout)["deliveries"]
     assert (delivery["status"], delivery["error"]) == ("pending", None)
+    # Its job waits in the outbox.
+    assert "0 would be delivered again" in hooks("webhooks", "resend", "--status", "pending", "--dry-run").stdout
 
 
 def test_is_it_genuine(hooks: Command) -> None:

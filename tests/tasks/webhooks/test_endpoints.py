@@ -33,7 +33,7 @@ from fourlane.outbox.relay import Relay
 from fourlane.providers.http import loop as http_loop
 from fourlane.queues.broker import RedisBroker
 from fourlane.root import Root
-from fourlane.tasks.webhooks import channel, endpoints, events, lines, policy, rows, setup, standing
+from fourlane.tasks.webhooks import channel, endpoints, events, lines, policy, reopening, rows, setup, standing
 from fourlane.tasks.webhooks.delivery import deliver
 from fourlane.tasks.webhooks.endpoints import deliver_to_endpoint
 from fourlane.tasks.webhooks.events import payload_version, resend, send_event
@@ -163,7 +163,7 @@ def _world(url: str, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyP
     broker = RedisBroker(url=redis_url, namespace=namespace)
     before = dramatiq.broker.global_broker
     dramatiq.broker.global_broker = broker
-    for made in (deliver_to_endpoint, deliver, channel.tell_channel):
+    for made in (deliver_to_endpoint, deliver, channel.tell_channel, reopening.reopen):
         monkeypatch.setattr(made, "broker", broker)
         broker.declare_actor(made)
     monkeypatch.setattr(policy, "_policy", None)

@@ -21,6 +21,7 @@ from fourlane.errors import ProviderDown, ProviderLimited
 from fourlane.providers.ai.batches import MOST_REQUESTS, Batch
 from fourlane.providers.ai.errors import status_of
 from fourlane.queues.guards import Batches
+from fourlane.queues.over import over
 from fourlane.queues.store import Store
 from fourlane.sealing import open_file
 from fourlane.tasks.ai.batches.delivering import Delivery
@@ -153,15 +154,14 @@ class Submitting:
         """Those whose job still wants an answer; the others are taken away: nothing was paid for them."""
         of = {ticket: found for ticket in tickets if (found := self._batches.look(ticket)) is not None}
         whose = {ticket: msgspec.json.decode(found.about, type=Whose) for ticket, found in of.items()}
-        over: set[str] = {ticket for ticket in tickets if ticket not in whose}
+        done: set[str] = {ticket for ticket in tickets if ticket not in whose}
         for service in {one.service for one in whose.values()}:
             of_service = [ticket for ticket, one in whose.items() if one.service == service]
-            ids = [whose[ticket].job for ticket in of_service]
-            told = self._store.connector.run("over", self._store.service(service).all, ids)
-            over |= {ticket for ticket, is_over in zip(of_service, told, strict=True) if is_over}
-        if over:
-            self._batches.withdraw(model, sorted(over), name)
-        return [ticket for ticket in tickets if ticket not in over]
+            gone = over(self._store, service, [whose[ticket].job for ticket in of_service])
+            done |= {ticket for ticket in of_service if whose[ticket].job in gone}
+        if done:
+            self._batches.withdraw(model, sorted(done), name)
+        return [ticket for ticket in tickets if ticket not in done]
 
     def _keep(self, name: str, record: Open) -> None:
         self._batches.keep(name, packed(record))
