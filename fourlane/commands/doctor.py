@@ -43,10 +43,11 @@ def doctor(ctx: click.Context) -> None:
 
 
 def _outbox() -> list[Finding]:
-    """Where DATABASE_URL says that there is one."""
+    """Where there is a database."""
     from fourlane.config import load_settings
+    from fourlane.db.setup import has_database
 
-    if load_settings().database_url is None:
+    if not has_database(load_settings()):
         return []
     with open_app() as app:
         from fourlane.outbox.doctor import examine_outbox

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fourlane.config.groups.database import DatabaseSettings
     from fourlane.db.engine import Database
 
-__all__ = ["database", "open_database"]
+__all__ = ["database", "has_database", "open_database"]
 
 
 def database(of: Root) -> Database:
@@ -22,6 +22,13 @@ def database(of: Root) -> Database:
     opened = open_database(of.settings)
     of.on_close(opened.close)
     return opened
+
+
+def has_database(settings: DatabaseSettings) -> bool:
+    """Whether there is one to look at: DATABASE_URL names it, or a program here has made the SQLite file."""
+    if settings.database_url is None:
+        return settings.environment != "production" and _file(settings).exists()
+    return True
 
 
 def open_database(settings: DatabaseSettings) -> Database:
@@ -39,7 +46,7 @@ def open_database(settings: DatabaseSettings) -> Database:
         raise SettingsError(f"the database needs the package {error.name}; pip install 'fourlane[db]'") from None
     crypto.configure_from(settings)
     if settings.database_url is None:
-        url = engine.sqlite_url(settings.data_dir / "fourlane.db")
+        url = engine.sqlite_url(_file(settings))
     else:
         url = settings.database_url.get_secret_value()
     return engine.open_database(
@@ -50,3 +57,7 @@ def open_database(settings: DatabaseSettings) -> Database:
         transaction_pooler=settings.database_transaction_pooler,
         folder=from_start(Path()),
     )
+
+
+def _file(settings: DatabaseSettings) -> Path:
+    return settings.data_dir / "fourlane.db"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from fourlane.db.setup import database
+from fourlane.db.setup import database, has_database
 from fourlane.providers.setup import carrier
 from fourlane.root import Root, root
 from fourlane.storage.setup import inputs
@@ -121,7 +121,7 @@ def kept_ledger(of: Root) -> Ledger | None:
     """The records of notifications; None where there is no database of them."""
     if importlib.util.find_spec("sqlalchemy") is None:
         return None
-    if of.settings.database_url is None and not (of.settings.data_dir / "fourlane.db").exists():
+    if not has_database(of.settings):
         return None
     found = of.part(ledger)
     return found if found.is_there() else None
