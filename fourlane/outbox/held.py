@@ -76,7 +76,7 @@ def hold(connection: Connection, rows: Sequence[Early]) -> None:
     if connection.dialect.name == "postgresql":  # one statement: its driver would send one for each row
         positions = as_type([row.position for row in rows], ARRAY(BigInteger))
         untils = as_type(moments, ARRAY(DateTime(timezone=True)))
-        early = func.unnest(positions, untils).table_valued("position", "until", name="early")
+        early = func.unnest(positions, untils).table_valued("position", "until", name="early").render_derived()
         connection.execute(update(_rows).where(_rows.c.position == early.c.position).values(held_until=early.c.until))
     else:
         one = update(_rows).where(_rows.c.position == bindparam("place")).values(held_until=bindparam("until"))

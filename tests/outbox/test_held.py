@@ -32,7 +32,7 @@ def due_in(**given: float) -> datetime:
 def scores(store: Store) -> list[int]:
     key = store.service("images").delayed
     found = store.connector.command(key, "ZRANGE", key, 0, -1, "WITHSCORES")
-    return [int(float(score)) for score in found[1::2]]
+    return [int(float(score)) for _, score in found]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_they_are_not_late(database: Database, store: Store) -> None:
     assert (browse.summary(database).oldest_age_ms, browse.late_services(database, 60)) == (0, [])
     Relay(database, store).drain()
     assert browse.summary(database) == Summary(0, None, 0, held=2)
-    assert browse.fullest(database)[0].rows == 2
+    assert [fill.rows for fill in browse.fullest(database)] == ([] if database.dialect == "sqlite" else [2])  # no quota
     [finding] = examine_outbox(database)
     assert finding.level is Level.OK
     assert "2 are not due for long" in finding.text
