@@ -49,7 +49,7 @@ def test_what_is_near(due_ms: int, until: int | None) -> None:
 
 
 def test_rows_wait_in_the_table_until_they_are_near(database: Database, store: Store) -> None:
-    far = due_in(days=2, microseconds=-datetime.now(UTC).microsecond)
+    far = due_in(days=2).replace(microsecond=0)
     write(database, 3, ONE, run_at=far, order_key="account-1")
     write(database, 1, ONE, run_at=due_in(minutes=30), order_key="account-1")
     write(database, 1, None)
