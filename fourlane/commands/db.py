@@ -71,8 +71,9 @@ def db_status() -> None:
     )
     if outbox is not None:
         oldest = f", the oldest from {since(outbox.oldest_ms)}" if outbox.oldest_ms is not None else ""
+        held = f", {outbox.held:,} not due for long" if outbox.held else ""
         why = f", the last one: {lines(outbox.last_error)}" if outbox.last_error else ""
-        click.echo(f"outbox: {outbox.pending:,} pending{oldest}; {outbox.failed:,} failed{why}")
+        click.echo(f"outbox: {outbox.pending:,} pending{oldest}{held}; {outbox.failed:,} failed{why}")
 
 
 @db.command("rollback")

@@ -43,10 +43,11 @@ def doctor(ctx: click.Context) -> None:
 
 
 def _database() -> list[Finding]:
-    """Outbox and deliveries, where DATABASE_URL says that there are some."""
+    """Outbox and deliveries, where there is a database."""
     from fourlane.config import load_settings
+    from fourlane.db.setup import has_database
 
-    if load_settings().database_url is None:
+    if not has_database(load_settings()):
         return []
     with open_app() as app:
         from fourlane.outbox.doctor import examine_outbox

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fourlane.config.groups.database import DatabaseSettings
     from fourlane.db.engine import Database
 
-__all__ = ["database", "kept_database", "open_database"]
+__all__ = ["database", "has_database", "kept_database", "open_database"]
 
 
 def database(of: Root) -> Database:
@@ -25,11 +25,16 @@ def database(of: Root) -> Database:
     return opened
 
 
+def has_database(settings: DatabaseSettings) -> bool:
+    """Whether there is one to look at: DATABASE_URL names it, or a program here has made the SQLite file."""
+    if settings.database_url is None:
+        return settings.environment != "production" and _file(settings).exists()
+    return True
+
+
 def kept_database(of: Root, table: str) -> Database | None:
     """The database, where there is one with this table: housekeeping makes none. Raises as `open_database` does."""
-    if find_spec("sqlalchemy") is None:
-        return None
-    if of.settings.database_url is None and not (of.settings.data_dir / "fourlane.db").exists():
+    if find_spec("sqlalchemy") is None or not has_database(of.settings):
         return None
     from sqlalchemy import inspect
 
@@ -52,7 +57,7 @@ def open_database(settings: DatabaseSettings) -> Database:
         raise SettingsError(f"the database needs the package {error.name}; pip install 'fourlane[db]'") from None
     crypto.configure_from(settings)
     if settings.database_url is None:
-        url = engine.sqlite_url(settings.data_dir / "fourlane.db")
+        url = engine.sqlite_url(_file(settings))
     else:
         url = settings.database_url.get_secret_value()
     return engine.open_database(
@@ -63,3 +68,7 @@ def open_database(settings: DatabaseSettings) -> Database:
         transaction_pooler=settings.database_transaction_pooler,
         folder=from_start(Path()),
     )
+
+
+def _file(settings: DatabaseSettings) -> Path:
+    return settings.data_dir / "fourlane.db"

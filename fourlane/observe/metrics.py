@@ -282,7 +282,7 @@ def _of_providers(found: list[ProviderState]) -> Metric:
 def _of_beyond(beyond: Beyond) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
-    waiting = GaugeMetricFamily("fourlane_outbox_waiting", "Committed jobs that no relay has moved yet.")
+    waiting = GaugeMetricFamily("fourlane_outbox_waiting", "Committed jobs that a relay is to move now.")
     oldest = GaugeMetricFamily("fourlane_outbox_oldest_seconds", "How long the oldest of them waits.")
     failed = GaugeMetricFamily("fourlane_outbox_newly_failed", "Rows that were no jobs, within 30 minutes.")
     stream = GaugeMetricFamily("fourlane_stream_waiting", "Events that wait in SQS.", labels=["stream"])

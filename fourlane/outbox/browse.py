@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, inspect, select
+from sqlalchemy import func, inspect, or_, select
 from sqlalchemy.orm import Session
 
 from fourlane.db.engine import Database
 from fourlane.db.models import JobOutbox, OutboxQuota
+from fourlane.outbox.held import NEAR_SECONDS, near_since
 from fourlane.outbox.turns import PENDING, SIZE
-from fourlane.outbox.written import moment_ms, moment_of
+from fourlane.outbox.written import moment_ms
 
 __all__ = ["Fill", "Late", "Summary", "fullest", "is_there", "late_services", "reasons", "summary"]
 
@@ -29,7 +30,9 @@ class Summary:
     """What is in the outbox.
 
     Parameters:
-      oldest_ms: when the oldest pending row was written.
+      pending: rows that a relay is to move now.
+      oldest_ms: since when the oldest of them is to be: it was written, or came near.
+      held: rows that are not due for long (held.py).
       newly_failed: of those that failed, within the last 30 minutes.
       last_error: why the last of them did.
     """
@@ -39,6 +42,7 @@ class Summary:
     failed: int
     newly_failed: int = 0
     last_error: str | None = None
+    held: int = 0
 
     @property
     def oldest_age_ms(self) -> int | None:
@@ -70,7 +74,7 @@ class Fill:
 
 def summary(database: Database) -> Summary:
     """Count what waits and what failed. Raises DatabaseUnavailable."""
-    failed_at = JobOutbox.failed_at
+    failed_at, held_until = JobOutbox.failed_at, JobOutbox.held_until
     newly = datetime.now(UTC) - _NEWLY
     with database.begin() as session:
         pending = session.scalar(select(func.count()).select_from(JobOutbox).where(*PENDING)) or 0
@@ -81,11 +85,13 @@ def summary(database: Database) -> Summary:
             failed,
             (session.scalar(select(func.count()).where(failed_at > newly)) or 0) if failed else 0,
             session.scalar(select(JobOutbox.error).where(failed_at.is_not(None)).order_by(failed_at.desc()).limit(1)),
+            session.scalar(select(func.count()).where(held_until.is_not(None))) or 0,
         )
 
 
 def _oldest_ms(session: Session) -> int | None:
-    first = select(moment_of(JobOutbox.created_at)).where(*PENDING).order_by(JobOutbox.position).limit(1)
+    """Not by position: a row that was held has a place far in front."""
+    first = select(func.min(near_since(JobOutbox.created_at, JobOutbox.run_at))).where(*PENDING)
     with suppress(ValueError):  # what no calendar has; a relay marks that row
         return moment_ms(session.scalar(first), "created_at")
     return None
@@ -95,7 +101,8 @@ def late_services(database: Database, seconds: float) -> list[Late]:
     """Services some of whose rows wait for longer, the fullest first. Raises DatabaseUnavailable."""
     until = datetime.now(UTC) - timedelta(seconds=seconds)
     number = func.count().label("number")
-    query = select(JobOutbox.service, number).where(*PENDING, JobOutbox.created_at < until)
+    near = or_(JobOutbox.run_at.is_(None), JobOutbox.run_at < until + timedelta(seconds=NEAR_SECONDS))
+    query = select(JobOutbox.service, number).where(*PENDING, JobOutbox.created_at < until, near)
     with database.begin() as session:
         found = session.execute(query.group_by(JobOutbox.service).order_by(number.desc())).all()
     return [Late(row.service, row.number) for row in found]
@@ -112,9 +119,11 @@ def reasons(database: Database, most: int = 3) -> list[tuple[str, int]]:
 
 
 def fullest(database: Database, most: int = 5) -> list[Fill]:
-    """Organizations with the most waiting, of those that have a quota. Raises DatabaseUnavailable."""
+    """Organizations with the most waiting as quotas count it, of those that have one. Raises DatabaseUnavailable."""
     owner, number = JobOutbox.organization_id, func.count().label("number")
-    query = select(owner, number, func.sum(SIZE).label("size")).where(*PENDING, owner.is_not(None)).group_by(owner)
+    waits = or_(JobOutbox.relayed_at.is_(None), JobOutbox.run_at > datetime.now(UTC))
+    query = select(owner, number, func.sum(SIZE).label("size"))
+    query = query.where(owner.is_not(None), JobOutbox.failed_at.is_(None), waits).group_by(owner)
     with database.begin() as session:
         found = session.execute(query.order_by(number.desc()).limit(_LOOKED_AT)).all()
         quotas = {one.organization_id: one for one in session.scalars(select(OutboxQuota))}

@@ -52,4 +52,7 @@ def findings_of(found: Summary, late: list[Late], reasons: list[tuple[str, int]]
                 f"{fill.bytes:,} of {fill.most_bytes:,} bytes waiting; beyond that its members are refused"
             )
             findings.append(Finding(Level.WARN, _NAME, text, "is that right? Then raise its row in outbox_quotas"))
-    return findings or [Finding(Level.OK, _NAME, f"{found.pending:,} row(s) wait, none for long, and none failed")]
+    text = f"{found.pending:,} row(s) wait, none for long, and none failed"
+    if found.held:
+        text += f"; {found.held:,} are not due for long"
+    return findings or [Finding(Level.OK, _NAME, text)]

@@ -7,11 +7,11 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence, Set
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, CursorResult, Table, delete, or_, select, update
+from sqlalchemy import Connection, Table, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -21,8 +21,11 @@ from fourlane.db.models import JobOutbox, now
 from fourlane.db.setup import database
 from fourlane.errors import DatabaseUnavailable, RedisUnavailable
 from fourlane.names import check_service
+from fourlane.outbox import held
 from fourlane.outbox.handover import SLOW_SECONDS, Handover
+from fourlane.outbox.held import Early
 from fourlane.outbox.listen import Bell
+from fourlane.outbox.purge import AT_ONCE, purge
 from fourlane.outbox.turns import PENDING, Place, Turns, among
 from fourlane.outbox.written import COLUMNS, DAY_MS, job_of, reason, too_large
 from fourlane.queues.encrypted_tasks import encrypted_tasks
@@ -42,9 +45,8 @@ _BATCH_BYTES: Final = 16_000_000  # of what is read at once
 _FIRST_BATCH: Final = 50
 _BLOCKED_SECONDS: Final = 5.0
 _ASIDE_SECONDS: Final = 60.0
-_KEEP_FAILED_DAYS: Final = 30
-_PURGE_ROWS: Final = 10_000
 _PURGE_SECONDS: Final = 60.0
+_RELEASE_SECONDS: Final = 60.0  # of the hour in which they are near
 _SMALL_BATCH: Final = 50
 _GATHER_SECONDS: Final = 0.01
 _FIRST_WAIT_SECONDS: Final = 0.02
@@ -81,6 +83,7 @@ class Relay:
       rows, is refused by Redis's own clock after 20 s; ids are remembered for a minute after the commit.
     - Rows with an order key are taken by one relay at a time, in the order of their positions, so that no batch
       overtakes another. Organizations get their turns (turns.py).
+    - A row that is a job, but not due for long, is held back in the table (held.py).
     - A row that is no job is marked with the reason, and the others go on. Where something raises all the same, the
       batch becomes smaller, as it does when it is too slow; at last it is one row, and that is the bad one.
 
@@ -122,6 +125,7 @@ class Relay:
         self._blocked: dict[str, float] = {}  # services, until when
         self._aside: dict[int, float] = {}  # rows that could not even be marked, until when
         self._purge_at = time.monotonic()
+        self._release_at = time.monotonic()
         self._busy_at = time.monotonic()
         self._trouble = ""
 
@@ -152,6 +156,7 @@ class Relay:
         watchdog.leave()
 
     def _round(self, bell: Bell, stop: threading.Event) -> None:
+        self._release()
         found = self.step()
         self._purge()
         if not found:
@@ -169,8 +174,10 @@ class Relay:
     def drain(self) -> int:
         """Relay until nothing is left that can be relayed now; returns how many rows were handled."""
         total = 0
+        self._release()
         while found := self.step():
             total += found
+            self._release()
         self.settle()
         return total
 
@@ -213,8 +220,9 @@ class Relay:
                 return 0
             positions, faults = within(places, self._max_body_bytes)
             self._taken = positions + [position for position, _ in faults]
-            batches, unreadable = self._sort(self._read(connection, positions))
+            batches, early, unreadable = self._sort(self._read(connection, positions))
             faults += unreadable
+            held.hold(connection, early)
             accepted: list[int] = []
             for service, jobs in batches.items():
                 number = self._send(service, [relayed for _, relayed in jobs], began)
@@ -225,7 +233,7 @@ class Relay:
         self.relayed += len(accepted)
         self.failed += len(faults)
         self._adapt(time.monotonic() - began)
-        return len(accepted) + len(faults) or (1 if self._blocked else 0)
+        return len(accepted) + len(early) + len(faults) or (1 if self._blocked else 0)
 
     def _take(self, connection: Connection) -> list[Place]:
         now_s = time.monotonic()
@@ -237,12 +245,13 @@ class Relay:
         query = select(*COLUMNS).where(among(self.database.dialect, positions)).order_by(_rows.c.position)
         return connection.execute(query).all() if positions else []
 
-    def _sort(self, rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], list[_Fault]]:
-        """The jobs of each service, in their order, and what is wrong with rows that are none."""
+    def _sort(self, rows: Sequence[Any]) -> tuple[dict[str, list[tuple[int, Relayed]]], list[Early], list[_Fault]]:
+        """The jobs of each service, in their order; those that are held; and what is wrong with rows that are none."""
         batches: dict[str, list[tuple[int, Relayed]]] = defaultdict(list)
+        early: list[Early] = []
         faults: list[_Fault] = []
         encrypted: dict[str, Set[str]] = {}
-        last_ms = int(time.time() * 1000) + self._ahead_ms
+        now_ms = int(time.time() * 1000)
         for row in rows:
             try:
                 service = check_service(row.service)
@@ -250,14 +259,16 @@ class Relay:
                     continue
                 if service not in encrypted:
                     encrypted[service] = encrypted_tasks(self.store, service)
-                batches[service].append(
-                    (row.position, job_of(row, encrypted[service], last_ms=last_ms, places=self._places))
-                )
+                one = job_of(row, encrypted[service], last_ms=now_ms + self._ahead_ms, places=self._places)
+                if one.due_ms is not None and (until := held.until_ms(one.due_ms, now_ms)) is not None:
+                    early.append(Early(row.position, until))
+                else:
+                    batches[service].append((row.position, one))
             except RedisUnavailable as error:
                 self._block(service, error)
             except Exception as error:
                 faults.append((row.position, reason(error)))
-        return batches, faults
+        return batches, early, faults
 
     def _send(self, service: str, jobs: Sequence[Relayed], began: float) -> int:
         """Enqueue one service's jobs; returns how many. 0: just this service cannot be written to."""
@@ -307,38 +318,32 @@ class Relay:
         """Tell Redis which commits are known, so that it forgets their ids in a minute."""
         self._handover.settle()
 
+    def _release(self) -> None:
+        if time.monotonic() < self._release_at:
+            return
+        with self._transaction() as connection:
+            released = held.release(connection)
+        self._release_at = time.monotonic() + (0.0 if released == held.AT_ONCE else _RELEASE_SECONDS)
+
     def _purge(self) -> None:
         if time.monotonic() < self._purge_at:
             return
+        with self._transaction() as connection:
+            gone = purge(connection, self._keep_seconds)
+        self._purge_at = time.monotonic() + (1.0 if gone == AT_ONCE else _PURGE_SECONDS)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         try:
             with self.database.engine.begin() as connection:
-                gone = _purge(connection, self._keep_seconds)
+                yield connection
         except (DBAPIError, PoolTimeout) as error:
             raise unavailable(error) from error
-        self._purge_at = time.monotonic() + (1.0 if gone == _PURGE_ROWS else _PURGE_SECONDS)
 
 
 def idle_wait(silence_seconds: float, longest_seconds: float) -> float:
     """How long to wait before the next look: the longer, the longer nothing was there."""
     return min(max(_FIRST_WAIT_SECONDS, silence_seconds * _WAIT_SHARE), longest_seconds)
-
-
-def _purge(connection: Connection, keep_seconds: int) -> int:
-    """Delete some rows that need not be kept any longer; returns how many."""
-    moment = datetime.now(UTC)
-    old = (
-        select(_rows.c.position)
-        .where(
-            or_(
-                _rows.c.relayed_at < moment - timedelta(seconds=keep_seconds),
-                _rows.c.failed_at < moment - timedelta(days=_KEEP_FAILED_DAYS),
-            )
-        )
-        .limit(_PURGE_ROWS)
-        .with_for_update(skip_locked=True)
-    )
-    gone: CursorResult[Any] = connection.execute(delete(_rows).where(_rows.c.position.in_(old)))
-    return gone.rowcount
 
 
 def within(

@@ -38,7 +38,7 @@ _MOST_LANES: Final = 100
 
 _rows = cast("Table", JobOutbox.__table__)
 _owner = _rows.c.organization_id
-PENDING: Final = (_rows.c.relayed_at.is_(None), _rows.c.failed_at.is_(None))
+PENDING: Final = (_rows.c.relayed_at.is_(None), _rows.c.failed_at.is_(None), _rows.c.held_until.is_(None))
 
 
 class byte_length(FunctionElement[int]):

@@ -48,7 +48,7 @@ def test_a_life_of_a_schema(run: Run, database_url: str, monkeypatch: pytest.Mon
     assert "outbox: 0 pending; 0 failed" in run("db", "status").stdout
     shown = json.loads(run("db", "status", "--json").stdout)
     assert {m["word"] for m in shown["migrations"]} == {"applied"}
-    nothing = {"pending": 0, "oldest_ms": None, "failed": 0, "newly_failed": 0, "last_error": None}
+    nothing = {"pending": 0, "oldest_ms": None, "failed": 0, "newly_failed": 0, "last_error": None, "held": 0}
     assert shown["outbox"] == nothing
     assert "the schema is right" in run("db", "check").stdout
     assert "--yes" in run("db", "rollback", code=2).stderr

@@ -32,7 +32,7 @@ def test_the_statements_of_the_pages(postgres_url: str) -> None:
     database = open_database(postgres_url)
     migrate.migrate(database)
     statements = [block for page in ("outbox.md", "database.md") for block in blocks(page) if "-- up" not in block]
-    assert len(statements) == 7
+    assert len(statements) == 8
     with database.engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement.replace("…", str(uuid.uuid4())).replace("::", r"\:\:")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -110,3 +111,21 @@ def test_the_commands_tell(command: Command, migrated_postgres_url: str) -> None
     assert "1 row(s) failed, 1 of them within 30 minutes: 1 × run_at: " in command("doctor", **env).stdout
     assert "0 pending; 1 failed, the last one: run_at: " in command("db", "status", **env).stdout
     assert "outbox     outbox: 0 wait" in command("status", **env).stdout
+
+
+def test_the_commands_tell_of_the_file_in_the_data_folder(command: Command) -> None:
+    """As ``fourlane dev`` makes it; where it is not, nothing is made and nothing told."""
+    assert "outbox " not in command("doctor").stdout
+    assert "outbox " not in command("status").stdout
+    file = command.folder / ".fourlane" / "fourlane.db"
+    assert not file.exists()
+    command("db", "migrate")
+    with sqlite3.connect(file) as connection:
+        connection.execute(
+            "INSERT INTO job_outbox (task, args, created_at) VALUES ('resize', '{', '2026-01-01 00:00:00')"
+        )
+    connection.close()
+    assert "1 row(s) wait, the oldest for " in command("doctor").stdout
+    assert "outbox     outbox: 1 wait" in command("status").stdout
+    command("relay", "--once")
+    assert "1 row(s) failed, 1 of them within 30 minutes" in command("doctor").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
@@ -24,6 +25,7 @@ INSERT = (
     "INSERT INTO job_outbox (task, service, tier, organization_id, run_at, order_key)"
     " VALUES ('resize', 'images', 0, %s, %s, %s)"
 )
+WIDE = f'["{"x" * 1_000}"]'
 WAYS = pytest.mark.parametrize("sql", [ENQUEUE, INSERT], ids=["enqueue_job", "insert"])
 
 
@@ -47,6 +49,12 @@ def bounded(admin: Any) -> Any:
     yield bound
     admin.execute("DELETE FROM outbox_quotas WHERE organization_id <> %s", [str(uuid.UUID(int=0))])
     admin.execute("DELETE FROM outbox_usage")
+
+
+def wide_of(sql: str) -> str:
+    """The way, with arguments."""
+    wide = sql.replace("order_key => %s", "order_key => %s, args => %s").replace("order_key)", "order_key, args)")
+    return wide.replace("0, %s, %s, %s)", "0, %s, %s, %s, %s)")
 
 
 def counted(admin: Any) -> int:
@@ -104,9 +112,8 @@ def test_many_rows_at_once(login: Any, bounded: Any, admin: Any) -> None:
 def test_bytes_that_wait(login: Any, bounded: Any, admin: Any, sql: str) -> None:
     bounded(ACME, waiting_bytes=2_500)
     web = login("fourlane_web")
-    wide = sql.replace("order_key => %s", "order_key => %s, args => %s").replace("order_key)", "order_key, args)")
-    wide = wide.replace("0, %s, %s, %s)", "0, %s, %s, %s, %s)")
-    values = [str(ACME), None, None, f'["{"x" * 1_000}"]']
+    wide = wide_of(sql)
+    values = [str(ACME), None, None, WIDE]
     web(wide, values, user=ANN)
     web(wide, values, user=ANN)
     with pytest.raises(psycopg2.Error, match="2500 bytes waiting"):
@@ -122,10 +129,65 @@ def test_rows_a_minute(login: Any, bounded: Any, database: Database, store: Stor
     for _ in range(2):
         web(sql, [str(ACME), None, None], user=ANN)
         relay.drain()
-    with pytest.raises(psycopg2.Error, match="may put 2 jobs a minute") as told:
+    with pytest.raises(psycopg2.Error, match="may put 2 jobs and 20000000 bytes a minute") as told:
         web(sql, [str(ACME), None, None], user=ANN)
     assert told.value.pgcode == "PT429"
     assert "try again in 30 s" in (told.value.diag.message_hint or "")
+
+
+@WAYS
+def test_bytes_a_minute(login: Any, bounded: Any, database: Database, store: Store, sql: str) -> None:
+    """However quickly they are moved on, and however few rows they are."""
+    bounded(ACME, bytes_a_minute=2_500)
+    web, relay = login("fourlane_web"), Relay(database, store)
+    wide = wide_of(sql)
+    for _ in range(2):
+        web(wide, [str(ACME), None, None, WIDE], user=ANN)
+        relay.drain()
+    with pytest.raises(psycopg2.Error, match="and 2500 bytes a minute") as told:
+        web(wide, [str(ACME), None, None, WIDE], user=ANN)
+    assert told.value.pgcode == "PT429"
+    web(sql, [str(ACME), None, None], user=ANN)
+    web(wide, [str(BIRD), None, None, WIDE], user=BOB)
+
+
+@WAYS
+def test_rows_wait_until_they_are_due(
+    login: Any, bounded: Any, admin: Any, database: Database, store: Store, sql: str
+) -> None:
+    """In the table or in Redis: both are bounded."""
+    bounded(ACME, waiting_rows=3)
+    web, relay = login("fourlane_web"), Relay(database, store)
+    for minutes in (30, 90, 400_000):
+        web(sql, [str(ACME), datetime.now(UTC) + timedelta(minutes=minutes), None], user=ANN)
+    assert relay.drain() == 3
+    assert relay.relayed == 1
+    with pytest.raises(psycopg2.Error, match="may have 3 jobs"):
+        web(sql, [str(ACME), None, None], user=ANN)
+    web(sql, [str(BIRD), None, None], user=BOB)
+    admin.execute("UPDATE job_outbox SET run_at = now() WHERE relayed_at IS NOT NULL")
+    web(sql, [str(ACME), None, None], user=ANN)
+
+
+@pytest.mark.parametrize(
+    ("column", "most"),
+    [
+        ("waiting_rows", 10**12),
+        ("waiting_bytes", 10**15),
+        ("rows_a_minute", 10**12),
+        ("bytes_a_minute", 10**15),
+        ("days_ahead", 36_500),
+    ],
+)
+def test_a_quota_is_one_that_can_be_kept(login: Any, bounded: Any, column: str, most: int) -> None:
+    for value in (-1, most + 1, 2**31, 2**63 - 1):
+        if not 0 <= value <= most:
+            with pytest.raises(refused.CheckViolation):
+                bounded(ACME, **{column: value})
+    bounded(ACME, **{column: most})
+    web = login("fourlane_web")
+    web(ENQUEUE, [str(ACME), None, None], user=ANN)
+    web(ENQUEUE, [str(ACME), datetime.now(UTC) + timedelta(days=300), None], user=ANN)
 
 
 def test_the_quota_of_all_others(login: Any, admin: Any, bounded: Any) -> None:

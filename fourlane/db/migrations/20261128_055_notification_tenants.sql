@@ -102,10 +102,56 @@ DELETE FROM notification_suppressions WHERE EXISTS (
 );
 DROP INDEX IF EXISTS ux_notification_preferences_wish;
 DROP INDEX IF EXISTS ux_notification_suppressions_address;
-CREATE UNIQUE INDEX ux_notification_preferences_before ON notification_preferences (user_id, channel, category);
-CREATE UNIQUE INDEX ux_notification_suppressions_before
-    ON notification_suppressions (channel, address_mark, category);
+
+-- down postgresql
 ALTER TABLE notification_suppressions DROP COLUMN tenant;
 ALTER TABLE notification_preferences DROP COLUMN tenant;
+ALTER TABLE notification_preferences
+    ADD CONSTRAINT notification_preferences_user_id_channel_category_key UNIQUE (user_id, channel, category);
+ALTER TABLE notification_suppressions
+    ADD CONSTRAINT notification_suppressions_channel_address_mark_category_key UNIQUE (channel, address_mark, category);
+
+-- down sqlite
+DROP TABLE IF EXISTS notification_preferences_anew;
+CREATE TABLE notification_preferences_anew (
+    id CHAR(32) PRIMARY KEY DEFAULT (lower(hex(randomblob(16)))),
+    organization_id CHAR(32) REFERENCES organizations (id) ON DELETE CASCADE,
+    user_id CHAR(32) NOT NULL,
+    channel TEXT NOT NULL,
+    category TEXT DEFAULT '*' NOT NULL,
+    enabled BOOLEAN DEFAULT true NOT NULL,
+    quiet_from TEXT,
+    quiet_until TEXT,
+    time_zone TEXT DEFAULT 'UTC' NOT NULL,
+    created_at DATETIME DEFAULT (strftime('%Y-%m-%d %H:%M:%f000', 'now')) NOT NULL,
+    updated_at DATETIME DEFAULT (strftime('%Y-%m-%d %H:%M:%f000', 'now')) NOT NULL,
+    UNIQUE (user_id, channel, category)
+);
+INSERT INTO notification_preferences_anew
+    SELECT id, organization_id, user_id, channel, category, enabled, quiet_from, quiet_until, time_zone,
+        created_at, updated_at
+    FROM notification_preferences;
+DROP TABLE notification_preferences;
+ALTER TABLE notification_preferences_anew RENAME TO notification_preferences;
+CREATE INDEX ix_notification_preferences_organization_id ON notification_preferences (organization_id);
+
+DROP TABLE IF EXISTS notification_suppressions_anew;
+CREATE TABLE notification_suppressions_anew (
+    id CHAR(32) PRIMARY KEY DEFAULT (lower(hex(randomblob(16)))),
+    channel TEXT NOT NULL,
+    address_mark TEXT NOT NULL,
+    address BLOB NOT NULL,
+    category TEXT DEFAULT '*' NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT,
+    created_at DATETIME DEFAULT (strftime('%Y-%m-%d %H:%M:%f000', 'now')) NOT NULL,
+    UNIQUE (channel, address_mark, category)
+);
+INSERT INTO notification_suppressions_anew
+    SELECT id, channel, address_mark, address, category, reason, detail, created_at FROM notification_suppressions;
+DROP TABLE notification_suppressions;
+ALTER TABLE notification_suppressions_anew RENAME TO notification_suppressions;
+
+-- down
 ALTER TABLE notification_records DROP COLUMN batch;
 ALTER TABLE notification_records DROP COLUMN tenant;

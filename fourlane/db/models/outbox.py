@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import BigInteger, Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -11,6 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from fourlane.db.models.base import Base, WithCreation, now
 
 __all__ = ["JobOutbox", "OutboxQuota", "OutboxTask", "OutboxUsage"]
+
+
+_PENDING: Final = text("relayed_at IS NULL AND failed_at IS NULL AND held_until IS NULL")
 
 
 class JobOutbox(WithCreation, Base):
@@ -21,15 +25,28 @@ class JobOutbox(WithCreation, Base):
         Index(
             "ix_job_outbox_pending",
             "position",
-            postgresql_where=text("relayed_at IS NULL AND failed_at IS NULL"),
-            sqlite_where=text("relayed_at IS NULL AND failed_at IS NULL"),
+            postgresql_where=_PENDING,
+            sqlite_where=_PENDING,
         ),
         Index(
             "ix_job_outbox_organization",
             "organization_id",
             "position",
-            postgresql_where=text("relayed_at IS NULL AND failed_at IS NULL"),
-            sqlite_where=text("relayed_at IS NULL AND failed_at IS NULL"),
+            postgresql_where=_PENDING,
+            sqlite_where=_PENDING,
+        ),
+        Index(
+            "ix_job_outbox_held",
+            "held_until",
+            postgresql_where=text("held_until IS NOT NULL"),
+            sqlite_where=text("held_until IS NOT NULL"),
+        ),
+        Index(
+            "ix_job_outbox_later",
+            "organization_id",
+            "run_at",
+            postgresql_where=text("run_at IS NOT NULL AND failed_at IS NULL"),
+            sqlite_where=text("run_at IS NOT NULL AND failed_at IS NULL"),
         ),
         Index(
             "ix_job_outbox_relayed",
@@ -65,6 +82,8 @@ class JobOutbox(WithCreation, Base):
     organization_id: Mapped[uuid.UUID | None]
     """On whose behalf; no foreign key, so that a job survives the organization that it cleans up after."""
     created_by: Mapped[uuid.UUID | None]
+    held_until: Mapped[datetime | None]
+    """A relay found that it is not due for long, and looks at it again then (outbox/held.py)."""
     relayed_at: Mapped[datetime | None]
     failed_at: Mapped[datetime | None]
     error: Mapped[str | None]
@@ -89,6 +108,7 @@ class OutboxQuota(WithCreation, Base):
     waiting_rows: Mapped[int] = mapped_column(server_default=text("10000"))
     waiting_bytes: Mapped[int] = mapped_column(server_default=text("100000000"))
     rows_a_minute: Mapped[int] = mapped_column(server_default=text("6000"))
+    bytes_a_minute: Mapped[int] = mapped_column(server_default=text("20000000"))
     days_ahead: Mapped[int] = mapped_column(server_default=text("366"))
     """How far ahead ``run_at`` may be."""
 
@@ -101,5 +121,6 @@ class OutboxUsage(Base):
     organization_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     waiting_rows: Mapped[int] = mapped_column(server_default=text("0"))
     waiting_bytes: Mapped[int] = mapped_column(server_default=text("0"))
-    paid_until: Mapped[datetime] = mapped_column(server_default=now())
+    rows_paid_until: Mapped[datetime] = mapped_column(server_default=now())
     """Each row pays for its part of a minute; who has paid for more than one ahead is too fast."""
+    bytes_paid_until: Mapped[datetime] = mapped_column(server_default=now())

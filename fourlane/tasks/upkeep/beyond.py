@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fourlane.db.setup import database
+from fourlane.db.setup import database, has_database
 from fourlane.errors import DatabaseUnavailable, FourlaneError
 from fourlane.queues.status import Beyond, Lag, Spending
 from fourlane.root import Root
@@ -21,14 +21,17 @@ _MOST_STREAMS = 200
 class Outside:
     """Looks at what the settings name, by parts that are opened when they are first looked at. Threads may share it.
 
-    The outbox is looked at when DATABASE_URL is set and the table is there; event queues, which cost requests, when
+    The outbox is looked at when there is a database that has its table; event queues, which cost requests, when
     FOURLANE_WATCH_STREAMS says so; the budgets of FOURLANE_AI.
     """
 
     def __init__(self, of: Root) -> None:
         self._root = of
         self.settings = of.settings
-        self.has_database = self.settings.database_url is not None
+
+    @property
+    def has_database(self) -> bool:
+        return has_database(self.settings)
 
     def look(self, store: Store) -> Beyond:
         """What can be known now; what cannot be asked is named. Raises RedisUnavailable."""

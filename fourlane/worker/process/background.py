@@ -23,7 +23,8 @@ __all__ = ["Background", "Outside", "metrics_of"]
 class Outside(Protocol):
     """Looks at what lies beyond the queues (tasks/upkeep/beyond.py); threads share it."""
 
-    has_database: bool
+    @property
+    def has_database(self) -> bool: ...
 
     def look(self, store: Store) -> Beyond: ...
     def database_answers(self) -> bool: ...
