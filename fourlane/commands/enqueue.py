@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -42,12 +44,30 @@ def enqueue(
         raise UnknownTask(f"no task {task!r}; known: {known}. Name its module with --module")
     values = [_value(text) for text in args]
     milliseconds = int(delay * 1000) if delay else None
-    if isinstance(actor, Task):
-        job_id = actor.send_with_options(args=values, kwargs=kwargs, delay=milliseconds, tenant=tenant).id
-    else:
-        options = {"tenant": tenant} if tenant else {}
-        job_id = actor.send_with_options(args=tuple(values), kwargs=kwargs, delay=milliseconds, **options).message_id
+    with _telling_whose_fault(task):
+        if isinstance(actor, Task):
+            job_id = actor.send_with_options(args=values, kwargs=kwargs, delay=milliseconds, tenant=tenant).id
+        else:
+            options = {"tenant": tenant} if tenant else {}
+            sent = actor.send_with_options(args=tuple(values), kwargs=kwargs, delay=milliseconds, **options)
+            job_id = sent.message_id
     say(job_id, id=job_id)
+
+
+@contextmanager
+def _telling_whose_fault(task: str) -> Iterator[None]:
+    """A task's own functions are asked for its lines, and to check: their errors keep their traceback."""
+    from fourlane.errors import FourlaneError
+    from fourlane.tasks.modules import place_of
+
+    try:
+        yield
+    except FourlaneError:
+        raise
+    except Exception as error:
+        if place := place_of(error):
+            click.echo(f"error: no job was made: the code of {task} failed ({place})", err=True)
+        raise
 
 
 def _value(text: str) -> Any:

@@ -30,7 +30,7 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who gave the figures: runtime, settings or task; empty when there is only a pause."""
 
     def check(self) -> None:
-        """Raises SettingsError: a figure is below 1 or beyond all need, or there is neither a rate nor a concurrency."""
+        """Raises SettingsError: a figure is below 1 or beyond all need, or there is neither rate nor concurrency."""
         figures = {"rate": self.rate, "per_ms": self.per_ms, "burst": self.burst, "concurrency": self.concurrency}
         for name, figure in figures.items():
             if figure is not None and figure < 1:
