@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -37,6 +40,7 @@ _HOMES: Final = {
     "worker": "fourlane.commands.worker",
     "workers": "fourlane.commands.workers",
 }
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Commands(Group):
@@ -44,6 +48,18 @@ class Commands(Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_HOMES)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """As click's, which ends quietly where nobody reads any more; a full disk is told in a line."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            if error.errno not in _FULL or error.filename is not None:
+                raise
+            click.echo(f"error: cannot write: {error.strerror}", err=True)
+            # What could not be written is written again at the end, to where it does no harm.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _HOMES and cmd_name not in self.commands:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1] / "fourlane"
 
 # A part is its modules and all below them; a module belongs to the part that has its longest name.
 PARTS = {
-    "ground": "errors names money meter readable redact telling outcome reasons retry options when keytext job codec "
-    "later version private own_folder embedded threads",
+    "ground": "errors names money meter readable redact telling outcome reasons retry options when keytext jsontext "
+    "job codec later version private own_folder embedded threads",
     "config": "config",
     "root": "root",
     "secrets": "crypto sealing",

@@ -15,6 +15,7 @@ from fourlane.commands.shared import (
     Duration,
     Group,
     Json,
+    Number,
     confirm,
     fail,
     job_argument,
@@ -125,7 +126,7 @@ def dead_show(job_id: str, queue: str | None) -> None:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @_filter_options
 @click.option("--all", "everything", is_flag=True, help="All dead letters.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Jobs a second; else all at once.")
+@click.option("--rate", type=Number(0.000_001, 1_000_000), help="Jobs a second; else all at once.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @yes_option
 def dead_replay(
@@ -273,8 +274,8 @@ def _which_words(record: AuditRecord) -> str:
 
 
 @dead.command("import")
-@click.argument("file", type=click.File("r", encoding="utf-8"), default="-")
-def dead_import(file: IO[str]) -> None:
+@click.argument("file", type=click.File("rb"), default="-")
+def dead_import(file: IO[bytes]) -> None:
     """Take in dead letters that export wrote; ids that exist are skipped."""
     from fourlane.queues import dead_letters
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fourlane.commands.shared import Duration, Group, confirm, fail, open_app, print_json, say, wants_json, yes_option
+from fourlane.commands.shared import (
+    Duration,
+    Group,
+    Json,
+    Number,
+    confirm,
+    fail,
+    import_here,
+    open_app,
+    print_json,
+    say,
+    wants_json,
+    yes_option,
+)
 from fourlane.commands.text import since, table
 
 if TYPE_CHECKING:
@@ -35,10 +46,8 @@ class _Open:
     def __init__(self, modules: tuple[str, ...] = ()) -> None:
         from fourlane.app import App
         from fourlane.config import load_settings
-        from fourlane.own import import_modules
 
-        sys.path.insert(0, os.getcwd())
-        import_modules(list(modules))
+        import_here(modules)
         app = App(load_settings())
         self.settings: Settings = app.settings
         self.aws: Aws = app.aws
@@ -125,27 +134,20 @@ def _print_counts(rows: list[Any]) -> None:
 
 @events.command("publish")
 @click.argument("event")
-@click.argument("data")
+@click.argument("data", type=Json())
 @click.option("--tenant", default="", help="On whose behalf.")
 @click.option("--key", default="", help="Events of one key keep their order on a FIFO queue.")
 @click.option("--id", "event_id", default="", help="The event's id; else a random one.")
 @click.option("--delay", type=Duration(), help="Not to be handled before: 10s, 5m, 2h.")
 @_module_option
 def events_publish(
-    event: str, data: str, tenant: str, key: str, event_id: str, delay: int | None, modules: tuple[str, ...]
+    event: str, data: Any, tenant: str, key: str, event_id: str, delay: int | None, modules: tuple[str, ...]
 ) -> None:
     """Publish one EVENT, e.g. platform.user-signup, with DATA, a JSON value."""
-    from fourlane.own import import_modules
-
-    sys.path.insert(0, os.getcwd())
-    import_modules(list(modules))
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise click.UsageError(f"DATA is no JSON: {error}") from None
+    import_here(modules)
     with open_app() as app:
         published = app.publisher.publish(
-            event, value, tenant=tenant, key=key, id=event_id, delay=delay / 1000 if delay else None
+            event, data, tenant=tenant, key=key, id=event_id, delay=delay / 1000 if delay else None
         )
     say(
         published.id + (" (kept in the local buffer: SQS cannot be reached)" if published.buffered else ""),
@@ -221,7 +223,7 @@ def _print_letters(letters: list[Letter], *, dead: bool) -> None:
 @events.command("redrive")
 @click.argument("event")
 @_filter_options
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second; else as fast as it goes.")
+@click.option("--rate", type=Number(0.000_001, 1_000_000), help="Events a second; else as fast as it goes.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--native", is_flag=True, help="Let SQS move all of them itself; takes no filter.")
 @_fifo_option

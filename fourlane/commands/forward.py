@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
-from fourlane.commands.shared import print_json, wants_json
+from fourlane.commands.shared import import_here, print_json, wants_json
 
 __all__ = ["forward"]
 
@@ -21,14 +20,12 @@ def forward(modules: tuple[str, ...], url: str | None, namespace: str) -> None:
 
     Stop dramatiq's workers and all that sends through it first.
     """
-    from fourlane.own import import_modules
     from fourlane.queues.forward import forward as move
     from fourlane.queues.forward import queues_left
     from fourlane.queues.redis import connect, naming
     from fourlane.tasks.task import default_broker
 
-    sys.path.insert(0, os.getcwd())
-    import_modules(list(modules))
+    import_here(modules)
     broker = default_broker()
     moved: dict[str, int] = {}
     left = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fourlane.commands.limits import limit_words
-from fourlane.commands.shared import Group, confirm, open_store, print_json, say, wants_json, yes_option
+from fourlane.commands.shared import Group, Number, confirm, open_store, print_json, say, wants_json, yes_option
 from fourlane.commands.text import human_age, table
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _list_options(command: C) -> C:
         click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C."),
         click.option(
             "--sample",
-            type=click.FloatRange(0, 3600),
+            type=Number(0, 3600),
             default=1.0,
             show_default=True,
             help="Seconds over which the rates are measured; 0: none are.",

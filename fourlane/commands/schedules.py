@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,6 +14,7 @@ from fourlane.commands.shared import (
     Group,
     Json,
     confirm,
+    import_here,
     open_store,
     print_json,
     say,
@@ -172,13 +171,11 @@ def schedules_preview(expression: str, timezone: str, twice: bool | None, start:
 def schedules_add(name: str, task: str, modules: tuple[str, ...], **given: Any) -> None:
     """Add the schedule NAME, or replace it: what is not given takes its default."""
     from fourlane.errors import UnknownTask
-    from fourlane.own import import_modules
     from fourlane.scheduler.declare import add
     from fourlane.scheduler.rules import read_zone
     from fourlane.tasks.task import default_broker
 
-    sys.path.insert(0, os.getcwd())
-    import_modules(list(modules))
+    import_here(modules)
     actor = default_broker().actors.get(task)
     if actor is None:
         known = ", ".join(sorted(default_broker().actors))
@@ -282,7 +279,6 @@ def scheduler(modules: tuple[str, ...]) -> None:
     import signal
 
     from fourlane.observe.logs import announce
-    from fourlane.own import import_modules
     from fourlane.queues.kept import Keeper
     from fourlane.queues.rights import check_whole
     from fourlane.scheduler.declare import synchronise
@@ -298,8 +294,7 @@ def scheduler(modules: tuple[str, ...]) -> None:
         seconds, _ = store.connector.command(store.keys.services, "TIME")
         boot_ms = int(seconds) * 1000
         if modules:
-            sys.path.insert(0, os.getcwd())
-            import_modules(list(modules))
+            import_here(modules)
             check_keys(default_broker().actors.values())
 
         def declare() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
+
+from fourlane.jsontext import read_json
 
 if TYPE_CHECKING:
     from fourlane.app import App
@@ -22,12 +25,15 @@ __all__ = [
     "Duration",
     "Group",
     "Json",
+    "Number",
     "confirm",
     "fail",
+    "import_here",
     "job_argument",
     "json_option",
     "open_app",
     "open_store",
+    "present_folder",
     "print_json",
     "say",
     "settings_of_program",
@@ -40,6 +46,7 @@ _RUNS_ON: Final = "runs on"
 C = TypeVar("C", bound=Callable[..., Any])
 
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_LONGEST_MS: Final = 36_525 * 86_400_000
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -138,6 +145,28 @@ def open_store(settings: Settings | None = None) -> Iterator[Store]:
         yield app.store
 
 
+def present_folder() -> str:
+    """Raises SettingsError: it was removed, or its name is no text."""
+    from fourlane.errors import SettingsError
+
+    try:
+        folder = os.getcwd()
+        folder.encode()
+        return folder
+    except UnicodeEncodeError:
+        raise SettingsError("the folder that this runs in has bytes in its name that are no UTF-8 text") from None
+    except FileNotFoundError:
+        raise SettingsError("the folder that this runs in was removed; change to one that is there") from None
+
+
+def import_here(modules: Iterable[str]) -> None:
+    """Import the program's modules, which are looked for in the present folder first. Raises ModuleError."""
+    from fourlane.own import import_modules
+
+    sys.path.insert(0, present_folder())
+    import_modules(modules)
+
+
 def print_json(value: Any) -> None:
     import msgspec
 
@@ -180,20 +209,33 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         parts = _DURATION.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
             self.fail(f"{value!r} is no duration; write a number and a unit, such as 30s, 10m, 2h or 7d", param, ctx)
-        return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
+        milliseconds = sum(float(number) * _UNITS_MS[unit] for number, unit in parts)
+        if milliseconds > _LONGEST_MS:
+            self.fail(f"{value!r:.100} is longer than 100 years", param, ctx)
+        return round(milliseconds)
+
+
+class Number(click.FloatRange):
+    """A number in a range; what Python calls numbers beside, ``nan`` and ``inf``, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 class Json(click.ParamType):  # type: ignore[type-arg]
-    """A JSON value of one kind."""
+    """A JSON value, of one kind."""
 
     name = "json"
 
-    def __init__(self, kind: type, words: str) -> None:
+    def __init__(self, kind: type = object, words: str = "a JSON value") -> None:
         self.kind, self.words = kind, words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            read = json.loads(value)
+            read = read_json(value)
         except ValueError as error:
             self.fail(f"is not JSON: {error}", param, ctx)
         if not isinstance(read, self.kind):

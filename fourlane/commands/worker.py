@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fourlane.commands.shared import settings_of_program
+from fourlane.commands.shared import present_folder, settings_of_program
 from fourlane.worker.process.early_signals import take_signals
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def assignment_of(settings: Settings, modules: tuple[str, ...], given: dict[str,
     from fourlane.queues.limit import Limit
     from fourlane.queues.opening import opening_of
 
+    present_folder()  # the processes look for the modules in it
     observed = observe.observe_of(settings)
     observe.check(observed)
     if observed.metrics and not settings.probe_port:

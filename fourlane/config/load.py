@@ -34,6 +34,8 @@ def load_settings(**overrides: Any) -> Settings:
     Raises SettingsError with a line for every fault.
     """
     process = _by_name(os.environ)
+    if odd := [name for name in variables().values() if not _is_text(process.get(name) or "")]:
+        raise SettingsError("\n".join(f"{name}: has bytes that are no UTF-8 text; write it anew" for name in odd))
     environment = canonical(overrides.get("environment", process.get("FOURLANE_ENVIRONMENT") or "local"))
     is_one = environment in get_args(EnvironmentName)  # what is none is a fault, and its name may fit no file
     file = from_start(Path(f".env.{environment if is_one else 'local'}"))
@@ -63,8 +65,10 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _read_file(file: Path) -> dict[str, str | None]:
-    if not os.path.exists(file):
+    if not os.path.lexists(file):
         return {}
+    if not file.is_file():  # to read a pipe might wait for ever
+        raise SettingsError(f"{file}: is no regular file; write the settings into one of this name, or remove it")
     try:
         return _by_name(DotEnvSettingsSource(Settings, env_file=file, env_ignore_empty=False).env_vars)
     except OSError as error:
@@ -72,6 +76,11 @@ def _read_file(file: Path) -> dict[str, str | None]:
     except UnicodeDecodeError:
         fault = f"{file}: is not UTF-8 text; save it as UTF-8"
     raise SettingsError(fault)
+
+
+def _is_text(value: str) -> bool:
+    """Whether the bytes that the process was given are UTF-8: Python carries others as halves of letters."""
+    return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _by_name(given: Mapping[str, str | None]) -> dict[str, str | None]:

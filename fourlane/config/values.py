@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -19,6 +18,7 @@ from pydantic import (
 )
 
 from fourlane.config.folder import from_start
+from fourlane.jsontext import read_json
 
 __all__ = [
     "ApiKey",
@@ -88,7 +88,7 @@ def json_object(fix: str) -> WrapValidator:
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(value, str):
             try:
-                value = _parsed(value)
+                value = read_json(value, _once_each)
             except ValueError as error:
                 raise ValueError(f"is not JSON: {error}; {fix}") from None
         if not isinstance(value, dict | BaseModel):
@@ -96,18 +96,6 @@ def json_object(fix: str) -> WrapValidator:
         return validate(value)
 
     return WrapValidator(check)
-
-
-def _parsed(text: str) -> Any:
-    """What JSON says. Raises ValueError."""
-    try:
-        value = json.loads(text, object_pairs_hook=_once_each)
-        json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except UnicodeEncodeError:
-        raise ValueError("it has half a letter in it, which nothing can carry") from None
-    return value
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from fourlane.redact.keys import (
     REDACTED,
     SECRET_WORD,
     SHORT_WORD,
+    is_mixed,
+    is_nothing,
+    is_number_of_tokens,
     is_secret,
     is_secret_short,
 )
@@ -22,15 +25,35 @@ from fourlane.redact.tokens import hooks, tokens
 
 __all__ = ["forms"]
 
-_BLANKS: Final = r"[ \t\xa0]{0,8}"
-_QUOTE: Final = r"\\*[\"']"  # in JSON that is a text of JSON, behind reverse solidi
+_BLANKS: Final = r"(?:[ \t\xa0]|\\{1,4}(?:xa0|u00a0|t)){0,8}"
+_ENTITY: Final = "&(?:quot|apos|#34|#39);"
+_QUOTE: Final = rf"(?:\\*[\"']|{_ENTITY})"  # in JSON that is a text of JSON, behind reverse solidi
+# In a repr of a repr two solidi stand before a quote that closes nothing: no sign that ends a value follows it.
 _QUOTED: Final = (
-    r'b?"(?:[^"\\]++|\\.)*+(?:"|\Z)|'
-    r"b?'(?:[^'\\]++|\\.)*+(?:'|\Z)|"
+    r'b?"(?:[^"\\]++|\\\\"(?=[^\s,;:.)}\]&<>"\'\\])|\\.)*+(?:"|\Z)|'
+    r"b?'(?:[^'\\]++|\\\\'(?=[^\s,;:.)}\]&<>\"'\\])|\\.)*+(?:'|\Z)|"
+    rf"(?P<entity>{_ENTITY})(?s:.)*?(?:(?P=entity)|\Z)|"
     r"(?P<solidi>\\+)(?P<quote>[\"'])(?s:.)*?(?:(?<!\\)(?P=solidi)(?P=quote)|\Z)"
 )
-_VALUE: Final = rf"(?:\[redacted\]|(?:bearer|basic)\s+\S+|{_QUOTED}|" r"[(\[{][^()\[\]{}]{0,500}[)\]}]|[^\s,;&}\])]+)"
-_IS: Final = rf"(?:{_QUOTE})?{_BLANKS}(?:=>|[:=]=|[=:]|%3[AaDd]){_BLANKS}"
+_SCHEMES: Final = (
+    r"(?:bearer|basic|token|apikey|negotiate|ntlm)\s+[^\s\"']+|"
+    r"(?:digest|hawk|oauth|signature|aws4-hmac-sha256)[ \t]+\w+=[^\r\n]*"
+)
+_VALUE: Final = rf"(?:\[redacted\]|{_SCHEMES}|{_QUOTED}|" r"[(\[{][^()\[\]{}]{0,500}[)\]}]|[^\s,;&}\])]+)"
+_LINE: Final = r"(?:\r?\n|\\{1,4}(?:r\\{1,4})?n)"
+# In YAML on the next line, in a table of two columns, or where an arrow stands between: as words do too.
+_LOOSE: Final = (
+    rf"{_BLANKS}(?:->|\|{{1,2}}(?=[^|\r\n]{{0,200}}(?:[\r\n]|\Z))|"
+    rf":{_BLANKS}(?:[|>][+-]?)?{_LINE}[ \t]{{1,40}}(?:- )?){_BLANKS}"
+)
+# As an attribute beside the name, as what the element of that name holds, or as a part of a form.
+_NAMED_SO: Final = (
+    rf"{_QUOTE}(?:\s{{1,40}}(?:{ITS_VALUE})\s?=\s?|\s?>|{_LINE}(?:content-[^\r\n\\]{{1,100}}{_LINE})?{_LINE})"
+)
+_IS: Final = (
+    rf"(?:{_NAMED_SO}|(?P<loose>(?:{_QUOTE})?{_LOOSE})|"
+    rf"(?:{_QUOTE})?{_BLANKS}(?:=>|[:=]=|[=:]|%3[AaDd]|&#(?:61|x3[dD]|58|x3[aA]);){_BLANKS})"
+)
 _BESIDE: Final = (
     rf"{_QUOTE}{_BLANKS},\s{{0,40}}(?P<named>{_QUOTE}(?:{ITS_VALUE}){_QUOTE}{_BLANKS}:{_BLANKS})?(?=b?{_QUOTE})"
 )
@@ -57,15 +80,23 @@ def forms() -> tuple[Form, ...]:
             rf"\1{REDACTED}",
         ),
         *_of_addresses(),
-        by_words(
-            "cookie authorization",
-            r"""((?:cookie|authorization)\s?:\s?)[^"'\s][^"'\r\n]*""",
-            rf"\1{REDACTED}",
-            re.IGNORECASE,
-        ),
+        *_of_headers(),
         by_words("bearer basic", r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", rf"\1{REDACTED}", re.IGNORECASE),
         *_of_keys(),
         *tokens(),
+    )
+
+
+def _of_headers() -> tuple[Form, ...]:
+    """To the line's end, or to where a quote ends that is opened before the name: there are quotes in them too."""
+    name = r"((?:cookie|authorization)\s?:\s?)"
+    bare = "".join(rf"(?<![\"']{prefix})" for prefix in ("", "set-", "proxy-"))
+    within = [
+        rf"(?:(?<={quote})|(?<={quote}set-)|(?<={quote}proxy-)){name}(?:[^{quote}\\\r\n]|\\.)+" for quote in "\"'"
+    ]
+    return tuple(
+        by_words("cookie authorization", pattern, rf"\1{REDACTED}", re.IGNORECASE)
+        for pattern in (*within, rf"{bare}{name}[^\s\"'][^\r\n]*")
     )
 
 
@@ -82,6 +113,13 @@ def _of_addresses() -> tuple[Form, ...]:
         by_words("://", r"""://[^\s/"'<>]{1,500}@""", f"://{REDACTED}@"),
         # After a port a path begins, which may hold one.
         by_words("://", r"""://[^\s/:@"'<>]{0,200}:(?!\d{1,5}[/?#])[^\s"'<>@]{1,300}@""", f"://{REDACTED}@"),
+        # As a part of another, in which it may stand twice escaped.
+        by_words(
+            "%3a%2f%2f %253a%252f%252f",
+            r"""(%(?:25)?3A(?:%(?:25)?2F){2})(?:(?!%(?:25)?2F)[^\s"'<>&]){1,300}?(%(?:25)?40)""",
+            rf"\1{REDACTED}\2",
+            re.IGNORECASE,
+        ),
         hooks(),
     )
 
@@ -105,6 +143,12 @@ def _of_keys() -> tuple[Form, ...]:
             _show_option,
         ),
         by_words(
+            "<",
+            r"(?P<key><(?:[\w.-]{1,40}:)?(?P<name>[\w.-]{1,60})(?:\s[^<>]{0,200})?>(?:\s{0,40}<!\[CDATA\[)?)"
+            r"(?P<value>[^<]{1,2000})",
+            _show_element,
+        ),
+        by_words(
             "value",
             rf"(?P<key>\bvalue{_QUOTE}{_BLANKS}:{_BLANKS})(?:{_QUOTED})"
             rf"(?P<sign>{_BLANKS},\s{{0,40}}{_QUOTE}(?:{ITS_NAME}){_QUOTE}{_BLANKS}:{_BLANKS}{_QUOTE}"
@@ -115,9 +159,26 @@ def _of_keys() -> tuple[Form, ...]:
     )
 
 
+def _show_element(found: re.Match[str]) -> str:
+    value = found["value"].strip()
+    hidden = value and not is_nothing(value) and is_secret(found["name"], value)
+    return found["key"] + REDACTED if hidden else found[0]
+
+
 def _show_keyed(found: re.Match[str]) -> str:
-    in_words = found["sign"].startswith(": ") and _SENTENCE.fullmatch(found["value"])
-    return found[0] if in_words or not _is_of_key(found) else found["key"] + found["sign"] + REDACTED
+    shown = is_nothing(found["value"]) or _is_in_words(found) or not _is_of_key(found)
+    return found[0] if shown else found["key"] + found["sign"] + REDACTED
+
+
+def _is_in_words(found: re.Match[str]) -> bool:
+    """Whether the word stands in a sentence, in code or among figures, and no secret under it."""
+    value, told = found["value"], found["sign"].startswith(": ")
+    if found["key"].lower().startswith("tokens"):
+        before = found.string[max(0, found.start() - _BEFORE) : found.start()]
+        return is_number_of_tokens(before, value) or (told and value.isalpha())
+    if found["loose"]:
+        return not is_mixed(value.strip("\\\"'"))
+    return told and _SENTENCE.fullmatch(value) is not None
 
 
 def _show_short(found: re.Match[str]) -> str:

@@ -19,6 +19,9 @@ __all__ = [
     "REDACTED",
     "SECRET_WORD",
     "SHORT_WORD",
+    "is_mixed",
+    "is_nothing",
+    "is_number_of_tokens",
     "is_secret",
     "is_secret_short",
 ]
@@ -29,22 +32,29 @@ _OF_KEYS: Final = (
     "api|access|private|encryption|signing|secret|master|auth|account|shared|service|role|anon|routing|integration"
 )
 _WORDS: Final = (
-    r"passw(?:or)?d|passphrase|passcode|secret|token(?!s)|jwt|"
-    r"authorization|cookie|credential|signature|session[_-]?id|dsn"
+    r"passw(?:or)?d|passphrase|passcode|secret(?!ar(?:y|i))|token(?!s|i[sz])|jwt|"
+    r"authorization|cookie|credential|signature|session[_-]?id|dsn|cvc|cvv"
 )
 SECRET_WORD: Final = rf"{_WORDS}|(?:{_OF_KEYS})[_-]?key"
 BEGINNINGS: Final = (
-    "passw passphrase passcode secret token jwt authorization cookie credential signature session dsn key"
+    "passw passphrase passcode secret token jwt authorization cookie credential signature session dsn cvc cvv key"
 )
 """Of the words, in small letters; ``key`` with what stands before it, which is looked back at."""
-BEGUN: Final = rf"{_WORDS}|(?:{after(_OF_KEYS)}|{after(_OF_KEYS, '[_-]')})key"
+BEGUN: Final = rf"{_WORDS}|tokens|(?:{after(_OF_KEYS)}|{after(_OF_KEYS, '[_-]')})key"
 _PERSONAL_WORD: Final = (
     r"e[_-]?mail|phone|mobile|(?:first|last|full)[_-]?name|surname|birth|passport|street|iban|"
     r"(?:billing|shipping|home|postal)[_-]?address|address[_-]?line|(?:post|postal|zip)[_-]?code|"
-    r"(?:card|account)[_-]?number|cvc|cvv|ssn|social[_-]?security|(?:tax|national)[_-]?id|ip[_-]?address"
+    r"(?:card|account)[_-]?number|ssn|social[_-]?security|(?:tax|national)[_-]?id|ip[_-]?address"
 )
 _KEY: Final = re.compile(f"{SECRET_WORD}|{_PERSONAL_WORD}", re.IGNORECASE)
 _TOKENS: Final = re.compile("tokens", re.IGNORECASE)  # how many of a model, or what opens doors
+_OF_MODEL: Final = re.compile(
+    "(?<![a-z])(?:max|min|num|n|total|input|output|prompt|completion|reasoning|thinking|cached|used|left|special|stop)[_-]$",
+    re.IGNORECASE,
+)
+_NAME_WITHIN: Final = re.compile(r"\\*[\"'][\w-]{1,60}\\*[\"']\s{0,8}:")
+_LETTER: Final = re.compile(r"[^\W\d_](?<![kKM])")
+_NOTHING: Final = re.compile("none|null|nil|true|false", re.IGNORECASE)
 
 # `db_pass`, `userPin` and `x-auth`, but neither `compass` nor `pass_rate`; `key` stands alone, or in a word above.
 SHORT_WORD: Final = (
@@ -93,10 +103,20 @@ def is_secret_short(word: str, value: Any, *, in_words: bool = False) -> bool:
         return False
     if word in _PLAINLY and not in_words:
         return not (_PATH.match(value) or (len(value) < 4 and value.isalnum()))
-    return _is_mixed(value) or (word in _NUMBERS and value.isdecimal() and 4 <= len(value) <= 8)
+    return is_mixed(value) or (word in _NUMBERS and value.isdecimal() and 4 <= len(value) <= 8)
 
 
-def _is_mixed(text: str) -> bool:
+def is_nothing(value: str) -> bool:
+    """Whether what stands in a text says that there is none."""
+    return _NOTHING.fullmatch(value.strip("\\\"'")) is not None
+
+
+def is_number_of_tokens(before: str, value: str) -> bool:
+    """Whether tokens in a text are a model's: by what stands before the word, or by numbers that stand under it."""
+    return _OF_MODEL.search(before) is not None or not _LETTER.search(_NAME_WITHIN.sub("", value).replace("None", ""))
+
+
+def is_mixed(text: str) -> bool:
     """Letters and other signs within one word, as passwords have them and names do not."""
     if len(text) < 6 or any(sign in text for sign in " :/,\\"):
         return False

@@ -11,8 +11,10 @@ __all__ = ["without_personal"]
 
 _Shown = str | Callable[[re.Match[str]], str]
 _HOST: Final = r"[\w-]{1,63}(?:\.[\w-]{1,63})+"
+_NATIONAL: Final = r"(?:1(?<![\w.-].)[.-][2-9]|[2-9](?<![\w.-].))\d{2}([.-])[2-9]\d{2}\1\d{4}(?![\w-]|\.\w)"
 _NAMED_PHONE: Final = (
-    r"((?<![a-z])(?:tele)?(?:phone|mobile|fax|tel)(?:[_ -]?(?:number|no|nr))?[\"']?[ \t]{0,8}[=:][ \t]{0,8}[\"']?)"
+    r"((?<![a-z])(?:tele)?(?:phone|mobile|fax|tel)(?:[_ -]?(?:number|no|nr))?[\"']?"
+    r"(?:[ \t]{0,8}[=:][ \t]{0,8}|\.? )[\"']?)"
     r"\+?\(?\d(?:[ ().\/-]{0,2}\d){5,17}"
 )
 
@@ -34,7 +36,7 @@ def _forms() -> tuple[tuple[tuple[str, ...], re.Pattern[str], _Shown], ...]:
         (("+", "("), re.compile(r"(?<!\w)(?:\+\d(?:[ ().-]{0,2}\d){7,14}|\(\d{3}\) ?\d{3}[ -]\d{4})\b"), "[phone]"),
         # National ones have the form of many other numbers: those of North America have signs between, where areas
         # begin with 2 to 9; others are known by the word before them.
-        (("-", "."), re.compile(r"[2-9](?<![\w.-].)\d{2}([.-])[2-9]\d{2}\1\d{4}(?![\w-]|\.\w)"), "[phone]"),
+        (("-", "."), re.compile(_NATIONAL), "[phone]"),
         (
             ("hone", "mobile", "Mobile", "fax", "Fax", "tel", "Tel"),
             re.compile(_NAMED_PHONE, re.IGNORECASE),

@@ -23,7 +23,7 @@ _LONG: Final = r"[\w+/=.-]{20,}"
 _BEGINNINGS: Final[tuple[tuple[str, str], ...]] = (
     # AI: OpenAI, Anthropic and OpenRouter; Perplexity, xAI, Groq, Google, Tavily; Hugging Face, Replicate, Fireworks
     ("sk- sk_ pplx- xai- gsk_ AIza tvly-", _WORD),
-    ("hf_ api_org_ r8_ fw_ fc- jina_ nvapi- csk- co_", _NUMBERED),
+    ("hf_ api_org_ r8_ fw_ fc- jina_ nvapi- csk- co_ tgp_v1_ sess-", _NUMBERED),
     # Payments: Stripe, Square, Shippo, Flutterwave. pk_orders is a constraint of a table
     ("rk- rk_ pk_live_ pk_test_ sq0atp- sq0csp- EAAA shippo_live_ shippo_test_ FLWSECK_TEST- FLWSECK-", _WORD),
     ("whsec_", _BASE64),
@@ -34,7 +34,10 @@ _BEGINNINGS: Final[tuple[tuple[str, str], ...]] = (
     # Clouds: AWS, Alibaba, DigitalOcean, Databricks, Cloudflare, Vercel, Netlify, Fly, Heroku, Supabase, PlanetScale
     ("AKIA ASIA ABIA ACCA", r"[0-9A-Z]{16}"),
     ("ABSK LTAI dop_v1_ doo_v1_ dor_v1_ dapi HRKU-AA fo1_ fm1a_ fm1r_ fm2_", r"(?=[A-Za-z_-]{0,60}\d)[\w+/=-]{20,}"),
-    ("cfut_ cfat_ vercel_ vcp_ nfp_ sbp_ sb_secret_ pscale_oauth_ pscale_tkn_ pscale_pw_ rpa_ rnd_", _NUMBERED),
+    (
+        "cfut_ cfat_ vercel_ vcp_ nfp_ sbp_ sb_secret_ pscale_oauth_ pscale_tkn_ pscale_pw_ rpa_ rnd_ tskey- figd_",
+        _NUMBERED,
+    ),
     ("GOCSPX-", r"[\w-]{16,}"),
     # Talk: Slack, Twilio, SendGrid, Brevo, Resend, Mailgun, Meta, Telegram's kin
     ("xox", r"[a-z](?:\.xox[a-z])?-[\w-]{10,}"),
@@ -58,6 +61,7 @@ _BEGINNINGS: Final[tuple[tuple[str, str], ...]] = (
 _OTHERS: Final[tuple[tuple[str, str], ...]] = (
     ("eyj", r"eyJ[\w-]{8,}\.[\w-]{8,}\.?[\w-]*"),
     ("ya29. 1//0", r"(?:ya29\.|1//0)[\w-]{16,}"),
+    ("access_token$", r"access_token\$(?:production|sandbox)\$[0-9a-z]{8,}\$[0-9a-f]{16,}"),  # Braintree
     ("sg.", r"SG\.[\w-]{16,}\.[\w-]{16,}"),
     ("hvs. hvb. dp. dt0", r"(?:hv[sb]\.|dp\.[ps]t\.|dt0[cs]01\.)[\w.-]{20,}"),
 )
@@ -67,10 +71,13 @@ _RUN: Final = re.compile(rf"(?<![\w-])[\w-]{{{_SHORTEST},}}+")
 # The host, to its last dot, and the path from which on it opens something.
 _HOOKS: Final[tuple[tuple[str, str], ...]] = (
     (r"hooks\.slack", r"com/(?:services|workflows|triggers)/"),
+    (r"hooks\.slack-gov", r"com/(?:services|workflows|triggers)/"),
     (r"discord", r"com/api/(?:v\d{1,3}/)?webhooks/"),
     (r"discordapp", r"com/api/(?:v\d{1,3}/)?webhooks/"),
     (r"api\.telegram", r"org/(?:file/)?bot"),
     (r"webhook\.office", r"com/\w{1,40}/"),
+    (r"outlook\.office", r"com/webhook/"),
+    (r"outlook\.office365", r"com/webhook/"),
     (r"hooks\.zapier", r"com/hooks/"),
     (r"hook\.(?:eu|us)\d\.make", r"com/"),
     (r"maker\.ifttt", r"com/(?:trigger/[^\s/]{1,100}/(?:json/)?with/key|use)/"),

@@ -15,7 +15,7 @@ import dramatiq.broker
 
 from fourlane.errors import ModuleError
 
-__all__ = ["import_module", "import_modules"]
+__all__ = ["import_module", "import_modules", "place_of"]
 
 _TWICE: Final = re.compile(r"An actor named '(.+)' is already registered\.")
 
@@ -56,7 +56,7 @@ def _reason(error: BaseException, name: str) -> str:
         return f"{error}; is it in this folder, or installed?"
     if isinstance(error, SyntaxError):
         return text  # it names file and line itself
-    place = _place(error)
+    place = place_of(error)
     twice = _TWICE.search(str(error))
     if twice is not None:
         first = _declared(twice[1])
@@ -64,7 +64,7 @@ def _reason(error: BaseException, name: str) -> str:
     return f"{text} ({place})" if place else text
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """The line of the user's code that led to the error."""
     machinery = [os.path.dirname(str(part.__file__)) + os.sep for part in (importlib, dramatiq)]
     ours = (os.path.dirname(os.path.dirname(__file__)) + os.sep, "<frozen", *machinery)

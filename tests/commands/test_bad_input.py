@@ -20,7 +20,7 @@ import redis
 
 from fourlane.embedded import EmbeddedRedis
 from fourlane.queues.broker import RedisBroker
-from tests.command import Command
+from tests.command import CALL, Command
 from tests.command import command as command
 from tests.conftest import StartServer
 from tests.queues.conftest import Hand
@@ -410,3 +410,45 @@ def test_a_failed_export_leaves_the_old_one(offline: Command) -> None:
 def test_servers_are_not_started_by_looking(offline: Command) -> None:
     told(offline("queues"), "REDIS_URL is not set", "start `fourlane dev`")
     assert not (offline.folder / ".fourlane").exists()
+
+
+# What surrounds the program -------------------------------------------------------------------------------------
+
+
+def test_settings_that_are_no_text(offline: Command) -> None:
+    told(offline("worker", "good", FOURLANE_PROBE_HOST="\udcff"), "FOURLANE_PROBE_HOST: has bytes that are no UTF-8")
+
+
+def test_a_file_of_settings_that_is_a_pipe(offline: Command) -> None:
+    os.mkfifo(offline.folder / ".env.local")
+    told(offline("config"), ".env.local: is no regular file")
+
+
+@pytest.mark.parametrize("args", ["queues --help", "config --json", "config"])
+def test_a_disk_that_is_full(offline: Command, args: str) -> None:
+    with open("/dev/full", "w") as full:
+        process = offline.start(*args.split(), stdout=full, stderr=subprocess.PIPE, text=True)
+        said = process.communicate(timeout=30)[1]
+    assert (process.returncode, said) == (1, "error: cannot write: No space left on device\n")
+
+
+def test_the_folder_was_removed(offline: Command, redis_url: str) -> None:
+    gone = offline.folder / "gone"
+    gone.mkdir()
+    call = [*CALL, "worker", "good"]
+    remove = 'rmdir ../gone && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", remove, "sh", *call], cwd=gone, env=offline.env | {"REDIS_URL": redis_url}, capture_output=True,
+        text=True, timeout=45,
+    )  # fmt: skip
+    told(done, "the folder that this runs in was removed")
+
+
+def test_a_function_of_the_task_that_fails(command: Command) -> None:
+    command.module(
+        "lined", "import fourlane\n\n@fourlane.task(lines=lambda args, kwargs, options: 1 / 0)\ndef a(): pass\n"
+    )
+    said = command("enqueue", "a", "--module", "lined").stderr
+    assert said.startswith("error: no job was made: the code of a failed (")
+    assert "lined.py, line 3)" in said.splitlines()[0]
+    assert "ZeroDivisionError" in said

@@ -97,9 +97,9 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 
 def _read_line(store: Store, number: int, line: str | bytes) -> tuple[str, tuple[Any, ...]]:
     try:
-        read = _decode_line(line)
+        read = _decode_line(line if isinstance(line, str) else line.decode())
         queue = parse_queue(read.queue, store.environment)
-    except (msgspec.DecodeError, InvalidName) as error:
+    except (msgspec.DecodeError, InvalidName, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableJob(f"line {number}: {error}") from None
     body = bytes(read.body) or read.body_base64
     fits = read.id[:1] == str(int(queue.tier)) and "|" not in read.id and read.id.isprintable()

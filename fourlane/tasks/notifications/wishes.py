@@ -34,7 +34,7 @@ class Wishes:
 
     def prefer(
         self,
-        user_id: uuid.UUID,
+        user_id: uuid.UUID | str,
         channel: Channel,
         category: str = ALL_CATEGORIES,
         *,
@@ -51,8 +51,10 @@ class Wishes:
           organization_id, tenant: whose messages it is about; without them it is about all, but for those of whom
             there is a wish of their own.
 
-        Raises ValueError for a time of day or a time zone that is none.
+        Raises ValueError for a user's id that is no UUID, and a time of day or a time zone that is none.
         """
+        if isinstance(user_id, str):
+            user_id = uuid.UUID(user_id)
         for hour in (quiet_from, quiet_until):
             if hour is not None and not rules.is_time_of_day(hour):
                 raise ValueError(f"{hour!r} is no time of day; write it as 22:30")

@@ -160,8 +160,10 @@ def test_unsubscribing_silences_one_organization(
 
 def test_a_wish_for_all_and_one_for_an_organization(run: Run, ledger: Ledger) -> None:
     user = uuid.uuid4()
-    ledger.prefer(user, "email", enabled=False)
+    ledger.prefer(str(user), "email", enabled=False)
     ledger.prefer(user, "email", organization_id=B, enabled=True)
+    with pytest.raises(ValueError, match="UUID"):
+        ledger.prefer("ada", "email")
     assert run("email", "j1", **MAIL, user_id=str(user), organization_id=str(A))["status"] == "suppressed"
     assert run("email", "j2", **MAIL, user_id=str(user), organization_id=str(B))["status"] == "sent"
     hours = [(datetime.now(UTC) + timedelta(hours=hours)).strftime("%H:%M") for hours in (-1, 2)]
