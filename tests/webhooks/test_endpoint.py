@@ -166,4 +166,4 @@ def test_a_refusal_that_cannot_be_recorded_is_refused_all_the_same(
 
     assert receiver(report=report).receive("stripe", {}, event()).status == 401
     told = [record for record in caplog.records if "could not be recorded" in record.getMessage()]
-    assert ["File \"" in record.getMessage() for record in told] == [traceback]
+    assert ['File "' in record.getMessage() for record in told] == [traceback]
