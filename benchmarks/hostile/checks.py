@@ -57,7 +57,9 @@ def drain(world: World, seconds: float) -> Iterator[str]:
 
 
 def _left(world: World) -> Iterator[str]:
-    world.admin.execute("SELECT count(*) FROM job_outbox WHERE relayed_at IS NULL AND failed_at IS NULL")
+    world.admin.execute(
+        "SELECT count(*) FROM job_outbox WHERE relayed_at IS NULL AND failed_at IS NULL AND held_until IS NULL"
+    )
     if rows := world.admin.fetchone()[0]:
         yield f"{rows} rows are not relayed"
     asked_to_wait = _waiting(world.admin, "AND e.url LIKE '%%/later/%%'")

@@ -25,6 +25,7 @@ from fourlane.queues import browse, control, rights
 from fourlane.queues.limit import Limit
 from fourlane.queues.opening import Opening, opening_here, store
 from fourlane.queues.store import Store
+from fourlane.redact import redact_text
 from fourlane.root import root
 from fourlane.worker.process.background import Outside
 from fourlane.worker.process.early_signals import hold_signals, take_signals
@@ -109,6 +110,7 @@ def main(given: IO[str]) -> NoReturn:
 def supervise(assignment: Assignment) -> int:
     """Run until stopped; returns the exit code. Raises FourlaneError: it cannot start."""
     configure_logs(assignment.options.observe)
+    redact_text(" ")  # what its lines need is loaded while files can be opened
     for warning in assignment.warnings:
         log.warning("%s", warning)
     root().give(Opening, assignment.opening)

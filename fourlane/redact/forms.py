@@ -145,7 +145,7 @@ def _of_keys() -> tuple[Form, ...]:
         by_words(
             "<",
             r"(?P<key><(?:[\w.-]{1,40}:)?(?P<name>[\w.-]{1,60})(?:\s[^<>]{0,200})?>(?:\s{0,40}<!\[CDATA\[)?)"
-            r"(?P<value>[^<]{1,2000})",
+            r"(?P<value>[^<]{1,2000}+)(?=</)",
             _show_element,
         ),
         by_words(

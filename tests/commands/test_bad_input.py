@@ -172,8 +172,8 @@ def test_a_task_that_nobody_declares(command: Command) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--kwargs", "name=Ada"], ["--kwargs is no JSON"]),
-        (["--kwargs", "[]"], ["--kwargs must be a JSON object"]),
+        (["--kwargs", "name=Ada"], ["'--kwargs': is not JSON"]),
+        (["--kwargs", "[]"], ["'--kwargs': is not a JSON object"]),
         (["--delay", "soon"], ["--delay"]),
         (["--delay", "nan"], ["--delay"]),
         (["--delay", "1e300"], ["--delay"]),

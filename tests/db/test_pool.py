@@ -26,7 +26,7 @@ from fourlane.queues.store import Store
 from fourlane.root import Root
 from fourlane.storage.database import DatabaseStorage
 from fourlane.tasks.billing.runs import latest
-from fourlane.tasks.notifications.setup import ledger
+from fourlane.tasks.notifications.setup import kept_ledger
 from fourlane.tasks.webhooks.endpoints import purge_older
 from tests.postgres import connect
 from tests.servers import eventually
@@ -91,7 +91,7 @@ def _parts(of: Root) -> list[Callable[[], object]]:
         lambda: record_refusal(here, provider="stripe", reason="age", detail="", address="", unreported=0),
         lambda: files._write("a", b"x", "text/plain"),
         lambda: latest(here, None, 20),
-        lambda: of.part(ledger).is_there(),
+        lambda: kept_ledger(of),
         lambda: purge_older(here, datetime(2026, 1, 1, tzinfo=UTC)),
     ]
 

@@ -182,7 +182,7 @@ def test_publish(aws: Aws, queue: EventQueue, event: str, run: Run) -> None:
     assert out == "one\n"
     [message] = drain(aws, queue)
     assert json.loads(message.body)["data"] == {"a": 1}
-    assert "DATA is no JSON" in run("publish", event, "{", code=2).output
+    assert "'DATA': is not JSON" in run("publish", event, "{", code=2).output
     assert "no category" in run("publish", "x.y", "1", code=1).stderr
 
 

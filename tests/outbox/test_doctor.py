@@ -24,7 +24,7 @@ from tests.outbox.test_bad_rows import insert as insert_raw
 from tests.outbox.test_bad_rows import without_checks
 from tests.outbox.test_turns import ONE, TWO, write
 
-NOW_MS = int(time.time() * 1000)
+AHEAD_MS = int(time.time() * 1000) + 3_600_000  # these tests may run long after they were collected
 LONG_AGO = datetime.now(UTC) - timedelta(minutes=10)
 
 
@@ -32,8 +32,14 @@ LONG_AGO = datetime.now(UTC) - timedelta(minutes=10)
     ("found", "late", "reasons", "fullest", "told"),
     [
         (Summary(0, None, 0), [], [], [], ["ok 0 row(s) wait"]),
-        (Summary(5, NOW_MS, 0), [], [], [Fill(ONE, 79, 10, 100, 100)], ["ok 5 row(s) wait"]),
-        (Summary(5, NOW_MS - 600_000, 0), [Late("images", 4)], [], [], ["warn 5 row(s) wait, the oldest for "]),
+        (Summary(5, AHEAD_MS, 0), [], [], [Fill(ONE, 79, 10, 100, 100)], ["ok 5 row(s) wait"]),
+        (
+            Summary(5, AHEAD_MS - 7_200_000, 0),
+            [Late("images", 4)],
+            [],
+            [],
+            ["warn 5 row(s) wait, the oldest for "],
+        ),
         (
             Summary(0, None, 2, 1),
             [],
@@ -41,9 +47,15 @@ LONG_AGO = datetime.now(UTC) - timedelta(minutes=10)
             [],
             ["warn 2 row(s) failed, 1 of them within 30 minutes: 2 × "],
         ),
-        (Summary(1, NOW_MS, 0), [], [], [Fill(ONE, 80, 10, 100, 100)], ["warn organization 0000"]),  # rows
-        (Summary(1, NOW_MS, 0), [], [], [Fill(ONE, 8, 80, 100, 100)], ["warn organization 0000"]),  # bytes
-        (Summary(1, NOW_MS, 0), [], [], [Fill(ONE, 1, 1, 0, 0)], ["warn organization 0000"]),  # may have nothing
+        (Summary(1, AHEAD_MS, 0), [], [], [Fill(ONE, 80, 10, 100, 100)], ["warn organization 0000"]),  # rows
+        (Summary(1, AHEAD_MS, 0), [], [], [Fill(ONE, 8, 80, 100, 100)], ["warn organization 0000"]),  # bytes
+        (
+            Summary(1, AHEAD_MS, 0),
+            [],
+            [],
+            [Fill(ONE, 1, 1, 0, 0)],
+            ["warn organization 0000"],
+        ),  # may have nothing
     ],
 )
 def test_findings(
