@@ -128,10 +128,11 @@ def _endpoint() -> Iterator[int]:
 def _post_all(port: int, charges: list[dict[str, Any]]) -> Counter[int]:
     """Deliver as Stripe would on a bad day: out of order, some twice, and somebody forges."""
     rng = random.Random(1)
+    run = uuid.uuid4().hex[:8]  # an event is handled once: those of an earlier run in this data folder are remembered
     events = [
         json.dumps(
             {
-                "id": f"evt_{charge['id']}",
+                "id": f"evt_{run}_{charge['id']}",
                 "type": "charge.succeeded",
                 "created": charge["created"],
                 "data": {"object": charge},
