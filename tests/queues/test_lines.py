@@ -237,6 +237,14 @@ def test_a_worker_that_leaves(bench: Bench) -> None:
     assert bench.ids("b") == sent[:2]
 
 
+def test_one_that_was_cancelled_gives_up_its_place_as_its_worker_leaves(bench: Bench) -> None:
+    first, second = (bench.send(Line("o", 1, ordered=True)) for _ in range(2))
+    assert bench.ids("a") == [first]
+    control.cancel(bench.store, first)
+    bench.store.leave(SERVICE, "a", "")
+    assert bench.ids("b") == [second]
+
+
 def test_poison_gives_up_its_place(bench: Bench) -> None:
     first, second = (bench.send(Line("e", 1)) for _ in range(2))
     for _ in range(3):
