@@ -27,7 +27,6 @@ __all__ = [
     "canonical",
     "check",
     "decode",
-    "decode_value",
     "encode",
     "encode_parts",
     "encode_value",
@@ -205,10 +204,6 @@ def canonical(value: Any, what: str) -> bytes:
         return _encode_sorted(msgspec.json.decode(_encode(value)))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArguments(f"{what}: {error}") from None
-
-
-def decode_value(data: bytes | str) -> Any:
-    return msgspec.json.decode(data)
 
 
 def _fits(value: Any) -> bool:
